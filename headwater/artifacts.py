@@ -1,0 +1,165 @@
+"""Files written whole or not at all, and content hashes of what was written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from headwater.errors import InputError, StorageError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn "disk full" and its kin into a `StorageError` naming the path; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE or "No space left" in str(error):
+            raise StorageError(f"cannot write: {error.strerror or error}", where=path,
+                               fix="free some space, then give the same command again: it goes on from here") from error
+        raise
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success fsync and rename it over `path`, on error leave `path` alone."""
+    path = Path(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            os.close(handle)  # opened again by name, for writers that want the file's name
+            with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+            _fsync(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A staging folder that becomes `path` on success (replacing an older one) and vanishes on error."""
+    path = Path(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+        try:
+            yield staging
+            for file in [*sorted(staging.rglob("*")), staging]:
+                _fsync(file)
+            os.chmod(staging, 0o777 & ~_umask())
+            _put_in_place(staging, path)
+            _fsync(path.parent)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def _put_in_place(staging: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(staging, path)
+        return
+    # A folder cannot be replaced in one step and deleting may take long: the old one is renamed away first.
+    replaced = staging.with_name(f"{staging.name.removesuffix('.tmp')}.old.tmp")
+    os.replace(path, replaced)
+    os.replace(staging, path)
+    if replaced.is_dir():
+        shutil.rmtree(replaced)
+    else:
+        replaced.unlink()
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half-written below `folder` (names made by the functions above)."""
+    for leftover in list(folder.rglob(".*.tmp")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path, "w") as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Human-readable JSON, keys in the given order, non-ASCII kept, one trailing newline."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterator[Any] | list[Any]) -> None:
+    with atomic_write(path, "w") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises `InputError` when the file is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", where=path, fix="check the path, or run the stage that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid JSON: {error}", where=path, fix="write the file again") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=path, fix="give a readable file") from None
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """Rows of a JSON-lines file. Raises `InputError` with the line number of a damaged row."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except json.JSONDecodeError as error:
+                        raise InputError(f"line {number} is not valid JSON: {error}", where=path,
+                                         fix="correct or remove that line") from None
+    except FileNotFoundError:
+        raise InputError("no such file", where=path, fix="check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the content, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of the value's canonical JSON."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _fsync(path: Path) -> None:
+    """Of a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Smaller models: weight-only quantization."""

@@ -1,0 +1,49 @@
+"""The quantization stage: INT8 weights, one scale per output row, activations in bfloat16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from headwater.errors import InputError
+from headwater.model import Decoder
+from headwater.model.checkpoint import load_model, pack_linears, save_model
+from headwater.model.linear import Int8Linear
+from headwater.settings import InputPath, Settings
+
+
+class QuantizeSettings(Settings):
+    """What is quantized."""
+
+    model: InputPath = Path("${finetune}")
+    head: bool = False
+    """The output head too; a head tied to the embedding stays as it is."""
+
+
+def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
+    """Write an INT8 model folder. Figures: bytes before and after, largest relative error of a weight matrix."""
+    original = load_model(settings.model)
+    if any(isinstance(module, Int8Linear) for module in original.modules()):
+        raise InputError("the model is quantized already", where=settings.model, fix="give a float model")
+    if settings.head and original.config.tie_word_embeddings:
+        raise InputError("the head is tied to the embedding and cannot be quantized alone", where=settings.model,
+                         fix="set quantize.head=false")
+    quantized = load_model(settings.model)
+    names = pack_linears(quantized, head=settings.head)
+    error = max(_relative_error(original, quantized, name) for name in names)
+    quantized.to(torch.bfloat16)
+    save_model(quantized, out, tokenizer_from=settings.model)
+    return {"bytes_before": float((settings.model / "model.safetensors").stat().st_size),
+            "bytes_after": float((out / "model.safetensors").stat().st_size), "matrices": float(len(names)),
+            "largest_relative_error": error}
+
+
+def _relative_error(original: Decoder, quantized: Decoder, name: str) -> float:
+    """|W - W_q| / |W| in the Frobenius norm."""
+    packed = quantized.get_submodule(name)
+    weight = original.get_submodule(name).weight
+    assert isinstance(packed, Int8Linear)
+    assert isinstance(weight, torch.Tensor)
+    restored = packed.weight.float() * packed.scale[:, None]
+    return float((weight.float() - restored).norm() / weight.float().norm())

@@ -1,0 +1,1 @@
+"""How good a model is, in both languages: bits per byte and multiple choice by likelihood."""

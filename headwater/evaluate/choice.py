@@ -1,0 +1,111 @@
+"""Multiple choice by likelihood, from the official files of MMLU and C-Eval."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from headwater.errors import InputError
+from headwater.generate.engine import Engine
+
+LETTERS = "ABCD"
+Style = Literal["chat", "plain"]
+
+
+@dataclass(frozen=True)
+class Question:
+    subject: str
+    text: str
+    choices: tuple[str, ...]
+    answer: int
+    """Index of the right choice."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question with the log-likelihood of each choice's text, in nats."""
+
+    question: Question
+    scores: tuple[float, ...]
+
+    @property
+    def chosen(self) -> int:
+        """The likeliest choice, the first of equals."""
+        return max(range(len(self.scores)), key=self.scores.__getitem__)
+
+    @property
+    def right(self) -> bool:
+        return self.chosen == self.question.answer
+
+
+def read_questions(folder: Path) -> list[Question]:
+    """Questions of `test/*_test.csv` (MMLU) or, where there is no test folder, `val/*_val.csv` (C-Eval).
+
+    MMLU rows are question, A, B, C, D, letter without a header; C-Eval has a header with those names. Raises
+    `InputError` with file and line for a row of another shape.
+    """
+    split = next((name for name in ("test", "val") if (Path(folder) / name).is_dir()), None)
+    files = sorted((Path(folder) / split).glob("*.csv")) if split else []
+    if not split or not files:
+        raise InputError("no test/*.csv or val/*.csv here", where=folder, fix="give a folder in MMLU or C-Eval layout")
+    return [question for file in files for question in _read(file, file.stem.removesuffix(f"_{split}"))]
+
+
+def _read(file: Path, subject: str) -> Iterator[Question]:
+    with open(file, encoding="utf-8-sig", newline="") as stream:
+        try:
+            rows = list(csv.reader(stream))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"not a UTF-8 CSV file: {error}", where=file, fix="write the file again") from None
+    columns = list(range(6))
+    start = 0
+    if rows and {"question", "A", "B", "C", "D", "answer"} <= set(rows[0]):
+        columns, start = [rows[0].index(name) for name in ("question", "A", "B", "C", "D", "answer")], 1
+    for number, row in enumerate(rows[start:], start + 1):
+        if len(row) <= max(columns) or row[columns[5]].strip() not in LETTERS or not row[columns[5]].strip():
+            raise InputError(f"row {number} is not question, four choices and a letter A to D", where=file,
+                             fix="correct the row")
+        question, *choices, letter = (row[column].strip() for column in columns)
+        yield Question(subject, question, tuple(choices), LETTERS.index(letter))
+
+
+def answer_all(engine: Engine, questions: list[Question], language: str, style: Style) -> list[Answered]:
+    """Score every choice as the answer to its question, the choices themselves not shown.
+
+    chat: the choice as the beginning of the assistant's turn after the question as the user's. plain: as the
+    continuation of "Question: ... Answer:", for models that were never tuned to converse.
+    """
+    pairs = [(context, engine.tokenizer.encode(_continuation(choice, language, style)))
+             for question in questions for context in [_context(engine, question.text, language, style)]
+             for choice in question.choices]
+    scores = iter(engine.log_likelihoods(pairs))
+    return [Answered(question, tuple(next(scores).logprob for _ in question.choices)) for question in questions]
+
+
+def _context(engine: Engine, question: str, language: str, style: Style) -> list[int]:
+    tokenizer = engine.tokenizer
+    if style == "chat":
+        return tokenizer.chat.render([{"role": "user", "content": question}], add_generation_prompt=True).ids
+    frame = "问题：{}\n答案：" if language == "zh" else "Question: {}\nAnswer:"
+    return [tokenizer.bos, *tokenizer.encode(frame.format(question))]
+
+
+def _continuation(choice: str, language: str, style: Style) -> str:
+    """The choice as it would follow its context; a full stop closes it, so that no choice is another's beginning."""
+    stop = "。" if language == "zh" else "."
+    return f"{' ' if style == 'plain' and language != 'zh' else ''}{choice}{stop}"
+
+
+def accuracy(answered: list[Answered]) -> float:
+    return sum(one.right for one in answered) / max(1, len(answered))
+
+
+def by_subject(answered: list[Answered]) -> dict[str, list[Answered]]:
+    """The answers grouped by subject, in the order of the files."""
+    groups: dict[str, list[Answered]] = {}
+    for one in answered:
+        groups.setdefault(one.question.subject, []).append(one)
+    return groups

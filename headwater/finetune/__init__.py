@@ -1,0 +1,1 @@
+"""Tuning a pretrained model into one that converses."""

@@ -1,0 +1,57 @@
+"""The fine-tuning stage: chat SFT, every turn of a dialogue in one sequence, loss on the assistant's tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headwater.finetune.dialogues import read_dialogues, render_all
+from headwater.model import Decoder
+from headwater.model.checkpoint import load_model, save_model
+from headwater.settings import InputPath, Settings
+from headwater.tokenizer import Tokenizer
+from headwater.train.batches import PackedBatches
+from headwater.train.objective import next_token
+from headwater.train.trainer import Trainer, TrainerSettings
+from headwater.train.validation import target_loss
+
+
+class FinetuneSettings(Settings):
+    """What is tuned, on which dialogues, and how."""
+
+    model: InputPath = Path("${pretrain}")
+    dialogues: list[InputPath]
+    """JSONL files of `{"messages": [...]}`."""
+    validation: list[InputPath] = []
+    """Dialogues that are not trained on; their loss is reported by language."""
+    seed: int = 0
+    trainer: TrainerSettings
+
+
+def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
+    """Write a model folder. Figures: loss, throughput, loss per token of held-back dialogues by language."""
+    tokenizer = Tokenizer.load(settings.model)
+    model = load_model(settings.model).float()
+    trainer = settings.trainer
+    dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
+    batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows,
+                            length=trainer.sequence_length, seed=settings.seed, pad=tokenizer.pad)
+    held_back = _validation_batches(settings, tokenizer)
+
+    def validate(model: Decoder) -> dict[str, float]:
+        return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
+
+    figures = Trainer(model, next_token, batches, trainer, validate).fit(out)
+    save_model(model, out, tokenizer_from=settings.model)
+    return {**figures, "dialogues": float(len(dialogues))}
+
+
+def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer) -> dict[str, PackedBatches]:
+    if not settings.validation:
+        return {}
+    dialogues, found = read_dialogues(settings.validation), {}
+    for language in sorted({dialogue.language for dialogue in dialogues}):
+        chosen = [dialogue for dialogue in dialogues if dialogue.language == language]
+        rendered = render_all(chosen, tokenizer, settings.trainer.sequence_length)
+        found[language] = PackedBatches([(one.ids, one.loss_mask) for one in rendered], rows=settings.trainer.rows,
+                                        length=settings.trainer.sequence_length, seed=0, pad=tokenizer.pad)
+    return found

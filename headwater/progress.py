@@ -1,0 +1,92 @@
+"""Progress with an ETA: a bar on a terminal, a plain line every few seconds elsewhere. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+PLAIN_SECONDS = 10.0
+"""How often a plain line is printed when standard error is not a terminal."""
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line for the person watching (standard error; standard output is for results)."""
+    console.print(message, markup=False)
+
+
+class Bar:
+    """What `bar` yields: `advance(n)` moves it, `note(text)` changes what stands behind it."""
+
+    def __init__(self, description: str, total: int | None, start: int) -> None:
+        self.description, self.total, self.done, self.first, self.text = description, total, start, start, ""
+        self.started = self.printed = time.monotonic()
+        self._rich: Progress | None = None
+        if console.is_terminal:
+            name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+            self._rich = Progress(name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+                                  note, console=console, transient=False)
+            self._task = self._rich.add_task(description, total=total, completed=start, note="")
+            self._rich.start()
+
+    def advance(self, amount: int = 1) -> None:
+        self.done += amount
+        if self._rich is not None:
+            self._rich.advance(self._task, amount)
+        elif time.monotonic() - self.printed >= PLAIN_SECONDS:
+            self.printed = time.monotonic()
+            say(self.line())
+
+    def note(self, text: str) -> None:
+        self.text = text
+        if self._rich is not None:
+            self._rich.update(self._task, note=text)
+
+    def line(self) -> str:
+        """The plain form: description, count, elapsed time, ETA and note."""
+        elapsed = time.monotonic() - self.started
+        parts = [f"{self.description}: {self.done}" + (f"/{self.total}" if self.total else ""), f"{elapsed:.0f} s"]
+        if self.total and self.done > self.first:
+            left = elapsed * (self.total - self.done) / (self.done - self.first)
+            parts.append(f"{left:.0f} s left")
+        return ", ".join([*parts, *filter(None, [self.text])])
+
+    def close(self) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+        elif time.monotonic() - self.started >= 2.0:
+            say(self.line())
+
+
+@contextmanager
+def bar(description: str, total: int | None = None, *, start: int = 0) -> Iterator[Bar]:
+    """A progress bar over `total` units, `start` of them already done."""
+    shown = Bar(description, total, start)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a progress bar."""
+    with bar(description, total if total is not None else _length(items)) as shown:
+        for item in items:
+            yield item
+            shown.advance()
+
+
+def _length(items: Iterable[object]) -> int | None:
+    return len(items) if isinstance(items, Sized) else None
+
+
+def is_terminal() -> bool:
+    return sys.stderr.isatty()

@@ -1,0 +1,227 @@
+"""Typed settings: unknown keys are refused with the nearest known name; YAML and `a.b=c` are views of them."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from headwater.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class _InputMark:
+    """Marks a path whose content, not its name, is an input of the stage (see `input_paths`)."""
+
+
+InputPath = Annotated[Path, _InputMark()]
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, strict about unknown keys, errors people can act on.
+
+    The string below a field is that field's help, shown by `headwater STAGE --help`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: object = None) -> Self:
+        """Build from plain values. Raises `SettingsError` naming the key, what it got and the nearest known name."""
+        if not isinstance(values, Mapping):
+            raise SettingsError(f"expected a group of settings, got {values!r}", where=where, fix="write 'key: value'")
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise _settings_error(cls, error, where) from None
+
+
+def _settings_error(cls: type[BaseModel], error: ValidationError, where: object) -> SettingsError:
+    lines, fixes = [], []
+    for item in error.errors():
+        line, fix = _explain(cls, item)
+        lines.append(line)
+        fixes += [fix] if fix not in fixes else []
+    return SettingsError("; ".join(lines), where=where, fix="; ".join(fixes))
+
+
+def _explain(cls: type[BaseModel], item: ErrorDetails) -> tuple[str, str]:
+    location = item["loc"]
+    path = ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        names = sorted(known_names(cls, location[:-1]))
+        nearest = nearest_name(str(location[-1]), names)
+        return f"unknown setting '{path}'", f"did you mean '{nearest}'?" if nearest else f"known: {', '.join(names)}"
+    if item["type"] == "missing":
+        return f"setting '{path}' is required", f"set {path}=..."
+    if item["type"] in {"model_type", "model_attributes_type", "dict_type", "mapping_type"}:
+        known = sorted(known_names(cls, location)) if item["type"].startswith("model") else []
+        return (f"setting '{path}' is a group of settings, got {_short(item['input'])}",
+                f"write {path}.NAME=..." + (f" with one of {', '.join(known)}" if known else ""))
+    message = item["msg"].removeprefix("Value error, ")
+    if not location:
+        return message, "correct the settings"
+    return f"setting '{path}': {message} (got {_short(item['input'])})", f"correct '{path}'"
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name a mistyped one most likely means, if any is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
+def known_names(cls: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
+    """The setting names known at `path` below `cls` (list indices and mapping keys are stepped over)."""
+    models: list[type[BaseModel]] = [cls]
+    for part in path:
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        if fields:
+            models = [found for annotation in fields for found in _models_in(annotation)]
+    return {name for model in models for name in model.model_fields}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+class PathSetting(NamedTuple):
+    """One path among the settings: where it stands, and whether its content is an input of the stage."""
+
+    location: tuple[str | int, ...]
+    path: Path
+    is_input: bool
+
+
+def path_settings(settings: BaseModel) -> Iterator[PathSetting]:
+    """Every path of the settings, through nested models, lists and mappings."""
+    for name, field in type(settings).model_fields.items():
+        marked = any(isinstance(mark, _InputMark) for mark in field.metadata) or _is_marked(field.annotation)
+        yield from _paths_in(getattr(settings, name), (name,), marked)
+
+
+def input_paths(settings: BaseModel) -> dict[str, Path]:
+    """Every `InputPath` of the settings, nested ones too, by dotted name."""
+    return {".".join(map(str, found.location)): found.path for found in path_settings(settings) if found.is_input}
+
+
+def _is_marked(annotation: Any) -> bool:
+    return isinstance(annotation, _InputMark) or any(_is_marked(argument) for argument in (
+        *get_args(annotation), *getattr(annotation, "__metadata__", ())))
+
+
+def _paths_in(value: Any, location: tuple[str | int, ...], marked: bool) -> Iterator[PathSetting]:
+    if isinstance(value, BaseModel):
+        for inner in path_settings(value):
+            yield inner._replace(location=location + inner.location)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _paths_in(item, (*location, key), marked)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _paths_in(item, (*location, index), marked)
+    elif isinstance(value, Path):
+        yield PathSetting(location, value, marked)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' is given twice",
+                                                        key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file. Raises `InputError`/`SettingsError` with the line of the mistake."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except FileNotFoundError:
+        raise InputError("no such file", where=path, fix="give the path of an existing YAML file") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"cannot be read as text ({error})", where=path, fix="give the path of a YAML file") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SettingsError(f"not valid YAML: {error}", where=path, fix="correct the line named above") from None
+    if not isinstance(values, dict):
+        raise SettingsError("expected a mapping of settings", where=path, fix="write 'key: value' lines")
+    return values
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`values` with dotted `a.b=c` overrides applied; each value is read as YAML, list items by index."""
+    merged: dict[str, Any] = copy.deepcopy(dict(values))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not all(path.split(".")):
+            raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
+        try:
+            _set(merged, path.split("."), yaml.safe_load(text))
+        except (yaml.YAMLError, ValueError, IndexError) as error:
+            raise SettingsError(f"override '{override}': {error}", fix="write the value as YAML, a.b=value") from None
+    return merged
+
+
+def _set(target: Any, keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        if isinstance(target, list):
+            target = target[int(key)]
+        elif isinstance(target, dict):
+            if target.get(key) is None:
+                target[key] = {}
+            target = target[key]
+        else:
+            raise ValueError(f"'{key}' is below a plain value")
+    if isinstance(target, list):
+        target[int(keys[-1])] = value
+    elif isinstance(target, dict):
+        target[keys[-1]] = value
+    else:
+        raise ValueError(f"'{keys[-1]}' is below a plain value")
+
+
+REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""`${name}`: a stage's folder or a variable of the recipe."""
+
+
+def substitute(value: Any, names: Mapping[str, object], *, where: object = None) -> Any:
+    """Replace `${name}` in every string and path below `value` by what `names` holds for it.
+
+    Raises `SettingsError` for a name that is not there.
+    """
+    if isinstance(value, Mapping):
+        return {key: substitute(item, names, where=where) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [substitute(item, names, where=where) for item in value]
+    if isinstance(value, Path):
+        return Path(substitute(str(value), names, where=where))
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            nearest = nearest_name(match[1], names)
+            raise SettingsError(f"${{{match[1]}}} names no earlier stage (known: {', '.join(names) or 'none'})",
+                                where=where, fix=f"did you mean ${{{nearest}}}?" if nearest else
+                                "name an earlier stage of the recipe or give a path")
+        return str(names[match[1]])
+
+    return REFERENCE.sub(replacement, value)

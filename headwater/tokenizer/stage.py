@@ -1,0 +1,83 @@
+"""The tokenizer stage: train on the corpus, report compression on what training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from headwater.artifacts import write_json
+from headwater.documents import corpus_files, read_texts
+from headwater.settings import InputPath, Settings
+from headwater.tokenizer.chat import END, JINJA, SPECIALS
+from headwater.tokenizer.training import train_bpe
+from headwater.tokenizer.vocabulary import Tokenizer
+
+
+class TokenizerSettings(Settings):
+    """How the vocabulary is trained."""
+
+    corpus: InputPath = Path("${corpus}")
+    """Folder with train/ and validation/ Parquet files of text."""
+    vocab_size: int = Field(default=4096, ge=512)
+    """Pieces, special and byte pieces included."""
+    character_coverage: float = Field(default=0.9999, gt=0.9, le=1.0)
+    max_piece_length: int = Field(default=32, ge=1)
+    """Longest piece, in characters."""
+    max_characters: int = Field(default=200_000_000, ge=1000)
+    """Training text is sampled evenly down to this many characters (bounds the trainer's memory)."""
+    threads: int = Field(default=2, ge=1)
+
+
+def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
+    """Write `tokenizer.model`, `tokenizer_config.json` and `compression.json`; returns the compression figures."""
+    files = corpus_files(settings.corpus, "train")
+    keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in read_texts(files))))
+    train_bpe(_sampled(read_texts(files), keep), out / "tokenizer.model", vocab_size=settings.vocab_size,
+              character_coverage=settings.character_coverage, max_piece_length=settings.max_piece_length,
+              threads=settings.threads)
+    tokenizer = Tokenizer.load(out)
+    write_json(out / "tokenizer_config.json", tokenizer_config(tokenizer))
+    held_out = corpus_files(settings.corpus, "validation")
+    table = compression(tokenizer, read_texts(held_out))
+    write_json(out / "compression.json",
+               {"split": "validation", "vocab_size": tokenizer.vocab_size, "languages": table})
+    figures = {"vocab_size": float(tokenizer.vocab_size)}
+    for language, row in table.items():
+        figures[f"text.{language}.tokens_per_character"] = row["tokens_per_character"]
+        figures[f"text.{language}.bytes_per_token"] = row["bytes_per_token"]
+    return figures
+
+
+def _sampled(documents: Iterator[tuple[str, str]], keep: float) -> Iterator[str]:
+    """Every document whose turn it is when `keep` of them are taken at even steps."""
+    for number, (text, _) in enumerate(documents):
+        if int((number + 1) * keep) > int(number * keep):
+            yield text
+
+
+def compression(tokenizer: Tokenizer, documents: Iterator[tuple[str, str]]) -> dict[str, dict[str, float]]:
+    """Per language: characters, tokens, tokens per Unicode character, UTF-8 bytes per token, share of byte pieces."""
+    totals: dict[str, list[int]] = {}
+    for text, language in documents:
+        ids = tokenizer.encode(text)
+        row = totals.setdefault(language, [0, 0, 0, 0, 0])
+        fallback = sum(tokenizer.piece(i).startswith("<0x") for i in ids)
+        for place, value in enumerate((1, len(text), len(ids), len(text.encode()), fallback)):
+            row[place] += value
+    return {language: {"documents": row[0], "characters": row[1], "tokens": row[2],
+                       "tokens_per_character": row[2] / max(1, row[1]), "bytes_per_token": row[3] / max(1, row[2]),
+                       "byte_piece_share": row[4] / max(1, row[2])}
+            for language, row in sorted(totals.items())}
+
+
+def tokenizer_config(tokenizer: Tokenizer) -> dict[str, object]:
+    """`tokenizer_config.json` as transformers reads it."""
+    return {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True, "add_eos_token": False,
+            "add_prefix_space": False, "clean_up_tokenization_spaces": False, "unk_token": tokenizer.piece(0),
+            "bos_token": tokenizer.piece(tokenizer.bos), "eos_token": tokenizer.piece(tokenizer.eos),
+            "pad_token": tokenizer.piece(tokenizer.pad), "additional_special_tokens": list(SPECIALS),
+            "chat_template": JINJA, "stop_token": END}
+
+

@@ -1,0 +1,6 @@
+"""One trainer for every stage: stages differ by objective and batches alone."""
+
+from headwater.train.batches import Batch, Batches
+from headwater.train.trainer import Trainer, TrainerSettings
+
+__all__ = ["Batch", "Batches", "Trainer", "TrainerSettings"]

@@ -1,0 +1,62 @@
+"""The pretraining stage: a decoder from random weights on the corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from headwater.documents import corpus_files, read_texts
+from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.checkpoint import save_model
+from headwater.settings import InputPath, Settings
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.shards import Shard, read_shard, write_shard
+from headwater.train.batches import StreamBatches
+from headwater.train.objective import next_token
+from headwater.train.trainer import Trainer, TrainerSettings
+from headwater.train.validation import bits_per_byte
+
+
+class PretrainSettings(Settings):
+    """What is pretrained, on what, and how."""
+
+    corpus: InputPath = Path("${corpus}")
+    tokenizer: InputPath = Path("${tokenizer}")
+    seed: int = 0
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
+    trainer: TrainerSettings
+
+
+def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
+    """Write a model folder. Figures: loss, throughput, validation bits per byte by language."""
+    tokenizer = Tokenizer.load(settings.tokenizer)
+    train = _shard(settings.corpus, "train", tokenizer, out / "shards")
+    held_out = _shard(settings.corpus, "validation", tokenizer, out / "shards")
+    model = initialise(Decoder(model_config(settings, tokenizer)), settings.seed)
+    trainer = settings.trainer
+    batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed)
+
+    def validate(model: Decoder) -> dict[str, float]:
+        found = bits_per_byte(model, held_out, trainer.sequence_length)
+        return {f"text.{language}.bits_per_byte": value for language, value in found.items()}
+
+    figures = Trainer(model, next_token, batches, trainer, validate).fit(out)
+    save_model(model, out, tokenizer_from=settings.tokenizer)
+    return {**figures, "corpus_tokens": float(len(train.tokens)),
+            "epochs": figures["tokens"] / max(1, len(train.tokens))}
+
+
+def model_config(settings: PretrainSettings, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's configuration, sized for the tokenizer and the trained length."""
+    defaults = {"vocab_size": -(-tokenizer.vocab_size // 64) * 64,
+                "max_position_embeddings": settings.trainer.sequence_length}
+    return ModelConfig.parse({**defaults, **settings.model}, where="pretrain.model")
+
+
+def _shard(corpus: Path, split: str, tokenizer: Tokenizer, folder: Path) -> Shard:
+    if not (folder / split / "index.json").exists():
+        write_shard(read_texts(corpus_files(corpus, split)), tokenizer, folder / split)
+    return read_shard(folder / split)

@@ -1,0 +1,69 @@
+"""Bits per byte on held-out text."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from headwater.model import Decoder
+from headwater.tokenizer.shards import Shard
+from headwater.train.batches import IGNORE, PackedBatches
+from headwater.train.objective import next_token
+
+TOKENS_PER_BATCH = 4096
+
+
+def target_loss(model: Decoder, batches: PackedBatches) -> float:
+    """Mean loss, in nats, over the targets of one epoch of packed sequences."""
+    nats, targets = 0.0, 0
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for step in range(batches.batches_per_epoch):
+            batch = batches.batch(step).to(model.device)
+            count = int((batch.targets != IGNORE).sum())
+            nats, targets = nats + float(next_token(model, batch)) * count, targets + count
+    model.train(training)
+    return nats / max(1, targets)
+
+
+def bits_per_byte(model: Decoder, shard: Shard, length: int) -> dict[str, float]:
+    """Bits per UTF-8 byte of the shard's documents, by language.
+
+    The negative log-likelihood of every token after `<bos>`, the closing `<eos>` included, over the text's bytes. A
+    document longer than `length` tokens is read in windows of `length` that do not overlap.
+    """
+    windows: list[tuple[str, np.ndarray]] = []
+    sizes: dict[str, int] = {}
+    for index, language in enumerate(shard.languages):
+        ids = shard.document(index).astype(np.int64)
+        sizes[language] = sizes.get(language, 0) + int(shard.utf8_bytes[index])
+        windows += [(language, ids[start : start + length + 1]) for start in range(0, len(ids) - 1, length)]
+    windows.sort(key=lambda window: len(window[1]))
+    nats = dict.fromkeys(sizes, 0.0)
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        while windows:
+            rows = max(1, TOKENS_PER_BATCH // len(windows[-1][1]))
+            chosen, windows = windows[-rows:], windows[:-rows]
+            for (language, _), loss in zip(chosen, _losses(model, [ids for _, ids in chosen]), strict=True):
+                nats[language] += loss
+    model.train(training)
+    return {language: nats[language] / math.log(2) / max(1, sizes[language]) for language in sorted(sizes)}
+
+
+def _losses(model: Decoder, windows: list[np.ndarray]) -> list[float]:
+    """Summed negative log-likelihood of each window's tokens after its first, in nats."""
+    longest = max(map(len, windows))
+    padded = torch.zeros(len(windows), longest, dtype=torch.int64)
+    targets = torch.full((len(windows), longest - 1), IGNORE)
+    for row, ids in enumerate(windows):
+        padded[row, : len(ids)] = torch.from_numpy(ids)
+        targets[row, : len(ids) - 1] = torch.from_numpy(ids[1:])
+    logits = model(padded[:, :-1].to(model.device)).float()
+    losses = F.cross_entropy(logits.transpose(1, 2), targets.to(model.device), reduction="none", ignore_index=IGNORE)
+    return losses.double().sum(dim=1).tolist()
