@@ -42,8 +42,6 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
 def _relative_error(original: Decoder, quantized: Decoder, name: str) -> float:
     """|W - W_q| / |W| in the Frobenius norm."""
     packed = quantized.get_submodule(name)
-    weight = original.get_submodule(name).weight
+    weight = original.get_parameter(f"{name}.weight").detach().float()
     assert isinstance(packed, Int8Linear)
-    assert isinstance(weight, torch.Tensor)
-    restored = packed.weight.float() * packed.scale[:, None]
-    return float((weight.float() - restored).norm() / weight.float().norm())
+    return float((weight - packed.weight.float() * packed.scale[:, None]).norm() / weight.norm())

@@ -12,6 +12,7 @@ from headwater.errors import InputError
 from headwater.generate.engine import Engine
 
 LETTERS = "ABCD"
+_COLUMNS = ("question", *LETTERS, "answer")
 Style = Literal["chat", "plain"]
 
 
@@ -42,30 +43,35 @@ class Answered:
 
 
 def read_questions(folder: Path) -> list[Question]:
-    """Questions of `test/*_test.csv` (MMLU) or, where there is no test folder, `val/*_val.csv` (C-Eval).
+    """Questions of a folder in MMLU layout (`test/*_test.csv`) or C-Eval layout (`val/*_val.csv`).
 
-    MMLU rows are question, A, B, C, D, letter without a header; C-Eval has a header with those names. Raises
-    `InputError` with file and line for a row of another shape.
+    MMLU rows are question, A, B, C, D, letter without a header. C-Eval has a header with those names; its test split
+    is published without answers, so its val split is read. Raises `InputError` with file and row for another shape.
     """
-    split = next((name for name in ("test", "val") if (Path(folder) / name).is_dir()), None)
-    files = sorted((Path(folder) / split).glob("*.csv")) if split else []
-    if not split or not files:
+    tables = {split: {file: _rows(file) for file in sorted((Path(folder) / split).glob("*.csv"))}
+              for split in ("val", "test")}
+    held = [rows for rows in tables["val"].values() if rows]
+    split = "val" if held and set(_COLUMNS) <= set(held[0][0]) else "test"
+    if not tables[split]:
         raise InputError("no test/*.csv or val/*.csv here", where=folder, fix="give a folder in MMLU or C-Eval layout")
-    return [question for file in files for question in _read(file, file.stem.removesuffix(f"_{split}"))]
+    return [question for file, rows in tables[split].items()
+            for question in _questions(file, rows, file.stem.removesuffix(f"_{split}"))]
 
 
-def _read(file: Path, subject: str) -> Iterator[Question]:
-    with open(file, encoding="utf-8-sig", newline="") as stream:
-        try:
-            rows = list(csv.reader(stream))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"not a UTF-8 CSV file: {error}", where=file, fix="write the file again") from None
-    columns = list(range(6))
-    start = 0
-    if rows and {"question", "A", "B", "C", "D", "answer"} <= set(rows[0]):
-        columns, start = [rows[0].index(name) for name in ("question", "A", "B", "C", "D", "answer")], 1
+def _rows(file: Path) -> list[list[str]]:
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as stream:
+            return list(csv.reader(stream))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"not a UTF-8 CSV file: {error}", where=file, fix="write the file again") from None
+
+
+def _questions(file: Path, rows: list[list[str]], subject: str) -> Iterator[Question]:
+    columns, start = list(range(6)), 0
+    if rows and set(_COLUMNS) <= set(rows[0]):
+        columns, start = [rows[0].index(name) for name in _COLUMNS], 1
     for number, row in enumerate(rows[start:], start + 1):
-        if len(row) <= max(columns) or row[columns[5]].strip() not in LETTERS or not row[columns[5]].strip():
+        if len(row) <= max(columns) or row[columns[5]].strip() not in tuple(LETTERS):
             raise InputError(f"row {number} is not question, four choices and a letter A to D", where=file,
                              fix="correct the row")
         question, *choices, letter = (row[column].strip() for column in columns)

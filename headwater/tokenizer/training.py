@@ -40,7 +40,8 @@ def train_bpe(texts: Iterable[str], path: Path, *, vocab_size: int, character_co
             character_coverage=character_coverage, max_sentencepiece_length=max_piece_length,
             max_sentence_length=4 * MAX_LINE + 16, num_threads=threads, byte_fallback=True, split_digits=True,
             normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True, required_chars="0123456789", user_defined_symbols=["\n"], control_symbols=list(SPECIALS),
+            allow_whitespace_only_pieces=True, required_chars="0123456789",
+            user_defined_symbols=["\n"], control_symbols=list(SPECIALS),
             unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]

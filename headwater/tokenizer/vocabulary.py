@@ -45,6 +45,10 @@ class Tokenizer:
             raise InputError("no tokenizer here: tokenizer.model is missing", where=folder,
                              fix="give a tokenizer or model folder") from None
 
+    def to_bytes(self) -> bytes:
+        """The SentencePiece model, as `tokenizer.model` holds it."""
+        return bytes(self._pieces.serialized_model_proto())
+
     @property
     def vocab_size(self) -> int:
         return int(self._pieces.GetPieceSize())

@@ -45,6 +45,7 @@ def test_positions_do_not_collide_in_half_precision():
 def test_rotation_matches_complex_multiplication():
     x, positions = torch.randn(1, 1, 5, 8), torch.arange(5)[None]
     angles = positions[0, :, None] * rope_frequencies(8, 100.0)
-    turned = torch.complex(x[0, 0, :, :4].double(), x[0, 0, :, 4:].double()) * torch.polar(torch.ones_like(angles), angles)
+    pairs = torch.complex(x[0, 0, :, :4].double(), x[0, 0, :, 4:].double())
+    turned = pairs * torch.polar(torch.ones_like(angles), angles)
     found = rotate(x, *rope_tables(positions, rope_frequencies(8, 100.0)))[0, 0]
     torch.testing.assert_close(found.double(), torch.cat([turned.real, turned.imag], -1), atol=1e-5, rtol=1e-5)

@@ -9,7 +9,7 @@ from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.stage import TokenizerSettings, run
 
 SYLLABLES = ["ka", "lo", "mi", "ren", "tu", "vas", "eli", "ormo", "pen", "shu"]
-ENGLISH = " ".join(f"{a}{b} is {i}{j} km from {b}{a}." for i, a in enumerate(SYLLABLES) for j, b in enumerate(SYLLABLES))
+ENGLISH = " ".join(f"{a}{b} is {len(a)} km from {b}{a}." for a in SYLLABLES for b in SYLLABLES)
 TEXTS = [(ENGLISH, "en"), ("湖深一百二十米,湖水清澈。河长四百里,流入大海。" * 3, "zh")]
 
 

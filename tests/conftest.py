@@ -1,0 +1,43 @@
+"""Fixtures every room's tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.checkpoint import save_model
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.training import train_bpe
+
+TEXTS = ["The river Velna is 482 km long and rises on Mount Taro.\n\n    def f(x):\n        return x + 12345\n",
+         "维尔纳河全长482公里,发源于塔罗山。河水流入奥鲁马湖,湖深一百二十米。", "Lakes and cities; 城市与湖泊。"] * 20
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real inputs beside the repository; tests that need it skip where it is absent."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the real inputs (../shared) are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_bpe(TEXTS, folder / "tokenizer.model", vocab_size=480, character_coverage=0.9999, max_piece_length=8,
+              threads=1)
+    return Tokenizer.load(folder)
+
+
+@pytest.fixture(scope="session")
+def small_model(trained, tmp_path_factory) -> Path:
+    """A model folder: random weights, the trained tokenizer."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "tokenizer.model").write_bytes(trained.to_bytes())
+    (folder / "tokenizer_config.json").write_text("{}")
+    config = ModelConfig(vocab_size=512, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+                         tie_word_embeddings=True)
+    save_model(initialise(Decoder(config), 0), folder)
+    return folder

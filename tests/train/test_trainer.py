@@ -1,0 +1,176 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from headwater.artifacts import hash_file
+from headwater.errors import CheckpointError, HeadwaterError, SettingsError
+from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.checkpoint import save_model
+from headwater.tokenizer.shards import Shard
+from headwater.train import Trainer, TrainerSettings
+from headwater.train.batches import StreamBatches
+from headwater.train.objective import next_token
+from headwater.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
+from headwater.train.validation import bits_per_byte
+
+CONFIG = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                     num_key_value_heads=2)
+
+
+def shard(seed=0, documents=40, size=50):
+    """Documents that count upwards: learnable at once."""
+    starts = np.random.default_rng(seed).integers(0, 64, documents)
+    tokens = ((starts[:, None] + np.arange(size)) % 64).astype("<u4").ravel()
+    return Shard(tokens, np.arange(documents + 1) * size, ["en"] * documents, np.full(documents, size))
+
+
+def trainer(steps, **settings):
+    options = {"steps": steps, "rows": 4, "sequence_length": 32, "precision": "float32", "compile": "off", "threads": 1,
+               "log_every": 1, "checkpoint_seconds": 1000, **settings}
+    parsed = TrainerSettings.parse(options)
+    batches = StreamBatches(shard(), rows=parsed.rows, length=parsed.sequence_length, seed=0)
+    return Trainer(initialise(Decoder(CONFIG), 0), next_token, batches, parsed)
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_learns_to_count(tmp_path):
+    figures = trainer(80, optimizer={"learning_rate": 1e-2, "warmup_steps": 5}).fit(tmp_path)
+    assert losses(tmp_path)[0] == pytest.approx(math.log(64), rel=0.05)
+    assert figures["loss"] < 0.5
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resuming_gives_the_losses_and_weights_of_an_unbroken_run(tmp_path, precision):
+    whole = trainer(12, precision=precision)
+    whole.fit(tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    class Stopping:
+        """Batches that fail once, after some checkpoints."""
+
+        def __init__(self, inner, at):
+            self.inner, self.at = inner, at
+            self.batches_per_epoch = inner.batches_per_epoch
+
+        def batch(self, step):
+            if step == self.at:
+                raise Stopped
+            return self.inner.batch(step)
+
+    for at in (5, 9):
+        part = trainer(12, precision=precision, checkpoint_seconds=1e-9)
+        part.batches = Stopping(part.batches, at)
+        with pytest.raises(Stopped):
+            part.fit(tmp_path / "parts")
+    last = trainer(12, precision=precision)
+    last.fit(tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    for ours, theirs in zip(last.model.parameters(), whole.model.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+WORKER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_trainer import trainer
+from headwater.model.checkpoint import save_model
+run = trainer(150, checkpoint_seconds=0.05)
+run.fit(Path({out!r}))
+save_model(run.model, Path({out!r}))
+"""
+
+
+def test_kill_9_changes_no_byte_of_the_model(tmp_path):
+    whole = trainer(150)
+    whole.fit(tmp_path / "whole")
+    save_model(whole.model, tmp_path / "whole")
+    out = tmp_path / "killed"
+    code = WORKER.format(tests=os.path.dirname(__file__), out=str(out))
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        seen = set((out / "checkpoints").glob("step-*")) if out.exists() else set()
+        while kills < 2 and process.poll() is None and set((out / "checkpoints").glob("step-*")) <= seen:
+            time.sleep(0.01)
+        if kills < 2 and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        if process.wait() == 0:
+            break
+    assert kills == 2
+    assert hash_file(out / "model.safetensors") == hash_file(tmp_path / "whole" / "model.safetensors")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer(2).fit(tmp_path)
+    other = trainer(4)
+    other.model = initialise(Decoder(CONFIG.model_copy(update={"num_hidden_layers": 1})), 0)
+    with pytest.raises(CheckpointError, match="of another model"):
+        other.fit(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    run = trainer(3)
+    with torch.no_grad():
+        run.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(HeadwaterError, match="loss is nan at step 1"):
+        run.fit(tmp_path)
+
+
+def test_validation_is_taken_when_due_and_at_the_end(tmp_path):
+    run = trainer(5, validate_every=2)
+    run.validate = lambda model: {"probe": 1.0}
+    figures = run.fit(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation.probe" in row] == [2, 4, 5]
+    assert figures["validation.probe"] == 1.0
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps": 3, "epochs": 1.0}])
+def test_exactly_one_of_steps_and_epochs_is_given(settings):
+    with pytest.raises(SettingsError, match="exactly one of steps and epochs"):
+        TrainerSettings.parse(settings)
+
+
+def test_epochs_become_steps():
+    run = trainer(None, epochs=3.0)
+    assert run.steps == round(3 * (2000 // 32) / 4)
+
+
+def test_the_schedule_warms_up_and_decays_to_its_last_rate():
+    settings = OptimizerSettings(learning_rate=1.0, final_ratio=0.1, warmup_steps=10)
+    rates = [learning_rate(settings, step, 110) for step in range(110)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.1)
+    assert rates[60] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 50 / 99)))
+    assert all(later <= former for former, later in zip(rates[10:], rates[11:]))
+
+
+def test_only_matrices_are_decayed():
+    model = Decoder(CONFIG)
+    optimizer = make_optimizer(model, OptimizerSettings(weight_decay=0.3))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert all(decay[id(p)] == (0.3 if p.dim() >= 2 else 0.0) for p in model.parameters())
+
+
+@pytest.mark.parametrize("length", [7, 64])
+def test_bits_per_byte_of_a_uniform_model_is_known(length):
+    model = initialise(Decoder(CONFIG), 0)
+    torch.nn.init.zeros_(model.head.weight)
+    found = bits_per_byte(model, shard(documents=5, size=20), length)
+    assert found == {"en": pytest.approx(math.log2(64) * 19 / 20)}  # 19 predicted tokens over 20 bytes
