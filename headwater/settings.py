@@ -139,7 +139,12 @@ def _paths_in(value: Any, location: tuple[str | int, ...], marked: bool) -> Iter
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error: the second would silently win."""
+    """Safe YAML in which a key given twice is an error (the second would silently win) and, as in YAML 1.2, only
+    true and false are booleans: on, off, yes and no (Norwegian) are words."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -174,7 +179,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         if not equals or not all(path.split(".")):
             raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
         try:
-            _set(merged, path.split("."), yaml.safe_load(text))
+            _set(merged, path.split("."), yaml.load(text, _StrictLoader))
         except (yaml.YAMLError, ValueError, IndexError) as error:
             raise SettingsError(f"override '{override}': {error}", fix="write the value as YAML, a.b=value") from None
     return merged

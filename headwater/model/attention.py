@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headwater.model.cache import KVCache
+from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
 from headwater.model.positions import rotate
 
@@ -20,8 +20,7 @@ class Context(NamedTuple):
     mask: Tensor | None
     """[B or 1, 1 or H, T, S]: bool (True = may attend) or an additive bias; None = plain causal."""
     cache: KVCache | None = None
-    positions: Tensor | None = None
-    reach: int = 0
+    place: Place | None = None
 
 
 class Attention(nn.Module):
@@ -43,8 +42,8 @@ class Attention(nn.Module):
             turned = rotate(turned, *context.rotation)
         query, key = turned.split([self.heads, self.kv_heads], dim=1)
         if context.cache is not None:
-            assert context.positions is not None
-            key, value = context.cache.update(self.layer, key, value, context.positions, context.reach)
+            assert context.place is not None
+            key, value = context.cache.update(self.layer, key, value, context.place)
         mask = context.mask
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from headwater.model.config import ModelConfig
+
+
+class Place(NamedTuple):
+    """Where a forward pass stores its keys and values."""
+
+    reach: int
+    """Entries that the pass may see: one more than its largest position."""
+    at: tuple[Tensor, Tensor] | None
+    """Row [B,1] and position [B,T] of every token; None when the pass fills its rows from the beginning."""
 
 
 class KVCache:
@@ -46,10 +57,12 @@ class KVCache:
         for tensor in (*self.keys, *self.values):
             tensor[target, :, :length] = tensor[source, :, :length]
 
-    def update(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-        """Store keys and values [B,K,T,d] at `positions` [B,T]; return the layer's first `reach` entries."""
-        rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
-        # Indexing with two tensors around a slice puts the indexed dimensions first: [B,T,K,d].
-        self.keys[layer][rows, :, positions] = keys.transpose(1, 2).to(self.keys[layer].dtype)
-        self.values[layer][rows, :, positions] = values.transpose(1, 2).to(self.values[layer].dtype)
-        return self.keys[layer][:, :, :reach], self.values[layer][:, :, :reach]
+    def update(self, layer: int, keys: Tensor, values: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+        """Store keys and values [B,K,T,d] at their place; return the layer's entries that the place reaches."""
+        for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if place.at is None:
+                stored[:, :, : place.reach] = new
+            else:
+                # Indexing with two tensors around a slice puts the indexed dimensions first: [B,T,K,d].
+                stored[place.at[0], :, place.at[1]] = new.transpose(1, 2).to(stored.dtype)
+        return self.keys[layer][:, :, : place.reach], self.values[layer][:, :, : place.reach]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from headwater.errors import InputError
 from headwater.model.attention import Attention, Context
-from headwater.model.cache import KVCache
+from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
 from headwater.model.feedforward import FeedForward
 from headwater.model.norms import make_norm
@@ -66,32 +66,34 @@ class Decoder(nn.Module):
         causal. cache: tokens are stored at their positions and see every cached entry up to their own position; a
         cache takes no mask.
         """
-        if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        context = self._context(positions, mask, cache)
+        context = self._context(tokens, positions, mask, cache)
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, context)
         return self.norm(x)
 
-    def _context(self, positions: Tensor, mask: Tensor | None, cache: KVCache | None) -> Context:
-        rotation = self.positions.rotation(positions)
-        keys, reach = positions, 0
+    def _context(self, tokens: Tensor, given: Tensor | None, mask: Tensor | None, cache: KVCache | None) -> Context:
+        batch, length = tokens.shape
+        positions = torch.arange(length, device=tokens.device).expand_as(tokens) if given is None else given
+        keys, place = positions, None
         if cache is not None:
             assert mask is None, "a cache takes no mask"
-            reach = int(positions.max()) + 1
+            reach = length if given is None else int(given.max()) + 1
             if reach > cache.length:
                 raise InputError(f"{reach} tokens do not fit a cache of {cache.length}",
                                  fix="shorten the prompt or ask for fewer tokens")
-            keys = torch.arange(reach, device=positions.device).expand(positions.shape[0], reach)
-            mask = keys[:, None, :] <= positions[:, :, None]
+            rows = torch.arange(batch, device=tokens.device)[:, None]
+            place = Place(reach, None if given is None else (rows, positions))
+            if given is not None:  # rows that begin at 0 are plainly causal and need no mask
+                keys = torch.arange(reach, device=tokens.device).expand(batch, reach)
+                mask = keys[:, None, :] <= positions[:, :, None]
+        mask = None if mask is None else mask[:, None]  # [B,1,T,S]
         bias = self.positions.bias(positions, keys)
         if bias is not None:
-            allowed = mask if mask is not None else torch.ones(
-                positions.shape[1], positions.shape[1], dtype=torch.bool, device=positions.device).tril()[None]
-            bias = bias.masked_fill(~allowed[:, None], -math.inf)
-            return Context(rotation, bias, cache, positions, reach)
-        return Context(rotation, None if mask is None else mask[:, None], cache, positions, reach)
+            if mask is None:
+                mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+            mask = bias.masked_fill(~mask, -math.inf)
+        return Context(self.positions.rotation(positions), mask, cache, place)
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:

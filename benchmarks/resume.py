@@ -1,0 +1,106 @@
+"""The quickstart killed at random moments and given the same command again, against a run that nothing disturbed.
+
+    python benchmarks/resume.py [--full] [--kills N] [--seed S] [--keep DIR]
+
+Every kill is SIGKILL to the run and all its children; the moments are drawn over the undisturbed run. What counts
+is whether the last model's weights are the same bytes; the time lost to the kills is a row of its own. `--quick` takes
+the smallest world and a few steps, `--full` the quickstart as it ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from _harness import Case, arguments, report
+
+from headwater.artifacts import hash_file
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "quickstart.yaml"
+MODEL = "quantize/model.safetensors"
+TINY = [
+    "atlas.size=tiny", "corpus.min_tokens=20", "corpus.validation_share=0.1", "tokenizer.vocab_size=1536",
+    *(f"pretrain.model.{name}" for name in ("hidden_size=64", "intermediate_size=128", "num_hidden_layers=2",
+                                            "num_attention_heads=2")),
+    *(f"{stage}.trainer.{name}" for stage in ("pretrain", "finetune")
+      for name in ("epochs=null", "steps=120", "rows=4", "sequence_length=128", "validate_every=0", "compile=off",
+                   "precision=float32", "threads=1", "checkpoint_seconds=0.2")),
+    "evaluate.choice={}"]
+
+
+def main() -> None:
+    options = arguments(__doc__, ("--kills", {"type": int, "default": None, "help": "4, or 10 with --full"}),
+                        ("--seed", {"type": int, "default": 0}),
+                        ("--keep", {"type": Path, "default": None, "help": "keep the two runs here"}))
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = compare(options, options.keep or Path(temporary))
+    report("resume", rows, {}, ("torch",))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> list[Case]:
+    """Both runs and their rows."""
+    overrides = [] if options.full else TINY
+    kills = options.kills if options.kills is not None else 10 if options.full else 4
+    undisturbed, unchanged = (finish(folder / "undisturbed", overrides) for _ in range(2))
+    chance = random.Random(options.seed)
+    moments = sorted(chance.uniform(0, 0.9 * undisturbed) for _ in range(kills))
+    disturbed, hits = 0.0, []
+    for before, moment in zip([0.0, *moments], moments, strict=False):
+        # Every attempt first finds again what is done; then it works on to the next moment.
+        seconds, killed = kill_after(folder / "killed", overrides, moment - before + (unchanged if before else 0))
+        disturbed += seconds
+        if killed:
+            hits.append(stage_in_work(folder / "killed"))
+            print(f"killed at {moment:.1f} s of {undisturbed:.1f} s, in {hits[-1]}", file=sys.stderr)
+    disturbed += finish(folder / "killed", overrides)
+    same = hash_file(folder / "undisturbed" / MODEL) == hash_file(folder / "killed" / MODEL)
+    case, peer = f"{len(hits)} kills ({', '.join(hits)})", "undisturbed run"
+    return [Case.compare(case, "model files with the same bytes", float(same), peer, 1.0),
+            Case.compare(case, "seconds in all", disturbed, peer, undisturbed, more_is_better=False),
+            Case.compare("nothing changed", "seconds", unchanged, peer, undisturbed, more_is_better=False)]
+
+
+def start_run(out: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "headwater.cli.main", "run", str(RECIPE), "--out", str(out), *overrides]
+    log = open(out.with_suffix(".log"), "ab")  # noqa: SIM115 (the child writes to it after we return)
+    return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(out: Path, overrides: list[str]) -> float:
+    """Run to the end; returns the seconds."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    if start_run(out, overrides).wait():
+        sys.exit(f"the run failed:\n{out.with_suffix('.log').read_text()[-3000:]}")
+    return time.perf_counter() - start
+
+
+def kill_after(out: Path, overrides: list[str], seconds: float) -> tuple[float, bool]:
+    """Start the run and kill its whole process group after `seconds`; the seconds it had, and whether it was hit."""
+    process, start = start_run(out, overrides), time.perf_counter()
+    try:
+        process.wait(timeout=seconds)
+        killed = False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        killed = True
+    return time.perf_counter() - start, killed
+
+
+def stage_in_work(out: Path) -> str:
+    """The stage that a killed run was in."""
+    begun = [path.parent.name for path in out.glob("*/started.json")]
+    return begun[-1] if begun else "between stages"
+
+
+if __name__ == "__main__":
+    main()

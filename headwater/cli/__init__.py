@@ -1,0 +1,1 @@
+"""The command line: one command per stage, help and overrides; no logic."""

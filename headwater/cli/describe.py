@@ -1,0 +1,94 @@
+"""A settings class as help text: every setting's dotted name, type, default, bounds and its docstring."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+import types
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
+
+
+def describe(settings: type[BaseModel]) -> str:
+    """One paragraph per setting, groups of settings flattened to dotted names."""
+    width = min(shutil.get_terminal_size().columns, 110)
+    parts = ["settings (NAME=VALUE, values as in YAML):"]
+    for name, facts, text in _settings(settings, ""):
+        parts.append(f"  {name}  ({facts})")
+        if text:
+            parts.append(textwrap.indent(textwrap.fill(" ".join(text.split()), width - 6), " " * 6))
+    return "\n".join(parts)
+
+
+def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in settings.model_fields.items():
+        group = _group(field.annotation)
+        if group is not None:
+            yield from _settings(group, f"{prefix}{name}.")
+            continue
+        facts = [_type_name(field.annotation), *_bounds(field), _default(field)]
+        yield f"{prefix}{name}", ", ".join(facts), field.description or ""
+
+
+def _group(annotation: Any) -> type[BaseModel] | None:
+    found = [one for one in (get_args(annotation) or [annotation]) if one is not type(None)]
+    plain = get_origin(annotation) in (None, Union, types.UnionType)
+    if plain and len(found) == 1 and isinstance(found[0], type) and issubclass(found[0], BaseModel):
+        return found[0]
+    return None
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " | ".join(_type_name(one) for one in arguments)
+    if origin in (list, tuple):
+        return f"list of {_type_name(arguments[0])}" if arguments else "list"
+    if origin is dict:
+        return f"mapping to {_type_name(arguments[1])}"
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, Path):
+        return "path"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " | ".join(str(one.value) for one in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"{{{', '.join(annotation.model_fields)}}}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    for mark in field.metadata:
+        for key, sign in _BOUNDS.items():
+            if getattr(mark, key, None) is not None:
+                yield f"{sign} {getattr(mark, key)}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "default computed"
+    return f"default {value if isinstance(value, str | Path) and str(value) else json.dumps(_plain(value))}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in sorted(value.model_fields_set)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,174 @@
+"""The `headwater` command: one command per stage, help and overrides; no logic."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater import __version__
+from headwater.errors import HeadwaterError, Interrupted, SettingsError
+from headwater.recipe.stages import STAGES, Stages
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+# Everything else is imported by the command that uses it: `headwater --help` answers at once.
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help ends with the settings of its command."""
+
+    settings: Callable[[], type[BaseModel]] | None = None
+
+    def format_help(self) -> str:
+        if self.settings is None:
+            return super().format_help()
+        from headwater.cli.describe import describe
+
+        usage, gap, rest = super().format_help().partition("\n\n")
+        return f"{usage} [NAME=VALUE ...]{gap}{rest}\n{describe(self.settings())}\n"
+
+
+def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
+    """Run one command; returns the exit code (0, 2 for the user's mistake, 130 when stopped, else 1)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(words, stages)
+        return 0
+    except HeadwaterError as error:
+        print(f"headwater: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has gone; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def command() -> None:
+    """What the installed `headwater` does: `main`, then the end of the process.
+
+    After a failure or a stop the interpreter is not wound down: native threads of the data engine may still be at
+    work, and would abort the process and hide its exit code.
+    """
+    code = main()
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(words: list[str], stages: Stages) -> None:
+    arguments, overrides = _parse(words, stages)
+    arguments.act(arguments, overrides, ["headwater", *words], stages)
+
+
+def _run_recipe(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.recipe.recipe import load_recipe
+    from headwater.recipe.walk import walk
+
+    walk(load_recipe(arguments.recipe, overrides, stages=stages), arguments.out, command)
+
+
+def _print_settings(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.recipe.recipe import load_recipe
+
+    print(load_recipe(arguments.recipe, overrides, stages=stages).as_yaml(), end="")
+
+
+def _run_stage(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.recipe.recipe import load_stage
+    from headwater.recipe.walk import run_alone
+
+    run_alone(load_stage(stages[arguments.command], overrides), arguments.out, command)
+
+
+def _report(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.recipe.report import write_report
+
+    print(write_report(arguments.folder))
+
+
+def _chat(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.serve.terminal import ChatSettings, chat
+    from headwater.settings import with_overrides
+
+    chat(arguments.folder, ChatSettings.parse(with_overrides({}, overrides), where="headwater chat"))
+
+
+def _serve(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.serve.server import ServeSettings, serve
+    from headwater.settings import with_overrides
+
+    serve(arguments.folder, ServeSettings.parse(with_overrides({}, overrides), where="headwater serve"))
+
+
+def _chat_settings() -> type[BaseModel]:
+    from headwater.serve.terminal import ChatSettings
+
+    return ChatSettings
+
+
+def _serve_settings() -> type[BaseModel]:
+    from headwater.serve.server import ServeSettings
+
+    return ServeSettings
+
+
+def _recipe_settings() -> type[BaseModel]:
+    from headwater.recipe.recipe import Recipe
+
+    return Recipe
+
+
+def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[str]]:
+    parser = _parser(stages)
+    arguments, rest = parser.parse_known_args(words)
+    unknown = [word for word in rest if word.startswith("-") or "=" not in word]
+    if unknown:
+        raise SettingsError(f"'{unknown[0]}' is no argument of 'headwater {arguments.command}'",
+                            fix=f"write settings as NAME=VALUE; see headwater {arguments.command} --help")
+    return arguments, rest
+
+
+def _parser(stages: Stages) -> _Parser:
+    parser = _Parser(
+        prog="headwater", description="Open bilingual (Chinese and English) language models, from raw pages to chat.",
+        epilog="Settings are given as NAME=VALUE after a command; 'headwater COMMAND --help' lists them.")
+    parser.add_argument("--version", action="version", version=f"headwater {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, purpose: str, act: Callable[..., None],
+            settings: Callable[[], type[BaseModel]] | None = None) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        one.set_defaults(act=act)
+        one.settings = settings
+        return one
+
+    run = add("run", "walk a recipe from raw pages to a chat model", _run_recipe, _recipe_settings)
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the run is kept")
+    shown = add("settings", "print a recipe with every setting written out", _print_settings, _recipe_settings)
+    for one in (run, shown):
+        one.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+        one.epilog = "pretrain.trainer.steps=10 is short for stages.pretrain.trainer.steps=10."
+    for name, stage in stages.items():
+        one = add(name, stage.purpose, _run_stage, partial(getattr, stage, "settings"))
+        one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's own folder; ${NAME} in a "
+                         "setting stands for the folder NAME beside it")
+    for name, purpose, act, settings in (
+            ("report", "write a run's report again", _report, None),
+            ("chat", "talk to the last model of a run", _chat, _chat_settings),
+            ("serve", "serve the last model of a run: OpenAI-compatible API and chat page", _serve, _serve_settings)):
+        one = add(name, purpose, act, settings)
+        one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+    return parser
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,106 @@
+"""The main text of an HTML page, navigation, adverts and comments left out."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Literal
+
+from headwater.errors import MissingExtraError
+
+Extractor = Literal["resiliparse", "trafilatura"]
+DEEPEST = 1000
+"""Elements nested deeper than this are read as plain text (browsers stop at 512)."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_LINE_END = re.compile(r"\r\n?|\x85|\u2028|\u2029")
+_TRAILING = re.compile(r"[ \t\u00a0\u3000]+(?=\n|$)")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_NESTING_TAG = re.compile(
+    r"<(/?)(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
+    r"|p|li|dt|dd|td|th|tr|option|thead|tbody|tfoot)[\s/>])[a-z][^>]*(?<!/)>", re.IGNORECASE)
+_TAG = re.compile(r"<[a-zA-Z!/?]")
+_MAGIC = [(b"%PDF-", "PDF"), (b"PK\x03\x04", "ZIP"), (b"\x89PNG", "PNG image"), (b"GIF8", "GIF image"),
+          (b"\xff\xd8\xff", "JPEG image"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"),
+          (b"RIFF", "RIFF media"), (b"PAR1", "Parquet"), (b"\xd0\xcf\x11\xe0", "Office document"),
+          (b"{\\rtf", "RTF"), (b"\x7fELF", "ELF binary")]
+
+
+def not_html(content: bytes) -> str | None:
+    """What `content` is when its first bytes say that it is no HTML page ("PDF", "binary", "empty"), else None."""
+    head = content[:1024].lstrip()
+    if not head:
+        return "empty"
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    wide = content[:4].startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"))
+    return "binary" if not wide and head.count(0) > len(head) // 50 else None
+
+
+def has_tags(page: str) -> bool:
+    """Whether the text holds anything that looks like an HTML tag."""
+    return _TAG.search(page) is not None
+
+
+def extract(page: str, extractor: Extractor | None = "trafilatura", *, comments: bool = False) -> str:
+    """The main text of an HTML page, tidied; paragraphs are lines; empty when there is none.
+
+    `extractor` "trafilatura" is the more precise one (where it finds nothing, resiliparse is asked), "resiliparse"
+    the faster one; None takes all visible text of the page. `comments` keeps readers' comments and replies, which a
+    forum consists of. Deterministic. Raises `MissingExtraError` when the library is not installed, and whatever the
+    library raises on a page it cannot parse.
+    """
+    page = page.replace("\x00", "")
+    if extractor == "trafilatura":
+        text = tidy(_trafilatura(page, comments))
+        if text:
+            return text
+    return tidy(_resiliparse(page, main_content=extractor is not None, comments=comments))
+
+
+def _resiliparse(page: str, main_content: bool, comments: bool) -> str:
+    try:
+        from resiliparse.extract.html2text import extract_plain_text
+    except ImportError as error:
+        raise _missing("resiliparse", error) from None
+    # Its main-content rules take time quadratic in the nesting (minutes for a hostile page); all text is linear.
+    main_content = main_content and _nesting(page) <= DEEPEST
+    return extract_plain_text(page, main_content=main_content, alt_texts=False, comments=comments)
+
+
+def _nesting(page: str) -> int:
+    """How deep elements nest, about; 0 for a page with too few tags to nest deeper than `DEEPEST`."""
+    if page.count("<") - page.count("</") <= DEEPEST:
+        return 0
+    depth = deepest = 0
+    for match in _NESTING_TAG.finditer(page):
+        depth = max(0, depth - 1) if match[1] else depth + 1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _trafilatura(page: str, comments: bool) -> str:
+    try:
+        import trafilatura
+    except ImportError as error:
+        raise _missing("trafilatura", error) from None
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page it finds nothing in
+    # Fast mode leaves out the fallback extractors; favouring recall more than makes up for them.
+    return trafilatura.extract(page, fast=True, favor_recall=True, include_comments=comments) or ""
+
+
+def _missing(package: str, error: ImportError) -> MissingExtraError:
+    return MissingExtraError(f"the extractor {package} cannot be imported ({error})",
+                             fix="pip install 'headwater[corpus]'")
+
+
+def tidy(text: str) -> str:
+    """`text` with line feeds only, without control characters, line-end blanks and runs of blank lines.
+
+    Lone surrogates (possible in JSON escapes) become U+FFFD, so the result always encodes as UTF-8.
+    """
+    text = _LINE_END.sub("\n", text)
+    text = _TRAILING.sub("", _CONTROL.sub("", text))
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _BLANK_LINES.sub("\n\n", text).strip()

@@ -1,0 +1,132 @@
+"""Where raw documents lie: the files of a source, told apart by name, checked before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from headwater.errors import InputError
+from headwater.settings import InputPath, Settings
+
+Format = Literal["html", "warc", "jsonl", "parquet", "text"]
+SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".xhtml": "html", ".warc": "warc", ".jsonl": "jsonl",
+                               ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text", ".md": "text"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_LISTED = 12
+
+
+class Source(Settings):
+    """A file or a folder of raw documents.
+
+    `format` "auto" takes every file by its suffix (.html .htm .xhtml .warc .jsonl .ndjson .parquet .txt .md, each
+    also .gz or .zst) and counts the others as not readable; a named format takes only that format's files of a
+    folder, and a single file whatever its name. `include` are glob patterns relative to the folder. `licence` is
+    kept beside every document.
+    """
+
+    path: InputPath
+    format: Literal["auto"] | Format = "auto"
+    name: Annotated[str, Field(min_length=1)] | None = None
+    licence: str | None = None
+    text_column: str = "text"
+    include: Annotated[tuple[str, ...], Field(min_length=1)] = ("**/*",)
+
+    @property
+    def label(self) -> str:
+        """The name kept beside every document: `name`, or the last part of the path."""
+        return self.name or self.path.name
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input file. `name` is its path below the source (it becomes part of the provenance), `size` is in bytes;
+    `format` is None for a file that no reader knows."""
+
+    path: Path
+    name: str
+    size: int
+    format: Format | None
+    source: str
+    licence: str | None
+    text_column: str
+
+
+def list_shards(sources: list[Source]) -> list[Shard]:
+    """Every input file, in the order of the sources and then of the names.
+
+    Raises `InputError` for a path that is missing or holds no file of the format, or a Parquet file without the
+    text column (naming the columns it has and the nearest).
+    """
+    shards = [shard for source in sources for shard in _shards_of(source)]
+    for shard in shards:
+        if shard.format == "parquet":
+            _check_text_column(shard)
+    return shards
+
+
+def compression(path: Path) -> str | None:
+    """ "gzip" or "zstd" by the last suffix, or None."""
+    return COMPRESSIONS.get(path.suffix.lower())
+
+
+def _shards_of(source: Source) -> Iterator[Shard]:
+    if not source.path.exists():
+        raise InputError("no such file or folder", where=source.path, fix="give the path of an existing source")
+    single = source.path.is_file()
+    files = [source.path] if single else _files_below(source)
+    found = 0
+    for file in files:
+        kind = _format_of(file)
+        if source.format != "auto" and kind != source.format:
+            if not single:
+                continue
+            kind = source.format
+        found += 1
+        name = file.name if single else file.relative_to(source.path).as_posix()
+        yield Shard(file, name, file.stat().st_size, kind, source.label, source.licence, source.text_column)
+    if not found:
+        wanted = "file" if source.format == "auto" else f"{source.format} file"
+        raise InputError(f"the folder holds no {wanted} matching {', '.join(source.include)}", where=source.path,
+                         fix=f"check the path, `format` and `include`; suffixes read: {', '.join(SUFFIXES)}")
+
+
+def _files_below(source: Source) -> list[Path]:
+    files = {file for pattern in source.include for file in source.path.glob(pattern) if file.is_file()}
+    shown = {file for file in files if not any(part.startswith(".") for part in file.relative_to(source.path).parts)}
+    return sorted(shown, key=lambda file: file.relative_to(source.path).parts)
+
+
+def _format_of(file: Path) -> Format | None:
+    name = PurePosixPath(file.name.lower())
+    return SUFFIXES.get(PurePosixPath(name.stem).suffix if name.suffix in COMPRESSIONS else name.suffix)
+
+
+def _check_text_column(shard: Shard) -> None:
+    if compression(shard.path):
+        return  # checked when it is read: its schema stands at the end of the compressed stream
+    try:
+        schema = pq.read_schema(shard.path)
+    except (OSError, pa.ArrowException):
+        return  # a damaged file is counted by the reader and stops nothing
+    require_text_column(schema, shard)
+
+
+def require_text_column(schema: pa.Schema, shard: Shard) -> None:
+    """Raises `InputError` when the shard's text column is missing or not text."""
+    if shard.text_column not in schema.names:
+        nearest = difflib.get_close_matches(shard.text_column, schema.names, n=1, cutoff=0.0)
+        shown = ", ".join(schema.names[:_LISTED]) + (", ..." if len(schema.names) > _LISTED else "")
+        raise InputError(f"the Parquet file has no column '{shard.text_column}' (its columns: {shown or 'none'})",
+                         where=shard.path,
+                         fix=f"set text_column, perhaps to '{nearest[0]}'" if nearest else "give another file")
+    kind = schema.field(shard.text_column).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise InputError(f"the column '{shard.text_column}' holds {kind}, not text", where=shard.path,
+                         fix="set text_column to a column of text")

@@ -1,0 +1,236 @@
+"""The one engine: batched decoding over slots of a key/value cache, requests joining and leaving at every step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from headwater.errors import InputError
+from headwater.generate.likelihood import log_likelihoods, padded
+from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
+from headwater.generate.sampling import SamplingParams, SamplingRows, sample
+from headwater.model.cache import KVCache
+from headwater.model.checkpoint import load_model
+from headwater.model.decoder import Decoder
+from headwater.tokenizer.vocabulary import Tokenizer
+
+PREFILL_TOKENS = 4096
+"""Most padded tokens read in one prefill pass; it bounds memory and how long running answers wait."""
+
+
+class Engine:
+    """Continuous batching: `submit` queues a request, each `step` admits, decodes one token per slot, and retires.
+
+    The slots in use are always the first rows of the cache, so that a step runs on exactly the active rows; when a
+    row ends the last one moves into its place. A step's arithmetic does not mix rows, so a request's tokens do not
+    depend on what else runs (up to the last bit of the matrix products). One thread at a time may use an engine.
+    """
+
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, *, max_batch: int = 8,
+                 max_length: int | None = None) -> None:
+        """max_length: tokens a slot holds, the model's own context when None."""
+        self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
+        self.max_length = max_length or model.config.max_position_embeddings
+        # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
+        self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
+        # A model that opens the next turn by itself has ended its own.
+        self.stop_ids = frozenset((tokenizer.eos, *tokenizer.chat.stop_ids, *tokenizer.specials.values()))
+        self._waiting: deque[Sequence] = deque()
+        self._active: list[Sequence] = []
+        self._rows = SamplingRows.of([])
+
+    @classmethod
+    def load(cls, folder: Path, *, max_batch: int = 8, max_length: int | None = None,
+             device: torch.device | str = "cpu") -> Self:
+        """From a model folder with its tokenizer. Raises `InputError`."""
+        model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
+        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length)
+
+    @cached_property
+    def _cache(self) -> KVCache:
+        return KVCache(self.model.config, self.max_batch, self.max_length, dtype=self.model.dtype,
+                       device=self.model.device)
+
+    @property
+    def active(self) -> int:
+        """Slots in use."""
+        return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a slot yet."""
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._active or self._waiting)
+
+    def check(self, prompt: list[int]) -> None:
+        """Raises `InputError` for a prompt that cannot be continued. Safe to call from any thread."""
+        if not prompt:
+            raise InputError("the prompt is empty", fix="give at least one token")
+        if len(prompt) >= self.max_length:
+            raise InputError(f"the prompt has {len(prompt)} tokens; the context holds {self.max_length}, "
+                             "one of them for the answer", fix="shorten the prompt")
+        if min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size:
+            raise InputError(f"token {min(prompt) if min(prompt) < 0 else max(prompt)} is outside the vocabulary of "
+                             f"{self.model.config.vocab_size}", fix="use the tokenizer that belongs to this model")
+
+    def submit(self, prompt: list[int], params: SamplingParams) -> Sequence:
+        """Queue a request and return its handle. Raises `InputError`."""
+        self.check(prompt)
+        sequence = Sequence(list(prompt), params, min(params.max_tokens, self.max_length - len(prompt)))
+        self._waiting.append(sequence)
+        return sequence
+
+    @torch.inference_mode()
+    def step(self) -> list[Sequence]:
+        """Drop the cancelled, admit the waiting, decode one token per active slot; returns who moved."""
+        moved = self._drop_cancelled()
+        admitted = self._admit()
+        moved += self._retire() if admitted else []
+        if self._active:
+            moved += self._active
+            self._decode()
+            self._retire()
+        return moved
+
+    def reset(self) -> None:
+        """Cancel everything that runs or waits."""
+        for sequence in (*self._active, *self._waiting):
+            sequence.cancel()
+        self._drop_cancelled()
+
+    def generate(self, prompts: list[list[int]], params: SamplingParams | list[SamplingParams]) -> list[Completion]:
+        """Answers in the order of the prompts, as many at once as there are slots. Raises `InputError`."""
+        each = params if isinstance(params, list) else [params] * len(prompts)
+        for prompt in prompts:
+            self.check(prompt)
+        sequences = [self.submit(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        try:
+            while any(sequence.finish_reason is None for sequence in sequences):
+                self.step()
+        except BaseException:
+            self._abandon(sequences)
+            raise
+        return [_completion(sequence) for sequence in sequences]
+
+    def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[Delta]:
+        """One answer as it comes; closing the iterator frees the slot. Raises `InputError`."""
+        sequence = self.submit(prompt, params)
+        try:
+            while sequence.finish_reason is None:
+                self.step()
+                delta = sequence.take()
+                if delta is not None:
+                    yield delta
+        finally:
+            self._abandon([sequence])
+
+    def log_likelihoods(self, pairs: list[tuple[list[int], list[int]]]) -> list[LogLikelihood]:
+        """See `likelihood.log_likelihoods`; an empty context counts as the beginning-of-text token alone."""
+        pairs = [(context or [self.tokenizer.bos], continuation) for context, continuation in pairs]
+        return log_likelihoods(self.model, pairs, max_length=self.max_length)
+
+    def _abandon(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            sequence.cancel()
+        self._drop_cancelled()
+
+    def _drop_cancelled(self) -> list[Sequence]:
+        dropped = [s for s in (*self._active, *self._waiting) if s.cancelled and s.finish_reason is None]
+        for sequence in dropped:
+            sequence.finish("cancelled")
+        if dropped:
+            self._waiting = deque(s for s in self._waiting if s.finish_reason is None)
+            self._retire()
+        return dropped
+
+    def _admit(self) -> bool:
+        """Prefill waiting requests into free slots, each with its first token; True if there were any."""
+        admitted = False
+        while self._waiting and len(self._active) < self.max_batch:
+            first = len(self._active)
+            batch = self._next_prefill()
+            lengths = torch.tensor([len(s.prompt) for s in batch], device=self.model.device)
+            tokens = padded([s.prompt for s in batch], self.model.device)
+            hidden = self.model.hidden(tokens, cache=self._cache.rows(first, first + len(batch)))
+            last = hidden[torch.arange(len(batch), device=lengths.device), lengths - 1]
+            self._active += batch
+            for sequence in batch:
+                sequence.watch(self.vocabulary)
+            self._emit(self.model.head(last), batch, SamplingRows.of([s.params for s in batch], last.device))
+            admitted = True
+        if admitted:
+            self._regroup()
+        return admitted
+
+    def _next_prefill(self) -> list[Sequence]:
+        """The longest run from the head of the queue that has slots and fits one pass; at least one request."""
+        batch: list[Sequence] = []
+        longest = 0
+        while self._waiting and len(self._active) + len(batch) < self.max_batch:
+            longest = max(longest, len(self._waiting[0].prompt))
+            if batch and longest * (len(batch) + 1) > PREFILL_TOKENS:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _decode(self) -> None:
+        device = self.model.device
+        tokens = torch.tensor([[s.last] for s in self._active], device=device)
+        positions = torch.tensor([[s.length - 1] for s in self._active], device=device)
+        hidden = self.model.hidden(tokens, positions=positions, cache=self._view)
+        self._emit(self.model.head(hidden[:, -1]), self._active, self._rows)
+
+    def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:
+        """Sample a token for each row of logits [B,V] and hand it to its sequence."""
+        logits = logits[:, : self.vocabulary]
+        uniforms = torch.tensor([s.uniform() for s in sequences], dtype=torch.float64, device=logits.device)
+        seen = [s.seen for s in sequences if s.seen is not None]
+        tokens = sample(logits, rows, uniforms, torch.stack(seen).to(logits.device) if seen else None)
+        for sequence, token, row in zip(sequences, tokens.tolist(), logits):
+            if token in self.stop_ids:
+                sequence.finish("stop")
+                continue
+            if sequence.params.logprobs is not None:
+                sequence.logprobs.append(_logprob(row, token, sequence.params.logprobs))
+            sequence.accept(token, self.tokenizer.decode_bytes([token]))
+
+    def _retire(self) -> list[Sequence]:
+        """Free the slots of finished sequences; the last rows move into the holes."""
+        done = [row for row, s in enumerate(self._active) if s.finish_reason is not None]
+        retired = [self._active[row] for row in done]
+        for row in reversed(done):
+            last = self._active.pop()
+            if row < len(self._active):
+                self._cache.move(len(self._active), row, last.length)
+                self._active[row] = last
+        if done:
+            self._regroup()
+        return retired
+
+    def _regroup(self) -> None:
+        """What depends on which rows are active."""
+        self._view = self._cache.rows(0, len(self._active))
+        self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
+
+
+def _logprob(logits: Tensor, token: int, top: int) -> TokenLogprob:
+    logprobs = logits.float().log_softmax(-1)
+    best = logprobs.topk(min(top, len(logprobs)))
+    return TokenLogprob(token, logprobs[token].item(), tuple(zip(best.indices.tolist(), best.values.tolist())))
+
+
+def _completion(sequence: Sequence) -> Completion:
+    delta = sequence.take()
+    assert delta is not None
+    assert delta.finish_reason is not None
+    return Completion(sequence.tokens, delta.text, delta.finish_reason, len(sequence.prompt),
+                      sequence.logprobs if sequence.params.logprobs is not None else None)

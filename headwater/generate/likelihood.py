@@ -1,0 +1,147 @@
+"""Log-probabilities of continuations given contexts, for multiple choice; each context is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from headwater.errors import InputError
+from headwater.generate.request import LogLikelihood
+from headwater.model.cache import KVCache
+from headwater.model.decoder import Decoder
+
+Pair = tuple[list[int], list[int]]
+"""Context and continuation."""
+TOKENS = 4096
+"""Most padded tokens of one forward pass."""
+LOGITS = 1 << 24
+"""Most logits held at once."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Continuations of one context; `indices` says where their results go."""
+
+    context: tuple[int, ...]
+    continuations: list[list[int]]
+    indices: list[int]
+
+    @property
+    def longest(self) -> int:
+        return max(map(len, self.continuations))
+
+
+@torch.inference_mode()
+def log_likelihoods(model: Decoder, pairs: list[Pair], *, max_length: int) -> list[LogLikelihood]:
+    """For each (context, continuation): sum over the continuation of log p(token | all before it).
+
+    Logits are turned into log-probabilities in float32 over the model's whole vocabulary. Pairs are sorted by
+    length and batched; pairs with the same context share one pass over it. Raises `InputError` for an empty side, a
+    token outside the vocabulary or a pair longer than `max_length`.
+    """
+    for number, (context, continuation) in enumerate(pairs):
+        _check(number, context, continuation, model.config.vocab_size, max_length)
+    results: list[LogLikelihood | None] = [None] * len(pairs)
+    for batch in _batches(_groups(pairs)):
+        indices = [index for group in batch for index in group.indices]
+        for index, result in zip(indices, _score(model, batch)):
+            results[index] = result
+    return [result for result in results if result is not None]
+
+
+def _check(number: int, context: list[int], continuation: list[int], vocabulary: int, max_length: int) -> None:
+    if not context or not continuation:
+        raise InputError(f"pair {number} has an empty {'continuation' if context else 'context'}",
+                         fix="give at least one token on each side")
+    length = len(context) + len(continuation)
+    if length > max_length:
+        raise InputError(f"pair {number} has {length} tokens; the context holds {max_length}",
+                         fix="shorten its context")
+    if min(*context, *continuation) < 0 or max(*context, *continuation) >= vocabulary:
+        raise InputError(f"pair {number} has a token outside the vocabulary of {vocabulary}",
+                         fix="use the tokenizer that belongs to this model")
+
+
+def _groups(pairs: list[Pair]) -> list[_Group]:
+    """Pairs by context, longest first: the first batch is the one that needs the most memory."""
+    by_context: dict[tuple[int, ...], list[int]] = {}
+    for index, pair in enumerate(pairs):
+        by_context.setdefault(tuple(pair[0]), []).append(index)
+    groups = []
+    for context, indices in by_context.items():
+        longest = max(len(pairs[index][1]) for index in indices)
+        size = max(1, TOKENS // (len(context) + longest))
+        # A context with more continuations than one pass holds is read once per pass.
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            groups.append(_Group(context, [pairs[index][1] for index in part], part))
+    return sorted(groups, key=lambda group: (-len(group.context), -group.longest, group.indices[0]))
+
+
+def _batches(groups: list[_Group]) -> Iterator[list[_Group]]:
+    batch: list[_Group] = []
+    rows = longest = 0
+    for group in groups:
+        grown = max(longest, len(group.context) + group.longest)
+        # Each continuation holds a copy of its context's keys and values.
+        if batch and grown * (rows + len(group.indices)) > TOKENS:
+            yield batch
+            batch, rows, grown = [], 0, len(group.context) + group.longest
+        batch.append(group)
+        rows, longest = rows + len(group.indices), grown
+    if batch:
+        yield batch
+
+
+def _score(model: Decoder, batch: list[_Group]) -> list[LogLikelihood]:
+    """Contexts without their last token fill a cache; that token and the continuation are read on top of it."""
+    device = model.device
+    widest = max(len(group.context) for group in batch)
+    cache = KVCache(model.config, len(batch), max(widest - 1, 1), dtype=model.dtype, device=device)
+    if widest > 1:
+        model.hidden(padded([list(group.context[:-1]) for group in batch], device), cache=cache)
+    owner = torch.tensor([row for row, group in enumerate(batch) for _ in group.indices], device=device)
+    starts = torch.tensor([len(batch[row].context) - 1 for row in owner.tolist()], device=device)
+    targets = [continuation for group in batch for continuation in group.continuations]
+    inputs = padded([[group.context[-1], *c[:-1]] for group in batch for c in group.continuations], device)
+    positions = starts[:, None] + torch.arange(inputs.shape[1], device=device)
+    hidden = model.hidden(inputs, positions=positions, cache=_repeated(cache, owner, int(positions.max()) + 1, model))
+    real = torch.arange(inputs.shape[1], device=device) < torch.tensor([[len(t)] for t in targets], device=device)
+    wanted = torch.tensor([token for target in targets for token in target], device=device)
+    logprobs, greedy = _token_logprobs(model, hidden[real], wanted)
+    return _sums(logprobs, greedy, [len(t) for t in targets])
+
+
+def padded(rows: list[list[int]], device: torch.device) -> Tensor:
+    """int64 [B, longest]; the padding stands behind a row's end, where causal attention never reads it."""
+    longest = max(map(len, rows))
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long, device=device)
+
+
+def _repeated(cache: KVCache, owner: Tensor, length: int, model: Decoder) -> KVCache:
+    """A cache of `length` whose row i starts as row owner[i] of `cache`."""
+    grown = KVCache(model.config, len(owner), length, dtype=model.dtype, device=model.device)
+    kept = min(cache.length, length)
+    for target, source in zip((*grown.keys, *grown.values), (*cache.keys, *cache.values)):
+        target[:, :, :kept] = source[owner, :, :kept]
+    return grown
+
+
+def _token_logprobs(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 log-probabilities and "was the most likely" of targets [N] under hidden [N,D], in bounded memory."""
+    size = max(1, LOGITS // model.config.vocab_size)
+    logprobs, greedy = [], []
+    for states, wanted in zip(hidden.split(size), targets.split(size)):
+        logits = model.head(states).float()
+        logprobs.append(-F.cross_entropy(logits, wanted, reduction="none"))
+        greedy.append(logits.argmax(-1) == wanted)
+    return torch.cat(logprobs), torch.cat(greedy)
+
+
+def _sums(logprobs: Tensor, greedy: Tensor, lengths: list[int]) -> list[LogLikelihood]:
+    return [LogLikelihood(part.sum(dtype=torch.float64).item(), bool(hit.all()), len(part))
+            for part, hit in zip(logprobs.cpu().split(lengths), greedy.cpu().split(lengths))]

@@ -1,0 +1,129 @@
+"""One request on its way through the engine, and what comes out of it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from headwater.generate.sampling import SamplingParams
+from headwater.generate.text_stream import TextStream
+
+FinishReason = Literal["stop", "length", "cancelled"]
+"""stop: an end mark or a stop text; length: max_tokens or the context is used up; cancelled: the caller left."""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Natural log-probabilities under the model itself, before temperature and filters."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The most likely ids, best first."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What became certain since the last one; `finish_reason` is set on the last."""
+
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...]
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished answer. `tokens` leaves out the end mark; `text` leaves out a stop text and all after it."""
+
+    tokens: list[int]
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Of a continuation given its context: natural log-probability summed over its tokens."""
+
+    logprob: float
+    greedy: bool
+    """Every token was the most likely one."""
+    tokens: int
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A submitted request: its tokens so far and what was not yet taken. Owned by the engine's thread.
+
+    `cancel` may be called from any thread; the engine frees the slot at its next step.
+    """
+
+    prompt: list[int]
+    params: SamplingParams
+    limit: int
+    """Tokens it may generate: max_tokens, or what the context leaves."""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        self._text = TextStream(self.params.stop)
+        # A string seed is hashed, so that -1 and 1 differ; None is seeded by the operating system.
+        seed = self.params.seed
+        self._random = random.Random(None if seed is None else str(seed))
+        self._pending = ""
+        self._taken = 0
+        self._taken_finish = False
+        self.last = self.prompt[-1]
+        self.seen: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Prompt and answer, in tokens."""
+        return len(self.prompt) + len(self.tokens)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def uniform(self) -> float:
+        """The request's next draw in [0, 1)."""
+        return self._random.random()
+
+    def watch(self, vocabulary: int) -> None:
+        """Keep the tokens seen so far, which a repetition penalty needs."""
+        if self.params.repetition_penalty != 1.0:
+            self.seen = torch.zeros(vocabulary, dtype=torch.bool)
+            self.seen[torch.tensor([token for token in self.prompt if token < vocabulary])] = True
+
+    def accept(self, token: int, data: bytes) -> None:
+        """Take the next token, which is not an end mark, and the bytes it stands for."""
+        self.tokens.append(token)
+        self.last = token
+        if self.seen is not None:
+            self.seen[token] = True
+        self._pending += self._text.feed(data)
+        if self._text.stopped:
+            self.finish("stop")
+        elif len(self.tokens) >= self.limit:
+            self.finish("length")
+
+    def finish(self, reason: FinishReason) -> None:
+        self._pending += self._text.finish()
+        self.finish_reason = reason
+
+    def take(self) -> Delta | None:
+        """What came since the last call, or None when there is nothing new to show."""
+        done = self.finish_reason is not None and not self._taken_finish
+        if not self._pending and not done:
+            return None
+        delta = Delta(self._pending, tuple(self.tokens[self._taken:]), tuple(self.logprobs[self._taken:]),
+                      self.finish_reason)
+        self._pending, self._taken, self._taken_finish = "", len(self.tokens), done
+        return delta

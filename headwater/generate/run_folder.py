@@ -1,0 +1,25 @@
+"""Which model of a run is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headwater.errors import InputError
+
+STAGES = ("quantize", "finetune", "pretrain")
+"""Stages that write a model, the last first."""
+
+
+def find_model(folder: Path) -> Path:
+    """The folder itself when it is a model folder, else the last model of a run. Raises `InputError`."""
+    folder = Path(folder)
+    if (folder / "config.json").is_file():
+        return folder
+    for stage in STAGES:
+        candidate = folder / stage
+        complete = any((candidate / name).is_file() for name in ("manifest.json", "model.safetensors"))
+        if complete and (candidate / "config.json").is_file():
+            return candidate
+    what = "no model here" if folder.is_dir() else "no such folder"
+    raise InputError(what, where=folder, fix="give a model folder, or a run folder with a finished "
+                                             f"{', '.join(reversed(STAGES[1:]))} or {STAGES[0]} stage")

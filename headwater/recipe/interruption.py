@@ -1,0 +1,125 @@
+"""Stopping a run: signals, locks, and what a person is told when something goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shlex
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from headwater.artifacts import storage_errors
+from headwater.errors import HeadwaterError, InputError, Interrupted, StorageError, UnexpectedError
+
+_FULL = ("No space left on device", "Disk quota exceeded", "disk is full", "os error 28")
+
+
+@contextmanager
+def stoppable(resume: Sequence[str]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the body at once and say how to go on; a second one kills the process.
+
+    Raises `Interrupted`.
+    """
+    told = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, signal.SIG_DFL)
+        os.write(2, b"\nstopping (once more to kill)\n")
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    try:
+        yield
+    except BaseException as error:
+        # A library may answer the interrupt with an error of its own.
+        if told or isinstance(error, KeyboardInterrupt | Interrupted):
+            raise Interrupted("stopped; everything finished so far is kept",
+                              fix=f"go on with the same command:\n  {shlex.join(resume)}") from error
+        raise
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file while the body runs, so that no other process works there. Raises `InputError`."""
+    with storage_errors(path):
+        descriptor = _acquire(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            raise InputError(f"another run works here (process {holder})", where=path.parent,
+                             fix="wait until it ends, stop it, or give another --out") from None
+        # The holder before may have removed the file between our opening and our locking it.
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            return descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def explained(out: Path, doing: str) -> Iterator[None]:
+    """Turn what a body did not foresee into one clear message: a full disk, or a crash kept in `out`/crash.txt.
+
+    Raises `StorageError` or `UnexpectedError`; errors that explain themselves pass.
+    """
+    try:
+        yield
+    except HeadwaterError:
+        raise
+    except Exception as error:
+        if _disk_is_full(error):
+            raise StorageError(f"the disk is full ({_first_line(error)})", where=out,
+                               fix="free some space, then give the same command: what is done is kept") from error
+        raise UnexpectedError(f"unexpected {type(error).__name__}: {_first_line(error)}", where=doing,
+                              fix=_keep_traceback(out, error)) from error
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if any(mark in str(error) for mark in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:300]
+
+
+def _keep_traceback(out: Path, error: BaseException) -> str:
+    path = out / "crash.txt"
+    text = "".join(traceback.format_exception(error))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        return f"report this:\n{text}"
+    return f"report it with {path}; what is done is kept, and the same command tries again"

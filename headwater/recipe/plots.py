@@ -1,0 +1,154 @@
+"""The report's plots, as SVG whose colours follow the page (light or dark) and whose text stays text."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, SOFT, GRID = "#010101", "#020202", "#030303"
+SERIES = ("#040404", "#050505", "#060606", "#070707")
+_VARIABLES = {INK: "--ink", SOFT: "--soft", GRID: "--line",
+              **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)}}
+"""Placeholder colours, replaced in the finished SVG by the page's variables."""
+LANGUAGES = {"en": (SERIES[0], "English"), "zh": (SERIES[1], "Chinese")}
+CHANCE = 0.25
+"""Of a question with four choices."""
+
+
+def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("the report's plots need matplotlib",
+                                fix="pip install 'headwater[report]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for one in axes:
+        one.set_facecolor("none")
+        one.spines[["top", "right"]].set_visible(False)
+        one.spines[["left", "bottom"]].set_color(GRID)
+        one.tick_params(colors=SOFT, length=0, labelsize=9)
+    return figure, axes
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as one <svg> element; the same figure gives the same bytes."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        # Only the page's fonts need the glyphs: the text is not drawn here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    # Sized by the page; ids must not meet those of the page's other plots.
+    text = re.sub(r'(<svg [^>]*?) width="[^"]*"', rf'\1 role="img" aria-label="{description}"', text, count=1)
+    text = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+
+
+def funnel_plot(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Documents left after every step, by language where it is known."""
+    figure, (axes,) = _figure(1, 1, 7.6, 0.8 + 0.36 * (len(steps) + 1))
+    rows = [("found", steps[0]["documents_in"], {})] + [
+        (step["step"], step["documents_out"],
+         {language: counts["documents_out"] for language, counts in step["languages"].items()}) for step in steps]
+    rows[0][2].update({language: counts["documents_in"] for language, counts in steps[0]["languages"].items()})
+    for place, (_, total, languages) in enumerate(rows):
+        left = 0
+        for language, (colour, _) in LANGUAGES.items():
+            axes.barh(place, languages.get(language, 0), left=left, color=colour, height=0.66)
+            left += languages.get(language, 0)
+        axes.barh(place, total - left, left=left, color=SOFT, height=0.66)
+        axes.annotate(f"{total:,}", (total, place), xytext=(5, 0), textcoords="offset points", va="center",
+                      fontsize=9, color=INK)
+    axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name, _, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.spines[["bottom"]].set_visible(False)
+    axes.margins(x=0.12)
+    _legend(axes, [LANGUAGES["en"], LANGUAGES["zh"], (SOFT, "other or not yet known")])
+    return _svg(figure, "funnel", "Documents left after every step of the corpus")
+
+
+def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
+    """Training loss over tokens, the validation's bits per byte or loss beside it where they were taken."""
+    names = sorted({key for row in rows for key in row if key.startswith("validation")})
+    held_out = {key: [(row["tokens"] / 1e6, row[key]) for row in rows if key in row] for key in names}
+    shown = {key: points for key, points in held_out.items() if len(points) > 1}
+    figure, axes = _figure(1, 2 if shown else 1, 7.6, 2.9)
+    tokens, losses = [row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows]
+    axes[0].plot(tokens, losses, color=SERIES[0], linewidth=1, alpha=0.3)
+    axes[0].plot(tokens, _smooth(losses), color=SERIES[0], linewidth=1.8)
+    axes[0].set_title("training loss (nats per token)", **_TITLE)
+    for number, (key, points) in enumerate(shown.items()):
+        language = next((code for code in LANGUAGES if f".{code}." in key), None)
+        colour, label = LANGUAGES[language] if language else (SERIES[number % 4], key.removeprefix("validation."))
+        axes[1].plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
+    if shown:
+        per_byte = all("bits_per_byte" in key for key in shown)
+        axes[1].set_title("held-out bits per byte" if per_byte else "held-out loss", **_TITLE)
+        axes[1].legend(frameon=False, fontsize=9, labelcolor=INK)
+    for one in axes:
+        one.set_xlabel("million tokens", fontsize=9, color=SOFT)
+        one.grid(color=GRID, linewidth=0.6)
+        one.set_axisbelow(True)
+    return _svg(figure, f"loss-{name}", f"Loss of the stage {name} over the tokens seen")
+
+
+def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Accuracy by task, model and language (`scores[task][model][language]`), with the line of chance."""
+    columns = min(2, len(scores))
+    rows = -(-len(scores) // columns)
+    figure, axes = _figure(rows, columns, 7.6, 2.5 * rows)
+    for one, (task, models) in zip(axes, scores.items(), strict=False):
+        for place, languages in enumerate(models.values()):
+            for side, language in ((-0.2, "en"), (0.2, "zh")):
+                if language in languages:
+                    value = languages[language]
+                    one.bar(place + side, value, width=0.36, color=LANGUAGES[language][0])
+                    one.annotate(f"{100 * value:.0f}", (place + side, value), xytext=(0, 2), ha="center",
+                                 textcoords="offset points", fontsize=9, color=INK)
+        one.axhline(CHANCE, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        one.annotate("chance", (1, CHANCE), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center",
+                     textcoords="offset points", fontsize=8, color=SOFT)
+        one.set_xticks(range(len(models)), list(models))
+        one.set_ylim(0, 1.1)
+        one.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+        one.set_title(task, **_TITLE)
+    for spare in axes[len(scores):]:
+        spare.set_visible(False)
+    _legend(axes[0], LANGUAGES.values())
+    return _svg(figure, "accuracy", "Accuracy of every model by task and language")
+
+
+_TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK}
+
+
+def _legend(axes: Axes, entries: Any) -> None:
+    from matplotlib.patches import Patch
+
+    axes.figure.legend(handles=[Patch(color=colour, label=label) for colour, label in entries], frameon=False,
+                       fontsize=9, labelcolor=INK, ncols=3, loc="outside upper right")
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Exponential moving average without the bias of its start (as in Adam, arXiv:1412.6980, section 3)."""
+    keep = min(0.98, max(0.0, 1 - 30 / len(values)))
+    average, smoothed = 0.0, []
+    for number, value in enumerate(values, 1):
+        average = keep * average + (1 - keep) * value
+        smoothed.append(average / (1 - keep**number))
+    return smoothed

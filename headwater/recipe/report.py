@@ -1,0 +1,85 @@
+"""`report.html`: everything a run came to on one page that opens offline."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from headwater.artifacts import write_text
+from headwater.errors import HeadwaterError, InputError, MissingExtraError
+from headwater.recipe import plots, sections
+from headwater.recipe.manifest import reported_versions
+from headwater.recipe.recipe import RESOLVED
+from headwater.recipe.summary import manifests, summary, write_summary
+from headwater.settings import read_yaml
+
+REPORT = "report.html"
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` and `summary.json` from what lies in the run's folder; returns the report's path.
+
+    Raises `InputError` where nothing of a run is there. Without matplotlib the page says so in the plots' place.
+    """
+    run = Path(run)
+    if not manifests(run):
+        raise InputError("no finished stage here", where=run, fix="give the --out folder of 'headwater run'")
+    write_summary(run)
+    write_text(run / REPORT, render(run))
+    return run / REPORT
+
+
+def render(run: Path) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)
+    environment.filters.update(duration=sections.duration, size=sections.size, number=sections.number)
+    text = files("headwater.recipe").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(text).render(_context(run))
+
+
+def _context(run: Path) -> dict[str, Any]:
+    stages, figures = manifests(run), summary(run)
+    recipe = _recipe(run)
+    models, benchmarks = sections.benchmark_table(figures)
+    content = {
+        "title": recipe.get("name") or run.resolve().name, "description": recipe.get("description") or "",
+        "run": str(run), "seed": recipe.get("seed"), "verdict": sections.verdict(figures),
+        "headline": sections.headline(figures, stages), "funnel": sections.funnel(run),
+        "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
+        "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
+        "samples": sections.samples(run), "stages": sections.stage_rows(stages),
+        "commands": sections.commands(stages), "versions": _versions(stages),
+        "languages": sections.LANGUAGES, "finished": max(one.finished for one in stages.values()),
+    }
+    return {**content, **_plots(content)}
+
+
+def _recipe(run: Path) -> dict[str, Any]:
+    try:
+        return read_yaml(run / RESOLVED)
+    except HeadwaterError:
+        return {}
+
+
+def _versions(stages: dict[str, Any]) -> dict[str, str]:
+    """Those that the stages were run with; of two, both."""
+    found: dict[str, list[str]] = {}
+    for manifest in stages.values():
+        for name, version in manifest.versions.items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return {name: ", ".join(versions) for name, versions in found.items()} or reported_versions()
+
+
+def _plots(content: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"plots_missing": "",
+                "funnel_plot": plots.funnel_plot(content["funnel"]["steps"]) if content["funnel"] else "",
+                "loss_plots": {name: plots.loss_plot(name, rows) for name, rows in content["curves"].items()},
+                "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
+    except MissingExtraError as error:
+        return {"plots_missing": str(error), "funnel_plot": "", "loss_plots": {}, "accuracy_plot": ""}

@@ -1,0 +1,173 @@
+"""What the report shows, read from a run's folder; a part that the run does not have is empty."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headwater.artifacts import read_json, read_jsonl
+from headwater.recipe.manifest import Manifest
+
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"}
+MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
+
+
+def funnel(run: Path) -> dict[str, Any]:
+    """`corpus/funnel.json` with a list of (reason, documents) per step."""
+    values = _read(run / "corpus" / "funnel.json")
+    return values if values.get("steps") else {}
+
+
+def tokenizer(run: Path) -> dict[str, Any]:
+    """`tokenizer/compression.json`."""
+    return _read(run / "tokenizer" / "compression.json")
+
+
+def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str, float]]]:
+    """Every training stage's logged steps."""
+    files = {name: run / name / "metrics.jsonl" for name in stages}
+    rows = {name: list(read_jsonl(path)) for name, path in files.items() if path.exists()}
+    return {name: [row for row in ones if "loss" in row and "tokens" in row] for name, ones in rows.items() if ones}
+
+
+def samples(run: Path) -> list[dict[str, Any]]:
+    """Conversations, one group per first message, so that the models' answers stand together."""
+    path = run / "evaluate" / "samples.json"
+    return list(read_json(path)) if path.exists() else []
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def scores(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracies by task, model and language."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for model, task, language, metric, value in _benchmark_figures(summary):
+        if metric in METRICS:
+            title = f"{task.replace('_', ' ')}, {METRICS[metric]}"
+            found.setdefault(title, {}).setdefault(model, {})[language] = value
+    return found
+
+
+def bits_per_byte(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Bits per byte of held-out text by model and language."""
+    found: dict[str, dict[str, float]] = {}
+    for model, task, language, metric, value in _benchmark_figures(summary):
+        if (task, metric) == ("text", "bits_per_byte"):
+            found.setdefault(model, {})[language] = value
+    return found
+
+
+def _benchmark_figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, float]]:
+    for stage, values in summary["stages"].items():
+        if stage == "evaluate":
+            continue
+        for name, value in values["figures"].items():
+            task, _, rest = name.partition(".")
+            language, _, metric = rest.partition(".")
+            if language in LANGUAGES and metric and value is not None:
+                yield stage, task, language, metric, value
+
+
+def benchmark_table(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+    """The models, and rows of (benchmark, language, a cell per model)."""
+    accuracies, texts = scores(summary), {"bits per byte (less is better)": bits_per_byte(summary)}
+    measured = {model for models in (*accuracies.values(), *texts.values()) for model in models}
+    models = [name for name in summary["stages"] if name in measured]
+    rows = []
+    for tables, form in ((accuracies, "{:.1%}"), (texts, "{:.3f}")):
+        for title, table in tables.items():
+            for language in LANGUAGES:
+                found = [table.get(model, {}).get(language) for model in models]
+                if any(value is not None for value in found):
+                    cells = ["" if value is None else form.format(value) for value in found]
+                    rows.append((title, LANGUAGES[language], cells))
+    return models, rows
+
+
+def headline(summary: Mapping[str, Any], stages: Mapping[str, Manifest]) -> list[tuple[str, str, str]]:
+    """The figures at the top: (value, name, explanation), of the last model."""
+    tiles = []
+    for title, models in scores(summary).items():
+        model = list(models)[-1]
+        for language, value in models[model].items():
+            tiles.append((f"{100 * value:.0f}\u00a0%", LANGUAGES[language], title))
+    measured = bits_per_byte(summary)
+    for model in list(measured)[-1:]:
+        for language, value in measured[model].items():
+            tiles.append((f"{value:.2f}", LANGUAGES[language], "bits per byte of held-out text"))
+    parameters = next((figures["parameters"] for figures in _figures(stages) if figures.get("parameters")), None)
+    if parameters:
+        tiles.append((f"{parameters / 1e6:.1f} M", "parameters", "weights of the model"))
+    tiles.append((duration(sum(one.seconds for one in stages.values())), "in all", "work of every stage"))
+    return tiles
+
+
+def _figures(stages: Mapping[str, Manifest]) -> list[dict[str, float | None]]:
+    return [manifest.figures for manifest in reversed(list(stages.values()))]
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """What the run came to, in a sentence or two."""
+    for title, models in reversed(scores(summary).items()):
+        model = list(models)[-1]
+        parts = [f"{100 * value:.0f}\u00a0% in {LANGUAGES[language]}" for language, value in models[model].items()]
+        right = " and ".join(parts)
+        return f"The last model, {model}, answers {right} right ({title}). Guessing among four choices gives 25\u00a0%."
+    done = ", ".join(summary["stages"])
+    return f"Finished: {done}." if done else "No stage is finished yet."
+
+
+def stage_rows(stages: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """One row per stage: time, its share of the longest, memory, figures, settings."""
+    longest = max((one.seconds for one in stages.values()), default=1.0) or 1.0
+    return [{"name": name, "seconds": duration(one.seconds), "share": round(100 * one.seconds / longest, 1),
+             "memory": size(one.peak_memory_bytes), "interruptions": one.interruptions, "finished": one.finished,
+             "predicted": size(one.figures.get(MEMORY[0])), "measured": size(one.figures.get(MEMORY[1])),
+             "figures": {key: number(value) for key, value in one.figures.items()
+                         if "/" not in key and key not in MEMORY},
+             "settings": yaml.safe_dump(one.settings, sort_keys=False, allow_unicode=True).strip(),
+             "inputs": {key: (record.path, record.sha256[:12]) for key, record in one.inputs.items()},
+             "files": len(one.outputs), "bytes": size(sum(record.bytes for record in one.outputs.values())),
+             "command": shlex.join(one.command)} for name, one in stages.items()]
+
+
+def commands(stages: Mapping[str, Manifest]) -> dict[str, list[str]]:
+    """Every command that was given, with the stages it ran."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in stages.items():
+        found.setdefault(shlex.join(manifest.command), []).append(name)
+    return found
+
+
+def duration(seconds: float) -> str:
+    """2.4 s, 3 min 12 s, 1 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float | None) -> str:
+    """Bytes in decimal units (1 MB = 10^6), empty for None."""
+    if count is None:
+        return ""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def number(value: float | None) -> str:
+    """A figure with as many digits as help the eye."""
+    if value is None:
+        return "not finite"
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

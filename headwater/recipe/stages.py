@@ -1,0 +1,78 @@
+"""The stages a recipe can name, each found in its room only when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.settings import Settings
+
+Run = Callable[[Any, Path], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: where its settings and its `run` live, and whose change makes its results old."""
+
+    name: str
+    purpose: str
+    settings_path: str
+    """`module:class` of the settings."""
+    run_path: str
+    """`module:function` of `run(settings, out)`."""
+    rooms: tuple[str, ...] = ()
+    """The rooms of the package whose code decides what the stage writes."""
+    libraries: tuple[str, ...] = ()
+    """The libraries whose version can change what the stage writes, by the name they are installed under."""
+
+    @property
+    def settings(self) -> type[Settings]:
+        found: type[Settings] = _load(self.settings_path)
+        return found
+
+    @property
+    def run(self) -> Run:
+        found: Run = _load(self.run_path)
+        return found
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+Stages = Mapping[str, Stage]
+
+_READERS = ("pyarrow",)
+_CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
+_MODEL = ("torch", "numpy", "safetensors", "sentencepiece")
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("atlas", "invent the bilingual world: pages, questions, dialogues",
+              "headwater.atlas.stage:AtlasSettings", "headwater.atlas.stage:run", ("atlas",)),
+        Stage("corpus", "turn raw documents into clean text",
+              "headwater.corpus.stage:CorpusSettings", "headwater.corpus.stage:run", ("corpus",), _CORPUS + _READERS),
+        Stage("tokenizer", "train the vocabulary",
+              "headwater.tokenizer.stage:TokenizerSettings", "headwater.tokenizer.stage:run",
+              ("tokenizer",), ("sentencepiece", *_READERS)),
+        Stage("pretrain", "train a model on the corpus",
+              "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
+              ("train", "model", "tokenizer"), _MODEL + _READERS),
+        Stage("finetune", "teach the model to hold a conversation",
+              "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
+              ("finetune", "train", "model", "tokenizer"), _MODEL),
+        Stage("quantize", "pack the weights into INT8",
+              "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
+              ("compress", "model"), _MODEL),
+        Stage("evaluate", "measure every model of the run, in both languages",
+              "headwater.evaluate.stage:EvaluateSettings", "headwater.evaluate.stage:run",
+              ("evaluate", "generate", "train", "model", "tokenizer"), _MODEL + _READERS),
+    )
+}
+"""In the order in which a run walks them."""

@@ -1,0 +1,102 @@
+"""`headwater serve`: a run's model behind HTTP."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from headwater.errors import MissingExtraError, SettingsError
+from headwater.generate.engine import Engine
+from headwater.generate.run_folder import find_model
+from headwater.generate.worker import Worker
+from headwater.progress import say
+from headwater.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+
+class ServeSettings(Settings):
+    """Where and how to serve."""
+
+    host: str = "127.0.0.1"
+    """127.0.0.1 answers this machine alone; 0.0.0.0 answers the network, without any password."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes a free one."""
+    max_batch: int = Field(default=8, gt=0)
+    """Requests answered at once; each holds a whole context of keys and values."""
+    max_length: int | None = Field(default=None, gt=1)
+    """Tokens of context per request; the model's own when not set."""
+    max_queue: int = Field(default=64, ge=0)
+    """Requests that may wait; further ones get 429."""
+    max_body: int = Field(default=1 << 20, gt=0)
+    """Largest request body, in bytes."""
+    name: str | None = None
+    """The model's name in the API; the folder's own when not set."""
+
+
+def serve(folder: Path, settings: ServeSettings | None = None) -> None:
+    """Serve the last model of a run (or a model folder) until Ctrl-C or SIGTERM; the URL goes to standard output.
+
+    Raises `InputError` without a model, `SettingsError` for an address that cannot be had, `MissingExtraError`.
+    """
+    settings = settings or ServeSettings()
+    try:
+        import uvicorn
+    except ImportError:
+        raise MissingExtraError("serving needs starlette and uvicorn", fix="pip install 'headwater[serve]'") from None
+    from headwater.serve.app import make_app
+
+    model = find_model(folder)
+    listener = listen(settings.host, settings.port)
+    say(f"loading {model}")
+    engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length)
+    worker = Worker(engine, max_queue=settings.max_queue)
+    app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
+    try:
+        with suppress(KeyboardInterrupt):  # the usual way to end a server; uvicorn has closed everything by now
+            _announcing(config, _url(listener)).run(sockets=[listener])
+    finally:
+        worker.close()
+        listener.close()
+
+
+def model_name(folder: Path) -> str:
+    """What the model is called in the API: the run's own name."""
+    return folder.resolve().name or "headwater"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; taken before the model is loaded, so that a port in use is told at once."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}", where="port",
+                            fix="choose another port; port=0 takes a free one") from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def _announcing(config: uvicorn.Config, url: str) -> uvicorn.Server:
+    """A server that prints its URL when it answers."""
+    import uvicorn
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"chat page: {url}\nAPI:       {url}/v1   (Ctrl-C stops)", flush=True)
+
+    return Announcing(config)

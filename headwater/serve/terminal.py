@@ -1,0 +1,106 @@
+"""`headwater chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import Field
+
+from headwater.errors import HeadwaterError, InputError
+from headwater.generate.chat_session import ChatSession
+from headwater.generate.engine import Engine
+from headwater.generate.run_folder import find_model
+from headwater.generate.sampling import SamplingParams
+from headwater.settings import Settings
+
+HELP = "/reset 重新开始 start over   /system TEXT 系统提示 set the system prompt   /quit 退出 leave"
+
+
+class ChatSettings(Settings):
+    """How the model answers in the terminal."""
+
+    system: str = ""
+    """System prompt."""
+    temperature: float = Field(default=0.3, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(default=0.9, ge=0, le=1)
+    max_tokens: int = Field(default=256, gt=0)
+    """Longest answer."""
+    seed: int | None = None
+
+
+def chat(folder: Path, settings: ChatSettings | None = None) -> None:
+    """Talk to the last model of a run until /quit or the end of the input.
+
+    Answers go to standard output as they come. From a pipe every line is one message and gets one line of answer.
+    Raises `InputError` without a model.
+    """
+    settings = settings or ChatSettings()
+    params = SamplingParams(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
+                            seed=settings.seed)
+    session = ChatSession(Engine.load(find_model(folder), max_batch=1), params, system=settings.system)
+    interactive = sys.stdin.isatty()
+    if interactive:
+        _load_line_editing()
+        print(HELP)
+    while (line := _read("> " if interactive else "")) is not None:
+        if not _turn(session, line, interactive):
+            return
+
+
+def _load_line_editing() -> None:
+    with suppress(ImportError):  # Windows has none
+        import readline  # noqa: F401 (importing it gives input() history and editing)
+
+
+def _read(prompt: str) -> str | None:
+    """The next line, or None at the end of the input or Ctrl-C."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        if prompt:
+            print()
+        return None
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8 ({error})", fix="send UTF-8 text") from None
+
+
+def _turn(session: ChatSession, line: str, interactive: bool) -> bool:
+    """One line of input; False ends the conversation."""
+    command, _, rest = line.strip().partition(" ")
+    if command in ("/quit", "/exit"):
+        return False
+    if command == "/reset":
+        session.reset()
+    elif command == "/system":
+        session.system = rest.strip()
+        session.reset()
+    elif command.startswith("/"):
+        print(HELP, file=sys.stderr)
+    elif command:
+        _answer(session, line.strip(), _typed if interactive else _one_line)
+    return True
+
+
+def _answer(session: ChatSession, text: str, show: Callable[[str], None]) -> None:
+    """Stream one answer; Ctrl-C ends the answer, not the conversation."""
+    answer = session.reply(text)
+    try:
+        for delta in answer:
+            show(delta.text)
+    except KeyboardInterrupt:
+        answer.close()
+    except HeadwaterError as error:
+        print(error, file=sys.stderr)
+    print(flush=True)
+
+
+def _typed(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _one_line(text: str) -> None:
+    """From a pipe, line breaks inside an answer become spaces: one message, one line."""
+    print(text.replace("\r", " ").replace("\n", " "), end="", flush=True)

@@ -1,0 +1,98 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headwater import __version__
+from headwater.cli.main import main
+from headwater.recipe.stages import STAGES as REAL
+from tests.recipe.tiny_stages import STAGES, write_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    code = ("import sys; from headwater.cli.main import main\n"
+            "try: main(['--help'])\n"
+            "finally: sys.exit(','.join({'torch', 'pydantic', 'rich', 'daft', 'yaml'} & set(sys.modules)) or 0)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in (*REAL, "run", "settings", "report", "chat", "serve"):
+        assert f"\n    {name}" in done.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_a_stages_help_lists_its_settings(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert "[NAME=VALUE ...]" in shown
+    for setting in REAL[name].settings.model_fields:
+        assert f"\n  {setting}" in shown
+
+
+def test_help_gives_type_default_bounds_and_text(capsys):
+    with pytest.raises(SystemExit):
+        main(["source", "--help"], stages=STAGES)
+    shown = capsys.readouterr().out
+    assert "  text  (path, required)\n      A file of text." in shown
+    assert "  repeat  (int, default 1)" in shown
+
+
+def test_a_stage_alone_writes_the_same_manifest(tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "recipes")
+    text = recipe.parent / "input.txt"
+    assert main(["source", "--out", str(tmp_path / "a" / "source"), f"text={text}", "seed=7"], stages=STAGES) == 0
+    assert main(["train", "--out", str(tmp_path / "a" / "train")], stages=STAGES) == 0
+    assert main(["run", str(recipe), "--out", str(tmp_path / "b")], stages=STAGES) == 0
+    alone, walked = ((tmp_path / run / "train" / "model.safetensors").read_text() for run in ("a", "b"))
+    assert alone == walked
+    alone, walked = (yaml.safe_load((tmp_path / run / "train" / "manifest.json").read_text())["fingerprint"]
+                     for run in ("a", "b"))
+    assert alone == walked
+    assert main(["report", str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out.strip().endswith("report.html")
+
+
+def test_a_stage_alone_without_its_neighbour_says_what_to_set(tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path / "train")], stages=STAGES) == 2
+    assert "set pages=PATH" in capsys.readouterr().err
+
+
+def test_settings_prints_a_recipe_that_is_read_again(tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "recipes")
+    assert main(["settings", str(recipe), "train.steps=9"], stages=STAGES) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["stages"]["train"]["steps"] == 9
+    assert values["stages"]["train"]["pages"] == "${source}/pages"
+
+
+@pytest.mark.parametrize("words", [
+    ["settings", "no-such-recipe"], ["settings", "no-such/recipe.yaml"], ["run", "quickstart", "--out", "x", "steps"],
+    ["run", "quickstart", "--out", "x", "--steps=3"], ["settings", "quickstart", "pretrain.stepz=3"],
+    ["report", "no-such-folder"], ["chat", "no-such-folder"], ["chat", ".", "temprature=1"],
+    ["serve", ".", "port=99999"]])
+def test_the_users_mistake_is_one_message_and_code_2(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("headwater: ")
+    assert "to do:" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    command = f"{sys.executable} -m headwater.cli.main settings quickstart | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("name: quickstart")
+    assert "Traceback" not in done.stderr

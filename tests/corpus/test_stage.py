@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headwater.corpus import runner
+from headwater.corpus.dataset import KEPT, REMOVED, iter_documents
+from headwater.corpus.funnel import funnel_table
+from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.stage import CorpusSettings, run
+from headwater.errors import InputError, SettingsError
+from tests.corpus.conftest import chinese, english, page
+
+Maker = Callable[[int], Path]
+
+
+def settings(*paths: Path, **options: Any) -> CorpusSettings:
+    return CorpusSettings.parse({"sources": [{"path": path} for path in paths], **options})
+
+
+def rows(out: Path, split: str) -> list[dict[str, Any]]:
+    return [row for part in sorted((out / split).glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
+
+
+def test_every_document_ends_in_one_place_with_its_provenance(tmp_path: Path, pages: Maker) -> None:
+    folder, out = pages(30), tmp_path / "out"
+    (folder / "0000 copy.html").write_bytes(page(english(0)))
+    (folder / "0002 near.html").write_bytes(page(english(2, 700) + " One more sentence here."))
+    (folder / "0002 near too.html").write_bytes(page(english(2, 700) + " Another ending of it."))
+    (folder / "bad.html").write_bytes(b"%PDF-1.4 binary")
+    (folder / "french.html").write_bytes(page("Le fleuve traverse la ville et rejoint la mer au sud. " * 12))
+    figures = run(settings(folder, validation_share=0.2), out)
+    kept, removed = rows(out, "train") + rows(out, "validation"), rows(out, "removed")
+    assert sorted(row["url"] for row in kept + removed) == sorted(file.name for file in folder.iterdir())
+    reasons = {row["url"]: (row["step"], row["reason"]) for row in removed}
+    assert reasons == {"0000.html": ("exact_duplicates", "exact copy"), "bad.html": ("read", "not HTML"),
+                       "0002 near.html": ("near_duplicates", "near copy"),
+                       "french.html": ("language", "other language")}
+    original = next(row for row in kept if row["url"] == "0000 copy.html")
+    assert next(row["detail"] for row in removed if row["url"] == "0000.html") == f"copy of {original['id']}"
+    assert original["source"] == "pages"
+    assert figures["documents"] == len(kept) + len(removed)
+    assert figures["kept"] == len(kept)
+    assert sum(value for name, value in figures.items() if name.startswith("removed.")) == len(removed)
+    assert figures["characters"] == sum(len(row["text"]) for row in kept)
+    assert pq.read_schema(next((out / "train").iterdir())).equals(KEPT)
+    assert pq.read_schema(next((out / "removed").iterdir())).equals(REMOVED)
+    assert not (out / ".work").exists()
+
+
+def test_copy_of_a_document_that_is_itself_a_near_copy_names_the_kept_one(tmp_path: Path) -> None:
+    long = english(2, 700)
+    texts = [long + " First ending of it.", long + " Second ending.", long + "  SECOND ending."]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    run(settings(tmp_path), tmp_path / "out")
+    (kept,) = rows(tmp_path / "out", "train")
+    assert kept["url"] == "rows.jsonl#1"
+    assert [row["step"] for row in rows(tmp_path / "out", "removed")] == ["near_duplicates", "exact_duplicates"]
+    assert all(kept["id"] in row["detail"] for row in rows(tmp_path / "out", "removed"))
+
+
+def test_funnel_adds_up_step_by_step_and_per_language(tmp_path: Path, pages: Maker) -> None:
+    folder, out = pages(24), tmp_path / "out"
+    (folder / "short.html").write_bytes(page("Much too short a page."))
+    (folder / "empty.html").write_bytes(b"")
+    run(settings(folder), out)
+    values = json.loads((out / "funnel.json").read_text("utf-8"))
+    steps = values["steps"]
+    assert [step["step"] for step in steps] == ["read", "extract", "language", "length", "exact_duplicates",
+                                                "near_duplicates"]
+    for before, after in pairwise(steps):
+        assert before["documents_out"] == after["documents_in"]
+        assert before["characters_out"] == after["characters_in"]
+    for step in steps:
+        assert step["documents_in"] - step["documents_out"] == sum(step["reasons"].values())
+        for name in ("documents_in", "documents_out", "characters_in", "characters_out"):
+            assert step[name] == sum(part[name] for part in step["languages"].values())
+    assert steps[3]["reasons"] == {"too short": 1}
+    kept = values["kept"]
+    assert steps[-1]["documents_out"] == kept["train"]["documents"] + kept["validation"]["documents"] == 24
+    assert funnel_table(values).row_count == len(steps) + 2
+
+
+def test_validation_has_each_language_and_depends_on_the_text_alone(tmp_path: Path, pages: Maker) -> None:
+    folder = pages(60)
+    run(settings(folder, validation_share=0.0001), tmp_path / "tiny")
+    assert sorted(row["language"] for row in rows(tmp_path / "tiny", "validation")) == ["en", "zh"]
+    run(settings(folder, validation_share=0.3), tmp_path / "all")
+    for file in sorted(folder.iterdir())[::2][:10]:
+        file.unlink()
+    run(settings(folder, validation_share=0.3), tmp_path / "fewer")
+    held = {row["id"] for row in rows(tmp_path / "all", "validation")}
+    assert {row["id"] for row in rows(tmp_path / "fewer", "validation")} <= held
+    assert 8 <= len(held) <= 30
+    run(settings(folder, validation_share=0), tmp_path / "none")
+    assert rows(tmp_path / "none", "validation") == []
+
+
+def test_documents_come_in_order_and_stream_through_the_reading_api(tmp_path: Path, pages: Maker) -> None:
+    folder, out = pages(12), tmp_path / "out"
+    run(settings(folder, validation_share=0), out)
+    found = list(iter_documents(out, "train"))
+    assert [document.url for document in found] == [f"{number:04}.html" for number in range(12)]
+    assert english(0) in found[0].text
+    assert {document.language for document in found} == {"en", "zh"}
+    with pytest.raises(InputError, match="no corpus split 'test'"):
+        next(iter_documents(out, "test"))
+    (out / "train/part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="cannot be read"):
+        next(iter_documents(out, "train"))
+
+
+def test_steps_switched_off_keep_what_they_would_remove(tmp_path: Path, pages: Maker) -> None:
+    folder = pages(4)
+    (folder / "copy.html").write_bytes(page(english(0)))
+    (folder / "short.html").write_bytes(page("Ein kurzer Satz über den Fluss und die Stadt."))
+    off = {"languages": None, "min_tokens": 0, "exact_duplicates": False, "near_duplicates": None}
+    figures = run(settings(folder, **off), tmp_path / "off")
+    assert (figures["documents"], figures["kept"]) == (6, 6)
+    for step, on in (("exact_duplicates", True), ("near_duplicates", {})):
+        assert run(settings(folder, **off | {step: on}), tmp_path / step)[f"removed.{step}"] == 1
+
+
+def test_sources_of_several_formats_keep_their_names_and_licences(tmp_path: Path, pages: Maker) -> None:
+    folder = pages(3)
+    lines = [{"text": chinese(100), "url": "http://a.b/c"}, {"no": 1}]
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    both = CorpusSettings.parse({"sources": [{"path": folder, "name": "site", "licence": "CC0-1.0"},
+                                             {"path": tmp_path / "rows.jsonl.gz"}], "validation_share": 0})
+    run(both, tmp_path / "out")
+    kept = rows(tmp_path / "out", "train")
+    assert [(row["source"], row["licence"]) for row in kept] == [("site", "CC0-1.0")] * 3 + [("rows.jsonl.gz", None)]
+    assert kept[-1]["url"] == "http://a.b/c"
+    (lost,) = rows(tmp_path / "out", "removed")
+    assert (lost["step"], lost["reason"]) == ("read", "row has no text")
+    assert "line 2" in lost["detail"]
+
+
+def test_worker_processes_and_group_sizes_do_not_change_a_byte(
+        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pages(40)
+    run(settings(folder), tmp_path / "one")
+    monkeypatch.setattr(runner, "GROUP_DOCUMENTS", 25)
+    monkeypatch.setattr(runner, "BATCH_DOCUMENTS", 2)
+    monkeypatch.setattr(runner, "PROCESSES_FROM", 0)
+    run(settings(folder), tmp_path / "two")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from headwater.corpus import runner
+from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.stage import CorpusSettings, run
+runner.GROUP_DOCUMENTS = 2
+run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}]}), Path(sys.argv[2]))
+"""
+
+
+def child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parents[2]
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(out)], stderr=subprocess.DEVNULL,
+                            env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
+
+
+def test_killed_run_goes_on_and_writes_the_same_bytes(
+        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = pages(120), tmp_path / "out"
+    process = child(folder, out)
+    deadline = time.monotonic() + 60
+    while not (out / ".work/group-000005").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {group: group.stat().st_mtime_ns for group in (out / ".work").glob("group-*")}
+    assert 6 <= len(done) < 60
+    monkeypatch.setattr(runner, "GROUP_DOCUMENTS", 2)
+    seen: list[int] = []
+    examine = runner.examine_group
+    monkeypatch.setattr(runner, "examine_group", lambda group, chosen: seen.append(1) or examine(group, chosen))
+    run(settings(folder), out)
+    assert len(seen) == 60 - len(done), "finished groups were examined again"
+    run(settings(folder), tmp_path / "undisturbed")
+    assert content(out) == content(tmp_path / "undisturbed")
+
+
+def test_work_of_other_settings_or_files_is_not_reused(tmp_path: Path, pages: Maker) -> None:
+    folder, out = pages(6), tmp_path / "out"
+    shards = list_shards([Source(path=folder)])
+    runner.run_groups(shards, settings(folder, min_tokens=100_000), out / ".work")
+    assert run(settings(folder), out)["kept"] == 6
+    runner.run_groups(shards, settings(folder), out / ".work")
+    (folder / "0000.html").write_bytes(page(english(500)))
+    run(settings(folder, validation_share=0), out)
+    assert english(500) in rows(out, "train")[0]["text"]
+
+
+def test_empty_corpus_says_at_which_step_the_documents_went(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/a.html").write_bytes(page("Der Fluss fließt durch die alte Stadt bis zum Meer. " * 12))
+    (tmp_path / "pages/b.html").write_bytes(b"\x00" * 3000)
+    with pytest.raises(InputError) as caught:
+        run(settings(tmp_path / "pages"), tmp_path / "out")
+    assert caught.value.exit_code == 2
+    assert "no document is left of 2" in str(caught.value)
+    assert re.search(r"read removed 1 \(not HTML\); language removed 1 \(other language\)", str(caught.value))
+    assert len(rows(tmp_path / "out", "removed")) == 2
+
+
+def test_empty_file_and_empty_parquet_hold_no_document_at_all(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match="no document at all"):
+        run(settings(tmp_path), tmp_path / "out")
+
+
+def test_mistakes_in_sources_are_refused_before_anything_is_written(tmp_path: Path, pages: Maker) -> None:
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "rows.parquet")
+    for bad in (tmp_path / "nowhere", tmp_path / "rows.parquet"):
+        with pytest.raises(InputError):
+            run(settings(pages(2) if not (tmp_path / "pages").exists() else tmp_path / "pages", bad), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(SettingsError, match=r"did you mean 'path'|unknown setting"):
+        CorpusSettings.parse({"sources": [{"pth": "x"}]})
+
+
+def test_real_pages_run_end_to_end(tmp_path: Path, shared: Path) -> None:
+    figures = run(settings(shared / "data/html/gne_news_zh"), tmp_path / "out")
+    assert figures["documents"] == 31
+    assert figures["removed.read"] == 0
+    assert figures["kept.zh"] >= 15

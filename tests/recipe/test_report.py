@@ -1,0 +1,122 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from headwater.errors import InputError
+from headwater.recipe import plots, sections
+from headwater.recipe.report import render, write_report
+
+STEP = {"documents_in": 10, "documents_out": 7, "characters_in": 900, "characters_out": 700}
+FUNNEL = {"steps": [{"step": "near_duplicates", **STEP, "languages": {"en": STEP, "zh": STEP},
+                     "reasons": {"copy of <b>another</b>": 3}}],
+          "kept": {"train": {"documents": 6, "characters": 600, "tokens": 150, "languages": {"zh": {"documents": 6}}}}}
+COMPRESSION = {"split": "validation", "vocab_size": 4096, "languages": {"zh": {
+    "documents": 3, "characters": 100, "tokens": 60, "tokens_per_character": 0.6, "bytes_per_token": 5.0}}}
+SAMPLES = [{"model": "train", "messages": [{"role": "user", "content": "清澜河有多长？"},
+                                           {"role": "assistant", "content": "<script>alert(1)</script> 412"}]}]
+ROWS = [{"step": step, "loss": 8 / step, "lr": 0.1, "tokens": 1000 * step, "tokens_per_second": 1234.5,
+         "validation.text.en.bits_per_byte": 2 / step} for step in range(1, 30)]
+
+
+@pytest.fixture
+def finished(run, tmp_path):
+    """A run with every part the report knows."""
+    run()
+    out = tmp_path / "run"
+    for name, value in {"corpus/funnel.json": FUNNEL, "tokenizer/compression.json": COMPRESSION,
+                        "evaluate/samples.json": SAMPLES}.items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(json.dumps(value))
+    (out / "train" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return out
+
+
+class Page(HTMLParser):
+    """Every tag and every attribute that could load something from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "action", "srcset")]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+
+def test_the_page_shows_every_part(finished):
+    text = write_report(finished).read_text(encoding="utf-8")
+    for part in ("tiny", "清澜河有多长？", "near duplicates", "0.600", "50.0%", "headwater run", "Conversations"):
+        assert part in text
+    assert Page(text).tags.count("figure") == 3
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(finished):
+    text = render(finished)
+    page = Page(text)
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    assert all(link.startswith("#") for link in page.links)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_what_a_model_says_stays_text(finished):
+    assert "<script>alert" not in render(finished)
+    assert "copy of &lt;b&gt;another" in render(finished)
+
+
+def test_ids_are_unique_over_all_plots(finished):
+    ids = Page(render(finished)).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_run_gives_the_same_bytes(finished):
+    assert render(finished) == render(finished)
+
+
+def test_any_subset_of_parts_makes_a_page(run, tmp_path):
+    run()
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Tokenizer" not in text
+    assert "Do it again" in text
+
+
+def test_a_folder_without_a_finished_stage_is_the_users_mistake(tmp_path):
+    with pytest.raises(InputError, match="no finished stage"):
+        write_report(tmp_path)
+
+
+def test_without_matplotlib_the_page_says_so_in_the_plots_place(finished, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    text = render(finished)
+    assert "headwater[report]" in text
+    assert "<figure>" not in text
+
+
+def test_plots_follow_the_pages_colours_and_keep_text_as_text():
+    svg = plots.loss_plot("pretrain", ROWS)
+    assert "var(--series-1)" in svg
+    assert "#040404" not in svg
+    assert ">training loss (nats per token)</text>" in svg
+
+
+def test_the_smoothed_curve_is_a_mean_of_what_came_so_far():
+    assert plots._smooth([2.0] * 50) == pytest.approx([2.0] * 50)
+    assert plots._smooth([1.0]) == [1.0]
+    assert all(0 <= value <= 1 for value in plots._smooth([0.0, 1.0] * 100))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (2.44, "2.4 s"), (192, "3 min 12 s"), (3900, "1 h 05 min"), (59.99, "60.0 s"), (3599.9, "1 h 00 min")])
+def test_durations_read_well(seconds, text):
+    assert sections.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(None, ""), (12, "12 B"), (1_500_000, "1.5 MB"), (2e9, "2.0 GB")])
+def test_sizes_read_well(count, text):
+    assert sections.size(count) == text

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from headwater.errors import InputError, SettingsError
+from headwater.serve.server import ServeSettings, listen, serve
+
+pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
+SERVE = "import sys; from pathlib import Path; from headwater.serve.server import *; " \
+        "serve(Path(sys.argv[1]), ServeSettings(port=0))"
+
+
+def test_serve_prints_its_url_answers_and_ends_on_sigterm(run_folder: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(run_folder)], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("chat page: http://127.0.0.1:")
+        url = line.removeprefix("chat page: ").strip()
+        with urllib.request.urlopen(url + "/v1/models", timeout=10) as answer:
+            assert b'"tiny"' in answer.read()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_port_in_use_is_told_before_the_model_is_loaded(run_folder: Path) -> None:
+    taken = listen("127.0.0.1", 0)
+    taken.listen()
+    with taken, pytest.raises(SettingsError, match="port=0 takes a free one"):
+        serve(run_folder, ServeSettings(port=taken.getsockname()[1]))
+
+
+def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no model here"):
+        serve(tmp_path, ServeSettings(port=0))
+
+
+@pytest.mark.parametrize("wrong", [{"port": -1}, {"max_batch": 0}, {"max_queue": -1}, {"prot": 1}])
+def test_settings_without_meaning_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        ServeSettings(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from headwater.errors import InputError, SettingsError
+from headwater.settings import (
+    InputPath,
+    Settings,
+    input_paths,
+    known_names,
+    path_settings,
+    read_yaml,
+    substitute,
+    with_overrides,
+)
+
+
+class Inner(Settings):
+    path: InputPath
+    """Where it lies."""
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Outer(Settings):
+    inner: Inner
+    more: list[Inner] = []
+    named: dict[str, InputPath] = {}
+    several: list[InputPath] = []
+    nested: dict[str, dict[str, InputPath]] = {}
+    maybe: InputPath | None = None
+    log: Path = Path("log")
+
+
+FULL = {"inner": {"path": "a"}, "more": [{"path": "b"}, {"path": "c"}], "named": {"x": "d"}, "several": ["e", "f"],
+        "nested": {"y": {"en": "g"}}, "maybe": "h"}
+
+
+def test_every_input_path_is_found_wherever_it_stands():
+    assert input_paths(Outer.parse(FULL)) == {
+        "inner.path": Path("a"), "more.0.path": Path("b"), "more.1.path": Path("c"), "named.x": Path("d"),
+        "several.0": Path("e"), "several.1": Path("f"), "nested.y.en": Path("g"), "maybe": Path("h")}
+
+
+def test_a_path_that_is_no_input_is_still_a_path_setting():
+    found = {".".join(map(str, one.location)): one.is_input for one in path_settings(Outer.parse(FULL))}
+    assert found["log"] is False
+    assert found["several.1"] is True
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"inner": {"path": "a", "wieght": 2}}, r"unknown setting 'inner\.wieght'(.|\n)*did you mean 'weight'"),
+    ({"inner": {"path": "a"}, "more": [{"pth": "a"}]}, r"did you mean 'path'"),
+    ({"inner": 5}, r"setting 'inner' is a group of settings, got 5(.|\n)*inner\.NAME=(.|\n)*path, weight"),
+    ({}, "setting 'inner' is required"),
+    ({"inner": {"path": "a", "weight": -1}}, "greater than 0"),
+    ({"inner": {"path": "a", "weight": "heavy"}}, r"setting 'inner\.weight'(.|\n)*'heavy'"),
+    ({"inner": {"path": "a"}, "zzzzzz": 1}, "known: inner, log"),
+    (["inner"], "expected a group of settings"),
+])
+def test_a_wrong_setting_is_named_with_what_it_got(values, message):
+    with pytest.raises(SettingsError, match=message):
+        Outer.parse(values, where="recipe.yaml")
+
+
+def test_a_long_wrong_value_is_cut():
+    with pytest.raises(SettingsError) as caught:
+        Outer.parse({"inner": {"path": "a", "weight": "x" * 5000}})
+    assert len(str(caught.value)) < 400
+
+
+def test_the_string_below_a_field_is_its_help():
+    assert Inner.model_fields["path"].description == "Where it lies."
+
+
+def test_known_names_step_over_lists_and_mappings():
+    assert known_names(Outer, ("more", 0)) == {"path", "weight"}
+    assert "inner" in known_names(Outer, ())
+
+
+def test_overrides_reach_into_lists_and_leave_the_original_alone():
+    values = {"a": {"b": [1, 2]}}
+    assert with_overrides(values, ["a.b.1=5", "a.c.d=[x, 1.5]", "e=null"]) == {
+        "a": {"b": [1, 5], "c": {"d": ["x", 1.5]}}, "e": None}
+    assert values == {"a": {"b": [1, 2]}}
+
+
+def test_on_off_yes_and_no_are_words_and_true_is_not(tmp_path):
+    (tmp_path / "f.yaml").write_text("compile: off\nlanguage: no\nlarge: true\nrate: 1.0e-3\n")
+    assert read_yaml(tmp_path / "f.yaml") == {"compile": "off", "language": "no", "large": True, "rate": 0.001}
+    assert with_overrides({}, ["a=off", "b=false"]) == {"a": "off", "b": False}
+
+
+@pytest.mark.parametrize("override", ["a", "=1", "a..b=1", ".a=1", "a.b.7=1", "a.b.x=1", "a.b.0.c=1", "a=[1"])
+def test_a_wrong_override_is_a_settings_error(override):
+    with pytest.raises(SettingsError, match="override"):
+        with_overrides({"a": {"b": [1, 2]}}, [override])
+
+
+PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.text("abc ${}._", max_size=8),
+                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner))
+
+
+@given(PLAIN)
+def test_substitution_leaves_everything_without_references_alone(value):
+    names = {"a": "x", "b": "x", "c": "x", "aa": "x", "_": "x"}
+    try:
+        replaced = substitute(value, names)
+    except SettingsError:
+        return  # a reference to another name
+    if "${" not in str(value):
+        assert replaced == value
+
+
+def test_substitution_reaches_strings_and_paths_everywhere():
+    value = {"a": ["${corpus}/x", Path("${corpus}"), 3, None], "b": ("${corpus}",)}
+    assert substitute(value, {"corpus": Path("runs/c")}) == {
+        "a": ["runs/c/x", Path("runs/c"), 3, None], "b": ["runs/c"]}
+
+
+def test_an_unknown_reference_names_the_nearest():
+    with pytest.raises(SettingsError, match=r"did you mean \$\{corpus\}"):
+        substitute("${corpsu}", {"corpus": "x"})
+
+
+@pytest.mark.parametrize("text", ["a: &x {b: 1}\nc: {<<: *x}", "a: 1\nb: {a: 2}"])
+def test_yaml_keys_may_repeat_at_other_places(tmp_path, text):
+    (tmp_path / "f.yaml").write_text(text)
+    assert read_yaml(tmp_path / "f.yaml")["a"]
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2", "x: {a: 1, a: 2}", "a: !!python/object/apply:os.system [ls]", "[1"])
+def test_yaml_that_repeats_or_runs_something_is_refused(tmp_path, text):
+    (tmp_path / "f.yaml").write_text(text)
+    with pytest.raises(SettingsError, match="not valid YAML"):
+        read_yaml(tmp_path / "f.yaml")
+
+
+def test_a_folder_in_place_of_a_file_is_the_users_mistake(tmp_path):
+    with pytest.raises(InputError):
+        read_yaml(tmp_path)
