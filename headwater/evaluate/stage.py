@@ -10,6 +10,7 @@ from pydantic import Field
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files, read_texts
 from headwater.evaluate.choice import Style, accuracy, answer_all, by_subject, read_questions
+from headwater.evaluate.spoken import scores
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.progress import say
@@ -34,6 +35,8 @@ class EvaluateSettings(Settings):
     """Corpus folder; bits per byte are taken on its validation split."""
     choice: dict[str, dict[str, InputPath]] = {}
     """Benchmark name -> language -> folder in MMLU or C-Eval layout."""
+    spoken: int = Field(default=0, ge=0)
+    """Questions of each benchmark and language that chat models also answer in their own words."""
     samples: list[list[str]] = []
     """Conversations shown in the report, each a list of what the user says."""
     sample_tokens: int = Field(default=64, gt=0)
@@ -50,7 +53,7 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     for name, model in settings.models.items():
         say(f"evaluating {name}")
         engine = Engine.load(model.path)
-        results[name] = {"text": _text(engine, settings.corpus, out), **_choice(engine, settings.choice, model.style)}
+        results[name] = {"text": _text(engine, settings.corpus, out), **_choice(engine, settings, model.style)}
         figures.update({f"{name}/{figure}": value for figure, value in _figures(results[name]).items()})
         if model.style == "chat":
             samples += [{"model": name, "messages": _converse(engine, turns, settings.sample_tokens)}
@@ -69,15 +72,20 @@ def _text(engine: Engine, corpus: Path | None, out: Path) -> dict[str, float]:
     return bits_per_byte(engine.model, read_shard(folder), engine.max_length)
 
 
-def _choice(engine: Engine, benchmarks: dict[str, dict[str, Path]], style: Style) -> dict[str, Any]:
+def _choice(engine: Engine, settings: EvaluateSettings, style: Style) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    for task, folders in benchmarks.items():
+    for task, folders in settings.choice.items():
         for language, folder in folders.items():
-            answered = answer_all(engine, read_questions(folder), language, style)
+            questions = read_questions(folder)
+            answered = answer_all(engine, questions, language, style)
             subjects = {subject: {"questions": len(ones), "accuracy": accuracy(ones)}
                         for subject, ones in by_subject(answered).items()}
             results.setdefault(task, {})[language] = {"questions": len(answered), "accuracy": accuracy(answered),
                                                       "subjects": subjects}
+            if settings.spoken and style == "chat":
+                # Every n-th question, so that each subject has its share.
+                chosen = questions[:: max(1, len(questions) // settings.spoken)][: settings.spoken]
+                results[task][language]["spoken"] = scores(engine, chosen, language)
     return results
 
 
@@ -88,6 +96,8 @@ def _figures(result: dict[str, Any]) -> dict[str, float]:
             for language, scored in languages.items():
                 figures[f"{task}.{language}.accuracy"] = scored["accuracy"]
                 figures.update(_rephrased(task, language, scored["subjects"]))
+                figures.update({f"{task}.{language}.{metric}": value
+                                for metric, value in scored.get("spoken", {}).items() if metric != "questions"})
     return figures
 
 

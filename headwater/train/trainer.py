@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 
 from headwater import hardware, plan
 from headwater.artifacts import read_json, read_jsonl, sweep_temporaries, write_json, write_jsonl
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, InputError
 from headwater.model import Decoder
 from headwater.progress import Bar, bar, say
 from headwater.settings import Settings
@@ -83,6 +84,7 @@ class Trainer:
         Raises `HeadwaterError` when the loss is no longer finite.
         """
         sweep_temporaries(out)
+        before = hardware.memory_bytes()
         choices = self._choices(out / "machine.json")
         torch.set_num_threads(choices["threads"])
         self.model.to(choices["device"]).train()
@@ -94,7 +96,7 @@ class Trainer:
         self.model.eval()
         return {**metrics.figures(), "parameters": float(plan.parameters(self.model.config)),
                 "predicted_memory_bytes": float(self._predicted_bytes(choices)),
-                "measured_memory_bytes": float(hardware.peak_memory_bytes())}
+                "measured_memory_bytes": float(hardware.peak_memory_bytes() - before)}
 
     def _choices(self, path: Path) -> dict[str, Any]:
         """Device, threads, precision and compilation: measured once, then kept, so that a resumed run keeps them."""
@@ -212,12 +214,21 @@ class Meter:
         return figures
 
 
+def _whole_rows(path: Path) -> list[dict[str, float]]:
+    """The rows before the first that cannot be read: a kill may have torn the last one, past the checkpoint."""
+    rows: list[dict[str, float]] = []
+    with contextlib.suppress(InputError):
+        for row in read_jsonl(path):
+            rows.append(row)
+    return rows
+
+
 class Metrics:
     """`metrics.jsonl`: a row per logged step; rows past the checkpoint a run resumes from are dropped."""
 
     def __init__(self, path: Path, done: int) -> None:
         self.path = path
-        self.rows = [row for row in read_jsonl(path) if row["step"] <= done] if path.exists() and done else []
+        self.rows = [row for row in _whole_rows(path) if row["step"] <= done] if path.exists() and done else []
         write_jsonl(path, self.rows)
 
     def add(self, row: dict[str, float]) -> None:

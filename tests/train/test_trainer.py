@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -158,7 +159,7 @@ def test_the_schedule_warms_up_and_decays_to_its_last_rate():
     assert rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)
     assert rates[60] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 50 / 99)))
-    assert all(later <= former for former, later in zip(rates[10:], rates[11:]))
+    assert all(later <= former for former, later in itertools.pairwise(rates[10:]))
 
 
 def test_only_matrices_are_decayed():

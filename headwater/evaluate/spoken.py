@@ -1,0 +1,40 @@
+"""What a chat model says when it is simply asked: is it right, and in the language of the question?"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from headwater.evaluate.choice import Question
+from headwater.generate.engine import Engine
+from headwater.generate.sampling import SamplingParams
+from headwater.tokenizer import Message
+
+ANSWER_TOKENS = 24
+
+
+def ask(engine: Engine, questions: list[Question]) -> list[str]:
+    """Greedy answers to the questions alone, the choices not shown."""
+    turns: list[list[Message]] = [[{"role": "user", "content": question.text}] for question in questions]
+    prompts = [engine.tokenizer.chat.render(turn, add_generation_prompt=True).ids for turn in turns]
+    params = SamplingParams(temperature=0, max_tokens=ANSWER_TOKENS)
+    return [answer.text for answer in engine.generate(prompts, params)]
+
+
+def in_language(text: str, language: str) -> bool:
+    """Whether the text's letters are of the language's script: mostly Han for zh, none of them Han otherwise.
+
+    A text without letters (a bare number) is of any language.
+    """
+    letters = [character for character in text if character.isalpha()]
+    han = sum(unicodedata.name(character, "").startswith("CJK") for character in letters)
+    return not letters or (han > len(letters) / 2 if language == "zh" else han == 0)
+
+
+def scores(engine: Engine, questions: list[Question], language: str) -> dict[str, float]:
+    """Share of answers that begin with the right choice, and share in the language of the question."""
+    answers = ask(engine, questions)
+    right = sum(answer.strip().casefold().startswith(question.choices[question.answer].casefold())
+                for question, answer in zip(questions, answers, strict=True))
+    same = sum(in_language(answer, language) for answer in answers)
+    return {"questions": float(len(questions)), "spoken_accuracy": right / len(questions),
+            "same_language": same / len(questions)}

@@ -1,0 +1,20 @@
+import pytest
+
+from headwater.evaluate.choice import Question
+from headwater.evaluate.spoken import in_language, scores
+from headwater.generate.engine import Engine
+
+
+@pytest.mark.parametrize(("text", "language", "same"), [
+    ("The Red Hills.", "en", True), ("红土丘陵。", "zh", True), ("The 红 Hills", "en", False), ("It is 732.", "zh", False),
+    ("1362.", "zh", True), ("", "en", True), ("732公里 km。", "zh", False), ("全长732公里。", "zh", True)])
+def test_the_script_of_an_answer_tells_its_language(text, language, same):
+    assert in_language(text, language) is same
+
+
+def test_answers_are_scored_by_their_beginning(small_model):
+    engine = Engine.load(small_model)
+    found = scores(engine, [Question("s", "How long?", ("482 km", "7 km", "1 km", "2 km"), 0)] * 3, "en")
+    assert found["questions"] == 3.0
+    assert 0 <= found["same_language"] <= 1
+    assert found["spoken_accuracy"] == 0.0  # a model of random weights
