@@ -11,6 +11,11 @@ FEW_ROWS = 16
 plain matrix product does (measured at 256 and 4096 columns, see docs/decisions.md)."""
 
 
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor at an address that is a multiple of 64: PyTorch's INT8 kernel crashes at others."""
+    return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
+
+
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric INT8 per output row: q = round(w / s), s = max|w| / 127 (ChatGLM's scheme).
 
@@ -47,7 +52,9 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.numel() // self.in_features
         if x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW_ROWS:
-            flat = torch._weight_int8pack_mm(x.reshape(rows, self.in_features), self.weight, self.scale.to(x.dtype))
+            self.weight = _aligned(self.weight)  # once: a file's mapped memory may lie anywhere
+            flat = torch._weight_int8pack_mm(_aligned(x.reshape(rows, self.in_features)), self.weight,
+                                             _aligned(self.scale.to(x.dtype)))
             y = flat.view(*x.shape[:-1], self.out_features)
         else:
             y = F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)

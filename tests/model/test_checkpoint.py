@@ -75,6 +75,16 @@ def test_int8_products_agree_between_the_kernels(rows):
     torch.testing.assert_close(half.float(), wanted, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 8])
+def test_int8_products_survive_memory_at_odd_addresses(rows):
+    linear = Int8Linear.pack(torch.nn.Linear(256, 256, bias=False)).to(torch.bfloat16)
+    x = torch.randn(rows, 256).bfloat16()
+    wanted = linear(x)
+    linear.weight = torch.zeros(256 * 256 + 8, dtype=torch.int8)[8:].view(256, 256).copy_(linear.weight)
+    shifted = torch.zeros(rows * 256 + 4, dtype=torch.bfloat16)[4:].view(rows, 256).copy_(x)
+    assert torch.equal(linear(shifted), wanted)
+
+
 def test_missing_weights_file_is_named(tmp_path):
     save_model(model_of(), tmp_path)
     (tmp_path / "model.safetensors").unlink()
