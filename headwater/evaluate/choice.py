@@ -84,9 +84,13 @@ def answer_all(engine: Engine, questions: list[Question], language: str, style: 
     chat: the choice as the beginning of the assistant's turn after the question as the user's. plain: as the
     continuation of "Question: ... Answer:", for models that were never tuned to converse.
     """
-    pairs = [(context, engine.tokenizer.encode(_continuation(choice, language, style)))
-             for question in questions for context in [_context(engine, question.text, language, style)]
-             for choice in question.choices]
+    pairs = []
+    for question in questions:
+        choices = [engine.tokenizer.encode(_continuation(choice, language, style)) for choice in question.choices]
+        context = _context(engine, question.text, language, style)
+        room = engine.max_length - max(map(len, choices))
+        # A question longer than the model's context keeps its end, where what is asked usually stands.
+        pairs += [(context[max(0, len(context) - room) :], choice) for choice in choices]
     scores = iter(engine.log_likelihoods(pairs))
     return [Answered(question, tuple(next(scores).logprob for _ in question.choices)) for question in questions]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headwater.artifacts import read_jsonl
+from headwater.artifacts import read_json, read_jsonl
 from headwater.errors import InputError
 from headwater.progress import say
 from headwater.tokenizer import Message, Rendered, Tokenizer
@@ -17,10 +17,16 @@ class Dialogue(NamedTuple):
     language: str
 
 
-def read_dialogues(paths: list[Path]) -> list[Dialogue]:
-    """Rows of `{"messages": [{"role", "content"}, ...], "language": ...}`.
+SHAREGPT = {"system": "system", "human": "user", "gpt": "assistant"}
+FORMS = ('{"messages": [{"role": ..., "content": ...}]}, {"conversations": [{"from": "human" or "gpt", "value": ...}]} '
+         'or {"instruction": ..., "input": ..., "output": ...}')
 
-    Raises `InputError` with file and line for a row of another form or without an assistant's turn.
+
+def read_dialogues(paths: list[Path]) -> list[Dialogue]:
+    """Dialogues of JSON-lines files or JSON arrays, each row in one of `FORMS`.
+
+    A row's `language` is taken as it says, else zh or en by its script. Raises `InputError` with file and number for a
+    row of another form or without an assistant's turn.
     """
     found = [dialogue for path in paths for dialogue in _read(path)]
     if not found:
@@ -29,17 +35,38 @@ def read_dialogues(paths: list[Path]) -> list[Dialogue]:
 
 
 def _read(path: Path) -> Iterator[Dialogue]:
-    for number, row in enumerate(read_jsonl(path), 1):
-        messages = row.get("messages") if isinstance(row, dict) else None
+    rows = read_json(path) if path.suffix == ".json" else read_jsonl(path)
+    for number, row in enumerate(rows, 1):
         where = f"{path}, dialogue {number}"
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-            raise InputError(f"expected a list under 'messages', found {keys}", where=where,
-                             fix='write rows as {"messages": [{"role": ..., "content": ...}]}')
-        if not any(message.get("role") == "assistant" for message in messages):
+        messages = _messages(row)
+        if messages is None:
+            keys = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            raise InputError(f"expected a dialogue, found {keys}", where=where, fix=f"write rows as {FORMS}")
+        if not any(message["role"] == "assistant" for message in messages):
             raise InputError("no message of the assistant: nothing to learn from", where=where, fix="remove the row")
-        plain: list[Message] = [{"role": str(m.get("role")), "content": m.get("content")} for m in messages]
-        yield Dialogue(plain, str(row.get("language", "unknown")))
+        yield Dialogue(messages, str(row.get("language") or _language(messages)))
+
+
+def _messages(row: Any) -> list[Message] | None:
+    """The row's messages, None when it is of no known form."""
+    if not isinstance(row, dict):
+        return None
+    if "instruction" in row and "output" in row:
+        question = "\n".join(filter(None, [row["instruction"], row.get("input")]))
+        return [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
+    turns = row.get("messages", row.get("conversations"))
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return None
+    if "messages" in row:
+        return [{"role": str(turn.get("role")), "content": turn.get("content", "")} for turn in turns]
+    return [{"role": SHAREGPT.get(str(turn.get("from")), str(turn.get("from"))), "content": turn.get("value", "")}
+            for turn in turns]
+
+
+def _language(messages: list[Message]) -> str:
+    """zh where a fifth of the characters or more are Han, else en."""
+    text = "".join(str(message["content"]) for message in messages)
+    return "zh" if sum("\u4e00" <= character <= "\u9fff" for character in text) >= len(text) / 5 else "en"
 
 
 def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int) -> list[Rendered]:

@@ -20,7 +20,7 @@ class FinetuneSettings(Settings):
 
     model: InputPath = Path("${pretrain}")
     dialogues: list[InputPath]
-    """JSONL files of `{"messages": [...]}`."""
+    """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
     validation: list[InputPath] = []
     """Dialogues that are not trained on; their loss is reported by language."""
     seed: int = 0

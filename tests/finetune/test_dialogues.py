@@ -19,12 +19,28 @@ def test_dialogues_are_read_with_their_language(tmp_path):
 
 
 @pytest.mark.parametrize(("row", "words"), [
-    ({"mesages": []}, "expected a list under 'messages', found mesages"), ("{", "line 2 is not valid JSON"),
+    ({"mesages": []}, "expected a dialogue, found mesages"), ("{", "line 2 is not valid JSON"),
     ([1], "found list"), ({"messages": ["hi"]}, "dialogue 2"),
     ({"messages": [{"role": "user", "content": "hi"}]}, "nothing to learn from")])
 def test_a_row_of_another_form_is_named_by_its_line(tmp_path, row, words):
     with pytest.raises(InputError, match=words):
         read_dialogues([write(tmp_path, GOOD, row)])
+
+
+@pytest.mark.parametrize(("row", "user", "language"), [
+    ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}, "hi", "en"),
+    ({"instruction": "翻译", "input": "river", "output": "河流"}, "翻译\nriver", "zh"),
+    ({"instruction": "hi", "output": "hello"}, "hi", "en")])
+def test_the_public_forms_are_recognised_by_their_keys(tmp_path, row, user, language):
+    [dialogue] = read_dialogues([write(tmp_path, row)])
+    assert [message["role"] for message in dialogue.messages] == ["user", "assistant"]
+    assert (dialogue.messages[0]["content"], dialogue.language) == (user, language)
+
+
+def test_a_json_array_is_read_as_its_rows(tmp_path):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps([GOOD, GOOD]))
+    assert len(read_dialogues([path])) == 2
 
 
 def test_an_empty_file_is_refused(tmp_path):
