@@ -14,6 +14,7 @@ from headwater.recipe.manifest import Manifest
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"}
+SPOKEN = {"spoken_accuracy": "said without choices", "same_language": "answered in the question's language"}
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
 
 
@@ -45,12 +46,12 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def scores(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """Accuracies by task, model and language."""
+def scores(summary: Mapping[str, Any], metrics: Mapping[str, str] = METRICS) -> dict[str, dict[str, dict[str, float]]]:
+    """Shares of right answers by task, model and language."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for model, task, language, metric, value in _benchmark_figures(summary):
-        if metric in METRICS:
-            title = f"{task.replace('_', ' ')}, {METRICS[metric]}"
+        if metric in metrics:
+            title = f"{task.replace('_', ' ')}, {metrics[metric]}"
             found.setdefault(title, {}).setdefault(model, {})[language] = value
     return found
 
@@ -77,7 +78,7 @@ def _benchmark_figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, s
 
 def benchmark_table(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
     """The models, and rows of (benchmark, language, a cell per model)."""
-    accuracies, texts = scores(summary), {"bits per byte (less is better)": bits_per_byte(summary)}
+    accuracies, texts = scores(summary, {**METRICS, **SPOKEN}), {"bits per byte (less is better)": bits_per_byte(summary)}
     measured = {model for models in (*accuracies.values(), *texts.values()) for model in models}
     models = [name for name in summary["stages"] if name in measured]
     rows = []
