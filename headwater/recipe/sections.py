@@ -78,7 +78,8 @@ def _benchmark_figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, s
 
 def benchmark_table(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
     """The models, and rows of (benchmark, language, a cell per model)."""
-    accuracies, texts = scores(summary, {**METRICS, **SPOKEN}), {"bits per byte (less is better)": bits_per_byte(summary)}
+    accuracies = scores(summary, {**METRICS, **SPOKEN})
+    texts = {"bits per byte (less is better)": bits_per_byte(summary)}
     measured = {model for models in (*accuracies.values(), *texts.values()) for model in models}
     models = [name for name in summary["stages"] if name in measured]
     rows = []
