@@ -23,19 +23,33 @@ def say(message: str) -> None:
     console.print(message, markup=False)
 
 
+_displays: list[Progress] = []
+"""The one display on the terminal, if any: a bar inside another's time is a further line of it, gone when done."""
+
+
+def _on_screen() -> Progress | None:
+    return _displays[0] if _displays else None
+
+
+def _new_display() -> Progress:
+    name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+    display = Progress(name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note,
+                       console=console, transient=False)
+    display.start()
+    _displays.append(display)
+    return display
+
+
 class Bar:
     """What `bar` yields: `advance(n)` moves it, `note(text)` changes what stands behind it."""
 
     def __init__(self, description: str, total: int | None, start: int) -> None:
         self.description, self.total, self.done, self.first, self.text = description, total, start, start, ""
         self.started = self.printed = time.monotonic()
-        self._rich: Progress | None = None
+        self._outer, self._rich = _on_screen(), None
         if console.is_terminal:
-            name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
-            self._rich = Progress(name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-                                  note, console=console, transient=False)
+            self._rich = self._outer or _new_display()
             self._task = self._rich.add_task(description, total=total, completed=start, note="")
-            self._rich.start()
 
     def advance(self, amount: int = 1) -> None:
         self.done += amount
@@ -60,8 +74,11 @@ class Bar:
         return ", ".join([*parts, *filter(None, [self.text])])
 
     def close(self) -> None:
-        if self._rich is not None:
+        if self._rich is not None and self._outer is not None:
+            self._rich.remove_task(self._task)
+        elif self._rich is not None:
             self._rich.stop()
+            _displays.clear()
         elif time.monotonic() - self.started >= 2.0:
             say(self.line())
 

@@ -66,3 +66,19 @@ def test_a_bar_closes_when_the_work_fails(capsys):
     with pytest.raises(KeyboardInterrupt), bar("work", 2):
         raise KeyboardInterrupt
     assert sys.exc_info() == (None, None, None)
+
+
+def test_a_bar_within_a_bar_is_a_line_of_the_same_display(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "console", progress.Console(file=screen, force_terminal=True, width=100))
+    with bar("training", 10) as outer:
+        outer.advance(3)
+        with bar("validating", 4) as inner:
+            inner.advance(4)
+        outer.advance(7)
+    assert "validating" in screen.getvalue()
+    last = screen.getvalue()[screen.getvalue().rindex("training") :]
+    assert "10/10" in last
+    with bar("afterwards", 1) as shown:
+        shown.advance()
+    assert "afterwards" in screen.getvalue()

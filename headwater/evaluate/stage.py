@@ -9,7 +9,7 @@ from pydantic import Field
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files, read_texts
-from headwater.evaluate.choice import Style, accuracy, answer_all, by_subject, read_questions
+from headwater.evaluate.choice import Question, Style, accuracy, answer_all, by_subject, read_questions
 from headwater.evaluate.spoken import scores
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
@@ -35,6 +35,8 @@ class EvaluateSettings(Settings):
     """Corpus folder; bits per byte are taken on its validation split."""
     choice: dict[str, dict[str, InputPath]] = {}
     """Benchmark name -> language -> folder in MMLU or C-Eval layout."""
+    limit: int | None = Field(default=None, gt=0)
+    """At most this many questions of each benchmark and language, evenly spread over the file order; None: all."""
     spoken: int = Field(default=0, ge=0)
     """Questions of each benchmark and language that chat models also answer in their own words."""
     samples: list[list[str]] = []
@@ -76,17 +78,21 @@ def _choice(engine: Engine, settings: EvaluateSettings, style: Style) -> dict[st
     results: dict[str, Any] = {}
     for task, folders in settings.choice.items():
         for language, folder in folders.items():
-            questions = read_questions(folder)
+            questions = _spread(read_questions(folder), settings.limit)
             answered = answer_all(engine, questions, language, style)
             subjects = {subject: {"questions": len(ones), "accuracy": accuracy(ones)}
                         for subject, ones in by_subject(answered).items()}
             results.setdefault(task, {})[language] = {"questions": len(answered), "accuracy": accuracy(answered),
                                                       "subjects": subjects}
             if settings.spoken and style == "chat":
-                # Every n-th question, so that each subject has its share.
-                chosen = questions[:: max(1, len(questions) // settings.spoken)][: settings.spoken]
-                results[task][language]["spoken"] = scores(engine, chosen, language)
+                results[task][language]["spoken"] = scores(engine, _spread(questions, settings.spoken), language)
     return results
+
+
+def _spread(questions: list[Question], limit: int | None) -> list[Question]:
+    """At most `limit` of them at even distances, so that each subject has its share."""
+    count = min(len(questions), limit or len(questions))
+    return [questions[number * len(questions) // count] for number in range(count)]
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from headwater.errors import InputError
 from headwater.generate.request import LogLikelihood
 from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder
+from headwater.model.scoring import token_log_probabilities
+from headwater.progress import bar
 
 Pair = tuple[list[int], list[int]]
 """Context and continuation."""
 TOKENS = 4096
 """Most padded tokens of one forward pass."""
-LOGITS = 1 << 24
-"""Most logits held at once."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,12 @@ def log_likelihoods(model: Decoder, pairs: list[Pair], *, max_length: int) -> li
     for number, (context, continuation) in enumerate(pairs):
         _check(number, context, continuation, model.config.vocab_size, max_length)
     results: list[LogLikelihood | None] = [None] * len(pairs)
-    for batch in _batches(_groups(pairs)):
-        indices = [index for group in batch for index in group.indices]
-        for index, result in zip(indices, _score(model, batch)):
-            results[index] = result
+    with bar("likelihoods", len(pairs)) as shown:
+        for batch in _batches(_groups(pairs)):
+            indices = [index for group in batch for index in group.indices]
+            for index, result in zip(indices, _score(model, batch)):
+                results[index] = result
+            shown.advance(len(indices))
     return [result for result in results if result is not None]
 
 
@@ -112,7 +113,7 @@ def _score(model: Decoder, batch: list[_Group]) -> list[LogLikelihood]:
     hidden = model.hidden(inputs, positions=positions, cache=_repeated(cache, owner, int(positions.max()) + 1, model))
     real = torch.arange(inputs.shape[1], device=device) < torch.tensor([[len(t)] for t in targets], device=device)
     wanted = torch.tensor([token for target in targets for token in target], device=device)
-    logprobs, greedy = _token_logprobs(model, hidden[real], wanted)
+    logprobs, greedy = token_log_probabilities(model, hidden[real], wanted)
     return _sums(logprobs, greedy, [len(t) for t in targets])
 
 
@@ -129,17 +130,6 @@ def _repeated(cache: KVCache, owner: Tensor, length: int, model: Decoder) -> KVC
     for target, source in zip((*grown.keys, *grown.values), (*cache.keys, *cache.values)):
         target[:, :, :kept] = source[owner, :, :kept]
     return grown
-
-
-def _token_logprobs(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 log-probabilities and "was the most likely" of targets [N] under hidden [N,D], in bounded memory."""
-    size = max(1, LOGITS // model.config.vocab_size)
-    logprobs, greedy = [], []
-    for states, wanted in zip(hidden.split(size), targets.split(size)):
-        logits = model.head(states).float()
-        logprobs.append(-F.cross_entropy(logits, wanted, reduction="none"))
-        greedy.append(logits.argmax(-1) == wanted)
-    return torch.cat(logprobs), torch.cat(greedy)
 
 
 def _sums(logprobs: Tensor, greedy: Tensor, lengths: list[int]) -> list[LogLikelihood]:

@@ -48,15 +48,16 @@ class Batches(Protocol):
         ...
 
 
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _permutation(count: int, *seeds: int) -> np.ndarray:
+    return np.random.default_rng(seeds).permutation(count)
 
 
 class StreamBatches:
     """Documents in a new random order every epoch, laid end to end and cut into rows of `length` tokens.
 
-    A document that is cut goes on in the next row with positions from 0. No token is dropped but the last partial
-    row of an epoch. Targets stop at a document's end: nothing is asked about the next document's first token.
+    The rows are shuffled again, so that one long document does not fill whole batches. A document that is cut goes on
+    in another row with positions from 0. No token is dropped but the last partial row of an epoch. Targets stop at a
+    document's end: nothing is asked about the next document's first token.
     """
 
     def __init__(self, shard: Shard, *, rows: int, length: int, seed: int) -> None:
@@ -71,19 +72,20 @@ class StreamBatches:
         return self.rows_per_epoch / self.rows
 
     @lru_cache(maxsize=2)  # noqa: B019 (one object lives per training run)
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The epoch's document order and where each of its documents starts in the epoch's stream."""
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The epoch's document order, where each of its documents starts in its stream, and the order of its rows."""
         order = _permutation(self.shard.documents, self.seed, epoch)
         sizes = np.diff(self.shard.offsets)[order]
-        return order, np.concatenate([[0], np.cumsum(sizes)])
+        return order, np.concatenate([[0], np.cumsum(sizes)]), _permutation(self.rows_per_epoch, self.seed, epoch, 1)
 
     def batch(self, step: int) -> Batch:
         rows = [self._row(step * self.rows + row) for row in range(self.rows)]
         return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True)))
 
     def _row(self, index: int) -> tuple[np.ndarray, ...]:
-        epoch, row = divmod(index, self.rows_per_epoch)
-        order, starts = self._epoch(epoch)
+        epoch, number = divmod(index, self.rows_per_epoch)
+        order, starts, shuffled = self._epoch(epoch)
+        row = int(shuffled[number])
         begin, end = row * self.length, (row + 1) * self.length
         first = int(np.searchsorted(starts, begin, side="right")) - 1
         parts: list[list[np.ndarray]] = [[], [], [], []]

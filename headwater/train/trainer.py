@@ -138,7 +138,7 @@ class Trainer:
                 last = step + 1 == self.steps
                 due = last or (settings.validate_every > 0 and (step + 1) % settings.validate_every == 0)
                 if due:
-                    row.update(self._validated())
+                    row.update(self._validated(choices))
                     meter.pause()
                 if due or (step + 1) % settings.log_every == 0:
                     self._log(row, meter, metrics, shown)
@@ -149,10 +149,8 @@ class Trainer:
                     meter.pause()
 
     def _loss_function(self, choices: dict[str, Any]) -> Objective:
-        half = choices["precision"] == "bfloat16"
-
         def loss_of(model: Decoder, batch: Batch) -> torch.Tensor:
-            with torch.autocast(choices["device"], torch.bfloat16, enabled=half):
+            with _precision(choices):
                 return self.objective(model, batch)
 
         # The compiled embedding gradient adds atomically, in an order that varies; this asks for the fixed one.
@@ -176,16 +174,21 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         return {"step": step + 1, "loss": value, "lr": rate, "grad_norm": float(norm), "targets": targets}
 
-    def _validated(self) -> dict[str, float]:
+    def _validated(self, choices: dict[str, Any]) -> dict[str, float]:
         if self.validate is None:
             return {}
-        return {f"validation.{name}": value for name, value in self.validate(self.model).items()}
+        with _precision(choices):
+            return {f"validation.{name}": value for name, value in self.validate(self.model).items()}
 
     def _log(self, row: dict[str, float], meter: Meter, metrics: Metrics, shown: Bar) -> None:
         row.update(tokens=row["step"] * self.settings.rows * self.settings.sequence_length, **meter.read())
         metrics.add(row)
         shown.note(f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tok/s, "
                    f"{100 * row['peak_share']:.0f} % of matmul peak")
+
+
+def _precision(choices: dict[str, Any]) -> torch.autocast:
+    return torch.autocast(choices["device"], torch.bfloat16, enabled=choices["precision"] == "bfloat16")
 
 
 class Meter:

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from headwater.model import Decoder
+from headwater.model.scoring import token_log_probabilities
+from headwater.progress import bar
 from headwater.tokenizer.shards import Shard
 from headwater.train.batches import IGNORE, PackedBatches
 from headwater.train.objective import next_token
@@ -46,24 +47,26 @@ def bits_per_byte(model: Decoder, shard: Shard, length: int) -> dict[str, float]
     nats = dict.fromkeys(sizes, 0.0)
     training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), bar("bits per byte", len(windows)) as shown:
         while windows:
             rows = max(1, TOKENS_PER_BATCH // len(windows[-1][1]))
             chosen, windows = windows[-rows:], windows[:-rows]
             for (language, _), loss in zip(chosen, _losses(model, [ids for _, ids in chosen]), strict=True):
                 nats[language] += loss
+            shown.advance(len(chosen))
     model.train(training)
     return {language: nats[language] / math.log(2) / max(1, sizes[language]) for language in sorted(sizes)}
 
 
 def _losses(model: Decoder, windows: list[np.ndarray]) -> list[float]:
     """Summed negative log-likelihood of each window's tokens after its first, in nats."""
-    longest = max(map(len, windows))
-    padded = torch.zeros(len(windows), longest, dtype=torch.int64)
-    targets = torch.full((len(windows), longest - 1), IGNORE)
+    longest = max(map(len, windows)) - 1
+    inputs = torch.zeros(len(windows), longest, dtype=torch.int64)
+    real = torch.zeros(len(windows), longest, dtype=torch.bool)
     for row, ids in enumerate(windows):
-        padded[row, : len(ids)] = torch.from_numpy(ids)
-        targets[row, : len(ids) - 1] = torch.from_numpy(ids[1:])
-    logits = model(padded[:, :-1].to(model.device)).float()
-    losses = F.cross_entropy(logits.transpose(1, 2), targets.to(model.device), reduction="none", ignore_index=IGNORE)
-    return losses.double().sum(dim=1).tolist()
+        inputs[row, : len(ids) - 1] = torch.from_numpy(ids[:-1])
+        real[row, : len(ids) - 1] = True
+    targets = torch.from_numpy(np.concatenate([ids[1:] for ids in windows])).to(model.device)
+    hidden = model.hidden(inputs.to(model.device))[real.to(model.device)]
+    log_probabilities, _ = token_log_probabilities(model, hidden, targets)
+    return [-float(part.double().sum()) for part in log_probabilities.split([len(ids) - 1 for ids in windows])]

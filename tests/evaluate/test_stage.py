@@ -32,3 +32,14 @@ def test_every_model_is_measured_in_both_languages(small_model, tmp_path):
     assert (rivers["questions"], rivers["subjects"]["rivers"]["questions"]) == (4, 2)
     [sample] = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert [message["role"] for message in sample["messages"]] == ["user", "assistant"] * 2
+
+
+def test_a_limit_leaves_every_subject_its_share(small_model, tmp_path):
+    (tmp_path / "test").mkdir()
+    for subject in ("lakes", "rivers", "towns"):
+        (tmp_path / "test" / f"{subject}_test.csv").write_text("How long?,1,2,3,4,A\n" * 8, encoding="utf-8")
+    settings = EvaluateSettings.parse({"models": {"base": {"path": small_model, "style": "plain"}}, "limit": 6,
+                                       "choice": {"geography": {"en": tmp_path}}})
+    run(settings, tmp_path / "out")
+    subjects = json.loads((tmp_path / "out" / "results.json").read_text())["base"]["geography"]["en"]["subjects"]
+    assert {name: scored["questions"] for name, scored in subjects.items()} == {"lakes": 2, "rivers": 2, "towns": 2}

@@ -52,6 +52,12 @@ def test_a_batch_is_a_function_of_the_step():
     assert wanted[0] != StreamBatches(shard_of([9, 30, 17]), rows=2, length=16, seed=6).batch(0).tokens.tolist()
 
 
+def test_a_long_document_is_spread_over_the_epoch():
+    batches = StreamBatches(shard_of([640, *[16] * 40]), rows=4, length=16, seed=0)
+    reached = sum(bool((batches.batch(step).tokens < 2000).any()) for step in range(20))
+    assert reached > 12  # laid in order its 40 rows would fill 10 or 11 batches and no other
+
+
 SEQUENCES = st.lists(st.integers(2, 16), min_size=1, max_size=30)
 
 

@@ -175,3 +175,16 @@ def test_bits_per_byte_of_a_uniform_model_is_known(length):
     torch.nn.init.zeros_(model.head.weight)
     found = bits_per_byte(model, shard(documents=5, size=20), length)
     assert found == {"en": pytest.approx(math.log2(64) * 19 / 20)}  # 19 predicted tokens over 20 bytes
+
+
+def test_bits_per_byte_is_the_sum_over_every_predicted_token():
+    model = initialise(Decoder(CONFIG), 0)
+    sizes, generator = [3, 31, 12, 40], torch.Generator().manual_seed(0)
+    documents = [torch.randint(64, (size,), generator=generator) for size in sizes]
+    ragged = Shard(torch.cat(documents).numpy().astype("<u4"), np.concatenate([[0], np.cumsum(sizes)]),
+                   ["en", "zh", "en", "zh"], np.array([5, 50, 9, 70]))
+    with torch.inference_mode():
+        nats = [-model(ids[None, :-1])[0].log_softmax(-1).gather(1, ids[1:, None]).sum().item() for ids in documents]
+    wanted = {"en": (nats[0] + nats[2]) / 14, "zh": (nats[1] + nats[3]) / 120}
+    found = bits_per_byte(model, ragged, 64)
+    assert found == {name: pytest.approx(value / math.log(2), rel=1e-5) for name, value in wanted.items()}
