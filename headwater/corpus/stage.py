@@ -50,7 +50,8 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     sweep_temporaries(out)
     groups = run_groups(shards, settings, out / WORK)
     ledger = Ledger(groups, settings)
-    ledger.deduplicate()
+    with bar("corpus: comparing documents"):
+        ledger.deduplicate()
     validation = ledger.validation(settings.validation_share)
     values = funnel(ledger, validation)
     _write(ledger, validation, groups, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from functools import cached_property
@@ -18,6 +19,7 @@ from headwater.generate.sampling import SamplingParams, SamplingRows, sample
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
+from headwater.progress import bar
 from headwater.tokenizer.vocabulary import Tokenizer
 
 PREFILL_TOKENS = 4096
@@ -113,9 +115,13 @@ class Engine:
         for prompt in prompts:
             self.check(prompt)
         sequences = [self.submit(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        many = bar("answers", len(prompts)) if len(prompts) > self.max_batch else contextlib.nullcontext()
         try:
-            while any(sequence.finish_reason is None for sequence in sequences):
-                self.step()
+            with many as shown:
+                while unfinished := sum(sequence.finish_reason is None for sequence in sequences):
+                    self.step()
+                    if shown is not None:
+                        shown.advance(len(prompts) - unfinished - shown.done)
         except BaseException:
             self._abandon(sequences)
             raise

@@ -10,6 +10,7 @@ import sentencepiece
 
 from headwater.artifacts import atomic_write
 from headwater.errors import InputError
+from headwater.progress import Bar, bar
 from headwater.tokenizer.chat import SPECIALS
 
 MAX_LINE = 2000
@@ -24,6 +25,12 @@ def training_lines(texts: Iterable[str]) -> Iterator[str]:
                 yield line[start : start + MAX_LINE]
 
 
+def _counted(lines: Iterable[str], shown: Bar) -> Iterator[str]:
+    for line in lines:
+        yield line
+        shown.advance()
+
+
 def train_bpe(texts: Iterable[str], path: Path, *, vocab_size: int, character_coverage: float, max_piece_length: int,
               threads: int) -> None:
     """Train and write a SentencePiece model atomically; the same texts give the same bytes.
@@ -35,14 +42,16 @@ def train_bpe(texts: Iterable[str], path: Path, *, vocab_size: int, character_co
     """
     model = io.BytesIO()
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=training_lines(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
-            character_coverage=character_coverage, max_sentencepiece_length=max_piece_length,
-            max_sentence_length=4 * MAX_LINE + 16, num_threads=threads, byte_fallback=True, split_digits=True,
-            normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True, required_chars="0123456789",
-            user_defined_symbols=["\n"], control_symbols=list(SPECIALS),
-            unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2)
+        # The library tells nothing of its progress: the bar counts the lines it reads and stays while it learns.
+        with bar("tokenizer: lines") as shown:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_counted(training_lines(texts), shown), model_writer=model, model_type="bpe",
+                vocab_size=vocab_size, character_coverage=character_coverage,
+                max_sentencepiece_length=max_piece_length, max_sentence_length=4 * MAX_LINE + 16,
+                num_threads=threads, byte_fallback=True, split_digits=True, normalization_rule_name="identity",
+                add_dummy_prefix=False, remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
+                required_chars="0123456789", user_defined_symbols=["\n"], control_symbols=list(SPECIALS),
+                unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         small = "required_chars" in reason  # the characters alone fill the vocabulary
