@@ -37,9 +37,12 @@ def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str
 
 
 def samples(run: Path) -> list[dict[str, Any]]:
-    """Conversations, one group per first message, so that the models' answers stand together."""
+    """Conversations by what the user first said, so that the models' answers stand together."""
     path = run / "evaluate" / "samples.json"
-    return list(read_json(path)) if path.exists() else []
+    found = list(read_json(path)) if path.exists() else []
+    openings = [sample["messages"][0]["content"] for sample in found]
+    return [sample for opening in dict.fromkeys(openings)
+            for sample in found if sample["messages"][0]["content"] == opening]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -117,11 +120,12 @@ def _figures(stages: Mapping[str, Manifest]) -> list[dict[str, float | None]]:
 
 def verdict(summary: Mapping[str, Any]) -> str:
     """What the run came to, in a sentence or two."""
-    for title, models in reversed(scores(summary).items()):
-        model = list(models)[-1]
-        parts = [f"{100 * value:.0f}\u00a0% in {LANGUAGES[language]}" for language, value in models[model].items()]
-        right = " and ".join(parts)
-        return f"The last model, {model}, answers {right} right ({title}). Guessing among four choices gives 25\u00a0%."
+    found = scores(summary)
+    strict = {title: models for title, models in found.items() if title.endswith(METRICS["rephrased_accuracy"])}
+    parts = [f"{100 * value:.0f}\u00a0% right in {LANGUAGES[language]} ({title})"
+             for title, models in (strict or found).items() for language, value in list(models.values())[-1].items()]
+    if parts:
+        return f"The last model answers {' and '.join(parts)}. Guessing among four choices gives 25\u00a0%."
     done = ", ".join(summary["stages"])
     return f"Finished: {done}." if done else "No stage is finished yet."
 
