@@ -42,7 +42,7 @@ class Engine:
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
         # A model that opens the next turn by itself has ended its own.
-        self.stop_ids = frozenset((tokenizer.eos, *tokenizer.chat.stop_ids, *tokenizer.specials.values()))
+        self.stop_ids = tokenizer.stop_ids
         self._waiting: deque[Sequence] = deque()
         self._active: list[Sequence] = []
         self._rows = SamplingRows.of([])

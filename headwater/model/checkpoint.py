@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from headwater.artifacts import atomic_write, read_json, storage_errors, write_json
 from headwater.errors import CheckpointError, HeadwaterError
+from headwater.folders import tokenizer_files
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.families import llama, native
 from headwater.model.linear import Int8Linear
 
 FAMILIES: dict[str, ModuleType] = {llama.MODEL_TYPE: llama, native.MODEL_TYPE: native}
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json")
 _INT8 = {"quant_method": "headwater-int8", "bits": 8, "symmetric": True, "granularity": "row"}
 
 
@@ -59,8 +59,8 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
         values["quantization_config"] = {**_INT8, "head": "head" in packed}
     write_json(folder / "config.json", values)
     if tokenizer_from is not None:
-        for name in TOKENIZER_FILES:
-            with atomic_write(folder / name) as target, open(Path(tokenizer_from) / name, "rb") as source:
+        for path in tokenizer_files(tokenizer_from):
+            with atomic_write(folder / path.name) as target, open(path, "rb") as source:
                 shutil.copyfileobj(source, target)
     write_tensors(folder / "model.safetensors", family.weights_to(state, model.config), {"format": "pt"})
 

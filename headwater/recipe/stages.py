@@ -49,7 +49,7 @@ Stages = Mapping[str, Stage]
 
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
-_MODEL = ("torch", "numpy", "safetensors", "sentencepiece")
+_MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
 
 STAGES: dict[str, Stage] = {
     stage.name: stage

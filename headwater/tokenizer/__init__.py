@@ -1,4 +1,4 @@
-"""BPE training with Baichuan's rules, the tokenizer, the chat template, token shards."""
+"""BPE training with Baichuan's rules, the tokenizers and chat templates of every family, token shards."""
 
 from headwater.tokenizer.chat import ChatTemplate, Message, Rendered
 from headwater.tokenizer.vocabulary import Tokenizer

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from headwater.errors import InputError
-
-if TYPE_CHECKING:
-    from headwater.tokenizer.vocabulary import Tokenizer
 
 ROLES = ("system", "user", "assistant")
 END = "<|end|>"
 SPECIALS = (*(f"<|{role}|>" for role in ROLES), END)
-"""The control pieces: a role mark before each message, an end mark after it."""
+"""The control pieces of our own template: a role mark before each message, an end mark after it."""
 
 JINJA = ("{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
          "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")
@@ -22,8 +20,13 @@ JINJA = ("{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{
 
 
 class Message(TypedDict):
+    """One turn. `metadata` (what ChatGLM3 and GLM-4 write beside a role: a tool's name) and `tools` (functions a
+    system message offers, as JSON values) are refused by families that have no such thing."""
+
     role: str
     content: str
+    metadata: NotRequired[str]
+    tools: NotRequired[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -34,45 +37,109 @@ class Rendered:
     loss_mask: list[bool]
 
 
-class ChatTemplate:
-    """`<bos>` then, per message, its role's mark, the content's ids and the end mark.
+class TextEncoder(Protocol):
+    """What a template needs of a tokenizer."""
 
-    The marks are ids that no text encodes to, so a user who types "<|system|>" has typed text.
+    @property
+    def bos(self) -> int: ...
+
+    @property
+    def eos(self) -> int: ...
+
+    @property
+    def specials(self) -> dict[str, int]: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+Part = tuple[list[int], bool]
+"""Ids and whether the assistant must learn them."""
+
+
+class ChatTemplate(ABC):
+    """A family's way to write a conversation. Role marks that are ids cannot be typed by a user: text never gives one.
+
+    Where the assistant spoke last, the ids end with what ends its turn, and the mask is true there too.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    name: str
+    """The family's name, for messages."""
+    roles: tuple[str, ...] = ROLES
+    has_tools = False
+    """Whether messages may carry `metadata` and `tools`."""
+
+    def __init__(self, tokenizer: TextEncoder) -> None:
         self._tokenizer = tokenizer
         self._marks = tokenizer.specials
 
     @property
+    @abstractmethod
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end the assistant's turn."""
-        return self._marks[END], self._tokenizer.eos
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> Rendered:
         """Ids and loss mask; with `add_generation_prompt` the ids end where the assistant begins to speak.
 
-        The mask covers the assistant's content and its end mark. Raises `InputError` for an unknown role, a system
-        message that is not first, or content that is not text.
+        Raises `InputError` for a role or an order the family does not have, a system message that is not first,
+        content that is not text, or `metadata` and `tools` where the family has none.
         """
-        ids, mask = [self._tokenizer.bos], [False]
         for number, message in enumerate(messages):
-            _check(message, number)
-            content = self._tokenizer.encode(message["content"])
-            spoken = message["role"] == "assistant"
-            ids += [self._marks[f"<|{message['role']}|>"], *content, self._marks[END]]
-            mask += [False] + [spoken] * (len(content) + 1)
-        if add_generation_prompt:
-            ids.append(self._marks["<|assistant|>"])
-            mask.append(False)
+            self._check(message, number)
+        ids: list[int] = []
+        mask: list[bool] = []
+        for part, learned in self._parts(messages, add_generation_prompt):
+            ids += part
+            mask += [learned] * len(part)
         return Rendered(ids, mask)
 
+    @abstractmethod
+    def _parts(self, messages: Sequence[Message], add_generation_prompt: bool) -> Iterator[Part]:
+        """The conversation piece by piece; the messages have been checked one by one."""
 
-def _check(message: Message, number: int) -> None:
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise InputError(f"message {number} has role {role!r}", fix=f"use one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise InputError(f"message {number} has content of type {type(content).__name__}", fix="give a string")
-    if role == "system" and number > 0:
-        raise InputError(f"message {number} is a system message", fix="put the system message first")
+    def _check(self, message: Message, number: int) -> None:
+        role, content = message.get("role"), message.get("content")
+        if role not in self.roles:
+            raise InputError(f"message {number} has role {role!r}, which {self.name} does not have",
+                             fix=f"use one of {', '.join(self.roles)}")
+        if not isinstance(content, str):
+            raise InputError(f"message {number} has content of type {type(content).__name__}", fix="give a string")
+        if role == "system" and number > 0:
+            raise InputError(f"message {number} is a system message", fix="put the system message first")
+        self._check_extras(message, number)
+
+    def _check_extras(self, message: Message, number: int) -> None:
+        extras = [key for key in ("metadata", "tools") if message.get(key)]
+        if extras and not self.has_tools:
+            raise InputError(f"message {number} has {' and '.join(extras)}, which {self.name} does not have",
+                             fix="leave it out, or say it in the content")
+        metadata = message.get("metadata", "")
+        if not isinstance(metadata, str) or "\n" in metadata:
+            raise InputError(f"message {number} has metadata that is not one line of text", fix="give a single line")
+        tools = message.get("tools")
+        if not tools:
+            return
+        if message["role"] != "system":
+            raise InputError(f"message {number} has tools, its role is {message['role']}",
+                             fix="put the tools into the system message")
+        if not isinstance(tools, list) or not all(isinstance(tool, dict) and "name" in tool for tool in tools):
+            raise InputError(f"message {number} has tools that are not a list of objects with a name",
+                             fix='give [{"name": ..., "description": ..., "parameters": ...}]')
+
+
+class HeadwaterTemplate(ChatTemplate):
+    """Our own: `<bos>` then, per message, its role's mark, the content's ids and the end mark."""
+
+    name = "this tokenizer's template"
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return self._marks[END], self._tokenizer.eos
+
+    def _parts(self, messages: Sequence[Message], add_generation_prompt: bool) -> Iterator[Part]:
+        yield [self._tokenizer.bos], False
+        for message in messages:
+            yield [self._marks[f"<|{message['role']}|>"]], False
+            content = self._tokenizer.encode(message["content"])
+            yield [*content, self._marks[END]], message["role"] == "assistant"
+        if add_generation_prompt:
+            yield [self._marks["<|assistant|>"]], False

@@ -1,4 +1,4 @@
-"""The tokenizer: text to ids and back, without loss, specials kept apart from text."""
+"""The tokenizer: one interface to every family's pieces, special ids and chat format."""
 
 from __future__ import annotations
 
@@ -6,59 +6,55 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import sentencepiece
-
 from headwater.errors import InputError
-from headwater.tokenizer.chat import SPECIALS, ChatTemplate
-
-_SPACE_MARK = "▁"  # U+2581, SentencePiece's own sign for a space
-_MODEL = "tokenizer.model"
+from headwater.tokenizer.chat import ChatTemplate
+from headwater.tokenizer.identity import Vocabulary, read_vocabulary
 
 
 class Tokenizer:
-    """A SentencePiece BPE model with the chat's special tokens as control pieces.
+    """Text to ids and back. Encoding adds no special id and text never gives one.
 
-    Encoding never gives a special id and `decode(encode(text)) == text` for every text that is valid Unicode.
+    `decode(encode(text)) == text` for every text that is valid Unicode, except where a family normalises: U+2581
+    reads as a space in official SentencePiece models, Baichuan-7B/13B and ChatGLM-6B apply NFKC, and ChatGLM-6B drops
+    a space at either end and reads "<n>", "<|tab|>" and "<|blank_2|>" as the white space they stand for.
     """
 
-    def __init__(self, model: bytes, *, where: object = None) -> None:
-        self._pieces = sentencepiece.SentencePieceProcessor()
-        try:
-            self._pieces.LoadFromSerializedProto(model)
-        except (RuntimeError, OSError) as error:
-            raise InputError(f"not a SentencePiece model ({error})", where=where,
-                             fix="train the tokenizer again") from None
-        self.specials = {name: self._pieces.PieceToId(name) for name in SPECIALS}
-        absent = [name for name, index in self.specials.items() if not self._pieces.IsControl(index)]
-        if absent:
-            raise InputError(f"the model lacks the control pieces {', '.join(absent)}", where=where,
-                             fix="use a tokenizer trained by this package")
-        self.bos, self.eos, self.pad = self._pieces.bos_id(), self._pieces.eos_id(), self._pieces.pad_id()
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary, self._codec = vocabulary, vocabulary.codec
+        self.bos, self.eos, self.pad = vocabulary.bos, vocabulary.eos, vocabulary.pad
+        self.specials = dict(vocabulary.specials)
+        self.vocab_size = max(self._codec.size, *(index + 1 for index in (0, *self.specials.values())))
+        """Ids in use; a model's own vocabulary may be padded beyond it."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """From a tokenizer or model folder. Raises `InputError`."""
-        path = Path(folder) / _MODEL
-        try:
-            return cls(path.read_bytes(), where=path)
-        except FileNotFoundError:
-            raise InputError("no tokenizer here: tokenizer.model is missing", where=folder,
-                             fix="give a tokenizer or model folder") from None
+        """From a tokenizer or model folder of any supported family. Raises `InputError`."""
+        return cls(read_vocabulary(Path(folder)))
 
     def to_bytes(self) -> bytes:
-        """The SentencePiece model, as `tokenizer.model` holds it."""
-        return bytes(self._pieces.serialized_model_proto())
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self._pieces.GetPieceSize())
+        """The file of pieces, as it was read."""
+        return self._vocabulary.file
 
     def piece(self, index: int) -> str:
-        return str(self._pieces.IdToPiece(index))
+        return self._names.get(index) or self._codec.piece(index)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {index: name for name, index in self.specials.items()}
 
     @cached_property
     def chat(self) -> ChatTemplate:
-        return ChatTemplate(self)
+        """The family's chat format. Raises `InputError` where none is known."""
+        template = self._vocabulary.template
+        if isinstance(template, str):
+            raise InputError(template, fix="use a chat model's folder, or headwater.tokenizer.templates directly")
+        return template(self)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end what a model says: the end of text, every special id, and the chat format's own."""
+        chat = () if isinstance(self._vocabulary.template, str) else self.chat.stop_ids
+        return frozenset((self.eos, *self.specials.values(), *chat))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Raises `InputError` for lone surrogates, which no Unicode text holds."""
@@ -71,40 +67,17 @@ class Tokenizer:
             except UnicodeEncodeError as error:
                 raise InputError(f"not valid Unicode: {error}",
                                  fix="decode the text properly, or replace the lone surrogate") from None
-        if not any(_SPACE_MARK in text or "\0" in text for text in texts):
-            return self._pieces.Encode(list(texts), num_threads=threads)
-        return [self._encode_exactly(text) for text in texts]
-
-    def _encode_exactly(self, text: str) -> list[int]:
-        """SentencePiece reads U+2581 as a space and stops at NUL; both go through their bytes instead."""
-        ids: list[int] = []
-        plain = ""
-        for character in [*text, None]:
-            if character is not None and character not in (_SPACE_MARK, "\0"):
-                plain += character
-                continue
-            ids += self._pieces.Encode(plain) if plain else []
-            plain = ""
-            ids += [self._byte_ids[byte] for byte in (character or "").encode()]
-        return ids
-
-    @cached_property
-    def _byte_ids(self) -> list[int]:
-        return [self._pieces.PieceToId(f"<0x{byte:02X}>") for byte in range(256)]
-
-    @cached_property
-    def _bytes(self) -> list[bytes]:
-        """What each id stands for; control pieces stand for nothing."""
-        table = [b"" if self._pieces.IsControl(i) or self._pieces.IsUnknown(i)
-                 else self.piece(i).replace(_SPACE_MARK, " ").encode() for i in range(self.vocab_size)]
-        for byte, index in enumerate(self._byte_ids):
-            table[index] = bytes([byte])
-        return table
+        return self._codec.encode_batch(list(texts), threads)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The exact bytes of the ids; specials, and ids past the vocabulary (padding rows), give nothing."""
-        return b"".join(self._bytes[index] for index in ids if 0 <= index < self.vocab_size)
+        """The exact bytes of the ids, one after the other: specials, and ids past the vocabulary, give nothing.
+
+        The space that some families put before a text is still there; `decode` takes it off.
+        """
+        table = self._codec.table
+        return b"".join(table[index] for index in ids if 0 <= index < len(table))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        data = self.decode_bytes(ids)[self._codec.opening_spaces(list(ids)) :]
+        return data.decode("utf-8", errors="replace")

@@ -68,13 +68,3 @@ def test_a_damaged_model_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
     with pytest.raises(InputError, match="SentencePiece model"):
         Tokenizer.load(tmp_path)
-
-
-def test_a_folder_without_a_tokenizer_says_so(tmp_path):
-    with pytest.raises(InputError, match=r"tokenizer\.model is missing"):
-        Tokenizer.load(tmp_path)
-
-
-def test_another_vocabulary_lacks_the_control_pieces(shared):
-    with pytest.raises(InputError, match="lacks the control pieces"):
-        Tokenizer.load(shared / "tokenizers" / "llama-32000")

@@ -1,0 +1,329 @@
+"""Which tokenizer a folder holds: told by its files, else by `tokenizer_config.json`, else by `config.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from headwater.artifacts import read_json
+from headwater.errors import InputError
+from headwater.folders import GENERATION_CONFIG, ICE_TEXT, SENTENCEPIECE, TOKENIZER_CONFIG, TOKENIZER_JSON, VOCABULARIES
+from headwater.tokenizer import byte_pairs
+from headwater.tokenizer.chat import END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
+from headwater.tokenizer.piece_model import CONTROL, USER_DEFINED, piece_kind, with_controls
+from headwater.tokenizer.sentence_pieces import Rules, SentencePieces
+from headwater.tokenizer.templates import (
+    Baichuan2Template,
+    BaichuanTemplate,
+    ChatGLM2Template,
+    ChatGLM3Template,
+    ChatGLMTemplate,
+    GLM4Template,
+    Llama2Template,
+)
+
+LLAMA, BAICHUAN, CHATGLM, GLM4, JSON, OURS = "LLaMA", "Baichuan", "ChatGLM2/3", "GLM-4", "tokenizer.json", "headwater"
+CLASSES = {"LlamaTokenizer": LLAMA, "LlamaTokenizerFast": LLAMA, "BaiChuanTokenizer": BAICHUAN,
+           "BaichuanTokenizer": BAICHUAN, "ChatGLMTokenizer": CHATGLM, "ChatGLM4Tokenizer": GLM4,
+           "PreTrainedTokenizerFast": JSON, "TokenizersBackend": JSON}
+MODEL_TYPES = {"llama": LLAMA, "baichuan": BAICHUAN, "chatglm": CHATGLM, "glm": GLM4, "glm4": GLM4, "headwater": OURS}
+PLAIN = ("<unk>", "<s>", "</s>", "<pad>")
+"""Control pieces that every family has; the others are its `specials`."""
+CHATGLM2_MARKS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+CHATGLM3_MARKS = (*CHATGLM2_MARKS, "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+"""What the official code counts on from the last piece, in id order."""
+GLM4_CHAT = {"[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"}
+BAICHUAN_ROLES = {"user_token_id": 195, "assistant_token_id": 196}
+NO_TEMPLATE = "no chat format is known for this tokenizer"
+
+
+class Codec(Protocol):
+    """Text to ids and back, without special tokens."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def table(self) -> list[bytes]: ...
+
+    def piece(self, index: int) -> str: ...
+
+    def encode_batch(self, texts: list[str], threads: int) -> list[list[int]]: ...
+
+    def opening_spaces(self, ids: list[int]) -> int: ...
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer is made of."""
+
+    file: bytes
+    """The content of the file of pieces."""
+    codec: Codec
+    bos: int
+    eos: int
+    pad: int
+    specials: dict[str, int]
+    template: Callable[[TextEncoder], ChatTemplate] | str
+    """The chat template, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the JSON files of a folder say beside its pieces; what is absent is empty."""
+
+    folder: Path
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> Facts:
+        """Raises `InputError` for a file that is not a JSON object."""
+        tokenizer = {**_read_object(folder / "special_tokens_map.json"), **_read_object(folder / TOKENIZER_CONFIG)}
+        return cls(folder, tokenizer, _read_object(folder / "config.json"), _read_object(folder / GENERATION_CONFIG))
+
+    @property
+    def names(self) -> str:
+        """What the model calls itself, and its folder, in lower case."""
+        said = (self.tokenizer.get("name_or_path"), self.config.get("_name_or_path"), self.folder.name)
+        return " ".join(str(name).lower() for name in said if name)
+
+    @property
+    def chat_template(self) -> str:
+        """Its text, read to tell models apart and never run."""
+        beside = self.folder / "chat_template.jinja"
+        kept = beside.read_text(encoding="utf-8", errors="replace") if beside.is_file() else ""
+        return str(self.tokenizer.get("chat_template") or kept)
+
+    def named(self, role: str) -> str | None:
+        """The text of "bos_token" and its like: a string, or an object with the content."""
+        value = self.tokenizer.get(role)
+        value = value.get("content") if isinstance(value, dict) else value
+        return value if isinstance(value, str) else None
+
+    def listed(self) -> list[str]:
+        """Further special tokens that are named without an id."""
+        values = self.tokenizer.get("additional_special_tokens")
+        return [name for name in values if isinstance(name, str)] if isinstance(values, list) else []
+
+    def added(self) -> dict[str, int]:
+        """Special tokens that the configuration puts beside the pieces. Raises `InputError`."""
+        entries = self.tokenizer.get("added_tokens_decoder")
+        try:
+            if entries is not None:
+                return {str(entry["content"]): int(index) for index, entry in entries.items() if entry.get("special")}
+            return {name: int(index) for name, index in _read_object(self.folder / "added_tokens.json").items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError("added tokens that are not a table of ids and tokens", where=self.folder,
+                             fix=f"copy {TOKENIZER_CONFIG} and added_tokens.json again") from None
+
+    def family(self) -> str | None:
+        """What the class or the model type says; None where neither is there. Raises `InputError` for unknown ones."""
+        sources = (("tokenizer_class", self.tokenizer, CLASSES), ("model_type", self.config, MODEL_TYPES))
+        for key, values, known in sources:
+            found = values.get(key)
+            if found is not None:
+                if not isinstance(found, str) or found not in known:
+                    raise InputError(f"a tokenizer of {key} {found!r}", where=self.folder,
+                                     fix=f"supported: {', '.join(known)}")
+                return known[found]
+        return None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(f"holds a {type(values).__name__}, not an object", where=path, fix="copy the file again")
+    return values
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The tokenizer of a folder. Raises `InputError` where there is none, or none that we know."""
+    facts = Facts.of(folder)
+    vocabulary = _open(facts)
+    declared = [size for key in ("vocab_size", "padded_vocab_size") if isinstance(size := facts.config.get(key), int)]
+    needed = max((vocabulary.codec.size, *(index + 1 for index in vocabulary.specials.values())))
+    if declared and needed > max(declared):
+        raise InputError(f"the tokenizer has {needed} ids, the model's vocabulary {max(declared)}", where=folder,
+                         fix="put the tokenizer's files and config.json of the same model together")
+    return vocabulary
+
+
+def _open(facts: Facts) -> Vocabulary:
+    present = {name: facts.folder / name for name in VOCABULARIES if (facts.folder / name).is_file()}
+    if ICE_TEXT in present:
+        return _chatglm(present[ICE_TEXT], facts)
+    if SENTENCEPIECE in present:
+        data = present[SENTENCEPIECE].read_bytes()
+        ours = _ours(data, present[SENTENCEPIECE]) if END.encode() in data else None
+        if ours is not None:
+            return ours
+        name = facts.tokenizer.get("tokenizer_class")
+        strange = name is not None and (not isinstance(name, str) or name not in CLASSES)
+        family = JSON if strange and TOKENIZER_JSON in present else facts.family()
+        if not (family == JSON and TOKENIZER_JSON in present):
+            return _model_file(data, present[SENTENCEPIECE], family, facts)
+    if TOKENIZER_JSON in present:  # tells everything itself, whatever its class is called
+        return _json(present[TOKENIZER_JSON], facts)
+    raise InputError(f"no tokenizer here: {', '.join(VOCABULARIES)} are missing", where=facts.folder,
+                     fix="give a tokenizer or model folder")
+
+
+def _model_file(data: bytes, path: Path, family: str | None, facts: Facts) -> Vocabulary:
+    """`tokenizer.model`: tiktoken's ranks are lines of text, a SentencePiece model is a protocol buffer."""
+    ranks = re.match(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n", data) is not None
+    if ranks and family in (None, GLM4, CHATGLM):
+        return _glm4(data, path)
+    if ranks or family in (GLM4, JSON):
+        found = "tiktoken ranks" if ranks else "a SentencePiece model"
+        raise InputError(f"{found}, but the configuration says {family}", where=path,
+                         fix="put the tokenizer's files and the configuration of the same model together")
+    if family == BAICHUAN:
+        return _baichuan(data, path, facts)
+    if family == CHATGLM:
+        return _chatglm2(data, path, facts)
+    return _llama(data, path, facts)
+
+
+def _ours(data: bytes, path: Path) -> Vocabulary | None:
+    """A model that this package trained, told by its control pieces."""
+    codec = SentencePieces(data, Rules(exact=True), where=path)
+    controls = codec.controls()
+    if any(name not in controls for name in SPECIALS):
+        return None
+    return _vocabulary(data, codec, {name: controls[name] for name in SPECIALS}, HeadwaterTemplate, path)
+
+
+def _llama(data: bytes, path: Path, facts: Facts) -> Vocabulary:
+    """LLaMA, LLaMA 2 and other models that are a SentencePiece model and nothing else."""
+    codec, added = _with_added(data, path, facts.added())
+    specials = {name: index for name, index in {**codec.controls(), **added}.items() if name not in PLAIN}
+    return _vocabulary(data, codec, specials, _llama_template(facts), path)
+
+
+def _with_added(data: bytes, path: Path, added: dict[str, int]) -> tuple[SentencePieces, dict[str, int]]:
+    """The model, where special tokens that are pieces are taken out of text's reach."""
+    codec = SentencePieces(data, Rules(), where=path)
+    inside = {index for name, index in added.items() if index < codec.count and name not in PLAIN}
+    return (SentencePieces(with_controls(data, inside), Rules(), where=path) if inside else codec), added
+
+
+def _llama_template(facts: Facts) -> type[ChatTemplate] | str:
+    """LLaMA 2's for its chat models, which the configuration alone does not tell from other models of that shape."""
+    if "[INST]" in facts.chat_template and "<<SYS>>" in facts.chat_template:
+        return Llama2Template
+    if not facts.chat_template and re.search(r"llama-?_?2.*chat", facts.names):
+        return Llama2Template
+    return f"{NO_TEMPLATE}: nothing says that it is a LLaMA 2 chat model"
+
+
+def _baichuan(data: bytes, path: Path, facts: Facts) -> Vocabulary:
+    """Baichuan 1 and 2, with the role ids of `generation_config.json`, else the official ones."""
+    codec = SentencePieces(data, Rules(), where=path)
+    ids = {role: facts.generation.get(role, usual) for role, usual in BAICHUAN_ROLES.items()}
+    for role, index in ids.items():
+        if not isinstance(index, int) or not 0 <= index < codec.count or piece_kind(data, index) not in (CONTROL,
+                                                                                                         USER_DEFINED):
+            return _vocabulary(data, codec, {}, f"{NO_TEMPLATE}: {role} {index!r} is not a reserved piece", path)
+    first = _is_first_baichuan(codec, facts)
+    codec = SentencePieces(with_controls(data, set(ids.values())), Rules(), where=path)
+    template = partial(BaichuanTemplate if first else Baichuan2Template, user=ids["user_token_id"],
+                       assistant=ids["assistant_token_id"])
+    return _vocabulary(data, codec, {codec.piece(index): index for index in ids.values()}, template, path)
+
+
+def _is_first_baichuan(codec: SentencePieces, facts: Facts) -> bool:
+    """The first generation has no system messages; its pieces are normalised and get a dummy prefix."""
+    if "baichuan2" in facts.names or "z_loss_weight" in facts.config or "tokenizer_class" in facts.config:
+        return False
+    return facts.tokenizer.get("tokenizer_class") == "BaiChuanTokenizer" or codec.dummy_prefix
+
+
+def _chatglm2(data: bytes, path: Path, facts: Facts) -> Vocabulary:
+    """ChatGLM2 and 3: special tokens follow the pieces, four more in the third generation; padding is <unk>."""
+    codec = SentencePieces(data, Rules(), where=path)
+    generation = _chatglm_generation(facts)
+    marks = CHATGLM3_MARKS if generation == 3 else CHATGLM2_MARKS
+    specials = {mark: codec.size + number for number, mark in enumerate(marks)}
+    templates: dict[int | None, type[ChatTemplate] | str] = {
+        2: ChatGLM2Template, 3: ChatGLM3Template,
+        None: f"{NO_TEMPLATE}: nothing says whether it is ChatGLM2 or ChatGLM3; name_or_path in {TOKENIZER_CONFIG} can"}
+    return _vocabulary(data, codec, specials, templates[generation], path)
+
+
+def _chatglm_generation(facts: Facts) -> int | None:
+    said = [*facts.added(), *facts.listed(), facts.chat_template]
+    if "chatglm3" in facts.names or any("<|user|>" in text for text in said):
+        return 3
+    # ChatGLM2's own tokenizer_config.json carries the first generation's name.
+    return 2 if re.search(r"chatglm2|codegeex2|chatglm-6b", facts.names) else None
+
+
+def _chatglm(path: Path, facts: Facts) -> Vocabulary:
+    """ChatGLM-6B: how many ids of image tokens come first is in either configuration."""
+    data = path.read_bytes()
+    plain = SentencePieces(data, Rules(whitespace_pieces=True), where=path)
+    controls = plain.controls()
+    if any(name not in controls for name in ("[gMASK]", "<sop>", "<eop>", "<pad>")):
+        raise InputError("the model lacks the control pieces of ChatGLM-6B", where=path,
+                         fix="take ice_text.model from a release of 2023-04 or later")
+    images, bos = facts.tokenizer.get("num_image_tokens"), facts.config.get("bos_token_id")
+    counts = {images} if isinstance(images, int) else set()
+    if isinstance(bos, int):
+        counts.add(bos - controls["<sop>"])
+    if len(counts) != 1 or min(counts) < 0:
+        raise InputError(f"the count of image tokens before the pieces is not clear: num_image_tokens {images!r}, "
+                         f"bos_token_id {bos!r}, and <sop> is piece {controls['<sop>']}", where=path,
+                         fix=f"give num_image_tokens in {TOKENIZER_CONFIG} (0, or 20000 for the first release)")
+    codec = SentencePieces(data, Rules(whitespace_pieces=True, first_id=counts.pop()), where=path)
+    ids = codec.controls()
+    specials = {name: index for name, index in ids.items() if name not in PLAIN}
+    return Vocabulary(data, codec, ids["<sop>"], ids["<eop>"], ids["<pad>"], specials, ChatGLMTemplate)
+
+
+def _glm4(data: bytes, path: Path) -> Vocabulary:
+    """It has no start token: a text follows [gMASK] <sop>, of which the latter stands for it."""
+    codec, specials = byte_pairs.from_ranks(data, where=path)
+    end = specials["<|endoftext|>"]
+    return Vocabulary(data, codec, specials["<sop>"], end, end, specials, GLM4Template)
+
+
+def _json(path: Path, facts: Facts) -> Vocabulary:
+    roles = {role: facts.named(f"{role}_token") for role in ("bos", "eos", "pad", "unk")}
+    named = {*filter(None, roles.values()), *facts.listed(), *facts.added(), *byte_pairs.GLM4_SPECIALS}
+    codec, found = byte_pairs.from_json(data := path.read_bytes(), named, where=path)
+    ids = {role: _json_id(role, name, codec, facts) for role, name in roles.items()}
+    eos = ids["eos"]
+    if eos is None:
+        raise InputError("nothing says which token ends a text", where=path.parent,
+                         fix=f"give eos_token in {TOKENIZER_CONFIG} or eos_token_id in config.json")
+    specials = {name: index for name, index in found.items() if name not in PLAIN}
+    bos = ids["bos"] if ids["bos"] is not None else specials.get("<sop>", eos)
+    template = GLM4Template if set(specials) >= GLM4_CHAT else _llama_template(facts)
+    return Vocabulary(data, codec, bos, eos, ids["pad"] if ids["pad"] is not None else eos, specials, template)
+
+
+def _json_id(role: str, name: str | None, codec: byte_pairs.BytePairs, facts: Facts) -> int | None:
+    if name is not None:
+        return codec.id_of(name)
+    index = facts.config.get(f"{role}_token_id")
+    index = index[0] if isinstance(index, list) and index else index
+    return index if isinstance(index, int) and 0 <= index < codec.size else None
+
+
+def _vocabulary(data: bytes, codec: SentencePieces, specials: dict[str, int],
+                template: Callable[[TextEncoder], ChatTemplate] | str, path: Path) -> Vocabulary:
+    """With the ids that a SentencePiece model names itself; padding is <unk> where it names none."""
+    bos, eos, pad = codec.named("bos"), codec.named("eos"), codec.named("pad")
+    if bos is None or eos is None:
+        raise InputError("a SentencePiece model without start or end of text", where=path,
+                         fix="give the tokenizer of a language model")
+    unknown = codec.named("unk")
+    return Vocabulary(data, codec, bos, eos, pad if pad is not None else unknown or 0, specials, template)

@@ -1,0 +1,101 @@
+"""SentencePiece's model file, as far as the library does not let one change it: the types of pieces.
+
+The file is a protocol buffer (sentencepiece_model.proto): field 1 repeats the pieces in id order, each with its text
+(field 1), score (field 2) and type (field 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from headwater.errors import InputError
+
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+"""Types of pieces: text, never from text, always whole."""
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_PIECE, _TEXT, _TYPE = 1, 1, 3
+
+
+def piece_kind(model: bytes, index: int) -> int:
+    """The type of one piece. Raises `InputError` for damaged bytes or an id past the pieces."""
+    for number, (_, start, end) in enumerate(_pieces(model)):
+        if number == index:
+            return _kind(model, start, end)
+    raise InputError(f"the model has no piece {index}")
+
+
+def with_controls(model: bytes, ids: Collection[int]) -> bytes:
+    """The model with these pieces made control pieces, which no text encodes to. Raises `InputError`."""
+    out = bytearray()
+    kept = last = 0
+    wanted = max(ids, default=-1)
+    for number, (begin, start, end) in enumerate(_pieces(model)):
+        if number > wanted:
+            break
+        if number in ids:
+            body = b"".join(model[a:b] for field, a, b in _fields(model, start, end) if field != _TYPE)
+            body += bytes([_TYPE << 3 | _VARINT, CONTROL])
+            out += model[kept:begin] + bytes([_PIECE << 3 | _BYTES]) + _varint(len(body)) + body
+            kept = end
+        last = number
+    if last < wanted:
+        raise InputError(f"the model has no piece {wanted}")
+    return bytes(out + model[kept:])
+
+
+def _pieces(model: bytes) -> Iterator[tuple[int, int, int]]:
+    """Where each piece's field begins, and its content's start and end."""
+    for field, begin, end in _fields(model, 0, len(model)):
+        if field == _PIECE:
+            _, start = _read_varint(model, begin)
+            _, start = _read_varint(model, start)
+            yield begin, start, end
+
+
+def _kind(model: bytes, start: int, end: int) -> int:
+    for field, begin, _ in _fields(model, start, end):
+        if field == _TYPE:
+            return _read_varint(model, _read_varint(model, begin)[1])[0]
+    return NORMAL
+
+
+def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Field numbers with where they begin (their tag included) and end."""
+    while position < end:
+        begin = position
+        tag, position = _read_varint(data, position)
+        wire = tag & 7
+        if wire == _VARINT:
+            _, position = _read_varint(data, position)
+        elif wire == _BYTES:
+            size, position = _read_varint(data, position)
+            position += size
+        elif wire in (_FIXED32, _FIXED64):
+            position += 4 if wire == _FIXED32 else 8
+        else:
+            raise InputError(f"not a SentencePiece model: wire type {wire}")
+        if position > end:
+            raise InputError("a truncated SentencePiece model")
+        yield tag >> 3, begin, position
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at a position and where the next byte is."""
+    value = shift = 0
+    while True:
+        if position >= len(data) or shift > 63:
+            raise InputError("a truncated SentencePiece model")
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position += 1
+        shift += 7
+        if byte < 128:
+            return value, position
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])

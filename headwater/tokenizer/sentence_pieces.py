@@ -1,0 +1,153 @@
+"""SentencePiece models: our own, LLaMA's, Baichuan's, ChatGLM2/3's and ChatGLM-6B's, as one class with a few rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import sentencepiece
+
+from headwater.errors import InputError
+
+SPACE_MARK = "▁"  # U+2581, SentencePiece's own sign for a space
+NEWLINE, TAB = "<n>", "<|tab|>"
+LONGEST_BLANK = 80
+_WHITESPACE = re.compile(rf"\n|\t| {{2,{LONGEST_BLANK}}}")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a family adds around its model."""
+
+    exact: bool = False
+    """U+2581 and NUL go through their bytes, so that every text comes back; official tokenizers read the former as
+    a space."""
+    whitespace_pieces: bool = False
+    """ChatGLM-6B: newline, tab and runs of 2 to 80 spaces are pieces of their own."""
+    first_id: int = 0
+    """The id of the first piece: ChatGLM-6B's first release has 20,000 ids of image tokens before it."""
+
+
+class SentencePieces:
+    """Text to ids and back through a SentencePiece model. Raises `InputError` for bytes that are none."""
+
+    def __init__(self, model: bytes, rules: Rules, *, where: object = None) -> None:
+        self.rules = rules
+        self._pieces = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(model)
+        except (RuntimeError, OSError) as error:
+            raise InputError(f"not a SentencePiece model, or a truncated one ({error})", where=where,
+                             fix="copy the file again, or train the tokenizer again") from None
+        if self.count == 0:
+            raise InputError("a SentencePiece model without pieces", where=where, fix="copy the file again")
+        if rules.whitespace_pieces and self.id_of(NEWLINE) is None:
+            raise InputError(f"the model lacks the piece {NEWLINE} of ChatGLM-6B", where=where,
+                             fix="take ice_text.model from a release of 2023-04 or later")
+        # What is put before a text and taken off again; found by asking, the model's file says it nowhere readable.
+        self._dummy_prefix = self._pieces.Normalize("a").startswith(SPACE_MARK)
+        self._squeezes = self._pieces.Normalize("a  a").count(SPACE_MARK) == 1 + self._dummy_prefix
+
+    @property
+    def count(self) -> int:
+        """Pieces in the model."""
+        return int(self._pieces.GetPieceSize())
+
+    @property
+    def size(self) -> int:
+        """Ids, those before the first piece included."""
+        return self.rules.first_id + self.count
+
+    @property
+    def dummy_prefix(self) -> bool:
+        return self._dummy_prefix
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of a piece, None where the model has none of that text."""
+        index = self._pieces.PieceToId(piece)
+        return self.rules.first_id + int(index) if self._pieces.IdToPiece(index) == piece else None
+
+    def controls(self) -> dict[str, int]:
+        """The pieces that no text encodes to."""
+        return {self._pieces.IdToPiece(i): self.rules.first_id + i for i in range(self.count)
+                if self._pieces.IsControl(i)}
+
+    def named(self, name: str) -> int | None:
+        """The id the model itself gives "unk", "bos", "eos" or "pad"."""
+        index = int({"unk": self._pieces.unk_id, "bos": self._pieces.bos_id, "eos": self._pieces.eos_id,
+                     "pad": self._pieces.pad_id}[name]())
+        return None if index < 0 else self.rules.first_id + index
+
+    def piece(self, index: int) -> str:
+        index -= self.rules.first_id
+        return str(self._pieces.IdToPiece(index)) if 0 <= index < self.count else ""
+
+    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        if self.rules.whitespace_pieces:
+            texts = [_WHITESPACE.sub(_as_piece, text) for text in texts]
+        if self.rules.exact and any(SPACE_MARK in text or "\0" in text for text in texts):
+            return [self._encode_exactly(text) for text in texts]
+        ids: list[list[int]] = self._pieces.Encode(list(texts), num_threads=threads)
+        first = self.rules.first_id
+        return ids if first == 0 else [[index + first for index in row] for row in ids]
+
+    def _encode_exactly(self, text: str) -> list[int]:
+        """SentencePiece reads U+2581 as a space and stops at NUL; both go through their bytes instead."""
+        ids: list[int] = []
+        plain = ""
+        for character in [*text, None]:
+            if character is not None and character not in (SPACE_MARK, "\0"):
+                plain += character
+                continue
+            ids += self._pieces.Encode(plain) if plain else []
+            plain = ""
+            ids += [self._byte_ids[byte] for byte in (character or "").encode()]
+        return ids
+
+    @cached_property
+    def _byte_ids(self) -> list[int]:
+        return [self._pieces.PieceToId(f"<0x{byte:02X}>") for byte in range(256)]
+
+    @cached_property
+    def table(self) -> list[bytes]:
+        """What each id stands for in a text; control pieces stand for nothing."""
+        pieces = self._pieces
+        table = [b"" if pieces.IsControl(i) or pieces.IsUnknown(i) or pieces.IsUnused(i)
+                 else pieces.IdToPiece(i).replace(SPACE_MARK, " ").encode() for i in range(self.count)]
+        for byte, index in enumerate(self._byte_ids):
+            if pieces.IsByte(index):
+                table[index] = bytes([byte])
+        if self.rules.whitespace_pieces:
+            spelled = {NEWLINE: b"\n", TAB: b"\t", **{_blank(n): b" " * n for n in range(2, LONGEST_BLANK + 1)}}
+            for piece, text in spelled.items():
+                index = pieces.PieceToId(piece)
+                if pieces.IdToPiece(index) == piece:
+                    table[index] = text
+        return [b""] * self.rules.first_id + table
+
+    def opening_spaces(self, ids: Sequence[int]) -> int:
+        """Spaces at the start of the ids' text that encoding put there, or squeezes, as the library's decoder does."""
+        if not self._dummy_prefix and not self._squeezes:
+            return 0
+        spaces = 0
+        for index in ids:
+            text = self.table[index] if 0 <= index < self.size else b""
+            if not text:
+                continue
+            if not self.piece(index).startswith(SPACE_MARK):
+                break
+            spaces += 1
+            if text != b" " or not self._squeezes:
+                break
+        return spaces
+
+
+def _blank(length: int) -> str:
+    return f"<|blank_{length}|>"
+
+
+def _as_piece(match: re.Match[str]) -> str:
+    run = match.group()
+    return {"\n": NEWLINE, "\t": TAB}.get(run) or _blank(len(run))
