@@ -33,7 +33,7 @@ def train(**options: Any) -> bytes:
 
 
 def ranks() -> bytes:
-    words = ["he", "ll", "hell", "hello", " w", "or", " wor", "ld", " world", "us", "er", "\n\n", "你"]
+    words = ["he", "ll", "hell", "hello", " w", "or", " wor", "ld", " world", "us", "er", "\n\n", "xyz", "你"]
     tokens = [bytes([byte]) for byte in range(256)]
     for word in words:
         tokens += [word.encode()[:2], word.encode()] if word == "你" else [word.encode()]

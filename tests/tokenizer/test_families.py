@@ -14,7 +14,8 @@ from headwater.tokenizer import Tokenizer
 FAMILIES = ["LLaMA 2", "Baichuan", "Baichuan 2", "ChatGLM-6B", "ChatGLM2", "ChatGLM3", "GLM-4", "GLM-4 json"]
 STRINGS = ["<s>", "</s>", "<unk>", "<pad>", "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<sop>", "<eop>",
            "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|endoftext|>", "<reserved_102>",
-           "<reserved_103>", "<reserved_106>", "<reserved_107>", "<|begin_of_image|>", "<ENC>", "<dBLOCK>", "<unused_0>", "<0x41>"]
+           "<reserved_103>", "<reserved_106>", "<reserved_107>", "<|begin_of_image|>", "<ENC>", "<dBLOCK>",
+           "<unused_0>", "<0x41>"]
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=12)
 MIXED = st.lists(st.one_of(st.sampled_from(STRINGS), PLAIN), max_size=6).map("".join)
 
@@ -62,6 +63,9 @@ def test_baichuan_normalises(families):
 def test_a_text_is_decoded_as_the_library_decodes_it(folders, families, family):
     pieces = sentencepiece.SentencePieceProcessor()
     pieces.Load(str(next(folders[family].glob("*.model"))))
+    space, byte_space, word = (pieces.PieceToId(piece) for piece in ("▁", "<0x20>", "▁b"))
+    for ids in ([space, space, word, space], [space, word], [word, word], [byte_space, word], [space, byte_space]):
+        assert families[family].decode(ids) == pieces.Decode(ids)
     draw = random.Random(0)
     kept = [i for i in range(pieces.GetPieceSize()) if not (pieces.IsByte(i) or pieces.IsControl(i)
             or pieces.IsUnknown(i) or pieces.IdToPiece(i).startswith("<"))]
@@ -101,6 +105,14 @@ def test_glm4s_special_ids_follow_its_ranks(families, folders):
     assert (four.eos, four.pad, four.vocab_size) == (ranks, ranks, ranks + 14)
 
 
+def test_ranks_join_lowest_first_and_take_a_whole_word_as_it_is(families):
+    four = families["GLM-4"]
+    assert [four.piece(index) for index in four.encode("hello hellish")] == ["hello", "Ġ", "hell", "i", "s", "h"]
+    assert [four.piece(index) for index in four.encode("xyz")] == ["xyz"]  # no two ranks join into it
+    assert [four.piece(index) for index in four.encode("axyz")] == ["a", "x", "y", "z"]
+    assert [four.piece(index) for index in four.encode("1234")] == ["1", "2", "3", "4"]
+
+
 def test_chatglm_6b_spells_white_space_as_pieces_of_their_own(families):
     tokenizer = families["ChatGLM-6B"]
     text = "ok\n" + " " * 3 + "km\the" + " " * 163 + "ow"
@@ -108,6 +120,7 @@ def test_chatglm_6b_spells_white_space_as_pieces_of_their_own(families):
     assert [piece for piece in pieces if piece.startswith("<")] == [
         "<n>", "<|blank_3|>", "<|tab|>", "<|blank_80|>", "<|blank_80|>", "<|blank_3|>"]
     assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode("  ok")[1:]) == "  ok"  # white space at the start is the text's own
     assert tokenizer.decode(tokenizer.encode(" a ")) == "a"  # single spaces at the ends are dropped
 
 

@@ -63,6 +63,12 @@ def test_baichuan_2_begins_with_the_system_text(families):
     assert prompt(tokenizer, [SYSTEM, ASK]) == [*tokenizer.encode("be brief"), 4, *tokenizer.encode("你好"), 5]
 
 
+def test_baichuan_2_goes_on_with_an_answer_that_was_begun(families):
+    tokenizer = families["Baichuan 2"]
+    begun = [ASK, {"role": "assistant", "content": "hello"}]
+    assert prompt(tokenizer, begun) == [4, *tokenizer.encode("你好"), 5, *tokenizer.encode("hello")]
+
+
 def test_chatglm_6b_asks_a_first_question_bare(families):
     tokenizer = families["ChatGLM-6B"]
     marks = [tokenizer.specials["[gMASK]"], tokenizer.specials["<sop>"]]
