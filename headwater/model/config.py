@@ -81,7 +81,7 @@ class ModelConfig(Settings):
     and those from it on stand at the place of the first of the other ids ([gMASK], [MASK]) that a row holds."""
     initializer_range: float = Field(default=0.02, gt=0)
     layout: str = ""
-    """The official form that an imported model is written back in; empty for a model trained here."""
+    """The official form that an imported model is written back in; empty: LLaMA's where it can say all, else ours."""
 
     @model_validator(mode="before")
     @classmethod

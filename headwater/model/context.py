@@ -63,16 +63,14 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     place = _place(batch)
     derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
     positions = _positions(config, batch, derived)
-    mask = _mask(batch, place.reach, None if derived is None else derived.lengths)
-    if batch.cache is not None:
-        _remember(batch, place, positions, mask)
-    causal = batch.fresh
+    mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
     bias = scheme.bias(batch.places, torch.arange(place.reach, device=batch.input_ids.device)[None])
     if bias is not None:
-        if mask is None:
-            mask = _causal(batch, place.reach)
-        mask = bias.masked_fill(~mask, -math.inf)
-    return Context(scheme.rotation(positions), mask, causal, batch.cache, place), positions
+        mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
+    context = Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place)
+    if batch.cache is not None:
+        _remember(batch, place, positions, seen)  # last: from here on the batch counts as read
+    return context, positions
 
 
 def _place(batch: Batch) -> Place:

@@ -21,6 +21,9 @@ _BUFFERS = ("inv_freq", "future_mask")
 """What old files store and every loader computes."""
 
 
+_COPY_AGAIN = "copy the folder again, all of its files"
+
+
 class LegacyFile:
     """A `.bin` shard of tensors alone: whatever else a pickle may do is refused."""
 
@@ -29,7 +32,7 @@ class LegacyFile:
         try:
             values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except FileNotFoundError:
-            raise CheckpointError("file is missing", where=path, fix="copy the folder again, all of its files") from None
+            raise CheckpointError("file is missing", where=path, fix=_COPY_AGAIN) from None
         except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(f"refused: only tensors are read from a .bin file ({first[:200]})", where=path,
@@ -75,7 +78,7 @@ class WeightFolder:
                 self._index = _read_index(self.folder / index)
                 return [self.folder / name for name in sorted(set(self._index.values()))]
         raise CheckpointError("file is missing", where=self.folder / SINGLE,
-                              fix="copy the folder again, all of its files")
+                              fix=_COPY_AGAIN)
 
     def _add(self, file: TensorFile | LegacyFile) -> None:
         self.files.append(file)
@@ -90,7 +93,7 @@ class WeightFolder:
                  if name not in self._where or self._where[name].path.name != file]
         if wrong:
             raise CheckpointError(f"the index names tensors that are not in their files: {grouped(wrong)}",
-                                  where=self.folder, fix="copy the folder again, all of its files")
+                                  where=self.folder, fix=_COPY_AGAIN)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +109,7 @@ class WeightFolder:
 
     @property
     def stored(self) -> dict[str, Stored]:
-        """Every tensor but those that are computed. The bare model's names, where a wrapper prefixed all with `glm.`."""
+        """Every tensor but those that are computed; without the `glm.` that a wrapper puts before all names."""
         found = {name: file.tensors[name] for name, file in self._where.items() if not name.endswith(_BUFFERS)}
         if found and all(name.startswith("glm.") for name in found):
             found = {name.removeprefix("glm."): stored for name, stored in found.items()}

@@ -103,7 +103,7 @@ class TensorFile:
                 raise self._damaged(f"tensors {last} and {name} overlap")
             end, last = stored.stop, name
         if end > size:
-            raise self._damaged(f"truncated: {size} bytes, its header promises {end}")
+            raise self._damaged(f"truncated or not safetensors: {size} bytes, its header promises {end}")
 
     def _damaged(self, what: str) -> CheckpointError:
         return CheckpointError(what, where=self.path, fix="copy or write the file again")
@@ -124,7 +124,7 @@ class TensorFile:
             flat[start : start + len(part)] = part.to(target.device)
 
     def _fill(self, flat: Tensor) -> None:
-        memory = memoryview(flat.detach().view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+        memory = memoryview(flat.detach().view(torch.uint8).numpy())  # type: ignore[arg-type]
         done = 0
         while done < len(memory):
             count = self._stream.readinto(memory[done:])  # type: ignore[attr-defined]

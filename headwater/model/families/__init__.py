@@ -22,7 +22,8 @@ class Family(Protocol):
     def entries(self, config: ModelConfig) -> Iterator[Entry]: ...
 
 
-LAYOUTS: dict[str, Family] = {module.LAYOUT: module for module in (llama, baichuan, chatglm, chatglm2, glm, glm4, native)}
+_ALL: tuple[Family, ...] = (llama, baichuan, chatglm, chatglm2, glm, glm4, native)
+LAYOUTS: dict[str, Family] = {family.LAYOUT: family for family in _ALL}
 MODEL_TYPES = ("llama", "baichuan", "chatglm", "glm", "glm4", "headwater")
 
 
@@ -33,7 +34,8 @@ def family_of(values: dict[str, Any]) -> Family:
         return chatglm if chatglm.recognises(values) else chatglm2
     if kind == "glm" and glm.recognises(values):
         return glm
-    simple: dict[object, Family] = {"llama": llama, "baichuan": baichuan, "glm": glm4, "glm4": glm4, "headwater": native}
+    simple: dict[object, Family] = {"llama": llama, "baichuan": baichuan, "glm": glm4, "glm4": glm4,
+                                    "headwater": native}
     if kind not in simple:
         raise ValueError(f"unknown model_type {kind!r} (architectures {values.get('architectures')}); "
                          f"known: {', '.join(MODEL_TYPES)}")

@@ -32,7 +32,7 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
     bias = bool(values.get("attention_bias", False))
     return ModelConfig.parse({**ours, **rope_from(values), "norm_eps": values.get("rms_norm_eps", 1e-6),
                               "attention_bias": bias, "output_bias": bias,
-                              "mlp_bias": bool(values.get("mlp_bias", False)), "layout": LAYOUT})
+                              "mlp_bias": bool(values.get("mlp_bias", False))})
 
 
 def config_to(config: ModelConfig) -> dict[str, Any]:

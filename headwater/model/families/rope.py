@@ -35,4 +35,5 @@ def rope_to(config: ModelConfig) -> dict[str, Any]:
     scaling = config.rope_scaling
     fields = {_RENAMED.get(name, name): getattr(scaling, name) for name in _FIELDS[scaling.kind]
               if getattr(scaling, name) is not None}
-    return {"rope_theta": config.rope_theta, "rope_scaling": {"rope_type": scaling.kind, "type": scaling.kind, **fields}}
+    fields.update(rope_type=scaling.kind, type=scaling.kind)
+    return {"rope_theta": config.rope_theta, "rope_scaling": fields}
