@@ -136,8 +136,9 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
     arguments, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
         raise SettingsError(f"'{unknown[0]}' is no argument of 'headwater {arguments.command}'",
-                            fix=f"write settings as NAME=VALUE; see headwater {arguments.command} --help")
+                            fix=f"write settings as {name or 'NAME'}=VALUE; see headwater {arguments.command} --help")
     return arguments, rest
 
 

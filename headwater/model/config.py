@@ -42,7 +42,7 @@ class ModelConfig(Settings):
     vocab_size: int = Field(gt=0)
     hidden_size: int = Field(gt=0)
     intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0, le=1024)
     num_attention_heads: int = Field(gt=0)
     num_key_value_heads: int = Field(default=0, ge=0)
     """Key/value heads: equal to the attention heads = MHA, fewer = GQA, 1 = MQA; 0 means MHA."""
