@@ -16,7 +16,7 @@ RESIDUAL_SCALE = math.sqrt(2 * 28)
 _NAMES = {"vocab_size": "vocab_size", "hidden_size": "hidden_size", "intermediate_size": "inner_hidden_size",
           "num_hidden_layers": "num_layers", "num_attention_heads": "num_attention_heads",
           "max_position_embeddings": "max_sequence_length", "norm_eps": "layernorm_epsilon"}
-_FIXED = {"position": "rope_2d", "rope_layout": "half", "rope_theta": 10000.0, "rope_rounding": "float16",
+FIXED = {"position": "rope_2d", "rope_layout": "half", "rope_theta": 10000.0, "rope_rounding": "float16",
           "norm": "layernorm", "norm_placement": "scaled_residual", "residual_scale": RESIDUAL_SCALE,
           "activation": "gelu_tanh", "attention_bias": True, "output_bias": True, "mlp_bias": True,
           "head": "linear", "tie_word_embeddings": True}
@@ -35,7 +35,7 @@ def expresses(config: ModelConfig) -> bool:
     square = config.head_dim * config.num_attention_heads == config.hidden_size
     alike = config.num_key_value_heads == config.num_attention_heads
     return (square and alike and len(config.prefix_ids) == 3
-            and all(getattr(config, name) == value for name, value in _FIXED.items()))
+            and all(getattr(config, name) == value for name, value in FIXED.items()))
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:
@@ -47,7 +47,7 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
     ids = tuple(values.get(name, default) for name, default in zip(_IDS, usual, strict=True))
     if "intermediate_size" not in ours and isinstance(values.get("hidden_size"), int):
         ours["intermediate_size"] = 4 * values["hidden_size"]
-    return ModelConfig.parse({"norm_eps": 1e-5, **ours, **_FIXED, "prefix_ids": ids, "layout": LAYOUT})
+    return ModelConfig.parse({"norm_eps": 1e-5, **ours, **FIXED, "prefix_ids": ids, "layout": LAYOUT})
 
 
 def config_to(config: ModelConfig) -> dict[str, Any]:
