@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from headwater.artifacts import atomic_write, read_json, write_json
-from headwater.errors import CheckpointError, HeadwaterError, InputError
+from headwater.errors import CheckpointError, HeadwaterError
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
-from headwater.model.families import LAYOUTS, Family, family_for, family_of
+from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
-from headwater.model.heads import NormHead
 from headwater.model.linear import Int8Linear
 from headwater.model.tensors import Stored, grouped, write_tensors
 
@@ -57,11 +56,11 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
     config, values = read_config(Path(path))
     with WeightFolder(Path(path)) as weights:
         kind = dtype or _dtype(values, weights.stored, Path(path))
-        return _load(config, values, weights, kind, torch.device(device or "cpu"), mmap=mmap)
+        return load_weights(config, values, weights, kind, torch.device(device or "cpu"), mmap=mmap)
 
 
-def _load(config: ModelConfig, values: dict[str, Any], weights: WeightFolder, kind: torch.dtype | None,
-          device: torch.device, *, mmap: bool) -> Decoder:
+def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFolder, kind: torch.dtype | None,
+                 device: torch.device, *, mmap: bool) -> Decoder:
     """The decoder, its weights of type `kind`, or each as it is stored."""
     with torch.device("meta"):
         model = Decoder(config)
@@ -225,33 +224,3 @@ def _write_weights(tensors: dict[str, Tensor], folder: Path, shard_bytes: int) -
     write_json(folder / INDEX, {"metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
                                 "weight_map": {name: file for file, shard in files.items() for name in shard}})
     (folder / SINGLE).unlink(missing_ok=True)
-
-
-def convert(source: Path, target: Path, *, layout: str | None = None, dtype: torch.dtype | None = None) -> Decoder:
-    """Write `source` again in its official form, or in another family's that can say all of it.
-
-    Untouched tensors keep their bytes. NormHead becomes a plain head where the other form has none. Raises
-    `CheckpointError`, or `InputError` when the other form cannot express the model.
-    """
-    config, values = read_config(source)
-    with WeightFolder(source) as weights:
-        model = _load(config, values, weights, dtype, torch.device("cpu"), mmap=True)
-    if layout is not None:
-        _change_layout(model, layout)
-    save_model(model, target, tokenizer_from=source)
-    return model
-
-
-def _change_layout(model: Decoder, layout: str) -> None:
-    if layout not in LAYOUTS:
-        raise InputError(f"unknown layout {layout!r}", fix=f"known: {', '.join(LAYOUTS)}")
-    config = model.config.model_copy(update={"layout": layout})
-    if isinstance(model.head, NormHead) and not LAYOUTS[layout].expresses(config):
-        config = config.model_copy(update={"head": "linear"})
-        plain = nn.Linear(config.hidden_size, config.vocab_size, bias=False, device="meta")
-        plain.weight = nn.Parameter(model.head.folded())
-        model.head = plain
-    if not LAYOUTS[layout].expresses(config):
-        raise InputError(f"the {layout} form cannot express this model", where=model.config.layout or "headwater",
-                         fix="leave --layout out, or give a form with the same positions, norms and biases")
-    model.config = config

@@ -28,7 +28,7 @@ class NormHead(nn.Linear):
         return torch.linalg.vector_norm(self.weight, dim=1, dtype=torch.float32).clamp_min(EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or self.weight.is_inference():  # the last has no version
             lengths = self.lengths()
         else:
             state = (self.weight.data_ptr(), self.weight._version, self.weight.device)

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from headwater.model import KVCache
-from headwater.model.checkpoint import convert, load_model
+from headwater.model.checkpoint import load_model
+from headwater.model.convert import convert
 from headwater.model.tensors import read_tensors
 
 FAMILIES = ["baichuan1_13b", "baichuan1_7b", "baichuan2_13b", "baichuan2_7b", "chatglm2_6b", "chatglm2_6b_32k",
