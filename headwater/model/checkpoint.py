@@ -19,7 +19,7 @@ from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
 from headwater.model.linear import Int8Linear
-from headwater.model.tensors import Stored, grouped, write_tensors
+from headwater.model.tensors import Stored, grouped, new_tensor, write_tensors
 
 KEPT_FILES = ("tokenizer.model", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json",
               "added_tokens.json", "ice_text.model", "vocab.json", "merges.txt", "chat_template.jinja",
@@ -45,13 +45,13 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
-               mmap: bool = False) -> Decoder:
+               mmap: bool = True) -> Decoder:
     """A decoder in evaluation mode from an official model folder of any family.
 
     dtype: of the float weights; None takes what config.json says, else what most of the file is. device: the CPU when
-    None. mmap: weights that need no conversion stay on the file's pages and are read when first used (CPU).
-    Every tensor is read into its place, so memory peaks at the model's own size. Raises `CheckpointError`; names,
-    shapes and the configuration are checked before any weight is read.
+    None. mmap: on the CPU, weights that need no conversion stay on the file's pages and are read when first used;
+    changing them changes no file. All others are read straight into their place, so memory peaks at the model's size.
+    Raises `CheckpointError`; names, shapes and the configuration are checked before any weight is read.
     """
     config, values = read_config(Path(path))
     with WeightFolder(Path(path)) as weights:
@@ -72,11 +72,12 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
         first, place = stored[entry.theirs[0]], state[entry.ours]
         keeps = kind is None or entry.ours.endswith(".scale") or not place.is_floating_point()
         own = first.dtype if keeps or kind is None else kind
-        simple = mmap and device.type == "cpu" and len(entry.theirs) == 1 and not entry.heads
-        if simple and first.dtype == own:
-            _put(model, entry.ours, weights.mapped(entry.theirs[0]))
-        else:
-            _put(model, entry.ours, _filled(entry, weights, torch.empty(place.shape, dtype=own, device=device)))
+        found = None
+        if mmap and device.type == "cpu" and not entry.heads and first.dtype == own:
+            found = weights.mapped(entry.theirs)
+        if found is None:
+            found = _filled(entry, weights, new_tensor(place.shape, own, device))
+        _put(model, entry.ours, found)
     if config.tie_word_embeddings and isinstance(model.head, nn.Linear):
         model.head.weight = model.embedding.weight
     model.positions.table = model.positions.fresh_table()
@@ -171,8 +172,9 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     """
     folder = Path(folder)
     family = family_for(model.config)
-    values = {**_extras(family, tokenizer_from), **family.config_to(model.config),
-              "dtype": str(model.dtype).removeprefix("torch.")}
+    extras = _extras(family, tokenizer_from)
+    values = {**extras, **family.config_to(model.config), "dtype": str(model.dtype).removeprefix("torch."),
+              **{name: value for name, value in extras.items() if name.endswith("token_id")}}
     packed = [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
     if packed:
         values["quantization_config"] = {**_INT8, "head": "head" in packed}

@@ -14,7 +14,7 @@ from headwater.model.context import Batch, Context, make_context
 from headwater.model.feedforward import FeedForward
 from headwater.model.heads import make_head
 from headwater.model.norms import make_norm
-from headwater.model.positions import Positions
+from headwater.model.positions import Positions, make_embedding
 
 
 class Block(nn.Module):
@@ -45,12 +45,15 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, blocks, final norm, head. Every family is a `ModelConfig`; there are no subclasses."""
+    """Embedding, blocks, final norm, head. Every family is a `ModelConfig`; there are no subclasses.
+
+    A new decoder's weights hold nothing yet: `initialise` draws them, `load_model` reads them.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding = make_embedding(config.vocab_size, config.hidden_size)
         self.positions = Positions(config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = make_norm(config)

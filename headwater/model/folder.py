@@ -49,9 +49,9 @@ class LegacyFile:
     def read_into(self, name: str, target: Tensor) -> None:
         target.copy_(self._values[name])
 
-    def mapped(self, name: str) -> Tensor:
-        found: Tensor = self._values[name]
-        return found.contiguous()
+    def mapped(self, names: tuple[str, ...]) -> Tensor | None:
+        found: Tensor = self._values[names[0]]
+        return found if len(names) == 1 and found.is_contiguous() else None
 
 
 class WeightFolder:
@@ -120,10 +120,11 @@ class WeightFolder:
         name = name if name in self._where else f"glm.{name}"
         self._where[name].read_into(name, target)
 
-    def mapped(self, name: str) -> Tensor:
-        """The tensor on its file's own pages."""
-        name = name if name in self._where else f"glm.{name}"
-        return self._where[name].mapped(name)
+    def mapped(self, names: tuple[str, ...]) -> Tensor | None:
+        """The tensors' rows stacked, on their file's own pages; None where they do not lie so."""
+        names = tuple(name if name in self._where else f"glm.{name}" for name in names)
+        file = self._where[names[0]]
+        return file.mapped(names) if all(self._where[name] is file for name in names) else None
 
 
 def _read_index(path: Path) -> dict[str, str]:

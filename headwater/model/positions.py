@@ -108,6 +108,11 @@ def alibi_bias(slopes: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
     return -slopes[None, :, None, None] * distance
 
 
+def make_embedding(rows: int, width: int) -> nn.Embedding:
+    """A table whose values are not drawn: on the meta device that alone would take a second of imports."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
 class Positions(nn.Module):
     """The position scheme of a whole decoder. Computed tables are buffers that are never saved; learned ones are
     parameters."""
@@ -118,8 +123,8 @@ class Positions(nn.Module):
         super().__init__()
         self.config = config
         if config.position == "learned_2d":  # one row more than the length, as in the official tables
-            self.position = nn.Embedding(config.max_position_embeddings + 1, config.hidden_size)
-            self.block = nn.Embedding(config.max_position_embeddings + 1, config.hidden_size)
+            self.position = make_embedding(config.max_position_embeddings + 1, config.hidden_size)
+            self.block = make_embedding(config.max_position_embeddings + 1, config.hidden_size)
         self.register_buffer("table", self.fresh_table(), persistent=False)
 
     def fresh_table(self) -> Tensor:

@@ -20,6 +20,9 @@ _SAME_NAME = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_laye
 _EXPRESSES = {"position": "rope", "rope_layout": "interleaved", "norm": "rmsnorm", "activation": "swiglu",
               "output_bias": False, "mlp_bias": False, "head": "linear", "prefix_ids": ()}
 
+_END_IDS = (151329, 151336, 151338)
+"""<|endoftext|>, <|user|>, <|observation|>: what ends an answer."""
+
 
 def expresses(config: ModelConfig) -> bool:
     """Whether the official configuration can say all of `config`."""
@@ -43,7 +46,10 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
 def config_to(config: ModelConfig) -> dict[str, Any]:
     """The official `config.json` values."""
     kind = next(name for name, placement in MODEL_TYPES.items() if placement == config.norm_placement)
-    return {"architectures": [f"{kind.title()}ForCausalLM"], "model_type": kind, "hidden_act": "silu",
+    # transformers' own defaults are ids that a smaller vocabulary does not have.
+    whole = config.vocab_size > max(_END_IDS)
+    return {"pad_token_id": _END_IDS[0] if whole else None, "eos_token_id": list(_END_IDS) if whole else None,
+            "architectures": [f"{kind.title()}ForCausalLM"], "model_type": kind, "hidden_act": "silu",
             **{name: getattr(config, name) for name in _SAME_NAME}, **rope_to(config),
             "partial_rotary_factor": config.rope_dims / config.head_dim, "rms_norm_eps": config.norm_eps}
 
