@@ -19,7 +19,7 @@ from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
 from headwater.model.linear import Int8Linear
-from headwater.model.tensors import Stored, grouped, new_tensor, write_tensors
+from headwater.model.tensors import Stored, grouped, write_tensors
 
 KEPT_FILES = ("tokenizer.model", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json",
               "added_tokens.json", "ice_text.model", "vocab.json", "merges.txt", "chat_template.jinja",
@@ -76,7 +76,7 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
         if mmap and device.type == "cpu" and not entry.heads and first.dtype == own:
             found = weights.mapped(entry.theirs)
         if found is None:
-            found = _filled(entry, weights, new_tensor(place.shape, own, device))
+            found = _filled(entry, weights, torch.empty(place.shape, dtype=own, device=device))
         _put(model, entry.ours, found)
     if config.tie_word_embeddings and isinstance(model.head, nn.Linear):
         model.head.weight = model.embedding.weight

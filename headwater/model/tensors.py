@@ -6,6 +6,7 @@ its parts twice. The format is a length (8 bytes, little endian), a JSON header 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import mmap
@@ -27,8 +28,6 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ALIGNMENT = 64
 _LONGEST_HEADER = 100 << 20
-_HUGE = 4 << 20
-"""Bytes from which a tensor gets memory of its own."""
 _CHUNK = 16 << 20
 """Bytes read at once where a tensor is converted on the way."""
 
@@ -139,7 +138,7 @@ class TensorFile:
         file. None where they do not lie one behind the other."""
         stored = [self.tensors[name] for name in names]
         first, rows = stored[0], sum(one.shape[0] if one.shape else 1 for one in stored)
-        joined = all(a.stop == b.start and a.dtype == b.dtype for a, b in zip(stored, stored[1:], strict=False))
+        joined = all(a.stop == b.start and a.dtype == b.dtype for a, b in itertools.pairwise(stored))
         if not joined or stored[-1].stop == first.start:
             return None
         if self._map is None:
@@ -149,23 +148,13 @@ class TensorFile:
         return flat.view(rows, *first.shape[1:]) if first.shape else flat.view(())
 
 
-def new_tensor(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Memory for a weight; on the CPU in huge pages where the system has them, whose first touch is several times
-    faster."""
-    size = math.prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(shape, dtype=dtype, device=device)
-    memory = mmap.mmap(-1, size)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype).view(shape)
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """A safetensors file, written atomically tensor by tensor; equal tensors give equal bytes.
 
-    Wide types come first, so that every tensor is aligned to its type. Raises `StorageError` on a full disk.
+    The order given is kept, so that tensors that are read as one lie together, but wide types come first, so that
+    every tensor is aligned to its type. Raises `StorageError` on a full disk.
     """
-    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    names = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     end = 0
     for name in names:

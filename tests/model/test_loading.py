@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,27 @@ def test_a_form_that_cannot_say_it_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="the same folder"):
         convert(folder, folder)
+
+
+MEASURED = """
+import re, sys, torch
+from headwater.model.checkpoint import load_model
+model = load_model(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
+with torch.inference_mode():
+    model(torch.tensor([[1, 2, 3]]))
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024,
+      sum(parameter.nbytes for parameter in model.parameters()))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_loading_needs_the_models_memory_and_no_more(tmp_path, dtype):
+    large = {**TINY, "vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12}
+    config = preset("Llama-2-7B", **large)
+    save_model(Decoder(config).half(), tmp_path, shard_bytes=100_000_000)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) == 5
+    done = subprocess.run([sys.executable, "-c", MEASURED, tmp_path, dtype], capture_output=True, text=True, check=True)
+    peak, size = map(int, done.stdout.split())
+    assert size > 400_000_000
+    assert peak <= 1.1 * size + 300_000_000
