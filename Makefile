@@ -24,7 +24,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	for file in benchmarks/[!_]*.py; do $(BIN)/python "$$file" --quick || exit 1; done
 
 # Runs are kept: they are work, not litter.
@@ -49,3 +49,7 @@ $(VENV)/.all: pyproject.toml $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.all
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	$(PIP) --editable '.[bench]'
+	@touch $@

@@ -27,7 +27,7 @@ def decode(model: Decoder) -> None:
     with torch.inference_mode():
         model(torch.arange(32)[None], cache=cache)
         for place in range(32, 32 + TOKENS):
-            model(torch.tensor([[place]]), positions=torch.tensor([[place]]), cache=cache)
+            model(torch.tensor([[place]]), cache=cache)
 
 
 def variants(size: str) -> dict[str, Decoder]:

@@ -26,8 +26,9 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE or "No space left" in str(error):
+            fix = "give a folder on another disk" if error.errno == errno.EROFS else "free some space"
             raise StorageError(f"cannot write: {error.strerror or error}", where=path,
-                               fix="free some space, then give the same command again: it goes on from here") from error
+                               fix=f"{fix}, then give the same command again: what is done is kept") from error
         raise
 
 

@@ -34,17 +34,23 @@ class Shape(Protocol):
     def mlp_bias(self) -> bool: ...
     @property
     def tie_word_embeddings(self) -> bool: ...
+    @property
+    def norm_placement(self) -> str: ...
+    @property
+    def position(self) -> str: ...
+    @property
+    def max_position_embeddings(self) -> int: ...
 
 
 def block_parameters(shape: Shape) -> int:
-    """Parameters of one block: attention, feed-forward, two norms, biases."""
+    """Parameters of one block: attention, feed-forward, two norms (four in a sandwich), biases."""
     hidden, feed = shape.hidden_size, shape.intermediate_size
     query, shared = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     wide = feed * (2 if shape.activation == "swiglu" else 1)
     weights = hidden * (query + 2 * shared) + query * hidden + hidden * wide + feed * hidden
     biases = (shape.attention_bias * (query + 2 * shared) + shape.output_bias * hidden
               + shape.mlp_bias * (wide + hidden))
-    return weights + biases + 2 * _norm_parameters(shape)
+    return weights + biases + (4 if shape.norm_placement == "sandwich" else 2) * _norm_parameters(shape)
 
 
 def _norm_parameters(shape: Shape) -> int:
@@ -52,8 +58,10 @@ def _norm_parameters(shape: Shape) -> int:
 
 
 def parameters(shape: Shape) -> int:
-    """All parameters of a decoder; a tied head is counted once."""
+    """All parameters of a decoder; a tied head is counted once, learned positions are two tables."""
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    if shape.position == "learned_2d":
+        embeddings += 2 * (shape.max_position_embeddings + 1) * shape.hidden_size
     return embeddings + shape.num_hidden_layers * block_parameters(shape) + _norm_parameters(shape)
 
 

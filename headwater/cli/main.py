@@ -113,6 +113,21 @@ def _serve(arguments: Any, overrides: list[str], command: list[str], stages: Sta
     serve(arguments.folder, ServeSettings.parse(with_overrides({}, overrides), where="headwater serve"))
 
 
+def _convert(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.model.convert import ConvertSettings, convert
+    from headwater.settings import with_overrides
+
+    convert(arguments.source, arguments.target,
+            ConvertSettings.parse(with_overrides({}, overrides), where="headwater convert"))
+    print(arguments.target)
+
+
+def _convert_settings() -> type[BaseModel]:
+    from headwater.model.convert import ConvertSettings
+
+    return ConvertSettings
+
+
 def _chat_settings() -> type[BaseModel]:
     from headwater.serve.terminal import ChatSettings
 
@@ -136,8 +151,9 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
     arguments, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
         raise SettingsError(f"'{unknown[0]}' is no argument of 'headwater {arguments.command}'",
-                            fix=f"write settings as NAME=VALUE; see headwater {arguments.command} --help")
+                            fix=f"write settings as {name or 'NAME'}=VALUE; see headwater {arguments.command} --help")
     return arguments, rest
 
 
@@ -171,6 +187,9 @@ def _parser(stages: Stages) -> _Parser:
             ("serve", "serve the last model of a run: OpenAI-compatible API and chat page", _serve, _serve_settings)):
         one = add(name, purpose, act, settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+    one = add("convert", "write a model folder again in an official form", _convert, _convert_settings)
+    one.add_argument("source", type=Path, metavar="SRC", help="a model folder of any family")
+    one.add_argument("target", type=Path, metavar="DST", help="where the new folder is written")
     return parser
 
 

@@ -21,7 +21,9 @@ from headwater.errors import InputError, MissingExtraError
 
 ROWS = 256
 """Parquet rows decoded at a time."""
-DAMAGED = "damaged or truncated file"
+DAMAGED, TOO_LARGE = "damaged or truncated file", "larger than 64 MiB"
+LARGEST = 64 << 20
+"""Bytes of the longest document that is read: a compressed file may unpack to anything."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,11 @@ def read(shard: Shard) -> Iterator[Raw]:
 def read_pages(shard: Shard) -> Iterator[Raw]:
     """One HTML page or one plain text per file."""
     with _open(shard) as (stream, damage):
-        content = stream.read()
+        content = stream.read(LARGEST + 1)
         if damage():
             yield Raw(shard.name, problem=DAMAGED, detail=damage())
+        elif len(content) > LARGEST:
+            yield Raw(shard.name, problem=TOO_LARGE)
         else:
             yield Raw(shard.name, content, html=shard.format == "html")
 
@@ -64,13 +68,23 @@ def read_jsonl(shard: Shard) -> Iterator[Raw]:
     """One document per line: the text column, and `url` where the object has one."""
     number = 0
     with _open(shard) as (stream, damage):
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_lines(stream), 1):
             if damage() and not line.endswith(b"\n"):
                 break  # the line in which the compressed stream broke off
-            if line.strip():
+            if len(line) > LARGEST:
+                yield Raw(f"{shard.name}#{number}", problem=TOO_LARGE, detail=f"line {number}")
+            elif line.strip():
                 yield _json_document(line, f"{shard.name}#{number}", number, shard.text_column)
         if damage():
             yield Raw(shard.name, problem=DAMAGED, detail=f"after {number} lines: {damage()}")
+
+
+def _lines(stream: io.BufferedReader) -> Iterator[bytes]:
+    """The lines; of one that is too large its beginning, the rest skipped."""
+    while line := stream.readline(LARGEST + 1):
+        yield line
+        while len(line) > LARGEST and not line.endswith(b"\n"):
+            line = stream.readline(LARGEST + 1)
 
 
 def _json_document(line: bytes, place: str, number: int, text_column: str) -> Raw:
@@ -135,6 +149,8 @@ def read_warc(shard: Shard) -> Iterator[Raw]:
 def _response(record: Any, name: str) -> Raw:
     url = record.headers.get("WARC-Target-URI") or f"{name}#{record.stream_pos}"
     expected = record.content_length
+    if expected > LARGEST:
+        return Raw(url, problem=TOO_LARGE, detail=f"{expected} bytes")
     record.freeze()
     if not expected or record.content_length < expected:
         return Raw(url, problem=DAMAGED, detail=f"{record.content_length} of {expected} bytes of the record")

@@ -12,6 +12,8 @@ from headwater.errors import InputError
 from headwater.generate.engine import Engine
 
 LETTERS = "ABCD"
+REPHRASED = "_rephrased"
+"""How the Atlas ends the names of subjects whose questions are asked in words that no training text uses."""
 _COLUMNS = ("question", *LETTERS, "answer")
 Style = Literal["chat", "plain"]
 
@@ -23,6 +25,11 @@ class Question:
     choices: tuple[str, ...]
     answer: int
     """Index of the right choice."""
+
+    @property
+    def rephrased(self) -> bool:
+        """Whether its words are of the kind that no training text uses."""
+        return self.subject.endswith(REPHRASED)
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,13 @@ def in_language(text: str, language: str) -> bool:
 
 
 def scores(engine: Engine, questions: list[Question], language: str) -> dict[str, float]:
-    """Share of answers that begin with the right choice, and share in the language of the question."""
+    """Share of answers that begin with the right choice, of all and of the rephrased questions, and share in the
+    language of the question."""
     answers = ask(engine, questions)
-    right = sum(answer.strip().casefold().startswith(question.choices[question.answer].casefold())
-                for question, answer in zip(questions, answers, strict=True))
+    right = [answer.strip().casefold().startswith(question.choices[question.answer].casefold())
+             for question, answer in zip(questions, answers, strict=True)]
     same = sum(in_language(answer, language) for answer in answers)
-    return {"questions": float(len(questions)), "spoken_accuracy": right / len(questions),
-            "same_language": same / len(questions)}
+    found = {"questions": float(len(questions)), "spoken_accuracy": sum(right) / len(questions),
+             "same_language": same / len(questions)}
+    rephrased = [hit for question, hit in zip(questions, right, strict=True) if question.rephrased]
+    return found | ({"rephrased_spoken_accuracy": sum(rephrased) / len(rephrased)} if rephrased else {})

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files, read_texts
-from headwater.evaluate.choice import Question, Style, accuracy, answer_all, by_subject, read_questions
+from headwater.evaluate.choice import REPHRASED, Question, Style, accuracy, answer_all, by_subject, read_questions
 from headwater.evaluate.spoken import scores
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
@@ -108,8 +108,8 @@ def _figures(result: dict[str, Any]) -> dict[str, float]:
 
 
 def _rephrased(task: str, language: str, subjects: dict[str, Any]) -> dict[str, float]:
-    """Accuracy over the subjects whose name ends in `_rephrased`: questions in words never trained on."""
-    held_back = [scored for subject, scored in subjects.items() if subject.endswith("_rephrased")]
+    """Accuracy over the subjects of rephrased questions: asked in words never trained on."""
+    held_back = [scored for subject, scored in subjects.items() if subject.endswith(REPHRASED)]
     if not held_back:
         return {}
     right = sum(scored["accuracy"] * scored["questions"] for scored in held_back)

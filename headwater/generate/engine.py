@@ -191,8 +191,8 @@ class Engine:
     def _decode(self) -> None:
         device = self.model.device
         tokens = torch.tensor([[s.last] for s in self._active], device=device)
-        positions = torch.tensor([[s.length - 1] for s in self._active], device=device)
-        hidden = self.model.hidden(tokens, positions=positions, cache=self._view)
+        slots = torch.tensor([[s.length - 1] for s in self._active], device=device)
+        hidden = self.model.hidden(tokens, cache=self._view, slots=slots)
         self._emit(self.model.head(hidden[:, -1]), self._active, self._rows)
 
     def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:

@@ -99,37 +99,37 @@ def _batches(groups: list[_Group]) -> Iterator[list[_Group]]:
 
 
 def _score(model: Decoder, batch: list[_Group]) -> list[LogLikelihood]:
-    """Contexts without their last token fill a cache; that token and the continuation are read on top of it."""
+    """Contexts fill a cache and predict the first token; the continuations are read on top of it for the others."""
     device = model.device
-    widest = max(len(group.context) for group in batch)
-    cache = KVCache(model.config, len(batch), max(widest - 1, 1), dtype=model.dtype, device=device)
-    if widest > 1:
-        model.hidden(padded([list(group.context[:-1]) for group in batch], device), cache=cache)
+    contexts = padded([list(group.context) for group in batch], device)
+    cache = KVCache(model.config, len(batch), contexts.shape[1], dtype=model.dtype, device=device)
+    ends = torch.tensor([len(group.context) for group in batch], device=device)
+    last = model.hidden(contexts, cache=cache)[torch.arange(len(batch), device=device), ends - 1]
     owner = torch.tensor([row for row, group in enumerate(batch) for _ in group.indices], device=device)
-    starts = torch.tensor([len(batch[row].context) - 1 for row in owner.tolist()], device=device)
     targets = [continuation for group in batch for continuation in group.continuations]
-    inputs = padded([[group.context[-1], *c[:-1]] for group in batch for c in group.continuations], device)
-    positions = starts[:, None] + torch.arange(inputs.shape[1], device=device)
-    hidden = model.hidden(inputs, positions=positions, cache=_repeated(cache, owner, int(positions.max()) + 1, model))
-    real = torch.arange(inputs.shape[1], device=device) < torch.tensor([[len(t)] for t in targets], device=device)
+    hidden = torch.cat((last[owner, None], _read_on(model, cache, owner, ends[owner], targets)), dim=1)
+    lengths = torch.tensor([[len(target)] for target in targets], device=device)
+    real = torch.arange(hidden.shape[1], device=device) < lengths
     wanted = torch.tensor([token for target in targets for token in target], device=device)
     logprobs, greedy = token_log_probabilities(model, hidden[real], wanted)
-    return _sums(logprobs, greedy, [len(t) for t in targets])
+    return _sums(logprobs, greedy, [len(target) for target in targets])
+
+
+def _read_on(model: Decoder, cache: KVCache, owner: Tensor, starts: Tensor, targets: list[list[int]]) -> Tensor:
+    """Hidden states [N, longest - 1, D] of all but the last token of every continuation."""
+    inputs = padded([target[:-1] for target in targets], model.device)
+    if inputs.shape[1] == 0:
+        return torch.empty(len(targets), 0, model.config.hidden_size, dtype=model.dtype, device=model.device)
+    slots = starts[:, None] + torch.arange(inputs.shape[1], device=model.device)
+    grown = KVCache(model.config, len(owner), int(slots.max()) + 1, dtype=model.dtype, device=model.device)
+    grown.take(cache, owner)
+    return model.hidden(inputs, cache=grown, slots=slots)
 
 
 def padded(rows: list[list[int]], device: torch.device) -> Tensor:
     """int64 [B, longest]; the padding stands behind a row's end, where causal attention never reads it."""
     longest = max(map(len, rows))
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long, device=device)
-
-
-def _repeated(cache: KVCache, owner: Tensor, length: int, model: Decoder) -> KVCache:
-    """A cache of `length` whose row i starts as row owner[i] of `cache`."""
-    grown = KVCache(model.config, len(owner), length, dtype=model.dtype, device=model.device)
-    kept = min(cache.length, length)
-    for target, source in zip((*grown.keys, *grown.values), (*cache.keys, *cache.values)):
-        target[:, :, :kept] = source[owner, :, :kept]
-    return grown
 
 
 def _sums(logprobs: Tensor, greedy: Tensor, lengths: list[int]) -> list[LogLikelihood]:

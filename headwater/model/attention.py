@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
+from headwater.model.context import Context
 from headwater.model.positions import rotate
-
-
-class Context(NamedTuple):
-    """What every layer's attention shares in one forward pass."""
-
-    rotation: tuple[Tensor, Tensor] | None
-    """cos and sin [B,1,T,d], or None."""
-    mask: Tensor | None
-    """[B or 1, 1 or H, T, S]: bool (True = may attend) or an additive bias; None = plain causal."""
-    cache: KVCache | None = None
-    place: Place | None = None
 
 
 class Attention(nn.Module):
@@ -28,7 +15,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.head_dim = layer, config.head_dim
+        self.layer, self.head_dim, self.rope_layout = layer, config.head_dim, config.rope_layout
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.hidden_size, rows, bias=config.attention_bias)  # rows [q | k | v]
@@ -39,7 +26,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2)  # [B,H+2K,T,d]
         turned, value = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         if context.rotation is not None:
-            turned = rotate(turned, *context.rotation)
+            turned = rotate(turned, *context.rotation, self.rope_layout)
         query, key = turned.split([self.heads, self.kv_heads], dim=1)
         if context.cache is not None:
             assert context.place is not None
@@ -48,6 +35,6 @@ class Attention(nn.Module):
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)
         mixed = F.scaled_dot_product_attention(
-            query, key.to(query.dtype), value.to(query.dtype), attn_mask=mask, is_causal=mask is None,
-            enable_gqa=self.heads != self.kv_heads)  # [B,H,T,d]
+            query, key.to(query.dtype), value.to(query.dtype), attn_mask=mask,
+            is_causal=mask is None and context.causal, enable_gqa=self.heads != self.kv_heads)  # [B,H,T,d]
         return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))

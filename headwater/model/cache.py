@@ -13,17 +13,19 @@ from headwater.model.config import ModelConfig
 class Place(NamedTuple):
     """Where a forward pass stores its keys and values."""
 
+    start: int
     reach: int
-    """Entries that the pass may see: one more than its largest position."""
+    """Entries that the pass may see: one more than its last slot."""
     at: tuple[Tensor, Tensor] | None
-    """Row [B,1] and position [B,T] of every token; None when the pass fills its rows from the beginning."""
+    """Row [B,1] and slot [B,T] of every token; None when the pass fills the slots `start` to `reach` of every row."""
 
 
 class KVCache:
-    """Keys and values of every layer, [B,K,S,d] each; the entry at index j of a row is the token at position j.
+    """Keys and values of every layer, [B,K,S,d] each; slot j of a row holds its token number j, padding included.
 
-    Rows are independent and may be filled to different lengths: a query at position i sees the entries 0..i of its
-    row, so whatever stands behind a row's own length is never read before it is overwritten.
+    A forward pass without `slots` appends to all rows alike: `filled` says how far. With `slots` rows are independent
+    and may be filled to different lengths; a token sees slots up to its own, so what stands behind a row's own
+    length is never read before it is overwritten.
     """
 
     def __init__(self, config: ModelConfig, batch: int, length: int, *, dtype: torch.dtype = torch.float32,
@@ -31,6 +33,13 @@ class KVCache:
         shape = (batch, config.num_key_value_heads, length, config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros_like(key) for key in self.keys]
+        self.filled = 0
+        self.visible: Tensor | None = None
+        """bool [B,S]: the slots that the next token may see; None means all of them."""
+        self.positions: Tensor | None = None
+        """int64 [B,A,S]: every slot's position; None means the slot's own number."""
+        if config.position_axes > 1:
+            self.positions = torch.zeros(batch, config.position_axes, length, dtype=torch.long, device=device)
 
     @property
     def batch(self) -> int:
@@ -46,22 +55,34 @@ class KVCache:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def rows(self, start: int, stop: int) -> KVCache:
-        """A view of consecutive rows that shares this cache's memory."""
+        """A view of consecutive rows that shares this cache's memory; it counts as empty."""
         view = object.__new__(KVCache)
         view.keys = [key[start:stop] for key in self.keys]
         view.values = [value[start:stop] for value in self.values]
+        view.positions = None if self.positions is None else self.positions[start:stop]
+        view.filled, view.visible = 0, None
         return view
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` entries of row `source` over row `target`."""
+        """Copy the first `length` slots of row `source` over row `target`."""
         for tensor in (*self.keys, *self.values):
             tensor[target, :, :length] = tensor[source, :, :length]
+        if self.positions is not None:
+            self.positions[target, :, :length] = self.positions[source, :, :length]
+
+    def take(self, other: KVCache, rows: Tensor) -> None:
+        """Row i becomes row rows[i] of `other`, as far as both reach."""
+        kept = min(self.length, other.length)
+        for target, source in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            target[:, :, :kept] = source[rows, :, :kept]
+        if self.positions is not None and other.positions is not None:
+            self.positions[:, :, :kept] = other.positions[rows, :, :kept]
 
     def update(self, layer: int, keys: Tensor, values: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """Store keys and values [B,K,T,d] at their place; return the layer's entries that the place reaches."""
         for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
             if place.at is None:
-                stored[:, :, : place.reach] = new
+                stored[:, :, place.start : place.reach] = new
             else:
                 # Indexing with two tensors around a slice puts the indexed dimensions first: [B,T,K,d].
                 stored[place.at[0], :, place.at[1]] = new.transpose(1, 2).to(stored.dtype)

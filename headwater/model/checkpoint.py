@@ -1,27 +1,28 @@
-"""Model folders: `config.json` and safetensors in the official names, read with checks and written whole."""
+"""Model folders: `config.json` and weights in the official names, read tensor by tensor and written whole."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from headwater.artifacts import atomic_write, read_json, storage_errors, write_json
+from headwater.artifacts import atomic_write, read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError
 from headwater.folders import tokenizer_files
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
-from headwater.model.families import llama, native
+from headwater.model.families import Family, family_for, family_of
+from headwater.model.families.names import Entry
+from headwater.model.folder import INDEX, SINGLE, WeightFolder
 from headwater.model.linear import Int8Linear
+from headwater.model.tensors import Stored, grouped, write_tensors
 
-FAMILIES: dict[str, ModuleType] = {llama.MODEL_TYPE: llama, native.MODEL_TYPE: native}
+SHARD_BYTES = 5_000_000_000
 _INT8 = {"quant_method": "headwater-int8", "bits": 8, "symmetric": True, "granularity": "row"}
 
 
@@ -31,99 +32,111 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
     if not path.exists():
         raise CheckpointError("not a model folder: it has no config.json", where=folder,
                               fix="give a folder that holds config.json and model.safetensors")
-    values = read_json(path)
-    family = FAMILIES.get(values.get("model_type", "")) if isinstance(values, dict) else None
-    if family is None:
-        kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
-        raise CheckpointError(f"unknown model_type {kind!r}", where=path, fix=f"known: {', '.join(FAMILIES)}")
     try:
-        return family.config_from(values), values
-    except (HeadwaterError, ValueError) as error:
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds {type(values).__name__}, not an object")
+        return family_of(values).config_from(values), values
+    except (HeadwaterError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"unusable configuration: {error}", where=path, fix="correct config.json") from None
 
 
-def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = None) -> None:
-    """Write `config.json`, `model.safetensors` and copies of the tokenizer's files, each atomically.
+def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
+               mmap: bool = True) -> Decoder:
+    """A decoder in evaluation mode from an official model folder of any family.
 
-    The weights go last, so a folder with weights is complete.
+    dtype: of the float weights; None takes what config.json says, else what most of the file is. device: the CPU when
+    None. mmap: on the CPU, weights that need no conversion stay on the file's pages and are read when first used;
+    changing them changes no file. All others are read straight into their place, so memory peaks at the model's size.
+    Raises `CheckpointError`; names, shapes and the configuration are checked before any weight is read.
     """
-    folder = Path(folder)
-    family = llama if llama.expresses(model.config) else native
-    values = family.config_to(model.config)
-    state = dict(model.state_dict())
-    if model.config.tie_word_embeddings:
-        state.pop("head.weight", None)
-    values["dtype"] = str(model.dtype).removeprefix("torch.")
-    packed = [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
-    if packed:
-        values["quantization_config"] = {**_INT8, "head": "head" in packed}
-    write_json(folder / "config.json", values)
-    if tokenizer_from is not None:
-        for path in tokenizer_files(tokenizer_from):
-            with atomic_write(folder / path.name) as target, open(path, "rb") as source:
-                shutil.copyfileobj(source, target)
-    write_tensors(folder / "model.safetensors", family.weights_to(state, model.config), {"format": "pt"})
+    config, values = read_config(Path(path))
+    with WeightFolder(Path(path)) as weights:
+        kind = dtype or _dtype(values, weights.stored, Path(path))
+        return load_weights(config, values, weights, kind, torch.device(device or "cpu"), mmap=mmap)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, written atomically; equal tensors give equal bytes. Raises `StorageError` on a full disk."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    with storage_errors(path):
-        try:
-            with atomic_write(path) as stream:
-                save_file(plain, stream.name, metadata=metadata)
-        except SafetensorError as error:
-            # The library reports a failed write as its own error; the text names the cause.
-            raise OSError(str(error)) from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises `CheckpointError` for a missing or damaged file."""
-    try:
-        with safe_open(path, "pt") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
-    except FileNotFoundError:
-        raise CheckpointError("file is missing", where=path, fix="copy the folder again, all of its files") from None
-    except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(f"truncated or not safetensors ({error})", where=path,
-                              fix="copy or write the file again") from None
-
-
-def _read_folder(folder: Path) -> dict[str, Tensor]:
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return read_tensors(folder / "model.safetensors")
-    files = sorted(set(read_json(index).get("weight_map", {}).values()))
-    tensors: dict[str, Tensor] = {}
-    for name in files:
-        if Path(name).name != name:
-            raise CheckpointError(f"file name {name!r} leaves the folder", where=index, fix="correct the index")
-        tensors.update(read_tensors(folder / name))
-    return tensors
-
-
-def load_model(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Decoder:
-    """A decoder in evaluation mode from a model folder; `dtype` converts its float weights.
-
-    Raises `CheckpointError` when a tensor is missing, unexpected or of another shape, naming all of them.
-    """
-    folder = Path(folder)
-    config, values = read_config(folder)
+def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFolder, kind: torch.dtype | None,
+                 device: torch.device, *, mmap: bool) -> Decoder:
+    """The decoder, its weights of type `kind`, or each as it is stored."""
     with torch.device("meta"):
         model = Decoder(config)
-    _pack_for(model, values.get("quantization_config"), folder)
-    state = FAMILIES[values["model_type"]].weights_from(_read_folder(folder), config)
-    if config.tie_word_embeddings and "embedding.weight" in state:
-        state["head.weight"] = state["embedding.weight"]
-    _check(model.state_dict(), state, folder)
-    model.load_state_dict(state, strict=True, assign=True)
+    _pack_for(model, values.get("quantization_config"), weights.folder)
+    stored, state = weights.stored, _state(model)
+    wanted = [entry for entry in family_of(values).entries(config) if entry.ours in state]
+    _check(state, wanted, stored, weights.folder)
+    for entry in wanted:
+        first, place = stored[entry.theirs[0]], state[entry.ours]
+        keeps = kind is None or entry.ours.endswith(".scale") or not place.is_floating_point()
+        own = first.dtype if keeps or kind is None else kind
+        found = None
+        if mmap and device.type == "cpu" and not entry.heads and first.dtype == own:
+            found = weights.mapped(entry.theirs)
+        if found is None:
+            found = _filled(entry, weights, torch.empty(place.shape, dtype=own, device=device))
+        _put(model, entry.ours, found)
     if config.tie_word_embeddings and isinstance(model.head, nn.Linear):
         model.head.weight = model.embedding.weight
-    model.positions = type(model.positions)(config)  # its tables are computed, not loaded
-    if dtype is not None:
-        model.to(dtype)
-        model.positions = type(model.positions)(config)
+    model.positions.table = model.positions.fresh_table()
     return model.to(device).eval()
+
+
+def _state(model: Decoder) -> dict[str, Tensor]:
+    """Our tensors by name; a tied head is the embedding and not one of them."""
+    state = dict(model.state_dict())
+    if model.config.tie_word_embeddings and isinstance(model.head, nn.Linear):
+        state.pop("head.weight")
+    return state
+
+
+def _dtype(values: dict[str, Any], stored: dict[str, Stored], folder: Path) -> torch.dtype:
+    name = values.get("dtype", values.get("torch_dtype"))
+    if name is not None:
+        found = getattr(torch, str(name).removeprefix("torch."), None)
+        if isinstance(found, torch.dtype) and found.is_floating_point:
+            return found
+        raise CheckpointError(f"dtype {name!r} is not a float type", where=folder / "config.json",
+                              fix="write float32, float16 or bfloat16")
+    sizes = Counter(one.dtype for one in stored.values() if one.dtype.is_floating_point)
+    return sizes.most_common(1)[0][0] if sizes else torch.float32
+
+
+def _filled(entry: Entry, weights: WeightFolder, tensor: Tensor) -> Tensor:
+    for name, part in zip(entry.theirs, entry.parts(tensor), strict=True):
+        weights.read_into(name, part)
+        if entry.heads:
+            part.copy_(entry.from_official(part.clone()))
+    return tensor
+
+
+def _put(model: Decoder, name: str, tensor: Tensor) -> None:
+    parent, _, leaf = name.rpartition(".")
+    module = model.get_submodule(parent)
+    if leaf in module._parameters:
+        module._parameters[leaf] = nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
+    else:
+        module._buffers[leaf] = tensor
+
+
+def _check(ours: dict[str, Tensor], wanted: list[Entry], stored: dict[str, Stored], folder: Path) -> None:
+    """Names and shapes of all tensors, before any is read."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for entry in wanted:
+        shape = tuple(ours[entry.ours].shape)
+        for name, rows in zip(entry.theirs, entry.rows or (shape[0],), strict=True):
+            expected[name] = (rows, *shape[1:])
+    missing = [name for name in expected if name not in stored]
+    extra = [name for name in stored if name not in expected and name != "lm_head.weight"]
+    if "lm_head.weight" in stored and "lm_head.weight" not in expected and "head.weight" in ours:
+        extra.append("lm_head.weight")
+    shapes = [f"{name} is {list(stored[name].shape)}, config.json asks for {list(shape)}"
+              for name, shape in expected.items() if name in stored and stored[name].shape != shape]
+    problems = [f"{len(missing)} missing: {grouped(missing)}" if missing else "",
+                f"{len(extra)} unexpected: {grouped(extra)}" if extra else "",
+                f"{len(shapes)} of another shape: {'; '.join(shapes)}" if shapes else ""]
+    if any(problems):
+        raise CheckpointError("weights do not fit config.json: " + "; ".join(filter(None, problems)), where=folder,
+                              fix="use the config.json that belongs to these weights")
 
 
 def _pack_for(model: Decoder, quantization: dict[str, Any] | None, folder: Path) -> None:
@@ -147,15 +160,65 @@ def pack_linears(model: Decoder, *, head: bool) -> list[str]:
     return packed
 
 
-def _check(expected: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
-    missing = sorted(expected.keys() - found.keys())
-    extra = sorted(found.keys() - expected.keys())
-    shapes = [f"{name} is {list(found[name].shape)}, should be {list(tensor.shape)}"
-              for name, tensor in expected.items() if name in found and found[name].shape != tensor.shape]
-    problems = [f"missing {', '.join(missing[:5])}" if missing else "",
-                f"unexpected {', '.join(extra[:5])}" if extra else "", "; ".join(shapes[:5])]
-    if any(problems):
-        raise CheckpointError("weights do not fit config.json: " + "; ".join(filter(None, problems)), where=folder,
-                              fix="use the config.json that belongs to these weights")
+def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = None,
+               shard_bytes: int = SHARD_BYTES) -> None:
+    """Write a model folder in its family's official form, every file atomically, the weights last.
+
+    tokenizer_from: a folder whose tokenizer files are copied; what its config.json says beyond a decoder's shape
+    (token ids, names) is kept when it is of the same family. More than `shard_bytes` are written as shards.
+    """
+    folder = Path(folder)
+    family = family_for(model.config)
+    extras = _extras(family, tokenizer_from)
+    values = {**extras, **family.config_to(model.config), "dtype": str(model.dtype).removeprefix("torch."),
+              **{name: value for name, value in extras.items() if name.endswith("token_id")}}
+    packed = [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
+    if packed:
+        values["quantization_config"] = {**_INT8, "head": "head" in packed}
+    write_json(folder / "config.json", values)
+    for path in tokenizer_files(tokenizer_from) if tokenizer_from is not None else ():
+        with atomic_write(folder / path.name) as target, open(path, "rb") as source:
+            shutil.copyfileobj(source, target)
+    _write_weights(dict(_official(model, family)), folder, shard_bytes)
 
 
+def _extras(family: Family, folder: Path | None) -> dict[str, Any]:
+    """What an earlier config.json of the same family says; code that it names is not taken along."""
+    try:
+        _, values = read_config(folder) if folder is not None else (None, {})
+    except CheckpointError:
+        return {}
+    if not values or family_of(values) is not family:
+        return {}
+    return {name: value for name, value in values.items() if name not in ("torch_dtype", "quantization_config")}
+
+
+def _official(model: Decoder, family: Family) -> Iterator[tuple[str, Tensor]]:
+    state = _state(model)
+    if family.WRITES_TIED_HEAD and "head.weight" not in state:
+        state["head.weight"] = state["embedding.weight"]
+    for entry in family.entries(model.config):
+        if entry.ours in state:
+            for name, part in zip(entry.theirs, entry.parts(state[entry.ours]), strict=True):
+                yield name, entry.to_official(part)
+
+
+def _write_weights(tensors: dict[str, Tensor], folder: Path, shard_bytes: int) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    room = shard_bytes
+    for name, tensor in tensors.items():
+        if tensor.nbytes > room and shards[-1]:
+            shards.append({})
+            room = shard_bytes
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    if len(shards) == 1:
+        write_tensors(folder / SINGLE, tensors, {"format": "pt"})
+        (folder / INDEX).unlink(missing_ok=True)
+        return
+    files = {f"model-{number:05}-of-{len(shards):05}.safetensors": shard for number, shard in enumerate(shards, 1)}
+    for file, shard in files.items():
+        write_tensors(folder / file, shard, {"format": "pt"})
+    write_json(folder / INDEX, {"metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
+                                "weight_map": {name: file for file, shard in files.items() for name in shard}})
+    (folder / SINGLE).unlink(missing_ok=True)

@@ -9,13 +9,40 @@ from pydantic import Field, model_validator
 from headwater.settings import Settings
 
 
+class RopeScaling(Settings):
+    """How rotary angles are stretched past the trained length; which fields count depends on `kind`."""
+
+    kind: Literal["linear", "dynamic", "yarn", "llama3"]
+    factor: float = Field(ge=1)
+    original_length: int | None = Field(default=None, gt=0)
+    """Length trained before stretching (yarn, llama3)."""
+    low_freq_factor: float = 1.0
+    """llama3: wavelengths above original_length / this are divided by `factor`."""
+    high_freq_factor: float = 4.0
+    """llama3: wavelengths below original_length / this stay."""
+    beta_fast: float = 32.0
+    """yarn: dimensions that turn more often than this within original_length stay."""
+    beta_slow: float = 1.0
+    """yarn: dimensions that turn less often than this are divided by `factor`."""
+    attention_factor: float | None = None
+    """yarn: multiplies cos and sin; None means 0.1 ln(factor) + 1."""
+
+    @model_validator(mode="after")
+    def _has_length(self) -> RopeScaling:
+        if self.kind in ("yarn", "llama3") and self.original_length is None:
+            raise ValueError(f"rope scaling {self.kind} needs original_length")
+        if self.kind == "llama3" and self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError("low_freq_factor must be below high_freq_factor")
+        return self
+
+
 class ModelConfig(Settings):
     """The axes of the one decoder. LLaMA-like by default."""
 
     vocab_size: int = Field(gt=0)
     hidden_size: int = Field(gt=0)
     intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0, le=1024)
     num_attention_heads: int = Field(gt=0)
     num_key_value_heads: int = Field(default=0, ge=0)
     """Key/value heads: equal to the attention heads = MHA, fewer = GQA, 1 = MQA; 0 means MHA."""
@@ -23,18 +50,38 @@ class ModelConfig(Settings):
     """0 means hidden_size / num_attention_heads."""
     max_position_embeddings: int = Field(default=2048, gt=0)
     """Longest trained sequence, in tokens."""
-    position: Literal["rope", "alibi", "none"] = "rope"
+    position: Literal["rope", "rope_2d", "alibi", "learned_2d", "none"] = "rope"
+    """rope_2d (ChatGLM-6B): half of a head turns with the position, half with the place in the generated block.
+    learned_2d (GLM): two tables added to the embeddings."""
     rope_theta: float = Field(default=10000.0, gt=0)
+    rope_dims: int = Field(default=0, ge=0)
+    """The first so many dimensions of a head are rotated; 0 means all."""
+    rope_layout: Literal["half", "interleaved"] = "half"
+    """Which dimensions form a pair: (i, i + d/2), as in LLaMA, or (2i, 2i + 1), as in ChatGLM2 and GLM-4."""
+    rope_scaling: RopeScaling | None = None
+    rope_rounding: Literal["none", "float16"] = "none"
+    """float16: frequencies are rounded to half precision, as ChatGLM-6B's official code does."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: float = Field(default=1e-5, gt=0)
-    activation: Literal["swiglu", "gelu"] = "swiglu"
+    norm_placement: Literal["pre", "sandwich", "scaled_residual"] = "pre"
+    """pre: x + f(norm x). sandwich (GLM-4-0414): x + norm f(norm x). scaled_residual (ChatGLM-6B): with y = norm x,
+    residual_scale y + f(y)."""
+    residual_scale: float = Field(default=1.0, gt=0)
+    activation: Literal["swiglu", "gelu", "gelu_tanh"] = "swiglu"
     attention_bias: bool = False
     """Bias on the query, key and value projections."""
     output_bias: bool = False
     """Bias on the attention's output projection."""
     mlp_bias: bool = False
+    head: Literal["linear", "normalized"] = "linear"
+    """normalized: NormHead of Baichuan 2, rows of length one."""
     tie_word_embeddings: bool = False
+    prefix_ids: tuple[int, ...] = ()
+    """Empty: attention is causal. Else ChatGLM-6B's rule: tokens before the last of these ids (<sop>) see each other,
+    and those from it on stand at the place of the first of the other ids ([gMASK], [MASK]) that a row holds."""
     initializer_range: float = Field(default=0.02, gt=0)
+    layout: str = ""
+    """The official form that an imported model is written back in; empty: LLaMA's where it can say all, else ours."""
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +96,8 @@ class ModelConfig(Settings):
                 if values["hidden_size"] % heads:
                     raise ValueError(f"hidden_size {values['hidden_size']} is not a multiple of {heads} heads")
                 values["head_dim"] = values["hidden_size"] // heads
+        if not values.get("rope_dims") and isinstance(values.get("head_dim"), int):
+            values["rope_dims"] = values["head_dim"]
         return values
 
     @model_validator(mode="after")
@@ -56,6 +105,18 @@ class ModelConfig(Settings):
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                              f"num_key_value_heads {self.num_key_value_heads}")
-        if self.position == "rope" and self.head_dim % 2:
-            raise ValueError(f"rotary positions need an even head_dim, got {self.head_dim}")
+        if self.position == "rope" and (self.rope_dims % 2 or self.rope_dims > self.head_dim):
+            raise ValueError(f"rotary positions need an even number of dimensions up to head_dim {self.head_dim}, "
+                             f"got {self.rope_dims}")
+        if self.position == "rope_2d" and self.head_dim % 4:
+            raise ValueError(f"two rotary positions need a head_dim that is a multiple of 4, got {self.head_dim}")
+        if self.rope_scaling is not None and self.position != "rope":
+            raise ValueError(f"rope_scaling needs position 'rope', got '{self.position}'")
+        if len(self.prefix_ids) == 1:
+            raise ValueError("prefix_ids needs at least one mask id and the id that begins the answer")
         return self
+
+    @property
+    def position_axes(self) -> int:
+        """Numbers that say where a token stands: 2 for the GLM families with block positions."""
+        return 2 if self.position.endswith("_2d") else 1

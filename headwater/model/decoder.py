@@ -7,41 +7,57 @@ import math
 import torch
 from torch import Tensor, nn
 
-from headwater.errors import InputError
-from headwater.model.attention import Attention, Context
-from headwater.model.cache import KVCache, Place
+from headwater.model.attention import Attention
+from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
+from headwater.model.context import Batch, Context, make_context
 from headwater.model.feedforward import FeedForward
+from headwater.model.heads import make_head
 from headwater.model.norms import make_norm
-from headwater.model.positions import Positions
+from headwater.model.positions import Positions, make_embedding
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: x + attention(norm x), then x + feedforward(norm x)."""
+    """Attention and feed-forward, each with its norm and residual as `ModelConfig.norm_placement` says."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.placement, self.scale = config.norm_placement, config.residual_scale
         self.attention_norm = make_norm(config)
         self.attention = Attention(config, layer)
         self.feedforward_norm = make_norm(config)
         self.feedforward = FeedForward(config)
+        if self.placement == "sandwich":
+            self.attention_output_norm = make_norm(config)
+            self.feedforward_output_norm = make_norm(config)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
+        if self.placement == "scaled_residual":
+            y = self.attention_norm(x)
+            x = self.scale * y + self.attention(y, context)
+            y = self.feedforward_norm(x)
+            return self.scale * y + self.feedforward(y)
+        if self.placement == "sandwich":
+            x = x + self.attention_output_norm(self.attention(self.attention_norm(x), context))
+            return x + self.feedforward_output_norm(self.feedforward(self.feedforward_norm(x)))
         x = x + self.attention(self.attention_norm(x), context)
         return x + self.feedforward(self.feedforward_norm(x))
 
 
 class Decoder(nn.Module):
-    """Embedding, blocks, final norm, head. Every family is a `ModelConfig`; there are no subclasses."""
+    """Embedding, blocks, final norm, head. Every family is a `ModelConfig`; there are no subclasses.
+
+    A new decoder's weights hold nothing yet: `initialise` draws them, `load_model` reads them.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding = make_embedding(config.vocab_size, config.hidden_size)
         self.positions = Positions(config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = make_norm(config)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = make_head(config)
         if config.tie_word_embeddings:
             self.head.weight = self.embedding.weight
 
@@ -53,47 +69,30 @@ class Decoder(nn.Module):
     def device(self) -> torch.device:
         return self.embedding.weight.device
 
-    def forward(self, tokens: Tensor, *, positions: Tensor | None = None, mask: Tensor | None = None,
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
                 cache: KVCache | None = None) -> Tensor:
-        """Logits [B,T,V] for tokens [B,T]; the arguments are those of `hidden`."""
-        return self.head(self.hidden(tokens, positions=positions, mask=mask, cache=cache))
+        """Logits [B,T,V] for ids [B,T]; the arguments are those of `hidden`."""
+        return self.head(self.hidden(input_ids, attention_mask, position_ids, cache))
 
-    def hidden(self, tokens: Tensor, *, positions: Tensor | None = None, mask: Tensor | None = None,
-               cache: KVCache | None = None) -> Tensor:
-        """The normed last hidden states [B,T,D].
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
+               cache: KVCache | None = None, *, slots: Tensor | None = None) -> Tensor:
+        """The normed last hidden states [B,T,D] of ids int64 [B,T].
 
-        positions: int64 [B,T], 0..T-1 when left out. mask: bool [B,T,S], True = may attend; left out, attention is
-        causal. cache: tokens are stored at their positions and see every cached entry up to their own position; a
-        cache takes no mask.
+        attention_mask: [B,S] numbers, 0 for padding; tokens see those before them with the same number, so different
+        numbers are packed documents. Or bool [B,1,T,S], True = may attend. Or, for GLM, [B]: each row's context length,
+        inside of which attention goes both ways. S counts what the cache holds. position_ids: int64 [B,T], or
+        [B,2,T] (position, block position) for the 2D families. Both are found as the official code finds them where
+        they are left out; with a cache they go on from it.
+        cache: what was read so far, appended to. slots: int64 [B,T], where each token stands in its row of the cache,
+        for rows of different lengths; a token then sees the slots up to its own.
+        Raises `InputError` for arguments that do not fit.
         """
-        context = self._context(tokens, positions, mask, cache)
-        x = self.embedding(tokens)
+        batch = Batch(input_ids, attention_mask, position_ids, cache, slots)
+        context, positions = make_context(self.config, self.positions, batch)
+        x = self.positions.embed(self.embedding(input_ids), positions)
         for block in self.blocks:
             x = block(x, context)
         return self.norm(x)
-
-    def _context(self, tokens: Tensor, given: Tensor | None, mask: Tensor | None, cache: KVCache | None) -> Context:
-        batch, length = tokens.shape
-        positions = torch.arange(length, device=tokens.device).expand_as(tokens) if given is None else given
-        keys, place = positions, None
-        if cache is not None:
-            assert mask is None, "a cache takes no mask"
-            reach = length if given is None else int(given.max()) + 1
-            if reach > cache.length:
-                raise InputError(f"{reach} tokens do not fit a cache of {cache.length}",
-                                 fix="shorten the prompt or ask for fewer tokens")
-            rows = torch.arange(batch, device=tokens.device)[:, None]
-            place = Place(reach, None if given is None else (rows, positions))
-            if given is not None:  # rows that begin at 0 are plainly causal and need no mask
-                keys = torch.arange(reach, device=tokens.device).expand(batch, reach)
-                mask = keys[:, None, :] <= positions[:, :, None]
-        mask = None if mask is None else mask[:, None]  # [B,1,T,S]
-        bias = self.positions.bias(positions, keys)
-        if bias is not None:
-            if mask is None:
-                mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-            mask = bias.masked_fill(~mask, -math.inf)
-        return Context(self.positions.rotation(positions), mask, cache, place)
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:

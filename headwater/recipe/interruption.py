@@ -7,6 +7,7 @@ import fcntl
 import os
 import shlex
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from types import FrameType
 from headwater.artifacts import storage_errors
 from headwater.errors import HeadwaterError, InputError, Interrupted, StorageError, UnexpectedError
 
+REPEAT_SECONDS = 2.0
+"""After so long an interrupt that nobody saw is raised again."""
 _FULL = ("No space left on device", "Disk quota exceeded", "disk is full", "os error 28")
 
 
@@ -24,9 +27,10 @@ _FULL = ("No space left on device", "Disk quota exceeded", "disk is full", "os e
 def stoppable(resume: Sequence[str]) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the body at once and say how to go on; a second one kills the process.
 
-    Raises `Interrupted`.
+    An interrupt that comes while a destructor or a library's callback runs is lost there, so it is raised again
+    until the body has ended. Raises `Interrupted`.
     """
-    told = False
+    told, hook = False, sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal told
@@ -34,12 +38,22 @@ def stoppable(resume: Sequence[str]) -> Iterator[None]:
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, signal.SIG_DFL)
         os.write(2, b"\nstopping (once more to kill)\n")
+        sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else hook(lost)
+        signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
+        raise KeyboardInterrupt
+
+    def again(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
-    before = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGALRM: again}
+    before = {kind: signal.signal(kind, handler) for kind, handler in handlers.items()} if main else {}
     try:
-        yield
+        try:
+            yield
+        finally:
+            if told:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     except BaseException as error:
         # A library may answer the interrupt with an error of its own.
         if told or isinstance(error, KeyboardInterrupt | Interrupted):
@@ -47,6 +61,7 @@ def stoppable(resume: Sequence[str]) -> Iterator[None]:
                               fix=f"go on with the same command:\n  {shlex.join(resume)}") from error
         raise
     finally:
+        sys.unraisablehook = hook
         for kind, handler in before.items():
             signal.signal(kind, handler)
 

@@ -161,7 +161,8 @@ def reported_versions() -> dict[str, str]:
 def code_hash(rooms: tuple[str, ...]) -> str:
     """Hash of the rooms' Python code."""
     package = Path(headwater.__file__).parent
-    files = [file for room in rooms for file in sorted((package / room).rglob("*.py"))]
+    files = [file for room in rooms
+             for file in (sorted((package / room).rglob("*.py")) or [package / f"{room}.py"])]
     return hash_json([[file.relative_to(package).as_posix(), hash_file(file)] for file in files])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def render(run: Path) -> str:
     """The page as HTML."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    environment.filters.update(duration=sections.duration, size=sections.size, number=sections.number)
+    environment.filters.update(duration=sections.duration, size=sections.size, number=sections.number,
+                               median=statistics.median)
     text = files("headwater.recipe").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(text).render(_context(run))
 

@@ -14,7 +14,9 @@ from headwater.recipe.manifest import Manifest
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"}
-SPOKEN = {"spoken_accuracy": "said without choices", "same_language": "answered in the question's language"}
+SPOKEN = {"spoken_accuracy": "said without choices, all questions",
+          "rephrased_spoken_accuracy": "said without choices, unseen phrasings",
+          "same_language": "answered in the question's language"}
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
 
 

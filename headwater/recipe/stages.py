@@ -25,7 +25,7 @@ class Stage:
     run_path: str
     """`module:function` of `run(settings, out)`."""
     rooms: tuple[str, ...] = ()
-    """The rooms of the package whose code decides what the stage writes."""
+    """The rooms (or single modules) of the package whose code decides what the stage writes."""
     libraries: tuple[str, ...] = ()
     """The libraries whose version can change what the stage writes, by the name they are installed under."""
 
@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
               ("tokenizer",), ("sentencepiece", *_READERS)),
         Stage("pretrain", "train a model on the corpus",
               "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
-              ("train", "model", "tokenizer"), _MODEL + _READERS),
+              ("train", "model", "presets", "tokenizer"), _MODEL + _READERS),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
               ("finetune", "train", "model", "tokenizer"), _MODEL),

@@ -26,9 +26,9 @@ class Batch(NamedTuple):
     documents: Tensor
 
     def mask(self) -> Tensor:
-        """bool [B,T,T], True where a query may see a key: the same document, not later."""
+        """bool [B,1,T,T], True where a query may see a key: the same document, not later."""
         length = self.tokens.shape[1]
-        same = self.documents[:, :, None] == self.documents[:, None, :]
+        same = self.documents[:, None, :, None] == self.documents[:, None, None, :]
         return same & torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
 
     def to(self, device: torch.device | str) -> Batch:

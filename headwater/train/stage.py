@@ -10,6 +10,7 @@ from pydantic import Field
 from headwater.documents import corpus_files, read_texts
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
+from headwater.presets import preset
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shard, read_shard, write_shard
@@ -25,6 +26,8 @@ class PretrainSettings(Settings):
     corpus: InputPath = Path("${corpus}")
     tokenizer: InputPath = Path("${tokenizer}")
     seed: int = 0
+    preset: str | None = None
+    """An open model whose configuration the fields of `model` start from, for example Baichuan2-7B."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
     trainer: TrainerSettings
@@ -51,9 +54,11 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
 
 def model_config(settings: PretrainSettings, tokenizer: Tokenizer) -> ModelConfig:
     """The model's configuration, sized for the tokenizer and the trained length."""
-    defaults = {"vocab_size": -(-tokenizer.vocab_size // 64) * 64,
-                "max_position_embeddings": settings.trainer.sequence_length}
-    return ModelConfig.parse({**defaults, **settings.model}, where="pretrain.model")
+    sizes = {"vocab_size": -(-tokenizer.vocab_size // 64) * 64}
+    if settings.preset is not None:
+        return preset(settings.preset, **sizes, **settings.model)
+    length = {"max_position_embeddings": settings.trainer.sequence_length}
+    return ModelConfig.parse({**sizes, **length, **settings.model}, where="pretrain.model")
 
 
 def _shard(corpus: Path, split: str, tokenizer: Tokenizer, folder: Path) -> Shard:

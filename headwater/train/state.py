@@ -10,7 +10,7 @@ import torch
 from headwater.artifacts import atomic_folder, read_json, write_json
 from headwater.errors import CheckpointError
 from headwater.model import Decoder
-from headwater.model.checkpoint import read_tensors, write_tensors
+from headwater.model.tensors import read_tensors, write_tensors
 
 
 def save_state(folder: Path, step: int, model: Decoder, optimizer: torch.optim.Optimizer) -> None:

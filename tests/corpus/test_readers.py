@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headwater.corpus import readers
 from headwater.corpus.readers import DAMAGED, Raw, read
 from headwater.corpus.sources import Source, list_shards
 from headwater.errors import InputError
@@ -192,3 +193,13 @@ def test_include_patterns_choose_files_and_unknown_kinds_are_counted(tmp_path: P
     found = documents(tmp_path, include=["en/*"])
     assert [(raw.url, raw.problem) for raw in found] == [("en/a.html", None), ("en/b.pdf", "unknown kind of file")]
     assert [raw.url for raw in documents(tmp_path, format="html")] == ["en/a.html", "zh/c.html"]
+
+
+def test_documents_of_any_size_are_counted_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LARGEST", 100)
+    bomb = packed(tmp_path / "bomb.txt.gz", b"x" * 100_000)
+    rows = packed(tmp_path / "rows.jsonl", b'{"text": "a"}\n{"text": "' + b"y" * 1000 + b'"}\n{"text": "b"}\n')
+    archive = packed(tmp_path / "a.warc", response("http://a.b/1", b"z" * 1000) + response("http://a.b/2", b"c"))
+    found = [(raw.content, raw.problem) for path in (bomb, rows, archive) for raw in documents(path)]
+    large = (b"", readers.TOO_LARGE)
+    assert found == [large, (b"a", None), large, (b"b", None), large, (b"c", None)]

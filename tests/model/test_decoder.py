@@ -25,9 +25,9 @@ def test_decoding_with_a_cache_equals_the_full_forward_pass(fields):
     with torch.inference_mode():
         whole = model(tokens)
         cache = KVCache(model.config, 3, 32)
-        parts = [model(tokens[:, :7], cache=cache, positions=torch.arange(7).expand(3, 7))]
+        parts = [model(tokens[:, :7], cache=cache)]
         for place in range(7, 20):
-            parts.append(model(tokens[:, place : place + 1], cache=cache, positions=torch.full((3, 1), place)))
+            parts.append(model(tokens[:, place : place + 1], cache=cache))
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-4)
 
 
@@ -39,7 +39,7 @@ def test_a_packed_document_sees_only_itself(position):
     positions = torch.tensor([[*range(5), *range(7)]])
     mask = (documents[:, :, None] == documents[:, None, :]) & torch.ones(12, 12, dtype=torch.bool).tril()
     with torch.inference_mode():
-        packed = model(tokens, positions=positions, mask=mask)
+        packed = model(tokens, mask[:, None], positions)
         torch.testing.assert_close(packed[:, 5:], model(tokens[:, 5:]), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(packed[:, :5], model(tokens[:, :5]), atol=1e-5, rtol=1e-4)
 
@@ -82,7 +82,7 @@ def test_a_full_cache_is_refused():
 @pytest.mark.parametrize(("fields", "words"), [
     ({"num_attention_heads": 5}, "not a multiple of 5 heads"),
     ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
-    ({"hidden_size": 12, "num_attention_heads": 4}, "even head_dim"),
+    ({"hidden_size": 12, "num_attention_heads": 4}, "even number of dimensions"),
     ({"hiden_size": 12}, "unknown setting 'hiden_size'"),
 ])
 def test_impossible_shapes_are_refused(fields, words):

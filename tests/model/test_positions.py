@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from headwater.model.positions import alibi_bias, alibi_slopes, rope_frequencies, rope_tables, rotate
 
+HALF = {"layout": "half", "scale": 1.0}
+
 
 @pytest.mark.parametrize(("heads", "place", "slope"), [
     (8, 0, 0.5), (8, 7, 1 / 256), (32, 31, 0.00390625), (40, 0, 2**-0.25), (40, 31, 0.00390625), (40, 32, 2**-0.125),
@@ -29,17 +31,17 @@ def test_rotated_products_depend_on_the_offset_alone(query, key, shift):
     frequencies = rope_frequencies(16, 10000.0)
 
     def product(i, j):
-        turned = [rotate(x, *rope_tables(torch.tensor([[at]]), frequencies)) for x, at in ((q, i), (k, j))]
-        return float((turned[0] * turned[1]).sum())
+        tables = [rope_tables(torch.tensor([[[place]]]), frequencies, **HALF) for place in (i, j)]
+        return float((rotate(q, *tables[0], "half") * rotate(k, *tables[1], "half")).sum())
 
     assert product(query, key) == pytest.approx(product(query + shift, key + shift), abs=2e-2)
 
 
 def test_positions_do_not_collide_in_half_precision():
     positions = torch.arange(4096)[None]
-    cos, sin = rope_tables(positions, rope_frequencies(8, 10000.0).bfloat16())
+    cos, sin = rope_tables(positions, rope_frequencies(8, 10000.0).bfloat16(), **HALF)
     assert cos.dtype == torch.float32
-    assert len({(float(c), float(s)) for c, s in zip(cos[0, 0, :, -1], sin[0, 0, :, -1])}) == 4096
+    assert len({(float(c), float(s)) for c, s in zip(cos[0, :, -1], sin[0, :, -1])}) == 4096
 
 
 def test_rotation_matches_complex_multiplication():
@@ -47,5 +49,5 @@ def test_rotation_matches_complex_multiplication():
     angles = positions[0, :, None] * rope_frequencies(8, 100.0)
     pairs = torch.complex(x[0, 0, :, :4].double(), x[0, 0, :, 4:].double())
     turned = pairs * torch.polar(torch.ones_like(angles), angles)
-    found = rotate(x, *rope_tables(positions, rope_frequencies(8, 100.0)))[0, 0]
+    found = rotate(x, *rope_tables(positions[:, None], rope_frequencies(8, 100.0), **HALF), "half")[0, 0]
     torch.testing.assert_close(found.double(), torch.cat([turned.real, turned.imag], -1), atol=1e-5, rtol=1e-5)

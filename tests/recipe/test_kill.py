@@ -1,5 +1,6 @@
 """kill -9 at any moment, then the same command: the same bytes as an undisturbed run."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from headwater.errors import Interrupted
+from headwater.recipe import interruption
 from tests.recipe.tiny_stages import write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +81,22 @@ def test_a_signal_stops_at_once_with_130_and_the_command(tmp_path, number):
     assert process.returncode == 130
     assert "go on with the same command" in said
     assert "Traceback" not in said
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_again(monkeypatch):
+    monkeypatch.setattr(interruption, "REPEAT_SECONDS", 0.1)
+    before = signal.getsignal(signal.SIGINT)
+
+    @interruption.stoppable(["headwater", "run"])
+    def work():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(20)
+
+    with pytest.raises(Interrupted):
+        work()
+    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_two_runs_in_one_folder_do_not_mix(tmp_path):

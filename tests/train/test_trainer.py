@@ -20,6 +20,7 @@ from headwater.train import Trainer, TrainerSettings
 from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
 from headwater.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
+from headwater.train.stage import PretrainSettings, model_config
 from headwater.train.validation import bits_per_byte
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
@@ -188,3 +189,11 @@ def test_bits_per_byte_is_the_sum_over_every_predicted_token():
     wanted = {"en": (nats[0] + nats[2]) / 14, "zh": (nats[1] + nats[3]) / 120}
     found = bits_per_byte(model, ragged, 64)
     assert found == {name: pytest.approx(value / math.log(2), rel=1e-5) for name, value in wanted.items()}
+
+
+def test_a_preset_is_where_the_models_fields_start(trained):
+    fields = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+              "num_key_value_heads": 0, "head_dim": 8, "rope_dims": 8}
+    values = {"corpus": "a", "tokenizer": "b", "trainer": {"steps": 1}, "preset": "Baichuan2-13B", "model": fields}
+    config = model_config(PretrainSettings.parse(values), trained)
+    assert (config.position, config.head, config.vocab_size, config.hidden_size) == ("alibi", "normalized", 512, 32)

@@ -1,0 +1,204 @@
+"""From what a caller says about a batch (mask, positions, cache) to what every layer needs to know."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from headwater.errors import InputError
+from headwater.model.cache import KVCache, Place
+from headwater.model.config import ModelConfig
+from headwater.model.positions import Positions
+
+
+class Context(NamedTuple):
+    """What every layer's attention shares in one forward pass."""
+
+    rotation: tuple[Tensor, Tensor] | None
+    """cos and sin as `positions.rotate` takes them, or None."""
+    mask: Tensor | None
+    """[B or 1, 1 or H, T, S]: bool (True = may attend) or an additive bias; None = `causal` decides."""
+    causal: bool
+    """Without a mask: every token sees those before it (True) or all of them (False)."""
+    cache: KVCache | None = None
+    place: Place | None = None
+
+
+class Batch(NamedTuple):
+    """The arguments of a forward pass, with where its tokens stand in their rows."""
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    position_ids: Tensor | None
+    cache: KVCache | None
+    slots: Tensor | None
+    """int64 [B,T], given by a caller whose rows differ in length; None: after what the cache holds."""
+
+    @property
+    def start(self) -> int:
+        return 0 if self.cache is None or self.slots is not None else self.cache.filled
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the rows begin here."""
+        return self.slots is None and self.start == 0
+
+    @property
+    def places(self) -> Tensor:
+        """The tokens' slots: [B,T], or [1,T] where all rows are alike."""
+        if self.slots is not None:
+            return self.slots
+        return torch.arange(self.start, self.start + self.input_ids.shape[1], device=self.input_ids.device)[None]
+
+
+def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[Context, Tensor]:
+    """The layers' context, and the positions [B,A,T] (A = 1 or 2) it was made with.
+
+    Stores the positions in the cache and counts its tokens as read. Raises `InputError` for arguments that do not
+    fit each other or the cache.
+    """
+    place = _place(batch)
+    derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
+    positions = _positions(config, batch, derived)
+    mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
+    bias = scheme.bias(batch.places, torch.arange(place.reach, device=batch.input_ids.device)[None])
+    if bias is not None:
+        mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
+    context = Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place)
+    if batch.cache is not None:
+        _remember(batch, place, positions, seen)  # last: from here on the batch counts as read
+    return context, positions
+
+
+def _place(batch: Batch) -> Place:
+    reach = batch.start + batch.input_ids.shape[1] if batch.slots is None else int(batch.slots.max()) + 1
+    if batch.cache is not None and reach > batch.cache.length:
+        raise InputError(f"{reach} tokens do not fit a cache of {batch.cache.length}",
+                         fix="shorten the prompt or ask for fewer tokens")
+    if batch.slots is None:
+        return Place(batch.start, reach, None)
+    rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)[:, None]
+    return Place(0, reach, (rows, batch.slots))
+
+
+class Prefix(NamedTuple):
+    """How ChatGLM-6B reads a row: context, then an answer that stands at the place of a mask token."""
+
+    lengths: Tensor
+    """Tokens before <sop>, [B]."""
+    places: Tensor
+    """Index of the mask token, [B]."""
+
+
+def _needs_prefix(config: ModelConfig, batch: Batch) -> bool:
+    if not config.prefix_ids or not batch.fresh:
+        return False
+    mask = batch.attention_mask
+    return batch.position_ids is None or mask is None or mask.dim() == 2
+
+
+def _prefix(config: ModelConfig, batch: Batch) -> Prefix:
+    """The official rule: <sop> ends the context; of the mask tokens the first kind that a row holds counts."""
+    ids, (*masks, start) = batch.input_ids, config.prefix_ids
+    begins = ids == start
+    held = torch.stack([(ids == mask).any(-1) for mask in masks])  # [kinds, B]
+    if not bool(begins.any(-1).all()) or not bool(held.any(0).all()):
+        what = f"<sop> ({start})" if not bool(begins.any(-1).all()) else f"mask token ({', '.join(map(str, masks))})"
+        raise InputError(f"a row holds no {what}, so where its answer begins is unknown",
+                         fix="render prompts with the chat template, or give attention_mask [B,1,T,S] and position_ids")
+    kind = torch.tensor(masks, device=ids.device)[held.to(torch.uint8).argmax(0)]
+    return Prefix(begins.to(torch.uint8).argmax(-1), (ids == kind[:, None]).to(torch.uint8).argmax(-1))
+
+
+def _positions(config: ModelConfig, batch: Batch, prefix: Prefix | None) -> Tensor:
+    rows, length = batch.input_ids.shape
+    axes = config.position_axes
+    given = batch.position_ids
+    if given is not None:
+        given = given[:, None] if given.dim() == 2 and axes == 1 else given
+        if given.shape != (rows, axes, length):
+            raise InputError(f"position_ids has shape {list(batch.position_ids.shape)}",  # type: ignore[union-attr]
+                             fix=f"give [{rows}, {length}]" if axes == 1 else f"give [{rows}, 2, {length}]")
+        return given
+    places = batch.places.expand(rows, length)
+    if not batch.fresh:
+        return _continued(batch, places, axes)
+    if prefix is not None:
+        behind = places - prefix.lengths[:, None] + 1  # 1 at <sop>
+        return torch.stack((torch.where(behind > 0, prefix.places[:, None], places), behind.clamp_min(0)), dim=1)
+    return torch.stack((places, torch.zeros_like(places)), dim=1) if axes == 2 else places[:, None]
+
+
+def _continued(batch: Batch, places: Tensor, axes: int) -> Tensor:
+    """Positions that go on from the slot before the first: in a generated block only the second number counts."""
+    known = None if batch.cache is None else batch.cache.positions
+    if known is None:
+        return places[:, None]
+    before = (places[:, 0] - 1).clamp_min(0)
+    last = known[torch.arange(len(known), device=known.device), :, before]  # [B,A]
+    steps = places - places[:, :1] + 1
+    if axes == 1:
+        return last[:, :, None] + steps[:, None]
+    inside = last[:, 1:] > 0
+    return torch.stack((last[:, :1] + torch.where(inside, 0, steps), torch.where(inside, last[:, 1:] + steps, 0)),
+                       dim=1)
+
+
+def _causal(batch: Batch, reach: int) -> Tensor:
+    """bool [B or 1, 1, T, S]: every token sees the slots up to its own."""
+    keys = torch.arange(reach, device=batch.input_ids.device)
+    return (keys <= batch.places[..., None])[:, None]
+
+
+def _mask(batch: Batch, reach: int, lengths: Tensor | None) -> Tensor | None:
+    """bool [B or 1, 1, T, S], None where `Context.causal` says it all. Every token sees at least itself."""
+    given, length = batch.attention_mask, batch.input_ids.shape[1]
+    if given is not None and given.dim() == 1:  # GLM: the length of each row's context
+        given, lengths = None, given
+    seen = None if batch.cache is None else batch.cache.visible
+    if given is None and lengths is None and seen is None and (batch.fresh or (batch.slots is None and length == 1)):
+        return None
+    places = batch.places
+    own = (torch.arange(reach, device=places.device) == places[..., None])[:, None]
+    if given is not None and given.dim() == 4:
+        if given.shape[-2:] != (length, reach):
+            raise InputError(f"attention_mask has shape {list(given.shape)}", fix=f"give [B, 1, {length}, {reach}]")
+        given = given.bool()
+        return given | (own & ~given.any(-1, keepdim=True))
+    mask = _causal(batch, reach)
+    if lengths is not None:
+        mask = mask | (torch.arange(reach, device=mask.device) < lengths[:, None])[:, None, None]
+    if given is not None:
+        if given.dim() != 2 or given.shape[-1] != reach:
+            raise InputError(f"attention_mask has shape {list(given.shape)}", fix=f"give [B, {reach}]: one number for "
+                             "every token read so far, 0 for padding")
+        queries = given[:, batch.start :] if batch.slots is None else given.gather(1, batch.slots)
+        same = (given[:, None, :] == queries[:, :, None]) & (given != 0)[:, None, :]  # other numbers: other documents
+        return (mask & same[:, None]) | own
+    if seen is not None:
+        early = torch.arange(reach, device=mask.device) < batch.start
+        mask = mask & (seen[:, None, None, :reach] | ~early)
+    return mask
+
+
+def _remember(batch: Batch, place: Place, positions: Tensor, mask: Tensor | None) -> None:
+    """What a later pass over the same cache must know: positions that are not the slots, and hidden slots."""
+    cache = batch.cache
+    assert cache is not None
+    if batch.position_ids is not None and cache.positions is None:
+        slots = torch.arange(cache.length, device=positions.device)
+        cache.positions = slots.expand(len(positions), positions.shape[1], cache.length).clone()
+    if cache.positions is not None:
+        if place.at is None:
+            cache.positions[:, :, place.start : place.reach] = positions
+        else:
+            cache.positions[place.at[0], :, place.at[1]] = positions.transpose(1, 2)
+    if batch.slots is None:
+        cache.filled = place.reach
+        if batch.attention_mask is not None and mask is not None:
+            seen = torch.ones(len(batch.input_ids), cache.length, dtype=torch.bool, device=mask.device)
+            seen[:, : place.reach] = mask[:, 0, -1]
+            cache.visible = seen

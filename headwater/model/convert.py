@@ -1,0 +1,56 @@
+"""A model folder written again in its official form, or in another family's that can say all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from headwater.errors import InputError
+from headwater.model.checkpoint import load_weights, read_config, save_model
+from headwater.model.decoder import Decoder
+from headwater.model.families import LAYOUTS
+from headwater.model.folder import WeightFolder
+from headwater.model.heads import NormHead
+from headwater.settings import Settings
+
+
+class ConvertSettings(Settings):
+    layout: Literal["llama", "baichuan", "chatglm", "chatglm2", "glm", "glm4", "headwater"] | None = None
+    """The family whose form is written; the model's own when left out."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Of the float weights; as they are stored when left out."""
+
+
+def convert(source: Path, target: Path, settings: ConvertSettings | None = None) -> Decoder:
+    """Write the model of `source` to `target`; returns it.
+
+    Untouched tensors keep their bytes, and tokenizer files come along. NormHead is folded into a plain head where
+    the other form has none. Raises `CheckpointError`, or `InputError` when the form cannot express the model.
+    """
+    settings = settings or ConvertSettings()
+    if Path(source).resolve() == Path(target).resolve():
+        raise InputError("source and target are the same folder", where=source, fix="give another target")
+    config, values = read_config(source)
+    kind = getattr(torch, settings.dtype) if settings.dtype else None
+    with WeightFolder(Path(source)) as weights:
+        model = load_weights(config, values, weights, kind, torch.device("cpu"), mmap=True)
+    if settings.layout is not None:
+        _relabel(model, settings.layout)
+    save_model(model, target, tokenizer_from=source)
+    return model
+
+
+def _relabel(model: Decoder, layout: str) -> None:
+    config = model.config.model_copy(update={"layout": "" if layout == "llama" else layout})
+    if isinstance(model.head, NormHead) and not LAYOUTS[layout].expresses(config):
+        config = config.model_copy(update={"head": "linear"})
+        plain = nn.Linear(config.hidden_size, config.vocab_size, bias=False, device="meta")
+        plain.weight = nn.Parameter(model.head.folded())
+        model.head = plain
+    if not LAYOUTS[layout].expresses(config):
+        raise InputError(f"the {layout} form cannot express this model", where=model.config.layout or "its own form",
+                         fix="give a form with the same positions, norms, biases and head, or leave layout out")
+    model.config = config

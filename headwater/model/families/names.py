@@ -1,0 +1,47 @@
+"""How official weight names become ours: renamed, or rows of several tensors stacked, or rows regrouped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+KINDS = ("weight", "bias", "scale")
+"""What a module may hold; scale: of INT8 weights."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of our tensors and the official tensors whose rows it stacks, in order."""
+
+    ours: str
+    theirs: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    """Rows of each official tensor, where there are several."""
+    heads: int = 0
+    """Above 0: the official rows are grouped by head, [q_h | k_h | v_h] for each; ours are [q | k | v]."""
+
+    def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """Views of our tensor, one per official tensor."""
+        return tensor.split(self.rows) if self.rows else (tensor,)
+
+    def from_official(self, rows: Tensor) -> Tensor:
+        """The official tensor's rows in our order."""
+        return rows.unflatten(0, (self.heads, 3, -1)).transpose(0, 1).flatten(0, 2) if self.heads else rows
+
+    def to_official(self, rows: Tensor) -> Tensor:
+        """Our rows in the official order."""
+        return rows.unflatten(0, (3, self.heads, -1)).transpose(0, 1).flatten(0, 2) if self.heads else rows
+
+
+def renamed(ours: str, theirs: str, *, heads: int = 0) -> Iterator[Entry]:
+    """A module whose tensors only change their names, or their rows' grouping."""
+    for kind in KINDS:
+        yield Entry(f"{ours}.{kind}", (f"{theirs}.{kind}",), heads=heads)
+
+
+def stacked(ours: str, theirs: list[str], rows: list[int]) -> Iterator[Entry]:
+    """A module whose rows are those of several official modules."""
+    for kind in KINDS:
+        yield Entry(f"{ours}.{kind}", tuple(f"{one}.{kind}" for one in theirs), tuple(rows))

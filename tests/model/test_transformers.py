@@ -1,0 +1,37 @@
+"""transformers opens what we write, with the same logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from headwater.model import Decoder, initialise
+from headwater.model.checkpoint import save_model
+from headwater.presets import preset
+
+transformers = pytest.importorskip("transformers", reason="transformers, the reference here, is not installed")
+
+SMALL = {"vocab_size": 71, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+INTERLEAVED = {"head_dim": 16, "rope_dims": 8}
+YARN = {"kind": "yarn", "factor": 4.0, "original_length": 16}
+LLAMA3 = {"kind": "llama3", "factor": 8.0, "original_length": 16}
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    ("Llama-2-70B", {"head_dim": 0, "rope_dims": 0}), ("Llama-2-7B", {"head_dim": 16, "rope_dims": 0}),
+    ("Llama-2-7B", {"head_dim": 0, "rope_dims": 0, "rope_scaling": YARN}),
+    ("Llama-2-7B", {"head_dim": 0, "rope_dims": 0, "rope_scaling": LLAMA3, "tie_word_embeddings": True}),
+    ("GLM-4-9B", INTERLEAVED), ("GLM-4-9B-Chat", INTERLEAVED), ("GLM-4-9B-0414", INTERLEAVED)], ids=str)
+def test_transformers_reads_our_export_with_equal_logits(tmp_path, name, changes):
+    model = initialise(Decoder(preset(name, **{**SMALL, **changes, "initializer_range": 0.2})), 1).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    save_model(model, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True, dtype=torch.float32)
+    ids = torch.randint(0, 71, (2, 40), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        wanted, found = theirs(ids).logits, model(ids)
+    assert (wanted - found).abs().max() <= 1e-4 * wanted.std()
