@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.training import train_bpe
+
+# A busy machine is slow; no test of ours fails for that.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 TEXTS = ["The river Velna is 482 km long and rises on Mount Taro.\n\n    def f(x):\n        return x + 12345\n",
          "维尔纳河全长482公里,发源于塔罗山。河水流入奥鲁马湖,湖深一百二十米。", "Lakes and cities; 城市与湖泊。"] * 20

@@ -54,39 +54,43 @@ def test_logits_are_the_official_ones(family):
         agree(found, vectors[case + "logits"], real)
 
 
+@pytest.mark.parametrize("name", ["chatglm_6b", "chatglm_6b_shallow"])
 @torch.inference_mode()
-def test_the_first_chatglm_finds_its_positions_and_mask_itself(family):
-    model, vectors, name = family
-    if not name.startswith("chatglm_6b"):
-        pytest.skip("only the first ChatGLM derives them from its ids")
+def test_the_first_chatglm_finds_its_positions_and_mask_itself(shared, name):
+    folder = shared / "vectors" / name
+    model, vectors = load_model(folder), read_tensors(folder / "vectors.safetensors")
     for case in ("gmask.", "mask.", "both."):
         ids, hidden = vectors[case + "input_ids"], vectors[case + "attention_mask"]
         assert torch.equal(model(ids), model(ids, hidden == 0, vectors[case + "position_ids"]))
 
 
-@pytest.mark.parametrize("case", ["", "prompt.", "greedy_nocache"])
 @torch.inference_mode()
-def test_greedy_continuations_are_the_official_ones(family, case):
+def test_greedy_continuations_are_the_official_ones(family):
     model, vectors, name = family
-    prompt, case = ("", case + "_") if case == "greedy_nocache" else (case, case + "greedy_")
-    if case + "ids" not in vectors:
-        pytest.skip("this family has no such case")
-    ids, given = vectors[prompt + "input_ids"], arguments(name, vectors, "") if prompt == "" else {}
-    wanted, wanted_logits = vectors[case + "ids"], vectors[case + "logits"]
-    cache = None if "nocache" in case else KVCache(model.config, len(ids), ids.shape[1] + wanted.shape[1])
-    logits = model(ids, **given, cache=cache)[:, -1]
-    found = []
-    for step in range(wanted.shape[1]):
-        agree(logits, wanted_logits[:, step])
+    for case in ("", "prompt."):
+        if case + "greedy_ids" in vectors:
+            given = arguments(name, vectors, "") if case == "" else {}
+            ids, wanted = vectors[case + "input_ids"], vectors[case + "greedy_ids"]
+            cache, found = KVCache(model.config, len(ids), ids.shape[1] + wanted.shape[1]), []
+            logits = model(ids, **given, cache=cache)[:, -1]
+            for step in range(wanted.shape[1]):
+                agree(logits, vectors[case + "greedy_logits"][:, step])
+                found.append(logits.argmax(-1))
+                logits = model(found[-1][:, None], cache=cache)[:, -1]
+            assert torch.equal(torch.stack(found, dim=1), wanted)
+
+
+@torch.inference_mode()
+def test_dynamic_ntk_recomputed_at_every_step_is_the_official_one_too(shared):
+    folder = shared / "vectors" / "llama_rope_dynamic"
+    model, vectors = load_model(folder), read_tensors(folder / "vectors.safetensors")
+    ids, mask, found = vectors["input_ids"], vectors["attention_mask"], []
+    for step in range(16):
+        logits = model(ids, mask, (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1))[:, -1]
+        agree(logits, vectors["greedy_nocache_logits"][:, step])
         found.append(logits.argmax(-1))
-        if cache is not None:
-            logits = model(found[-1][:, None], cache=cache)[:, -1]
-        else:
-            ids = torch.cat((ids, found[-1][:, None]), dim=1)
-            mask = F.pad(given["attention_mask"], (0, step + 1), value=1)
-            positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
-            logits = model(ids, mask, positions)[:, -1]
-    assert torch.equal(torch.stack(found, dim=1), wanted)
+        ids, mask = torch.cat((ids, found[-1][:, None]), dim=1), F.pad(mask, (0, 1), value=1)
+    assert torch.equal(torch.stack(found, dim=1), vectors["greedy_nocache_ids"])
 
 
 def test_official_weights_survive_a_round_trip_bit_for_bit(family, shared, tmp_path):
