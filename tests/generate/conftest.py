@@ -13,10 +13,11 @@ from headwater.tokenizer import Tokenizer
 @pytest.fixture(scope="session")
 def make_model(trained: Tokenizer) -> Callable[..., Decoder]:
     """Random models far enough from uniform that no two tokens nearly tie."""
-    def make(*, position: str = "rope", padding: int = 12) -> Decoder:
+    def make(*, position: str = "rope", padding: int = 12, prefix_ids: tuple[int, ...] = ()) -> Decoder:
         config = ModelConfig(vocab_size=trained.vocab_size + padding, hidden_size=32, intermediate_size=64,
                              num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                             max_position_embeddings=96, position=position, initializer_range=0.3)
+                             max_position_embeddings=96, position=position, prefix_ids=prefix_ids,
+                             initializer_range=0.3)
         return initialise(Decoder(config), seed=3).eval()
 
     return make

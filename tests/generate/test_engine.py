@@ -37,6 +37,17 @@ def test_cached_batched_decoding_equals_the_full_forward(
     assert max(len(a.tokens) for a in answers) == 24
 
 
+def test_prompts_read_both_ways_are_continued_at_their_mask(
+        make_model: Callable[..., Decoder], trained: Tokenizer, prompts: Prompts) -> None:
+    mask, start = 20, 21
+    model = make_model(position="rope_2d", prefix_ids=(mask, start))
+    marked = [[token for token in prompt if token not in (mask, start)] + [mask, start] for prompt in prompts]
+    answers = Engine(model, trained, max_batch=4).generate(marked, GREEDY)
+    assert [a.tokens for a in answers] == [without_cache(model, trained, p, 24) for p in marked]
+    pairs = [(prompt, answer.tokens[:5]) for prompt, answer in zip(marked, answers, strict=True) if answer.tokens]
+    assert all(one.greedy for one in Engine(model, trained).log_likelihoods(pairs))
+
+
 def test_a_batch_gives_what_each_prompt_gives_alone(engine: Engine, prompts: Prompts) -> None:
     params = [SamplingParams(temperature=0 if n % 2 else 1.0, top_p=0.9, seed=n, max_tokens=5 + 3 * n)
               for n in range(len(prompts))]
