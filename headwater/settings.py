@@ -166,6 +166,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot be read as text ({error})", where=path, fix="give the path of a YAML file") from None
     except (yaml.YAMLError, ValueError) as error:
         raise SettingsError(f"not valid YAML: {error}", where=path, fix="correct the line named above") from None
+    except RecursionError:
+        raise SettingsError("nested too deeply", where=path, fix="write a plain recipe") from None
     if not isinstance(values, dict):
         raise SettingsError("expected a mapping of settings", where=path, fix="write 'key: value' lines")
     return values

@@ -139,9 +139,12 @@ def _check(ours: dict[str, Tensor], wanted: list[Entry], stored: dict[str, Store
                               fix="use the config.json that belongs to these weights")
 
 
-def _pack_for(model: Decoder, quantization: dict[str, Any] | None, folder: Path) -> None:
+def _pack_for(model: Decoder, quantization: Any, folder: Path) -> None:
     if not quantization:
         return
+    if not isinstance(quantization, dict):
+        raise CheckpointError(f"quantization_config {quantization!r} is not an object", where=folder / "config.json",
+                              fix="copy config.json again")
     if quantization.get("quant_method") != _INT8["quant_method"]:
         raise CheckpointError(f"quantization {quantization.get('quant_method')!r} is not supported",
                               where=folder / "config.json", fix=f"known: {_INT8['quant_method']}")

@@ -93,7 +93,9 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stages: Stag
     """
     path = find_recipe(name)
     overrides = [_lengthened(override, stages) for override in overrides]
-    recipe = Recipe.parse(with_overrides(read_yaml(path), overrides), where=path)
+    written = read_yaml(path)
+    recipe = Recipe.parse(with_overrides(written, overrides), where=path)
+    _check_variables(recipe, written, path)
     unknown = [stage for stage in recipe.stages if stage not in stages]
     if unknown:
         nearest = nearest_name(unknown[0], stages)
@@ -101,6 +103,16 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stages: Stag
                             fix=f"did you mean '{nearest}'?" if nearest else f"known stages: {', '.join(stages)}")
     bases = _Bases(path.parent, [tuple(override.partition("=")[0].split(".")) for override in overrides])
     return ResolvedRecipe(recipe, tuple(_step(recipe, stages[name], bases, path) for name in recipe.stages))
+
+
+def _check_variables(recipe: Recipe, written: Mapping[str, Any], path: Path) -> None:
+    """An override may set a variable, not make one."""
+    known = list(written.get("variables") or {})
+    for name in recipe.variables:
+        if name not in known:
+            nearest = nearest_name(name, known)
+            raise SettingsError(f"unknown variable '{name}'", where=path, fix=f"did you mean '{nearest}'?" if nearest
+                                else f"variables of this recipe: {', '.join(known) or 'none'}")
 
 
 def load_stage(stage: Stage, overrides: Sequence[str]) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headwater.documents import corpus_files, read_texts
 from headwater.model import Decoder, ModelConfig, initialise
@@ -32,13 +32,19 @@ class PretrainSettings(Settings):
     """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
     trainer: TrainerSettings
 
+    @model_validator(mode="after")
+    def _model_is_possible(self) -> PretrainSettings:
+        """Now and not after the work before it: only the vocabulary is still to come."""
+        model_config(self, vocab_size=64)
+        return self
+
 
 def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, validation bits per byte by language."""
     tokenizer = Tokenizer.load(settings.tokenizer)
     train = _shard(settings.corpus, "train", tokenizer, out / "shards")
     held_out = _shard(settings.corpus, "validation", tokenizer, out / "shards")
-    model = initialise(Decoder(model_config(settings, tokenizer)), settings.seed)
+    model = initialise(Decoder(model_config(settings, tokenizer.vocab_size)), settings.seed)
     trainer = settings.trainer
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed)
 
@@ -52,9 +58,9 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
             "epochs": figures["tokens"] / max(1, len(train.tokens))}
 
 
-def model_config(settings: PretrainSettings, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's configuration, sized for the tokenizer and the trained length."""
-    sizes = {"vocab_size": -(-tokenizer.vocab_size // 64) * 64}
+def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
+    """The model's configuration, sized for the vocabulary and the trained length. Raises `SettingsError`."""
+    sizes = {"vocab_size": -(-vocab_size // 64) * 64}
     if settings.preset is not None:
         return preset(settings.preset, **sizes, **settings.model)
     length = {"max_position_embeddings": settings.trainer.sequence_length}

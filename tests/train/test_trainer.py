@@ -191,9 +191,18 @@ def test_bits_per_byte_is_the_sum_over_every_predicted_token():
     assert found == {name: pytest.approx(value / math.log(2), rel=1e-5) for name, value in wanted.items()}
 
 
-def test_a_preset_is_where_the_models_fields_start(trained):
+def test_a_preset_is_where_the_models_fields_start():
     fields = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
               "num_key_value_heads": 0, "head_dim": 8, "rope_dims": 8}
     values = {"corpus": "a", "tokenizer": "b", "trainer": {"steps": 1}, "preset": "Baichuan2-13B", "model": fields}
-    config = model_config(PretrainSettings.parse(values), trained)
+    config = model_config(PretrainSettings.parse(values), 480)
     assert (config.position, config.head, config.vocab_size, config.hidden_size) == ("alibi", "normalized", 512, 32)
+
+
+@pytest.mark.parametrize(("fields", "words"), [
+    ({"hiden_size": 3}, "did you mean 'hidden_size'"), ({"num_attention_heads": 3}, "not a multiple of 3 heads"),
+    ({"hidden_size": 0}, "greater than 0")])
+def test_an_impossible_model_is_refused_before_any_stage_works(fields, words):
+    model = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, **fields}
+    with pytest.raises(SettingsError, match=words):
+        PretrainSettings.parse({"corpus": "a", "tokenizer": "b", "trainer": {"steps": 1}, "model": model})
