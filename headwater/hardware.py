@@ -34,6 +34,15 @@ def peak_memory_bytes() -> int:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
+def total_memory_bytes(device: str = "cpu") -> int:
+    """Memory of the machine, or of its GPU."""
+    if device != "cpu":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def memory_bytes() -> int:
     """Resident memory of this process now; the peak so far where the system does not tell."""
     try:

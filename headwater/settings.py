@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import InputError, SettingsError
 
@@ -23,6 +23,10 @@ class _InputMark:
 
 
 InputPath = Annotated[Path, _InputMark()]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What every generator of random numbers takes."""
+LARGEST_YAML = 100_000
+"""Values a recipe may hold, aliases followed."""
 
 
 class Settings(BaseModel):
@@ -159,7 +163,7 @@ class _StrictLoader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file. Raises `InputError`/`SettingsError` with the line of the mistake."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        values = _plain_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=path, fix="give the path of an existing YAML file") from None
     except (UnicodeDecodeError, OSError) as error:
@@ -173,6 +177,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _plain_values(text: str) -> Any:
+    """YAML as plain values. Raises `ValueError` where aliases make it endless or enormous (an alias names the object
+    itself, so a few lines can stand for any number of values)."""
+    values = yaml.load(text, _StrictLoader)
+    left, count = [values], 0
+    while left:
+        one = left.pop()
+        count += 1
+        if count > LARGEST_YAML:
+            raise ValueError(f"its aliases expand to more than {LARGEST_YAML} values")
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple | set) else ()
+    return values
+
+
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """`values` with dotted `a.b=c` overrides applied; each value is read as YAML, list items by index."""
     merged: dict[str, Any] = copy.deepcopy(dict(values))
@@ -181,16 +199,19 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         if not equals or not all(path.split(".")):
             raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
         try:
-            _set(merged, path.split("."), yaml.load(text, _StrictLoader))
-        except (yaml.YAMLError, ValueError, IndexError) as error:
-            raise SettingsError(f"override '{override}': {error}", fix="write the value as YAML, a.b=value") from None
+            _set(merged, path.split("."), _plain_values(text))
+        except (yaml.YAMLError, ValueError) as error:
+            raise SettingsError(f"override {_short(override)}: {error}", fix="write it as NAME=VALUE, the value in "
+                                "YAML") from None
+        except RecursionError:
+            raise SettingsError(f"override {_short(path)}: nested too deeply", fix="write a plain value") from None
     return merged
 
 
 def _set(target: Any, keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         if isinstance(target, list):
-            target = target[int(key)]
+            target = target[_index(target, key)]
         elif isinstance(target, dict):
             if target.get(key) is None:
                 target[key] = {}
@@ -198,11 +219,17 @@ def _set(target: Any, keys: list[str], value: Any) -> None:
         else:
             raise ValueError(f"'{key}' is below a plain value")
     if isinstance(target, list):
-        target[int(keys[-1])] = value
+        target[_index(target, keys[-1])] = value
     elif isinstance(target, dict):
         target[keys[-1]] = value
     else:
         raise ValueError(f"'{keys[-1]}' is below a plain value")
+
+
+def _index(items: list[Any], key: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise ValueError(f"'{key}' is no place in a list of {len(items)}, counted from 0")
+    return int(key)
 
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -141,3 +141,21 @@ def test_yaml_that_repeats_or_runs_something_is_refused(tmp_path, text):
 def test_a_folder_in_place_of_a_file_is_the_users_mistake(tmp_path):
     with pytest.raises(InputError):
         read_yaml(tmp_path)
+
+
+def test_aliases_that_never_end_or_grow_without_bound_are_refused(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stages: {atlas: &a {x: *a}}\n")
+    with pytest.raises(SettingsError, match="aliases expand to more than"):
+        read_yaml(path)
+    path.write_text("a0: &a0 [x, x]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40)))
+    with pytest.raises(SettingsError, match="aliases expand to more than"):
+        read_yaml(path)
+    path.write_text("base: &base {steps: 3}\nother: *base\n")
+    assert read_yaml(path)["other"] == {"steps": 3}
+
+
+@pytest.mark.parametrize("override", ["a.-1=x", "a.2=x", "a.b=x"])
+def test_an_override_of_a_list_names_a_place_that_is_there(override):
+    with pytest.raises(SettingsError, match="no place in a list of 2"):
+        with_overrides({"a": [1, 2]}, [override])

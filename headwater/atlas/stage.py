@@ -17,7 +17,7 @@ from headwater.atlas.sizes import SIZES, SizeName
 from headwater.atlas.tools import tool_dialogues
 from headwater.atlas.world import LanguageCode, World, build_world
 from headwater.progress import Bar, bar
-from headwater.settings import Settings
+from headwater.settings import Seed, Settings
 
 ARITHMETIC = {"train": 300, "test": 100}
 """Problems of each split in the size `small`."""
@@ -27,7 +27,7 @@ class AtlasSettings(Settings):
     """`size` decides how much there is of everything, `seed` which world it is."""
 
     size: SizeName = "small"
-    seed: int = 0
+    seed: Seed = 0
 
 
 def run(settings: AtlasSettings, out: Path) -> dict[str, float]:

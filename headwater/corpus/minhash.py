@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.corpus.length import HAN
-from headwater.settings import Settings
+from headwater.settings import Seed, Settings
 
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
@@ -29,7 +29,7 @@ class MinHashSettings(Settings):
     ngram: Annotated[int, Field(ge=1, le=50)] = 5
     bands: Annotated[int, Field(ge=1, le=256)] = 14
     rows: Annotated[int, Field(ge=1, le=64)] = 8
-    seed: int = 1
+    seed: Seed = 1
 
     @property
     def permutations(self) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from headwater.finetune.dialogues import read_dialogues, render_all
 from headwater.model import Decoder
-from headwater.model.checkpoint import load_model, save_model
-from headwater.settings import InputPath, Settings
+from headwater.model.checkpoint import load_model, read_config, save_model
+from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import PackedBatches
 from headwater.train.objective import next_token
-from headwater.train.trainer import Trainer, TrainerSettings
+from headwater.train.trainer import Trainer, TrainerSettings, require_memory
 from headwater.train.validation import target_loss
 
 
@@ -19,17 +21,18 @@ class FinetuneSettings(Settings):
     """What is tuned, on which dialogues, and how."""
 
     model: InputPath = Path("${pretrain}")
-    dialogues: list[InputPath]
+    dialogues: list[InputPath] = Field(min_length=1)
     """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
     validation: list[InputPath] = []
     """Dialogues that are not trained on; their loss is reported by language."""
-    seed: int = 0
+    seed: Seed = 0
     trainer: TrainerSettings
 
 
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, loss per token of held-back dialogues by language."""
     tokenizer = Tokenizer.load(settings.model)
+    require_memory(read_config(settings.model)[0], settings.trainer)
     model = load_model(settings.model).float()
     trainer = settings.trainer
     dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)

@@ -16,6 +16,7 @@ from headwater.errors import InputError, SettingsError
 from headwater.recipe.stages import STAGES, Stage, Stages
 from headwater.settings import (
     REFERENCE,
+    Seed,
     Settings,
     nearest_name,
     path_settings,
@@ -35,7 +36,7 @@ class Recipe(Settings):
     name: str
     """Shown as the title of the report."""
     description: str = ""
-    seed: int = 0
+    seed: Seed = 0
     """Given to every stage that has a seed and sets none itself."""
     variables: dict[str, Scalar | None] = Field(default_factory=dict)
     """`${NAME}` stands for a variable's value; one without a value must be given as variables.NAME=..."""

@@ -37,6 +37,10 @@ from headwater.recipe.summary import write_summary
 from headwater.settings import Settings, input_paths
 
 
+_MARK = "# Written by `headwater run`: the recipe of this folder, every setting in full."
+"""First line of a run's recipe: a file without it is somebody's own and is left alone."""
+
+
 def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
     """Bring every stage's folder below `out` up to date and write its recipe, summary and report.
 
@@ -44,16 +48,31 @@ def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
     Raises `Interrupted`, `StorageError`, or what a stage raises.
     """
     _make_folder(out)
+    _require_run_folder(out)
     with stoppable(command), explained(out, "run"), locked(out / ".lock"):
         sweep_temporaries(out, deep=False)
         (out / "crash.txt").unlink(missing_ok=True)
-        write_text(out / RESOLVED, recipe.as_yaml())
+        write_text(out / RESOLVED, f"{_MARK}\n{recipe.as_yaml()}")
         names = [step.stage.name for step in recipe.steps]
         for number, step in enumerate(recipe.steps):
             settings = step.below(out, names[:number])
             bring_up_to_date(step.stage, settings, out / step.stage.name, command)
             write_summary(out)
         say(f"report: {write_report(out)}")
+
+
+def _require_run_folder(out: Path) -> None:
+    """Raises `InputError` for a folder that holds what no run wrote: nothing of anybody's is written over."""
+    found: str | None = RESOLVED
+    if (out / RESOLVED).exists():
+        with open(out / RESOLVED, "rb") as stream:
+            ours = stream.readline().strip() == _MARK.encode()
+    else:
+        found = next((name for name in files_below(out, skip=set()) if not name.startswith(".")), None)
+        ours = found is None or any(out.glob(f"*/{MANIFEST}")) or any(out.glob(f"*/{STARTED}"))
+    if not ours:
+        raise InputError(f"this folder holds files that no run wrote ({found})", where=out,
+                         fix="give a new or an empty folder as --out")
 
 
 def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
@@ -80,6 +99,8 @@ def bring_up_to_date(stage: Stage, settings: Settings, folder: Path, command: Se
             say(f"{stage.name}: unchanged, skipped")
             return
         resumed = done is None and begun is not None and begun.basis == basis
+        if not resumed and _taken_back(stage.name, folder, basis):
+            return
         if not resumed and folder.exists():
             _make_room(stage.name, folder, done, begun, basis)
         started = _begin(folder, basis, inputs, begun if resumed else None)
@@ -114,6 +135,24 @@ def _is_current(name: str, done: Manifest, folder: Path, basis: Basis) -> bool:
     if damaged:
         say(f"{name}: {damaged[0]}{' and others' * (len(damaged) > 1)} missing or changed since it was written")
     return not damaged
+
+
+def _taken_back(name: str, folder: Path, basis: Basis) -> bool:
+    """Whether the result kept beside (see `_make_room`) is what is asked for now; the two then change places."""
+    old, between = folder.with_name(f"{folder.name}.old"), folder.with_name(f".{folder.name}.swapped")
+    if between.exists() and not old.exists():  # killed on the way
+        os.replace(between, old)
+    kept = read_manifest(old)
+    stranger = folder.exists() and not (folder / MANIFEST).exists() and not (folder / STARTED).exists()
+    if kept is None or stranger or not _is_current(name, kept, old, basis):
+        return False
+    if folder.exists():
+        os.replace(folder, between)
+    os.replace(old, folder)
+    if between.exists():
+        os.replace(between, old)
+    say(f"{name}: an earlier result fits again, taken back from {old}")
+    return True
 
 
 def _begin(folder: Path, basis: Basis, inputs: dict[str, InputRecord], begun: Started | None) -> Started:

@@ -14,7 +14,7 @@ from headwater.generate.chat_session import ChatSession
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
-from headwater.settings import Settings
+from headwater.settings import Seed, Settings
 
 HELP = "/reset 重新开始 start over   /system TEXT 系统提示 set the system prompt   /quit 退出 leave"
 
@@ -28,7 +28,7 @@ class ChatSettings(Settings):
     top_p: float = Field(default=0.9, ge=0, le=1)
     max_tokens: int = Field(default=256, gt=0)
     """Longest answer."""
-    seed: int | None = None
+    seed: Seed | None = None
 
 
 def chat(folder: Path, settings: ChatSettings | None = None) -> None:

@@ -11,12 +11,12 @@ from headwater.documents import corpus_files, read_texts
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.presets import preset
-from headwater.settings import InputPath, Settings
+from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shard, read_shard, write_shard
 from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
-from headwater.train.trainer import Trainer, TrainerSettings
+from headwater.train.trainer import Trainer, TrainerSettings, require_memory
 from headwater.train.validation import bits_per_byte
 
 
@@ -25,7 +25,7 @@ class PretrainSettings(Settings):
 
     corpus: InputPath = Path("${corpus}")
     tokenizer: InputPath = Path("${tokenizer}")
-    seed: int = 0
+    seed: Seed = 0
     preset: str | None = None
     """An open model whose configuration the fields of `model` start from, for example Baichuan2-7B."""
     model: dict[str, Any] = Field(default_factory=dict)
@@ -42,9 +42,11 @@ class PretrainSettings(Settings):
 def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, validation bits per byte by language."""
     tokenizer = Tokenizer.load(settings.tokenizer)
+    config = model_config(settings, tokenizer.vocab_size)
+    require_memory(config, settings.trainer)
     train = _shard(settings.corpus, "train", tokenizer, out / "shards")
     held_out = _shard(settings.corpus, "validation", tokenizer, out / "shards")
-    model = initialise(Decoder(model_config(settings, tokenizer.vocab_size)), settings.seed)
+    model = initialise(Decoder(config), settings.seed)
     trainer = settings.trainer
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed)
 

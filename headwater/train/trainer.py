@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from headwater import hardware, plan
 from headwater.artifacts import read_json, read_jsonl, sweep_temporaries, write_json, write_jsonl
 from headwater.errors import HeadwaterError, InputError
-from headwater.model import Decoder
+from headwater.model import Decoder, ModelConfig
 from headwater.progress import Bar, bar, say
 from headwater.settings import Settings
 from headwater.train.batches import IGNORE, Batch, Batches
@@ -62,6 +62,25 @@ class TrainerSettings(Settings):
             raise ValueError("give exactly one of steps and epochs")
         return self
 
+    def training_device(self) -> str:
+        """What "auto" means on this machine. Raises `InputError` for a GPU that is not there."""
+        gpu = torch.cuda.is_available()
+        if self.device == "cuda" and not gpu:
+            raise InputError("PyTorch finds no CUDA device", where="trainer.device", fix="set trainer.device=cpu")
+        return self.device if self.device != "auto" else "cuda" if gpu else "cpu"
+
+
+def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:
+    """Refuse at once what cannot fit, by the most favourable estimate. Raises `InputError`."""
+    device = settings.training_device()
+    needed = plan.training_bytes(config, settings.rows, settings.sequence_length, half=settings.precision != "float32")
+    available = hardware.total_memory_bytes(device)
+    if needed > available:
+        raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
+                         f"{settings.sequence_length:,} tokens needs about {needed / 2**30:,.0f} GiB of memory; "
+                         f"{device} has {available / 2**30:,.0f} GiB", where="trainer",
+                         fix="lower trainer.rows, trainer.sequence_length or the model's size")
+
 
 class Trainer:
     """Trains a decoder on batches by an objective; resumes exactly.
@@ -103,7 +122,7 @@ class Trainer:
         if path.exists():
             return dict(read_json(path))
         settings = self.settings
-        device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = settings.training_device()
         threads = settings.threads or hardware.cores()
         torch.set_num_threads(threads)
         precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision

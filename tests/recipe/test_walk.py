@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
+from headwater.cli.main import main
 from headwater.recipe.manifest import read_manifest, read_started
-from tests.recipe.tiny_stages import ROWS
+from tests.recipe.tiny_stages import ROWS, STAGES
 
 
 def states(capsys) -> dict[str, str]:
@@ -195,7 +196,8 @@ def test_a_strangers_files_are_never_moved(run, tmp_path, capsys):
     (tmp_path / "run" / "train").mkdir(parents=True)
     (tmp_path / "run" / "train" / "thesis.txt").write_text("years of work")
     assert run() == 2
-    assert "no stage wrote" in capsys.readouterr().err
+    assert "files that no run wrote (train/thesis.txt)" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["train"]
     assert (tmp_path / "run" / "train" / "thesis.txt").read_text() == "years of work"
 
 
@@ -213,3 +215,35 @@ def test_temporaries_of_a_killed_process_are_swept_before_a_stage_goes_on(run, t
     leftover.write_text("half")
     run("train.fail=ctrl-c")
     assert not leftover.exists()
+
+
+def test_a_users_own_recipe_is_never_written_over(recipe, capsys):
+    written = recipe.read_text()
+    own = recipe.rename(recipe.with_name("recipe.yaml"))
+    assert main(["run", str(own), "--out", str(own.parent)], stages=STAGES) == 2
+    assert "files that no run wrote (recipe.yaml)" in capsys.readouterr().err
+    assert own.read_text() == written
+
+
+def test_the_recipe_a_run_wrote_gives_the_same_run(run, tmp_path, capsys):
+    run()
+    resolved = tmp_path / "run" / "recipe.yaml"
+    capsys.readouterr()
+    assert main(["run", str(resolved), "--out", str(tmp_path / "run")], stages=STAGES) == 0
+    assert set(states(capsys).values()) == {"unchanged, skipped"}
+
+
+def test_a_setting_taken_back_takes_the_earlier_result_back(run, tmp_path, capsys):
+    run()
+    first = (tmp_path / "run" / "train" / "model.safetensors").read_text()
+    run("train.steps=41")
+    second = (tmp_path / "run" / "train" / "model.safetensors").read_text()
+    capsys.readouterr()
+    run()
+    assert "taken back from" in capsys.readouterr().err
+    assert (tmp_path / "run" / "train" / "model.safetensors").read_text() == first
+    assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() == second
+    shutil.move(tmp_path / "run" / "train.old", tmp_path / "run" / ".train.swapped")  # killed while they change places
+    run("train.steps=41")
+    assert (tmp_path / "run" / "train" / "model.safetensors").read_text() == second
+    assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() == first
