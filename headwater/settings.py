@@ -23,6 +23,14 @@ class _InputMark:
 
 
 InputPath = Annotated[Path, _InputMark()]
+
+
+class FieldsOf(NamedTuple):
+    """Marks a mapping that holds fields of that model, some of them; the help lists them all."""
+
+    model: type[BaseModel]
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every generator of random numbers takes."""
 LARGEST_YAML = 100_000
@@ -65,7 +73,9 @@ def _explain(cls: type[BaseModel], item: ErrorDetails) -> tuple[str, str]:
         nearest = nearest_name(str(location[-1]), names)
         return f"unknown setting '{path}'", f"did you mean '{nearest}'?" if nearest else f"known: {', '.join(names)}"
     if item["type"] == "missing":
-        return f"setting '{path}' is required", f"set {path}=..."
+        inner = known_names(cls, location)
+        return f"setting '{path}' is required", (f"set {path}=..." if not inner else
+                                                 f"set {path}.NAME=... with some of {', '.join(sorted(inner))}")
     if item["type"] in {"model_type", "model_attributes_type", "dict_type", "mapping_type"}:
         known = sorted(known_names(cls, location)) if item["type"].startswith("model") else []
         return (f"setting '{path}' is a group of settings, got {_short(item['input'])}",

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from headwater.settings import FieldsOf
+
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
 
 
@@ -31,12 +33,19 @@ def describe(settings: type[BaseModel]) -> str:
 
 def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, field in settings.model_fields.items():
-        group = _group(field.annotation)
+        group = _group(field.annotation) or next((mark.model for mark in field.metadata if isinstance(mark, FieldsOf)),
+                                                 None)
+        if group is None:
+            facts = [_type_name(field.annotation), *_bounds(field), _default(field)]
+            yield f"{prefix}{name}", ", ".join(facts), field.description or ""
+        elif type(None) in get_args(field.annotation):
+            default = "null" if field.default is None else "as below"
+            yield f"{prefix}{name}", f"group or null, default {default}", field.description or ""
         if group is not None:
             yield from _settings(group, f"{prefix}{name}.")
-            continue
-        facts = [_type_name(field.annotation), *_bounds(field), _default(field)]
-        yield f"{prefix}{name}", ", ".join(facts), field.description or ""
+        elif item := next(filter(None, map(_group, get_args(field.annotation))), None):
+            each = "NAME" if get_origin(field.annotation) is dict else "N"
+            yield from _settings(item, f"{prefix}{name}.{each}.")
 
 
 def _group(annotation: Any) -> type[BaseModel] | None:
@@ -66,7 +75,7 @@ def _type_name(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return " | ".join(str(one.value) for one in annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"{{{', '.join(annotation.model_fields)}}}"
+        return "groups"
     return getattr(annotation, "__name__", str(annotation))
 
 

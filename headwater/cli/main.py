@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from headwater import __version__
 from headwater.errors import HeadwaterError, Interrupted, SettingsError
@@ -24,6 +26,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose help ends with the settings of its command."""
 
     settings: Callable[[], type[BaseModel]] | None = None
+    commands: Collection[str] = ()
 
     def format_help(self) -> str:
         if self.settings is None:
@@ -33,6 +36,9 @@ class _Parser(argparse.ArgumentParser):
         usage, gap, rest = super().format_help().partition("\n\n")
         return f"{usage} [NAME=VALUE ...]{gap}{rest}\n{describe(self.settings())}\n"
 
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message, where=None if self.prog == "headwater" else self.prog, fix=f"see {self.prog} --help")
+
 
 def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
     """Run one command; returns the exit code (0, 2 for the user's mistake, 130 when stopped, else 1)."""
@@ -41,7 +47,7 @@ def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
         _run(words, stages)
         return 0
     except HeadwaterError as error:
-        print(f"headwater: {error}", file=sys.stderr)
+        print(error if str(error).startswith("headwater ") else f"headwater: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code
@@ -49,6 +55,12 @@ def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
         # The reader (head, less) has gone; what is still to be flushed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        from headwater.recipe.interruption import unexpected
+
+        told = unexpected(error, Path(tempfile.mkdtemp(prefix="headwater-")), doing=words[0])
+        print(f"headwater: {told}", file=sys.stderr)
+        return told.exit_code
 
 
 def command() -> None:
@@ -148,6 +160,9 @@ def _recipe_settings() -> type[BaseModel]:
 
 def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[str]]:
     parser = _parser(stages)
+    if not words:
+        raise SettingsError("no command", fix="headwater --help lists the commands")
+    _check_command(words[0], parser.commands)
     arguments, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
@@ -157,12 +172,20 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
     return arguments, rest
 
 
+def _check_command(word: str, known: Collection[str]) -> None:
+    if not word.startswith("-") and word not in known:
+        nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+        raise SettingsError(f"unknown command '{word}'", fix=f"did you mean '{nearest[0]}'?" if nearest
+                            else f"known: {', '.join(known)}")
+
+
 def _parser(stages: Stages) -> _Parser:
     parser = _Parser(
         prog="headwater", description="Open bilingual (Chinese and English) language models, from raw pages to chat.",
         epilog="Settings are given as NAME=VALUE after a command; 'headwater COMMAND --help' lists them.")
     parser.add_argument("--version", action="version", version=f"headwater {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser.commands = commands.choices
 
     def add(name: str, purpose: str, act: Callable[..., None],
             settings: Callable[[], type[BaseModel]] | None = None) -> argparse.ArgumentParser:
@@ -176,7 +199,8 @@ def _parser(stages: Stages) -> _Parser:
     shown = add("settings", "print a recipe with every setting written out", _print_settings, _recipe_settings)
     for one in (run, shown):
         one.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
-        one.epilog = "pretrain.trainer.steps=10 is short for stages.pretrain.trainer.steps=10."
+        one.epilog = ("'headwater STAGE --help' lists a stage's settings; pretrain.trainer.steps=10 is short for "
+                      "stages.pretrain.trainer.steps=10.")
     for name, stage in stages.items():
         one = add(name, stage.purpose, _run_stage, partial(getattr, stage, "settings"))
         one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's own folder; ${NAME} in a "
@@ -186,7 +210,8 @@ def _parser(stages: Stages) -> _Parser:
             ("chat", "talk to the last model of a run", _chat, _chat_settings),
             ("serve", "serve the last model of a run: OpenAI-compatible API and chat page", _serve, _serve_settings)):
         one = add(name, purpose, act, settings)
-        one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+        one.add_argument("folder", type=Path, metavar="DIR",
+                         help="a run's folder" + (", or a model's" if settings else ""))
     one = add("convert", "write a model folder again in an official form", _convert, _convert_settings)
     one.add_argument("source", type=Path, metavar="SRC", help="a model folder of any family")
     one.add_argument("target", type=Path, metavar="DST", help="where the new folder is written")

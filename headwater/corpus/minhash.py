@@ -27,9 +27,13 @@ class MinHashSettings(Settings):
     """
 
     ngram: Annotated[int, Field(ge=1, le=50)] = 5
+    """Words and Han characters in a shingle."""
     bands: Annotated[int, Field(ge=1, le=256)] = 14
+    """Chances to meet; more find less similar copies."""
     rows: Annotated[int, Field(ge=1, le=64)] = 8
+    """Hashes that must agree in a band; more find only more similar copies."""
     seed: Seed = 1
+    """Of the hash functions."""
 
     @property
     def permutations(self) -> int:

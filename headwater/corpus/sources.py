@@ -23,20 +23,21 @@ _LISTED = 12
 
 
 class Source(Settings):
-    """A file or a folder of raw documents.
-
-    `format` "auto" takes every file by its suffix (.html .htm .xhtml .warc .jsonl .ndjson .parquet .txt .md, each
-    also .gz or .zst) and counts the others as not readable; a named format takes only that format's files of a
-    folder, and a single file whatever its name. `include` are glob patterns relative to the folder. `licence` is
-    kept beside every document.
-    """
+    """A file or a folder of raw documents."""
 
     path: InputPath
     format: Literal["auto"] | Format = "auto"
+    """auto: every file by its suffix (.html .htm .xhtml .warc .jsonl .ndjson .parquet .txt .md, each also .gz or
+    .zst), the others are counted as not readable. A named format takes only that format's files of a folder, and a
+    single file whatever its name."""
     name: Annotated[str, Field(min_length=1)] | None = None
+    """Kept beside every document; the last part of the path when not set."""
     licence: str | None = None
+    """Kept beside every document."""
     text_column: str = "text"
+    """Where JSON lines and Parquet hold the text."""
     include: Annotated[tuple[str, ...], Field(min_length=1)] = ("**/*",)
+    """Glob patterns relative to the folder."""
 
     @property
     def label(self) -> str:

@@ -35,7 +35,9 @@ class CorpusSettings(StepSettings):
     """The sources, the steps (see `StepSettings`) and the share of documents held out for validation."""
 
     sources: Annotated[list[Source], Field(min_length=1)] = Field(default_factory=_atlas)
+    """Files and folders of raw documents."""
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of the kept documents that is held out, drawn by their content."""
 
 
 def run(settings: CorpusSettings, out: Path) -> Figures:

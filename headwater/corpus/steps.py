@@ -24,18 +24,20 @@ EXCERPT = 200
 
 
 class StepSettings(Settings):
-    """The steps and their thresholds; a step is off when its setting is null, 0 or false.
-
-    `extractor` and `comments` as in `extract`; `languages` null keeps every language (it is still identified);
-    `min_tokens` counts words and Han characters (see `count_tokens`).
-    """
+    """The steps and their thresholds; a step is off when its setting is null, 0 or false."""
 
     extractor: Extractor | None = "trafilatura"
+    """What finds a page's main text; null keeps all of its text."""
     comments: bool = False
+    """Keep readers' comments below the main text."""
     languages: Annotated[tuple[str, ...], Field(min_length=1)] | None = ("en", "zh")
+    """Languages to keep; null keeps every one (it is still identified)."""
     min_tokens: Annotated[int, Field(ge=0)] = 100
+    """Shortest document, in words and Han characters."""
     exact_duplicates: bool = True
+    """Remove copies that differ in nothing but case, width or white space."""
     near_duplicates: MinHashSettings | None = MinHashSettings()
+    """Remove copies that differ a little; of each cluster the first stays."""
 
     def steps(self) -> list[str]:
         """The names of the steps that are on, in the order in which they run."""

@@ -112,8 +112,20 @@ def explained(out: Path, doing: str) -> Iterator[None]:
         if _disk_is_full(error):
             raise StorageError(f"the disk is full ({_first_line(error)})", where=out,
                                fix="free some space, then give the same command: what is done is kept") from error
-        raise UnexpectedError(f"unexpected {type(error).__name__}: {_first_line(error)}", where=doing,
-                              fix=_keep_traceback(out, error)) from error
+        raise unexpected(error, out, doing=doing, kept="; what is done is kept, and the same command tries again"
+                         ) from error
+
+
+def unexpected(error: BaseException, folder: Path, *, doing: str, kept: str = "") -> UnexpectedError:
+    """What a person is told of an error that nobody foresaw; its traceback goes to `folder`/crash.txt."""
+    path = folder / "crash.txt"
+    text = "".join(traceback.format_exception(error))
+    try:
+        path.write_text(text, encoding="utf-8")
+        fix = f"report it with {path}{kept}"
+    except OSError:
+        fix = f"report this:\n{text}"
+    return UnexpectedError(f"unexpected {type(error).__name__}: {_first_line(error)}", where=doing, fix=fix)
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
@@ -128,13 +140,3 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:300]
-
-
-def _keep_traceback(out: Path, error: BaseException) -> str:
-    path = out / "crash.txt"
-    text = "".join(traceback.format_exception(error))
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError:
-        return f"report this:\n{text}"
-    return f"report it with {path}; what is done is kept, and the same command tries again"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from headwater.generate.chat_session import ChatSession
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
+from headwater.progress import say
 from headwater.settings import Seed, Settings
 
 HELP = "/reset 重新开始 start over   /system TEXT 系统提示 set the system prompt   /quit 退出 leave"
+LEAVE = "(Ctrl-C once more, Ctrl-D or /quit leaves · 再按一次 Ctrl-C、Ctrl-D 或 /quit 退出)"
 
 
 class ChatSettings(Settings):
@@ -45,7 +48,8 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     if interactive:
         _load_line_editing()
         print(HELP)
-    while (line := _read("> " if interactive else "")) is not None:
+    _require_utf8()
+    for line in _lines(interactive):
         if not _turn(session, line, interactive):
             return
 
@@ -55,16 +59,32 @@ def _load_line_editing() -> None:
         import readline  # noqa: F401 (importing it gives input() history and editing)
 
 
-def _read(prompt: str) -> str | None:
-    """The next line, or None at the end of the input or Ctrl-C."""
-    try:
-        return input(prompt)
-    except (EOFError, KeyboardInterrupt):
-        if prompt:
-            print()
-        return None
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input is not UTF-8 ({error})", fix="send UTF-8 text") from None
+def _require_utf8() -> None:
+    """Strictly: in a C locale bytes that are no text would come in as lone surrogates."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+
+
+def _lines(interactive: bool) -> Iterator[str]:
+    """What is typed, until the end of the input or a second Ctrl-C in a row; the first drops a line half typed."""
+    stopped = False
+    while True:
+        try:
+            line = input("> " if interactive else "")
+        except EOFError:
+            break
+        except KeyboardInterrupt:
+            if stopped or not interactive:
+                break
+            stopped = True
+            print(f"\n{LEAVE}")
+            continue
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input is not UTF-8 ({error})", fix="send UTF-8 text") from None
+        stopped = False
+        yield line
+    if interactive:
+        print()
 
 
 def _turn(session: ChatSession, line: str, interactive: bool) -> bool:
@@ -74,9 +94,12 @@ def _turn(session: ChatSession, line: str, interactive: bool) -> bool:
         return False
     if command == "/reset":
         session.reset()
+        say("(started over · 已重新开始)")
     elif command == "/system":
         session.system = rest.strip()
         session.reset()
+        say(f"(system prompt {'set' if session.system else 'cleared'}, started over · "
+            f"系统提示已{'设置' if session.system else '清除'}，重新开始)")
     elif command.startswith("/"):
         print(HELP, file=sys.stderr)
     elif command:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from headwater.documents import corpus_files, read_texts
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.presets import preset
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import FieldsOf, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shard, read_shard, write_shard
 from headwater.train.batches import StreamBatches
@@ -28,7 +28,7 @@ class PretrainSettings(Settings):
     seed: Seed = 0
     preset: str | None = None
     """An open model whose configuration the fields of `model` start from, for example Baichuan2-7B."""
-    model: dict[str, Any] = Field(default_factory=dict)
+    model: Annotated[dict[str, Any], FieldsOf(ModelConfig)] = Field(default_factory=dict)
     """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
     trainer: TrainerSettings
 

@@ -85,7 +85,7 @@ def test_the_users_mistake_is_one_message_and_code_2(words, capsys, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert said.startswith("headwater: ")
+    assert said.startswith("headwater")
     assert "to do:" in said
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())

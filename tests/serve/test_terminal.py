@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from headwater.serve.terminal import ChatSettings, chat
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,3 +53,40 @@ def test_a_message_too_long_is_told_and_the_conversation_goes_on(
     captured = capsys.readouterr()
     assert f"the context holds {320}" in captured.err
     assert captured.out.splitlines() == ["", answers["你好"]]
+
+
+def test_bytes_that_are_no_text_are_the_users_mistake_in_any_locale(run_folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "headwater.cli.main", "chat", str(run_folder)], cwd=ROOT,
+                          input="你好".encode("gb18030") + b"\n", capture_output=True, check=False,
+                          env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"})
+    assert done.returncode == 2
+    assert b"standard input is not UTF-8" in done.stderr
+    assert not done.stdout
+
+
+def test_ctrl_c_drops_a_line_half_typed_and_twice_leaves(run_folder: Path, lessons: dict[str, str]) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "headwater.cli.main", "chat", str(run_folder), "temperature=0"])
+    shown = b""
+
+    def until(text: str) -> None:
+        nonlocal shown
+        while text.encode() not in shown:
+            assert select.select([terminal], [], [], 60)[0], shown
+            shown += os.read(terminal, 4096)
+        shown = shown.split(text.encode(), 1)[1]
+
+    until("> ")
+    os.write(terminal, b"half a li\x03")
+    until("Ctrl-C once more")
+    until("> ")
+    os.write(terminal, "你好\n".encode())
+    until(lessons["你好"].splitlines()[0])
+    until("> ")
+    os.write(terminal, b"\x03")
+    until("Ctrl-C once more")
+    until("> ")
+    os.write(terminal, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
