@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from headwater.errors import InputError, StorageError
 
+_PART = 1 << 20
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
@@ -141,10 +142,15 @@ def read_jsonl(path: Path) -> Iterator[Any]:
         raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of the content, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def hash_file(path: Path, seen: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of the content, in hexadecimal; `seen` is told of bytes as they are read."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        while part := stream.read(_PART):
+            digest.update(part)
+            if seen is not None:
+                seen(len(part))
+    return digest.hexdigest()
 
 
 def hash_json(value: Any) -> str:

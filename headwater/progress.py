@@ -8,14 +8,23 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 PLAIN_SECONDS = 10.0
 """How often a plain line is printed when standard error is not a terminal."""
+PLAIN_WIDTH = 160
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show(table: RenderableType) -> None:
+    """A table for the person watching; where nobody's window limits it, as wide as it needs."""
+    if console.is_terminal:
+        console.print(table)
+    else:
+        Console(stderr=True, width=PLAIN_WIDTH).print(table)
 
 
 def say(message: str) -> None:
@@ -44,19 +53,21 @@ class Bar:
     """What `bar` yields: `advance(n)` moves it, `note(text)` changes what stands behind it."""
 
     def __init__(self, description: str, total: int | None, start: int) -> None:
-        self.description, self.total, self.done, self.first, self.text = description, total, start, start, ""
+        self.description, self.total, self.text = description, total, ""
+        self.done = self.first = float(start)
+        self.told: tuple[float, str] | None = None
         self.started = self.printed = time.monotonic()
         self._outer, self._rich = _on_screen(), None
         if console.is_terminal:
             self._rich = self._outer or _new_display()
             self._task = self._rich.add_task(description, total=total, completed=start, note="")
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: float = 1) -> None:
         self.done += amount
         if self._rich is not None:
             self._rich.advance(self._task, amount)
         elif time.monotonic() - self.printed >= PLAIN_SECONDS:
-            self.printed = time.monotonic()
+            self.printed, self.told = time.monotonic(), (self.done, self.text)
             say(self.line())
 
     def note(self, text: str) -> None:
@@ -67,7 +78,7 @@ class Bar:
     def line(self) -> str:
         """The plain form: description, count, elapsed time, ETA and note."""
         elapsed = time.monotonic() - self.started
-        parts = [f"{self.description}: {self.done}" + (f"/{self.total}" if self.total else ""), f"{elapsed:.0f} s"]
+        parts = [f"{self.description}: {int(self.done)}" + (f"/{self.total}" if self.total else ""), f"{elapsed:.0f} s"]
         if self.total and self.done > self.first:
             left = elapsed * (self.total - self.done) / (self.done - self.first)
             parts.append(f"{left:.0f} s left")
@@ -79,7 +90,7 @@ class Bar:
         elif self._rich is not None:
             self._rich.stop()
             _displays.clear()
-        elif time.monotonic() - self.started >= 2.0:
+        elif time.monotonic() - self.started >= 2.0 and self.told != (self.done, self.text):
             say(self.line())
 
 

@@ -37,7 +37,8 @@ class _Parser(argparse.ArgumentParser):
         return f"{usage} [NAME=VALUE ...]{gap}{rest}\n{describe(self.settings())}\n"
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(message, where=None if self.prog == "headwater" else self.prog, fix=f"see {self.prog} --help")
+        where = None if self.prog == "headwater" else self.prog
+        raise SettingsError(message, where=where, fix=f"see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:

@@ -58,7 +58,7 @@ def funnel_table(values: dict[str, Any]) -> Table:
     """The funnel as a rich table, one row per step and one per split."""
     table = Table(title="Corpus funnel")
     for heading in ("step", "documents in", "removed", "documents out", "characters out", "why"):
-        table.add_column(heading, justify="left" if heading in ("step", "why") else "right")
+        table.add_column(heading, justify="left" if heading in ("step", "why") else "right", no_wrap=heading != "why")
     for step in values["steps"]:
         why = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items())
         removed = step["documents_in"] - step["documents_out"]

@@ -17,7 +17,7 @@ from headwater.artifacts import atomic_folder, hash_json, read_json, sweep_tempo
 from headwater.corpus.dataset import PartWriter
 from headwater.corpus.minhash import signatures
 from headwater.corpus.readers import Raw, read
-from headwater.corpus.sources import Shard
+from headwater.corpus.sources import Shard, compression
 from headwater.corpus.steps import Examined, StepSettings, examine
 from headwater.errors import HeadwaterError, MissingExtraError
 from headwater.progress import bar
@@ -30,6 +30,8 @@ GROUP_DOCUMENTS, GROUP_BYTES = 16384, 32 << 20
 """A group ends at this many documents or bytes as read: what is in memory at once, and what a killed run can lose.
 Daft's own sources were tried and run ahead of the functions without bound, a whole file in memory."""
 BATCH_DOCUMENTS = 32
+PACKED = 4
+"""Bytes that a byte of a compressed file is expected to become, for the time left."""
 PROCESSES_FROM = 8 << 20
 """Bytes of a group from which worker processes (0.5 s to start, one per core) beat threads, which the GIL holds."""
 
@@ -51,6 +53,8 @@ class Group:
     size: int
     next_shard: int
     next_document: int
+    share: float
+    """Estimate of how much of `next_shard` is read."""
 
 
 def cut_groups(shards: list[Shard], shard: int = 0, document: int = 0) -> Iterator[Group]:
@@ -59,15 +63,20 @@ def cut_groups(shards: list[Shard], shard: int = 0, document: int = 0) -> Iterat
     size = 0
     for number in range(shard, len(shards)):
         origin = {"source": shards[number].source, "licence": shards[number].licence}
-        skipped = document if number == shard else 0
+        skipped, here = document if number == shard else 0, 0
         for index, raw in enumerate(islice(read(shards[number]), skipped, None), skipped + 1):
             rows.append(origin | vars(raw))
-            size += len(raw.content)
+            size, here = size + len(raw.content), here + len(raw.content)
             if len(rows) == GROUP_DOCUMENTS or size >= GROUP_BYTES:
-                yield Group(rows, size, number, index)
+                yield Group(rows, size, number, index, min(0.99, here / _expected_bytes(shards[number])))
                 rows, size = [], 0
     if rows:
-        yield Group(rows, size, len(shards), 0)
+        yield Group(rows, size, len(shards), 0, 0.0)
+
+
+def _expected_bytes(shard: Shard) -> int:
+    packed = compression(shard.path) is not None or shard.format == "parquet"
+    return max(1, shard.size * (PACKED if packed else 1))
 
 
 def run_groups(shards: list[Shard], settings: StepSettings, work: Path) -> list[Path]:
@@ -79,12 +88,15 @@ def run_groups(shards: list[Shard], settings: StepSettings, work: Path) -> list[
     _forget_other_work(work, _fingerprint(shards, settings))
     folders = sorted(work.glob("group-*"))
     following = read_json(folders[-1] / CURSOR) if folders else [0, 0]
+    documents = 0
     with bar("corpus: reading files", len(shards), start=following[0]) as shown:
         for group in cut_groups(shards, *following):
             folders.append(work / f"group-{len(folders):06}")
             with atomic_folder(folders[-1]) as staging:
                 _run_group(group, settings, staging)
-            shown.advance(group.next_shard - shown.done)
+            documents += len(group.rows)
+            shown.note(f"{documents:,} documents")
+            shown.advance(group.next_shard + group.share - shown.done)
     return folders
 
 

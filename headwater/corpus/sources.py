@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from headwater.errors import InputError
@@ -19,7 +16,6 @@ Format = Literal["html", "warc", "jsonl", "parquet", "text"]
 SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".xhtml": "html", ".warc": "warc", ".jsonl": "jsonl",
                                ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text", ".md": "text"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_LISTED = 12
 
 
 class Source(Settings):
@@ -38,6 +34,8 @@ class Source(Settings):
     """Where JSON lines and Parquet hold the text."""
     include: Annotated[tuple[str, ...], Field(min_length=1)] = ("**/*",)
     """Glob patterns relative to the folder."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what to leave out, in the same form."""
 
     @property
     def label(self) -> str:
@@ -62,14 +60,9 @@ class Shard:
 def list_shards(sources: list[Source]) -> list[Shard]:
     """Every input file, in the order of the sources and then of the names.
 
-    Raises `InputError` for a path that is missing or holds no file of the format, or a Parquet file without the
-    text column (naming the columns it has and the nearest).
+    Raises `InputError` for a path that is missing or holds no file of the format.
     """
-    shards = [shard for source in sources for shard in _shards_of(source)]
-    for shard in shards:
-        if shard.format == "parquet":
-            _check_text_column(shard)
-    return shards
+    return [shard for source in sources for shard in _shards_of(source)]
 
 
 def compression(path: Path) -> str | None:
@@ -99,7 +92,8 @@ def _shards_of(source: Source) -> Iterator[Shard]:
 
 
 def _files_below(source: Source) -> list[Path]:
-    files = {file for pattern in source.include for file in source.path.glob(pattern) if file.is_file()}
+    left_out = {file for pattern in source.exclude for file in source.path.glob(pattern)}
+    files = {file for pattern in source.include for file in source.path.glob(pattern) if file.is_file()} - left_out
     shown = {file for file in files if not any(part.startswith(".") for part in file.relative_to(source.path).parts)}
     return sorted(shown, key=lambda file: file.relative_to(source.path).parts)
 
@@ -107,27 +101,3 @@ def _files_below(source: Source) -> list[Path]:
 def _format_of(file: Path) -> Format | None:
     name = PurePosixPath(file.name.lower())
     return SUFFIXES.get(PurePosixPath(name.stem).suffix if name.suffix in COMPRESSIONS else name.suffix)
-
-
-def _check_text_column(shard: Shard) -> None:
-    if compression(shard.path):
-        return  # checked when it is read: its schema stands at the end of the compressed stream
-    try:
-        schema = pq.read_schema(shard.path)
-    except (OSError, pa.ArrowException):
-        return  # a damaged file is counted by the reader and stops nothing
-    require_text_column(schema, shard)
-
-
-def require_text_column(schema: pa.Schema, shard: Shard) -> None:
-    """Raises `InputError` when the shard's text column is missing or not text."""
-    if shard.text_column not in schema.names:
-        nearest = difflib.get_close_matches(shard.text_column, schema.names, n=1, cutoff=0.0)
-        shown = ", ".join(schema.names[:_LISTED]) + (", ..." if len(schema.names) > _LISTED else "")
-        raise InputError(f"the Parquet file has no column '{shard.text_column}' (its columns: {shown or 'none'})",
-                         where=shard.path,
-                         fix=f"set text_column, perhaps to '{nearest[0]}'" if nearest else "give another file")
-    kind = schema.field(shard.text_column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise InputError(f"the column '{shard.text_column}' holds {kind}, not text", where=shard.path,
-                         fix="set text_column to a column of text")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.artifacts import atomic_folder, sweep_temporaries, write_json
+from headwater.corpus.columns import check_columns
 from headwater.corpus.dataset import KEPT, REMOVED, PartWriter
 from headwater.corpus.extract import extract
 from headwater.corpus.funnel import funnel, funnel_table
@@ -21,7 +22,7 @@ from headwater.corpus.runner import import_daft, run_groups
 from headwater.corpus.sources import Shard, Source, list_shards
 from headwater.corpus.steps import EXCERPT, NEAR, StepSettings
 from headwater.errors import InputError
-from headwater.progress import bar, console
+from headwater.progress import bar, show
 
 Figures = dict[str, float]
 WORK = ".work"
@@ -44,9 +45,10 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     """Write `out/{train,validation,removed}/*.parquet` and `out/funnel.json`; returns the funnel's figures.
 
     Killed and called again it goes on from the last complete group of files and writes the same bytes. Raises
-    `InputError` for a missing or empty source, a Parquet file without the text column, or when no document is left.
+    `InputError` for a missing or empty source, a table without the text column, or when no document is left.
     """
     shards = list_shards(settings.sources)
+    check_columns(shards)
     _check_extras(shards, settings)
     out.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(out)
@@ -58,7 +60,7 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     values = funnel(ledger, validation)
     _write(ledger, validation, groups, out)
     write_json(out / "funnel.json", values)
-    console.print(funnel_table(values))
+    show(funnel_table(values))
     if not len(ledger.kept):
         raise _nothing_left(values, settings, out)
     shutil.rmtree(out / WORK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,13 @@ from pydantic import BaseModel, ValidationError
 import headwater
 from headwater.artifacts import hash_file, hash_json, read_json
 from headwater.errors import InputError
+from headwater.progress import bar
 from headwater.recipe.stages import Stage
 from headwater.settings import Settings, path_settings
 
 M = TypeVar("M", bound=BaseModel)
+_LONG = 1 << 30
+"""Bytes that take a second or so to hash."""
 MANIFEST, STARTED = "manifest.json", "started.json"
 RECORDS = {MANIFEST, STARTED, "metrics.jsonl", "machine.json", "checkpoints"}
 """What in a stage's folder tells of the run (times, speeds, what a resume needs): no input of a later stage."""
@@ -32,9 +35,9 @@ class FileRecord(BaseModel):
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> FileRecord:
+    def of(cls, path: Path, sha256: str) -> FileRecord:
         found = path.stat()
-        return cls(sha256=hash_file(path), bytes=found.st_size, mtime_ns=found.st_mtime_ns)
+        return cls(sha256=sha256, bytes=found.st_size, mtime_ns=found.st_mtime_ns)
 
     def holds(self, path: Path) -> bool:
         """Whether the file is there with the recorded content."""
@@ -180,10 +183,22 @@ def hash_input(path: Path, earlier: InputRecord | None, *, where: object) -> Inp
         if earlier is not None and earlier.stamp == stamp:
             return InputRecord(path=str(path), sha256=earlier.sha256, stamp=stamp)
         known = _known_hashes(path)
-        hashes = [[name, known.get(name) or hash_file(file)] for name, file in files.items()]
+        unknown = {name: file for name, file in files.items() if name not in known}
+        known |= dict(zip(unknown, hash_files(unknown.values(), f"{where}: reading")))
+        hashes = [[name, known[name]] for name in files]
     except OSError as error:
         raise InputError(f"cannot be read: {error}", where=where, fix="make it readable") from None
     return InputRecord(path=str(path), sha256=hash_json(hashes), stamp=stamp)
+
+
+def hash_files(paths: Iterable[Path], doing: str) -> list[str]:
+    """Content hashes, with a bar in MB where it takes more than a moment."""
+    sizes = {path: path.stat().st_size for path in paths}
+    total = sum(sizes.values())
+    if total < _LONG:
+        return [hash_file(path) for path in sizes]
+    with bar(f"{doing} MB", total >> 20) as shown:
+        return [hash_file(path, lambda count: shown.advance(count / 2**20)) for path in sizes]
 
 
 def _known_hashes(path: Path) -> dict[str, str]:
@@ -214,8 +229,9 @@ def files_below(folder: Path, *, skip: set[str]) -> Iterator[str]:
 
 def outputs_of(folder: Path) -> dict[str, FileRecord]:
     """Every file a stage wrote for others, hashed."""
-    names = files_below(folder, skip={MANIFEST, STARTED, "checkpoints"})
-    return {name: FileRecord.of(folder / name) for name in names}
+    files = {name: folder / name for name in files_below(folder, skip={MANIFEST, STARTED, "checkpoints"})}
+    hashes = hash_files(files.values(), f"{folder.name}: recording")
+    return {name: FileRecord.of(file, sha256) for (name, file), sha256 in zip(files.items(), hashes)}
 
 
 def _differences(mine: Any, theirs: Any, name: str) -> Iterator[str]:

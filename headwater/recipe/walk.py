@@ -36,7 +36,6 @@ from headwater.recipe.stages import Stage
 from headwater.recipe.summary import write_summary
 from headwater.settings import Settings, input_paths
 
-
 _MARK = "# Written by `headwater run`: the recipe of this folder, every setting in full."
 """First line of a run's recipe: a file without it is somebody's own and is left alone."""
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.corpus import readers
+from headwater.corpus import readers, streams
+from headwater.corpus.columns import check_columns
 from headwater.corpus.readers import DAMAGED, Raw, read
 from headwater.corpus.sources import Source, list_shards
 from headwater.errors import InputError
@@ -172,11 +173,31 @@ def test_damaged_parquet_is_a_loss_and_damaged_row_group_loses_only_itself(tmp_p
 def test_missing_text_column_is_refused_before_the_work_naming_the_nearest(tmp_path: Path) -> None:
     pq.write_table(pa.table({"texts": ["x"], "id": [1]}), tmp_path / "rows.parquet")
     with pytest.raises(InputError) as caught:
-        list_shards([Source(path=tmp_path, name="rows")])
+        check_columns(list_shards([Source(path=tmp_path, name="rows")]))
     assert "texts, id" in str(caught.value)
     assert "'texts'" in str(caught.value.fix)
     with pytest.raises(InputError, match="int64, not text"):
-        list_shards([Source(path=tmp_path, text_column="id")])
+        check_columns(list_shards([Source(path=tmp_path, text_column="id")]))
+    packed(tmp_path / "rows.parquet.gz", (tmp_path / "rows.parquet").read_bytes())
+    (tmp_path / "rows.parquet").unlink()
+    with pytest.raises(InputError, match="no column 'text'"):
+        check_columns(list_shards([Source(path=tmp_path)]))
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_json_lines_of_which_none_has_the_text_column_are_refused(tmp_path: Path, suffix: str) -> None:
+    packed(tmp_path / f"pairs.jsonl{suffix}", b'broken\n{"classical": "x", "modern": "y"}\n' * 30)
+    with pytest.raises(InputError) as caught:
+        check_columns(list_shards([Source(path=tmp_path)]))
+    assert "classical, modern" in str(caught.value)
+    check_columns(list_shards([Source(path=tmp_path, text_column="modern")]))
+
+
+def test_a_damaged_table_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    for name in ("a.parquet", "b.parquet.gz", "c.jsonl", "d.jsonl.gz"):
+        (tmp_path / name).write_bytes(b"{damaged\n")
+    check_columns(list_shards([Source(path=tmp_path)]))
+    assert {raw.problem for raw in documents(tmp_path)} == {DAMAGED, "row is not JSON"}
 
 
 def test_missing_and_empty_sources_are_refused(tmp_path: Path) -> None:
@@ -196,7 +217,8 @@ def test_include_patterns_choose_files_and_unknown_kinds_are_counted(tmp_path: P
 
 
 def test_documents_of_any_size_are_counted_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LARGEST", 100)
+    for module in (readers, streams):
+        monkeypatch.setattr(module, "LARGEST", 100)
     bomb = packed(tmp_path / "bomb.txt.gz", b"x" * 100_000)
     rows = packed(tmp_path / "rows.jsonl", b'{"text": "a"}\n{"text": "' + b"y" * 1000 + b'"}\n{"text": "b"}\n')
     archive = packed(tmp_path / "a.warc", response("http://a.b/1", b"z" * 1000) + response("http://a.b/2", b"c"))
