@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -83,7 +84,17 @@ def command() -> None:
 
 def _run(words: list[str], stages: Stages) -> None:
     arguments, overrides = _parse(words, stages)
-    arguments.act(arguments, overrides, ["headwater", *words], stages)
+    arguments.act(arguments, overrides, [_program(), *words], stages)
+
+
+def _program() -> str:
+    """How this program is called from here, for the commands that messages and reports show."""
+    started = Path(sys.argv[0])
+    found = shutil.which("headwater")
+    if started.name != "headwater" or (found is not None and os.path.samefile(found, started)):
+        return "headwater"
+    nearer = os.path.relpath(started)
+    return nearer if not nearer.startswith("..") else str(started)
 
 
 def _run_recipe(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:

@@ -20,7 +20,7 @@ class ChatSession:
 
     def __init__(self, engine: Engine, params: SamplingParams, *, system: str = "", reserve: int | None = None) -> None:
         """reserve: tokens kept free for the answer, a quarter of the context at most when None."""
-        self.engine, self.params, self.system = engine, params, system
+        self.engine, self.params, self.system = engine, params.model_copy(update={"trim_start": True}), system
         self.reserve = reserve or min(params.max_tokens, max(1, engine.max_length // 4))
         self.rounds: list[tuple[str, str]] = []
 

@@ -12,14 +12,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from headwater import plan
 from headwater.errors import InputError
 from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
 from headwater.generate.sampling import SamplingParams, SamplingRows, sample
+from headwater.hardware import total_memory_bytes
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
-from headwater.progress import bar
+from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
 
 PREFILL_TOKENS = 4096
@@ -36,9 +38,12 @@ class Engine:
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer, *, max_batch: int = 8,
                  max_length: int | None = None) -> None:
-        """max_length: tokens a slot holds, the model's own context when None."""
+        """max_length: tokens a slot holds; when None the model's own context, or as much as half of the memory holds.
+
+        Raises `InputError` for a length that the memory cannot hold.
+        """
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
-        self.max_length = max_length or model.config.max_position_embeddings
+        self.max_length = _context(model, max_batch, max_length)
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
         # A model that opens the next turn by itself has ended its own.
@@ -226,6 +231,23 @@ class Engine:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
+
+
+def _context(model: Decoder, rows: int, wanted: int | None) -> int:
+    """Tokens per slot, checked against the memory and the trained length."""
+    trained, memory = model.config.max_position_embeddings, total_memory_bytes(model.device.type)
+    each = rows * plan.cache_bytes_per_token(model.config, model.dtype.itemsize)
+    if wanted is not None and wanted * each > memory:
+        raise InputError(f"{rows} contexts of {wanted:,} tokens need {wanted * each / 2**30:,.0f} GiB; this machine "
+                         f"has {memory / 2**30:,.0f}", where="max_length", fix="lower max_length or max_batch")
+    if wanted is not None:
+        if wanted > trained and model.config.position != "alibi":
+            say(f"note: a context of {wanted:,} tokens is beyond the {trained:,} that the model was trained on")
+        return wanted
+    held = max(1, memory // 2 // each)
+    if held < trained:
+        say(f"note: contexts of {held:,} tokens, all that half of the memory holds, and not of {trained:,}")
+    return min(trained, held)
 
 
 def _logprob(logits: Tensor, token: int, top: int) -> TokenLogprob:

@@ -74,7 +74,7 @@ class Sequence:
     cancelled: bool = False
 
     def __post_init__(self) -> None:
-        self._text = TextStream(self.params.stop)
+        self._text = TextStream(self.params.stop, trim_start=self.params.trim_start)
         # A string seed is hashed, so that -1 and 1 differ; None is seeded by the operating system.
         seed = self.params.seed
         self._random = random.Random(None if seed is None else str(seed))

@@ -33,6 +33,8 @@ class SamplingParams(Settings):
     """Logits of tokens already in the prompt or the answer are divided by it when positive, multiplied when not."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; the stop text itself is left out."""
+    trim_start: bool = False
+    """Leave out white space before the answer's first character (GLM's chat format opens with an empty line)."""
     seed: int | None = None
     """The same seed gives the same tokens whatever else is in the batch; None draws a fresh one."""
     logprobs: int | None = Field(default=None, ge=0, le=20)

@@ -13,7 +13,9 @@ class TextStream:
     UTF-8, up to the first stop text to be completed. `stopped` tells that one was.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), *, trim_start: bool = False) -> None:
+        """trim_start: white space before the first other character is dropped."""
+        self._trim = trim_start
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         self._held = ""
@@ -21,13 +23,19 @@ class TextStream:
 
     def feed(self, data: bytes) -> str:
         """The text that became certain through `data`; empty when a character or a stop text is undecided."""
-        return self._release(self._decoder.decode(data))
+        return self._release(self._trimmed(self._decoder.decode(data)))
 
     def finish(self) -> str:
         """What was held back; half a character at the very end becomes U+FFFD."""
-        text = self._release(self._decoder.decode(b"", final=True))
+        text = self._release(self._trimmed(self._decoder.decode(b"", final=True)))
         rest, self._held = ("" if self.stopped else self._held), ""
         return text + rest
+
+    def _trimmed(self, text: str) -> str:
+        if self._trim:
+            text = text.lstrip()
+            self._trim = not text
+        return text
 
     def _release(self, text: str) -> str:
         if self.stopped:

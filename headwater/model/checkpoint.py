@@ -38,7 +38,8 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
             raise ValueError(f"it holds {type(values).__name__}, not an object")
         return family_of(values).config_from(values), values
     except (HeadwaterError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"unusable configuration: {error}", where=path, fix="correct config.json") from None
+        what, fix = (error.what, error.fix) if isinstance(error, HeadwaterError) else (str(error), None)
+        raise CheckpointError(f"unusable configuration: {what}", where=path, fix=fix or "correct config.json") from None
 
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,

@@ -20,6 +20,8 @@ _VARIABLES = {INK: "--ink", SOFT: "--soft", GRID: "--line",
               **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)}}
 """Placeholder colours, replaced in the finished SVG by the page's variables."""
 LANGUAGES = {"en": (SERIES[0], "English"), "zh": (SERIES[1], "Chinese")}
+WIDTH = 5.6
+"""Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
 
@@ -61,7 +63,7 @@ def _svg(figure: Figure, name: str, description: str) -> str:
 
 def funnel_plot(steps: Sequence[Mapping[str, Any]]) -> str:
     """Documents left after every step, by language where it is known."""
-    figure, (axes,) = _figure(1, 1, 7.6, 0.8 + 0.36 * (len(steps) + 1))
+    figure, (axes,) = _figure(1, 1, WIDTH, 0.8 + 0.36 * (len(steps) + 1))
     rows = [("found", steps[0]["documents_in"], {})] + [
         (step["step"], step["documents_out"],
          {language: counts["documents_out"] for language, counts in step["languages"].items()}) for step in steps]
@@ -88,7 +90,7 @@ def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
     names = sorted({key for row in rows for key in row if key.startswith("validation")})
     held_out = {key: [(row["tokens"] / 1e6, row[key]) for row in rows if key in row] for key in names}
     shown = {key: points for key, points in held_out.items() if len(points) > 1}
-    figure, axes = _figure(1, 2 if shown else 1, 7.6, 2.9)
+    figure, axes = _figure(1, 2 if shown else 1, WIDTH, 2.9)
     tokens, losses = [row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows]
     axes[0].plot(tokens, losses, color=SERIES[0], linewidth=1, alpha=0.3)
     axes[0].plot(tokens, _smooth(losses), color=SERIES[0], linewidth=1.8)
@@ -112,7 +114,7 @@ def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
     """Accuracy by task, model and language (`scores[task][model][language]`), with the line of chance."""
     columns = min(2, len(scores))
     rows = -(-len(scores) // columns)
-    figure, axes = _figure(rows, columns, 7.6, 2.5 * rows)
+    figure, axes = _figure(rows, columns, WIDTH, 2.5 * rows)
     for one, (task, models) in zip(axes, scores.items(), strict=False):
         for place, languages in enumerate(models.values()):
             for side, language in ((-0.2, "en"), (0.2, "zh")):

@@ -27,7 +27,8 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     if not manifests(run):
-        raise InputError("no finished stage here", where=run, fix="give the --out folder of 'headwater run'")
+        raise InputError("no finished stage here" if run.is_dir() else "no such folder", where=run,
+                         fix="give the --out folder of 'headwater run'")
     write_summary(run)
     write_text(run / REPORT, render(run))
     return run / REPORT
@@ -54,8 +55,9 @@ def _context(run: Path) -> dict[str, Any]:
         "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
         "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
         "samples": sections.samples(run), "stages": sections.stage_rows(stages),
-        "commands": sections.commands(stages), "versions": _versions(stages),
-        "languages": sections.LANGUAGES, "finished": max(one.finished for one in stages.values()),
+        "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
+        "versions": _versions(stages), "languages": sections.LANGUAGES,
+        "finished": max(one.finished for one in stages.values()),
     }
     return {**content, **_plots(content)}
 

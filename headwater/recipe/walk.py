@@ -82,6 +82,9 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
     beside = {path.name: path for path in folder.absolute().parent.glob("*/") if path != folder.absolute()}
     settings = step.resolved(beside)
     _make_folder(folder.parent)
+    if (folder.parent / RESOLVED).exists():
+        with locked(folder.parent / ".lock"):
+            pass  # a walk that is under way here comes to this stage too
     with stoppable(command), explained(folder.parent, step.stage.name):
         bring_up_to_date(step.stage, settings, folder, command)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headwater import __version__
 from headwater.errors import InputError, MissingExtraError
 from headwater.generate.request import Delta, TokenLogprob
+from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Ticket, Unavailable, Worker
 from headwater.serve.protocol import ChatRequest, RequestError, error_body, logprobs_body, parse_chat, usage
 
@@ -42,10 +43,13 @@ PAGE_HEADERS = {
 
 @dataclass
 class Api:
-    """The handlers, and the two things they share: the worker and the name of its model."""
+    """The handlers and what they share. `defaults` is the sampling of a request that asks for none; `examples` are
+    questions the page proposes."""
 
     worker: Worker
     model: str
+    defaults: SamplingParams
+    examples: Sequence[str] = ()
     max_body: int = 1 << 20
     started: int = 0
 
@@ -55,6 +59,9 @@ class Api:
     async def one_model(self, request: Request) -> Response:
         self._known(request.path_params["model"])
         return JSONResponse(self._card())
+
+    async def proposed(self, request: Request) -> Response:
+        return JSONResponse(list(self.examples))
 
     async def health(self, request: Request) -> Response:
         load = self.worker.load
@@ -73,7 +80,7 @@ class Api:
         asked = parse_chat(await self._body(request))
         self._known(asked.model)
         prompt = self._prompt(asked)
-        ticket = self.worker.submit(prompt, asked.params(self.worker.engine.max_length - len(prompt)))
+        ticket = self.worker.submit(prompt, asked.params(self.defaults, self.worker.engine.max_length - len(prompt)))
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": self.model}
         if asked.stream:
             return EventStream(ticket, self._chunks(ticket, asked, head))
@@ -222,11 +229,12 @@ async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(f"the server failed: {type(error).__name__}", kind="server_error"), status_code=500)
 
 
-def make_app(worker: Worker, model: str, *, max_body: int = 1 << 20) -> Starlette:
+def make_app(worker: Worker, model: str, *, max_body: int = 1 << 20, defaults: SamplingParams | None = None,
+             examples: Sequence[str] = ()) -> Starlette:
     """The application over a running worker; closing the application closes the worker."""
     from starlette.exceptions import HTTPException
 
-    api = Api(worker, model, max_body, int(time.time()))
+    api = Api(worker, model, defaults or SamplingParams(), examples, max_body, int(time.time()))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -235,7 +243,7 @@ def make_app(worker: Worker, model: str, *, max_body: int = 1 << 20) -> Starlett
 
     routes = [Route("/v1/models", api.models), Route("/v1/models/{model:path}", api.one_model),
               Route("/v1/chat/completions", api.chat, methods=["POST"]), Route("/health", api.health),
-              Route("/", api.page), Route("/{file}", api.page)]
+              Route("/examples.json", api.proposed), Route("/", api.page), Route("/{file}", api.page)]
     handlers: dict[Any, Any] = {RequestError: _refused, InputError: _bad_input, Unavailable: _unavailable,
                                 ClientDisconnect: _left, HTTPException: _http, Exception: _failed}
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)

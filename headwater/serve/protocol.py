@@ -43,13 +43,14 @@ class TextPart(_Wire):
 
 
 class WireMessage(_Wire):
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
 
     def plain(self) -> Message:
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": self.role, "content": content}
+        # OpenAI's newer name for the same thing.
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
 class StreamOptions(_Wire):
@@ -83,12 +84,13 @@ class ChatRequest(_Wire):
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
-    def params(self, room: int) -> SamplingParams:
-        """Sampling with OpenAI's defaults, at most `room` tokens."""
+    def params(self, defaults: SamplingParams, room: int) -> SamplingParams:
+        """What the request asks for, the server's `defaults` where it asks for nothing; at most `room` tokens."""
         names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
         asked: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return SamplingParams(**asked, max_tokens=self.limit or room, stop=self.stops(),
-                              logprobs=(self.top_logprobs or 0) if self.logprobs else None)
+        return SamplingParams.parse({
+            **defaults.model_dump(), **asked, "max_tokens": self.limit or room, "stop": self.stops(),
+            "logprobs": (self.top_logprobs or 0) if self.logprobs else None, "trim_start": True})
 
 
 def parse_chat(body: bytes) -> ChatRequest:

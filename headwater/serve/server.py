@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from headwater.errors import MissingExtraError, SettingsError
+from headwater.artifacts import read_json
+from headwater.errors import InputError, MissingExtraError, SettingsError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
+from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
 from headwater.progress import say
 from headwater.settings import Settings
@@ -31,6 +33,10 @@ class ServeSettings(Settings):
     """Requests answered at once; each holds a whole context of keys and values."""
     max_length: int | None = Field(default=None, gt=1)
     """Tokens of context per request; the model's own when not set."""
+    temperature: float = Field(default=0.3, ge=0, le=2, allow_inf_nan=False)
+    """Of requests that name none; OpenAI's is 1, at which a small model wanders."""
+    top_p: float = Field(default=0.9, ge=0, le=1)
+    """Of requests that name none; OpenAI's is 1."""
     max_queue: int = Field(default=64, ge=0)
     """Requests that may wait; further ones get 429."""
     max_body: int = Field(default=1 << 20, gt=0)
@@ -56,7 +62,9 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length)
     worker = Worker(engine, max_queue=settings.max_queue)
-    app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body)
+    app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body,
+                   defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
+                   examples=examples(Path(folder)))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
     try:
         with suppress(KeyboardInterrupt):  # the usual way to end a server; uvicorn has closed everything by now
@@ -69,6 +77,17 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
 def model_name(folder: Path) -> str:
     """What the model is called in the API: the run's own name."""
     return folder.resolve().name or "headwater"
+
+
+def examples(folder: Path) -> list[str]:
+    """What the run's report asked the model: the first questions of each conversation."""
+    try:
+        samples = read_json(folder / "evaluate" / "samples.json")
+        asked = [[message["content"] for message in sample["messages"] if message["role"] == "user"]
+                 for sample in samples]
+    except (InputError, TypeError, KeyError):
+        return []
+    return list(dict.fromkeys(question for questions in asked for question in questions[:2]))[:6]
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from headwater import plan
 from headwater.errors import InputError
 from headwater.generate import Engine, SamplingParams
 from headwater.model import Decoder
@@ -178,3 +179,15 @@ def test_prompts_that_cannot_be_continued_are_refused(engine: Engine, prompt: li
     with pytest.raises(InputError, match=message):
         engine.generate([[5, 6], prompt], GREEDY)
     assert not engine.busy
+
+
+def test_a_context_that_the_memory_cannot_hold_is_refused_or_made_shorter(
+        model: Decoder, trained: Tokenizer, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    token = plan.cache_bytes_per_token(model.config, model.dtype.itemsize)
+    monkeypatch.setattr("headwater.generate.engine.total_memory_bytes", lambda device: 100 * token)
+    with pytest.raises(InputError, match="4 contexts of 26 tokens need"):
+        Engine(model, trained, max_batch=4, max_length=26)
+    assert Engine(model, trained, max_batch=4, max_length=25).max_length == 25
+    assert Engine(model, trained, max_batch=4).max_length == 12
+    assert "contexts of 12 tokens" in capsys.readouterr().err

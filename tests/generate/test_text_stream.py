@@ -58,3 +58,9 @@ def test_half_a_character_waits_for_its_other_half() -> None:
     river = "河".encode()
     assert [stream.feed(river[:2]), stream.feed(river[2:])] == ["", "河"]
     assert [stream.feed(river[:1]), stream.finish()] == ["", "\ufffd"]
+
+
+def test_white_space_before_the_answer_is_dropped_where_asked() -> None:
+    stream = TextStream(["<end>"], trim_start=True)
+    assert [stream.feed(b"\n"), stream.feed(b" "), stream.feed(b" one "), stream.feed(b" two<end>")] == [
+        "", "", "one ", " two"]

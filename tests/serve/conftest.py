@@ -66,7 +66,7 @@ def serving() -> Callable[..., AbstractContextManager[Running]]:
 
 @contextmanager
 def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: int = 20_000,
-            endless: bool = False) -> Iterator[Running]:
+            endless: bool = False, **options: object) -> Iterator[Running]:
     """A real server on a loopback port. endless: no end mark ends an answer."""
     uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     from headwater.serve.app import make_app
@@ -78,7 +78,7 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: in
     worker = Worker(engine, max_queue=max_queue)
     listener = listen("127.0.0.1", 0)
     listener.listen()  # clients may connect before the server's thread runs
-    config = uvicorn.Config(make_app(worker, "tiny", max_body=max_body), log_level="error")
+    config = uvicorn.Config(make_app(worker, "tiny", max_body=max_body, **options), log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from headwater.generate.sampling import SamplingParams
+
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 HELLO = [{"role": "user", "content": "你好"}]
@@ -85,6 +87,23 @@ def test_logprobs_come_in_openais_form(client: Any, lessons: dict[str, str]) -> 
 def test_content_may_be_a_list_of_text_parts(server: Any, lessons: dict[str, str]) -> None:
     parts = [{"type": "text", "text": "你"}, {"type": "text", "text": "好"}]
     assert content(post(server, messages=[{"role": "user", "content": parts}])) == lessons["你好"]
+
+
+def test_a_developer_message_is_a_system_message(server: Any) -> None:
+    answers = [post(server, messages=[{"role": role, "content": "Be brief."}, *HELLO]).json()
+               for role in ("developer", "system")]
+    assert answers[0]["choices"] == answers[1]["choices"]
+    assert answers[0]["usage"] == answers[1]["usage"]
+
+
+def test_a_request_without_sampling_gets_the_servers_own(run_folder: Path, serving: Any) -> None:
+    with serving(run_folder, defaults=SamplingParams(temperature=0, top_p=0.9)) as server:
+        seen = []
+        submit = server.worker.submit
+        server.worker.submit = lambda prompt, params: (seen.append(params), submit(prompt, params))[1]
+        post(server, temperature=None)
+        post(server, temperature=1.5, top_k=3)
+    assert [(one.temperature, one.top_p, one.top_k) for one in seen] == [(0, 0.9, 0), (1.5, 0.9, 3)]
 
 
 def test_stop_and_max_tokens_end_the_answer(server: Any) -> None:

@@ -82,6 +82,17 @@ def test_the_language_button_translates_the_page_and_is_remembered(page: Any) ->
     assert page.get_attribute("html", "lang") == "zh-CN"
 
 
+def test_the_page_proposes_what_the_run_asked_and_else_its_own(browser: Any, run_folder: Path, serving: Any) -> None:
+    with serving(run_folder, examples=["hello", "你好"]) as server:
+        page = browser.new_page(locale="en-US")
+        open_page(page, server)
+        page.get_by_role("button", name="你好", exact=True).wait_for()
+        assert page.locator("#examples button").all_text_contents() == ["hello", "你好"]
+        page.click("#language")
+        assert page.locator("#examples button").all_text_contents() == ["hello", "你好"]
+        page.close()
+
+
 def test_settings_are_sent_and_remembered(page: Any) -> None:
     page.click("#open-settings")
     page.fill("#system", "Be a river.")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from headwater.artifacts import write_json
 from headwater.errors import InputError, SettingsError
-from headwater.serve.server import ServeSettings, listen, serve
+from headwater.serve.server import ServeSettings, examples, listen, serve
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 SERVE = "import sys; from pathlib import Path; from headwater.serve.server import *; " \
@@ -34,6 +35,16 @@ def test_serve_prints_its_url_answers_and_ends_on_sigterm(run_folder: Path) -> N
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_the_examples_are_the_first_questions_of_the_runs_own_conversations(tmp_path: Path) -> None:
+    assert examples(tmp_path) == []
+    conversation = [{"role": role, "content": text} for role, text in (
+        ("user", "a"), ("assistant", "x"), ("user", "b"), ("assistant", "y"), ("user", "c"))]
+    write_json(tmp_path / "evaluate" / "samples.json", [{"model": "one", "messages": conversation}] * 2)
+    assert examples(tmp_path) == ["a", "b"]
+    write_json(tmp_path / "evaluate" / "samples.json", [3])
+    assert examples(tmp_path) == []
 
 
 def test_a_port_in_use_is_told_before_the_model_is_loaded(run_folder: Path) -> None:

@@ -7,6 +7,7 @@ const store = (key, value) => localStorage.setItem(`headwater.${key}`, value);
 const state = {
   language: stored("language", navigator.language.startsWith("zh") ? "zh" : "en"),
   model: "",
+  examples: [], // questions the server proposes
   messages: [], // {role, content}, as the API takes them
   dropped: 0, // messages at the front that no longer fit the context
   abort: null, // of the running answer
@@ -26,7 +27,13 @@ function showWords() {
   $("input").setAttribute("aria-label", word("placeholder"));
   $("language").textContent = word("otherLanguage");
   $("language").lang = state.language === "zh" ? "en" : "zh-CN";
-  $("examples").replaceChildren(...word("examples").map((text) => {
+  showExamples();
+}
+
+// What the run's own report asked, where there is one: a small model knows its own subject only.
+function showExamples() {
+  const texts = state.examples.length ? state.examples : word("examples");
+  $("examples").replaceChildren(...texts.map((text) => {
     const button = make("button", "example", text);
     button.type = "button";
     button.addEventListener("click", () => ask(text));
@@ -247,6 +254,8 @@ async function findModel() {
     state.model = models.data[0].id;
     $("model").textContent = state.model;
     document.title = `${state.model} · Headwater`;
+    state.examples = await (await fetch("examples.json")).json();
+    showExamples();
   } catch {
     $("model").textContent = word("offline");
   }
