@@ -178,8 +178,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError("no such file", where=path, fix="give the path of an existing YAML file") from None
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"cannot be read as text ({error})", where=path, fix="give the path of a YAML file") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise SettingsError(f"not valid YAML: {error}", where=path, fix="correct the line named above") from None
+    except ValueError as error:
+        raise SettingsError(str(error), where=path, fix="write the values out") from None
     except RecursionError:
         raise SettingsError("nested too deeply", where=path, fix="write a plain recipe") from None
     if not isinstance(values, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -92,14 +93,21 @@ def examples(folder: Path) -> list[str]:
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket; taken before the model is loaded, so that a port in use is told at once."""
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise SettingsError(f"'{host}' is no address ({error.strerror or error})", where="host",
+                            fix="give 127.0.0.1, 0.0.0.0 or an address of this machine") from None
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}", where="port",
-                            fix="choose another port; port=0 takes a free one") from None
+        elsewhere = error.errno == errno.EADDRNOTAVAIL
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}",
+                            where="host" if elsewhere else "port", fix="give an address of this machine" if elsewhere
+                            else "choose another port; port=0 takes a free one") from None
     return listener
 
 
