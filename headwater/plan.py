@@ -93,3 +93,26 @@ def training_bytes(shape: Shape, rows: int, length: int, *, half: bool) -> int:
 def cache_bytes_per_token(shape: Shape, width: int) -> int:
     """Key/value cache of one token: 2 x layers x key/value heads x head dimension x bytes."""
     return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width
+
+
+def int8_bytes(shape: Shape) -> int:
+    """Weights as the quantize stage packs them: a byte per weight and a bfloat16 scale per output row of the blocks'
+    matrices, the rest in bfloat16."""
+    hidden, feed = shape.hidden_size, shape.intermediate_size
+    query, shared = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    wide = feed * (2 if shape.activation == "swiglu" else 1)
+    packed = shape.num_hidden_layers * (hidden * (query + 2 * shared) + query * hidden + hidden * wide + feed * hidden)
+    rows = shape.num_hidden_layers * (query + 2 * shared + hidden + wide + hidden)
+    return packed + 2 * rows + 2 * (parameters(shape) - packed)
+
+
+def account(shape: Shape, rows: int, length: int) -> dict[str, float]:
+    """What a model needs, in bytes where nothing else is said: to be kept, to answer, to be trained."""
+    count, token = parameters(shape), cache_bytes_per_token(shape, 2)
+    return {
+        "parameters": count, "weights, float32": 4 * count, "weights, bfloat16": 2 * count,
+        "weights, INT8": int8_bytes(shape), "cache per token, bfloat16": token,
+        f"cache of {rows} x {length} tokens": token * rows * length,
+        f"training on {rows} x {length} tokens, bfloat16": training_bytes(shape, rows, length, half=True),
+        "training FLOPs per token": flops_per_token(shape, length),
+    }

@@ -146,6 +146,19 @@ def _convert(arguments: Any, overrides: list[str], command: list[str], stages: S
     print(arguments.target)
 
 
+def _plan(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.cli.plan import PlanSettings, show_plan
+    from headwater.settings import with_overrides
+
+    show_plan(arguments.model, PlanSettings.parse(with_overrides({}, overrides), where="headwater plan"))
+
+
+def _plan_settings() -> type[BaseModel]:
+    from headwater.cli.plan import PlanSettings
+
+    return PlanSettings
+
+
 def _convert_settings() -> type[BaseModel]:
     from headwater.model.convert import ConvertSettings
 
@@ -227,6 +240,8 @@ def _parser(stages: Stages) -> _Parser:
     one = add("convert", "write a model folder again in an official form", _convert, _convert_settings)
     one.add_argument("source", type=Path, metavar="SRC", help="a model folder of any family")
     one.add_argument("target", type=Path, metavar="DST", help="where the new folder is written")
+    one = add("plan", "say what a model needs in memory and compute", _plan, _plan_settings)
+    one.add_argument("model", metavar="MODEL", help="an open model's official name, or a model folder")
     return parser
 
 
