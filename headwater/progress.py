@@ -54,9 +54,10 @@ class Bar:
 
     def __init__(self, description: str, total: int | None, start: int) -> None:
         self.description, self.total, self.text = description, total, ""
-        self.done = self.first = float(start)
+        self.done = float(start)
         self.told: tuple[float, str] | None = None
         self.started = self.printed = time.monotonic()
+        self._warm: tuple[float, float] | None = None
         self._outer, self._rich = _on_screen(), None
         if console.is_terminal:
             self._rich = self._outer or _new_display()
@@ -64,6 +65,8 @@ class Bar:
 
     def advance(self, amount: float = 1) -> None:
         self.done += amount
+        if self._warm is None and amount:
+            self._warm = time.monotonic(), self.done
         if self._rich is not None:
             self._rich.advance(self._task, amount)
         elif time.monotonic() - self.printed >= PLAIN_SECONDS:
@@ -76,11 +79,15 @@ class Bar:
             self._rich.update(self._task, note=text)
 
     def line(self) -> str:
-        """The plain form: description, count, elapsed time, ETA and note."""
+        """The plain form: description, count, elapsed time, ETA and note.
+
+        The ETA counts from the first unit on: what comes before it (compiling, starting workers) comes once.
+        """
         elapsed = time.monotonic() - self.started
         parts = [f"{self.description}: {int(self.done)}" + (f"/{self.total}" if self.total else ""), f"{elapsed:.0f} s"]
-        if self.total and self.done > self.first:
-            left = elapsed * (self.total - self.done) / (self.done - self.first)
+        if self.total and self._warm is not None and self.done > self._warm[1]:
+            since, done = self._warm
+            left = (time.monotonic() - since) * (self.total - self.done) / (self.done - done)
             parts.append(f"{left:.0f} s left")
         return ", ".join([*parts, *filter(None, [self.text])])
 

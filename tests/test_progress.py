@@ -29,8 +29,9 @@ def test_a_plain_bar_prints_a_line_now_and_then_with_what_is_left(clock, capsys)
 
 def test_a_resumed_bar_judges_by_this_session_alone(clock):
     with bar("training", 100, start=80) as shown:
-        clock[0] += 10
-        shown.advance(10)
+        for _ in range(2):
+            clock[0] += 5
+            shown.advance(5)
         assert shown.line() == "training: 90/100, 10 s, 10 s left"
 
 
