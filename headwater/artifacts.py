@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,13 +117,21 @@ def write_jsonl(path: Path, rows: Iterator[Any] | list[Any]) -> None:
 def read_json(path: Path) -> Any:
     """Raises `InputError` when the file is missing or not JSON."""
     try:
+        _require_regular(path)
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=path, fix="check the path, or run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"not valid JSON: {error}", where=path, fix="write the file again") from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=path, fix="give a readable file") from None
+
+
+def _require_regular(path: Path) -> None:
+    """Opening a pipe would wait for a writer that never comes."""
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "not a regular file")
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
@@ -133,7 +142,7 @@ def read_jsonl(path: Path) -> Iterator[Any]:
                 if line.strip():
                     try:
                         yield json.loads(line)
-                    except json.JSONDecodeError as error:
+                    except (json.JSONDecodeError, RecursionError) as error:
                         raise InputError(f"line {number} is not valid JSON: {error}", where=path,
                                          fix="correct or remove that line") from None
     except FileNotFoundError:

@@ -38,7 +38,10 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
             raise ValueError(f"it holds {type(values).__name__}, not an object")
         return family_of(values).config_from(values), values
     except (HeadwaterError, ValueError, TypeError, AttributeError) as error:
-        what, fix = (error.what, error.fix) if isinstance(error, HeadwaterError) else (str(error), None)
+        what, fix = str(error), None
+        if isinstance(error, HeadwaterError):
+            inside = error.where if error.where not in (None, str(path)) else None
+            what, fix = f"{inside}: {error.what}" if inside else error.what, error.fix
         raise CheckpointError(f"unusable configuration: {what}", where=path, fix=fix or "correct config.json") from None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +32,15 @@ class LegacyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            zipped = zipfile.is_zipfile(path)  # older releases of torch.save wrote no zip, which cannot be mapped
+            with warnings.catch_warnings(action="ignore"):  # of old pickle protocols
+                values = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         except FileNotFoundError:
             raise CheckpointError("file is missing", where=path, fix=_COPY_AGAIN) from None
-        except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(f"refused: only tensors are read from a .bin file ({first[:200]})", where=path,
+        except Exception as error:  # whatever the restricted unpickler stumbles over in a foreign file
+            called = re.search(r"GLOBAL (\S+)", str(error))
+            why = f"it calls {called[1]}" if called else "it is no file of torch.save, or a damaged one"
+            raise CheckpointError(f"refused: only tensors are read from a .bin file, and {why}", where=path,
                                   fix="use the safetensors form of this checkpoint") from None
         if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
             raise CheckpointError("refused: it holds more than named tensors", where=path,
@@ -94,6 +99,10 @@ class WeightFolder:
         if wrong:
             raise CheckpointError(f"the index names tensors that are not in their files: {grouped(wrong)}",
                                   where=self.folder, fix=_COPY_AGAIN)
+        unlisted = [name for name in self._where if name not in self._index] if self._index else []
+        if unlisted:
+            raise CheckpointError(f"the files hold tensors that the index does not name: {grouped(unlisted)}",
+                                  where=self.folder, fix=_COPY_AGAIN)
 
     def __enter__(self) -> Self:
         return self
@@ -131,12 +140,12 @@ def _read_index(path: Path) -> dict[str, str]:
     try:
         values: Any = read_json(path)
     except InputError as error:
-        raise CheckpointError(f"not an index: {error}", where=path, fix="copy the file again") from None
+        raise CheckpointError(f"not an index: {error.what}", where=path, fix="copy the file again") from None
     names = values.get("weight_map") if isinstance(values, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(file, str) for file in names.values()):
         raise CheckpointError("not an index: it has no weight_map from tensors to files", where=path,
                               fix="copy the file again")
     for file in names.values():
-        if Path(file).name != file or file in ("", ".", ".."):
+        if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
             raise CheckpointError(f"file name {file!r} leaves the folder", where=path, fix="correct the index")
     return names

@@ -47,6 +47,8 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.exists() and not path.is_file():
+            raise CheckpointError("not a regular file", where=path, fix="copy the folder again, all of its files")
         try:
             self._stream: BinaryIO = open(path, "rb")  # noqa: SIM115 (closed by `close`)
         except OSError as error:
@@ -71,7 +73,7 @@ class TensorFile:
             raise self._damaged("truncated or not safetensors: it has no header")
         try:
             values = json.loads(self._stream.read(length), object_pairs_hook=self._no_duplicates)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._damaged("truncated or not safetensors: its header is not JSON") from None
         if not isinstance(values, dict):
             raise self._damaged("not safetensors: its header is not an object")
@@ -103,8 +105,9 @@ class TensorFile:
             if stored.start < end:
                 raise self._damaged(f"tensors {last} and {name} overlap")
             end, last = stored.stop, name
-        if end > size:
-            raise self._damaged(f"truncated or not safetensors: {size} bytes, its header promises {end}")
+        if end != size:
+            cut = "truncated or not safetensors" if end > size else "something was written behind its end"
+            raise self._damaged(f"{cut}: {size} bytes, its header promises {end}")
 
     def _damaged(self, what: str) -> CheckpointError:
         return CheckpointError(what, where=self.path, fix="copy or write the file again")

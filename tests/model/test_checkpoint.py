@@ -116,7 +116,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path, change, words):
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ('{"model_type": "mystery"}', "unknown model_type 'mystery'"), ("{", "not valid JSON"),
+    ('{"model_type": "mystery"}', "unknown family: model_type 'mystery'"), ("{", "not valid JSON"),
     ('{"model_type": "llama"}', "unusable configuration"), ("[]", "not an object"),
     ('{"model_type": "llama", "rope_scaling": {"type": "longrope"}}', "rope scaling")])
 def test_unusable_configurations_are_refused(tmp_path, text, words):

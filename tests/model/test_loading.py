@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -35,7 +36,12 @@ def set_config(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"model_type": "mamba"}, "unknown model_type 'mamba'.*known: llama, baichuan, chatglm, glm, glm4"),
+    ({"model_type": "mamba"}, "unknown family: model_type 'mamba'(.|\n)*supported one: llama, baichuan, chatglm, glm"),
+    ({"model_type": ["llama"]}, "unknown family"),
+    ({"rope_theta": float("inf")}, "finite number"),
+    ({"rope_scaling": {"factor": 2.0}}, "a factor and no type"),
+    ({"rope_scaling": "linear"}, "not an object"),
+    ({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 0.7}}, "option 'mscale' of yarn is not supported"),
     ({"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None}, "not a multiple of 3 heads"),
     ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
     ({"hidden_act": "relu"}, "hidden_act 'relu'"),
@@ -82,6 +88,7 @@ F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 @pytest.mark.parametrize(("content", "words"), [
     (b"", "it has no header"), (struct.pack("<Q", 10**12), "it has no header"), (header(b"{]"), "not JSON"),
+    (header(b"[" * 100_000), "not JSON"), (header({"a": F32}) + bytes(9), "written behind its end"),
     (header([1]), "not an object"), (header({"a": F32}), "its header promises"),
     (header({"a": {**F32, "dtype": "Q4"}}), "tensor a is described"), (header({"a": 3}), "tensor a is described"),
     (header({"a": {**F32, "shape": [3]}}) + bytes(8), "claims 8 bytes"),
@@ -97,6 +104,8 @@ def test_a_damaged_file_says_how(tmp_path, content, words):
 @pytest.mark.parametrize(("change", "words"), [
     (lambda names: names.update({"model.norm.weight": "../model.safetensors"}), "leaves the folder"),
     (lambda names: names.update({"model.norm.weight": "absent.safetensors"}), "file is missing"),
+    (lambda names: names.update({"model.norm.weight": "a\0b"}), "leaves the folder"),
+    (lambda names: names.pop("model.norm.weight"), "the index does not name: model.norm.weight"),
     (lambda names: names.update({"ghost": min(names.values())}), "tensors that are not in their files: ghost"),
     (lambda names: names.clear(), "no weight_map")])
 def test_a_wrong_index_is_refused(tmp_path, change, words):
@@ -107,6 +116,15 @@ def test_a_wrong_index_is_refused(tmp_path, change, words):
     index.write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match=words):
         load_model(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+    for name in ("model.safetensors", "config.json"):
+        folder = folder_of(tmp_path / name)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(CheckpointError, match="not a regular file"):
+            load_model(folder)
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path):
@@ -121,10 +139,12 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
 def test_old_bin_files_are_read_when_they_hold_tensors_alone(tmp_path):
     folder = folder_of(tmp_path)
     wanted = load_model(folder)
-    torch.save(read_tensors(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    tensors = read_tensors(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    with torch.inference_mode():
-        assert torch.equal(load_model(folder)(IDS), wanted(IDS))
+    for zipped in (True, False):
+        torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        with torch.inference_mode():
+            assert torch.equal(load_model(folder)(IDS), wanted(IDS))
 
 
 class Trap:

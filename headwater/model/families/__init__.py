@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from headwater.errors import CheckpointError
 from headwater.model.config import ModelConfig
 from headwater.model.families import baichuan, chatglm, chatglm2, glm, glm4, llama, native
 from headwater.model.families.names import Entry
@@ -28,17 +29,17 @@ MODEL_TYPES = ("llama", "baichuan", "chatglm", "glm", "glm4", "headwater")
 
 
 def family_of(values: dict[str, Any]) -> Family:
-    """The family that wrote a `config.json`. Raises `ValueError` naming what was found and what is known."""
+    """The family that wrote a `config.json`. Raises `CheckpointError` naming what was found and what is known."""
     kind = values.get("model_type")
     if kind == "chatglm":
         return chatglm if chatglm.recognises(values) else chatglm2
     if kind == "glm" and glm.recognises(values):
         return glm
-    simple: dict[object, Family] = {"llama": llama, "baichuan": baichuan, "glm": glm4, "glm4": glm4,
+    simple: dict[str, Family] = {"llama": llama, "baichuan": baichuan, "glm": glm4, "glm4": glm4,
                                     "headwater": native}
-    if kind not in simple:
-        raise ValueError(f"unknown model_type {kind!r} (architectures {values.get('architectures')}); "
-                         f"known: {', '.join(MODEL_TYPES)}")
+    if not isinstance(kind, str) or kind not in simple:
+        raise CheckpointError(f"unknown family: model_type {kind!r}, architectures {values.get('architectures')}",
+                              fix=f"give a folder of a supported one: {', '.join(MODEL_TYPES)}")
     return simple[kind]
 
 
