@@ -89,6 +89,15 @@ def _put_in_place(staging: Path, path: Path) -> None:
         replaced.unlink()
 
 
+def make_folder(path: Path, *, fix: str) -> None:
+    """Make the folder and those above it. Raises `InputError` with `fix` where there can be none."""
+    try:
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made a folder: {error.strerror}", where=path, fix=fix) from None
+
+
 def sweep_temporaries(folder: Path, *, deep: bool = True) -> None:
     """Remove what a killed process left half-written in `folder`, or anywhere below it (`deep`)."""
     for leftover in list(folder.rglob(".*.tmp") if deep else folder.glob(".*.tmp")):

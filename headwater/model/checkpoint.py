@@ -177,7 +177,7 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     folder = Path(folder)
     family = family_for(model.config)
     extras = _extras(family, tokenizer_from)
-    values = {**extras, **family.config_to(model.config), "dtype": str(model.dtype).removeprefix("torch."),
+    values = {**extras, **family.config_to(model.config), "torch_dtype": str(model.dtype).removeprefix("torch."),
               **{name: value for name, value in extras.items() if name.endswith("token_id")}}
     packed = [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
     if packed:
@@ -197,7 +197,7 @@ def _extras(family: Family, folder: Path | None) -> dict[str, Any]:
         return {}
     if not values or family_of(values) is not family:
         return {}
-    return {name: value for name, value in values.items() if name not in ("torch_dtype", "quantization_config")}
+    return {name: value for name, value in values.items() if name not in ("dtype", "quantization_config")}
 
 
 def _official(model: Decoder, family: Family) -> Iterator[tuple[str, Tensor]]:

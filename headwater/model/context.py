@@ -60,6 +60,7 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     Stores the positions in the cache and counts its tokens as read. Raises `InputError` for arguments that do not
     fit each other or the cache.
     """
+    _check(batch)
     place = _place(batch)
     derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
     positions = _positions(config, batch, derived)
@@ -71,6 +72,25 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     if batch.cache is not None:
         _remember(batch, place, positions, seen)  # last: from here on the batch counts as read
     return context, positions
+
+
+def _check(batch: Batch) -> None:
+    """Shapes and types alone: a value would have to come from the device first."""
+    ids, mask, positions, cache = batch.input_ids, batch.attention_mask, batch.position_ids, batch.cache
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.numel() == 0 or ids.dtype not in (torch.int64, torch.int32):
+        found = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise InputError(f"input_ids is {found}", fix="give an integer tensor [B, T] of at least one token")
+    rows = len(ids)
+    if cache is not None and cache.batch != rows:
+        raise InputError(f"{rows} rows of input_ids for a cache of {cache.batch}", fix="make it for as many rows")
+    if mask is not None and len(mask) != rows and not (mask.dim() == 4 and len(mask) == 1):
+        raise InputError(f"{rows} rows of input_ids, attention_mask has shape {list(mask.shape)}",
+                         fix="give a row of the mask for every row of ids")
+    if mask is not None and mask.dim() == 4 and mask.is_floating_point():
+        raise InputError(f"attention_mask [B, 1, T, S] is {mask.dtype}, which may mean 0 or -inf for hidden",
+                         fix="give bool, True = may attend")
+    if positions is not None and positions.is_floating_point():
+        raise InputError(f"position_ids is {positions.dtype}", fix="give integers")
 
 
 def _place(batch: Batch) -> Place:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from headwater.artifacts import atomic_folder, make_folder
 from headwater.errors import InputError
 from headwater.model.checkpoint import load_weights, read_config, save_model
 from headwater.model.decoder import Decoder
@@ -28,18 +29,22 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
     """Write the model of `source` to `target`; returns it.
 
     Untouched tensors keep their bytes, and tokenizer files come along. NormHead is folded into a plain head where
-    the other form has none. Raises `CheckpointError`, or `InputError` when the form cannot express the model.
+    the other form has none. The target appears whole or not at all. Raises `CheckpointError`, or `InputError` when the
+    form cannot express the model or the target is in use.
     """
     settings = settings or ConvertSettings()
-    if Path(source).resolve() == Path(target).resolve():
-        raise InputError("source and target are the same folder", where=source, fix="give another target")
+    target = Path(target)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError("the target is there already", where=target, fix="give a new or an empty folder")
     config, values = read_config(source)
     kind = getattr(torch, settings.dtype) if settings.dtype else None
     with WeightFolder(Path(source)) as weights:
         model = load_weights(config, values, weights, kind, torch.device("cpu"), mmap=True)
     if settings.layout is not None:
         _relabel(model, settings.layout)
-    save_model(model, target, tokenizer_from=source)
+    make_folder(target.parent, fix="give another target")
+    with atomic_folder(target) as staging:
+        save_model(model, staging, tokenizer_from=source)
     return model
 
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from headwater.errors import InputError
 from headwater.model.attention import Attention
 from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
@@ -89,10 +90,19 @@ class Decoder(nn.Module):
         """
         batch = Batch(input_ids, attention_mask, position_ids, cache, slots)
         context, positions = make_context(self.config, self.positions, batch)
-        x = self.positions.embed(self.embedding(input_ids), positions)
+        x = self.positions.embed(self._embedded(input_ids), positions)
         for block in self.blocks:
             x = block(x, context)
         return self.norm(x)
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self.embedding(ids)
+        try:
+            return self.embedding(ids)
+        except IndexError:
+            raise InputError(f"input_ids runs from {int(ids.min())} to {int(ids.max())}, the vocabulary from 0 to "
+                             f"{self.config.vocab_size - 1}", fix="use the tokenizer of this model") from None
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:

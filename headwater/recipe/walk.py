@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headwater.artifacts import storage_errors, sweep_temporaries, write_json, write_text
+from headwater.artifacts import make_folder, sweep_temporaries, write_json, write_text
 from headwater.errors import InputError
 from headwater.hardware import peak_memory_bytes
 from headwater.progress import say
@@ -38,6 +38,7 @@ from headwater.settings import Settings, input_paths
 
 _MARK = "# Written by `headwater run`: the recipe of this folder, every setting in full."
 """First line of a run's recipe: a file without it is somebody's own and is left alone."""
+_OTHER_OUT = "give another --out"
 
 
 def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
@@ -46,7 +47,7 @@ def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
     `command` is what the user typed, kept in the manifests and shown when the run is stopped.
     Raises `Interrupted`, `StorageError`, or what a stage raises.
     """
-    _make_folder(out)
+    make_folder(out, fix=_OTHER_OUT)
     _require_run_folder(out)
     with stoppable(command), explained(out, "run"), locked(out / ".lock"):
         sweep_temporaries(out, deep=False)
@@ -81,7 +82,7 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
     """
     beside = {path.name: path for path in folder.absolute().parent.glob("*/") if path != folder.absolute()}
     settings = step.resolved(beside)
-    _make_folder(folder.parent)
+    make_folder(folder.parent, fix=_OTHER_OUT)
     if (folder.parent / RESOLVED).exists():
         with locked(folder.parent / ".lock"):
             pass  # a walk that is under way here comes to this stage too
@@ -158,7 +159,7 @@ def _taken_back(name: str, folder: Path, basis: Basis) -> bool:
 
 
 def _begin(folder: Path, basis: Basis, inputs: dict[str, InputRecord], begun: Started | None) -> Started:
-    _make_folder(folder)
+    make_folder(folder, fix=_OTHER_OUT)
     sweep_temporaries(folder)
     started = Started(basis=basis, inputs=inputs, started=_now(), session=time.time())
     if begun is not None:
@@ -200,15 +201,7 @@ def _why_not_current(folder: Path, done: Manifest | None, begun: Started | None,
     if next(files_below(folder, skip=set()), None) is None:
         return None
     raise InputError("this folder holds files that no stage wrote", where=folder,
-                     fix="move them away or give another --out")
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        with storage_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be made a folder: {error.strerror}", where=path, fix="give another --out") from None
+                     fix=f"move them away or {_OTHER_OUT}")
 
 
 def _reset_peak_memory() -> None:

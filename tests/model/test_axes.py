@@ -185,3 +185,23 @@ def test_configurations_that_contradict_themselves_are_refused():
         ModelConfig.parse({**SMALL, "position": "alibi", "rope_scaling": {"kind": "linear", "factor": 2}})
     with pytest.raises(SettingsError, match="needs original_length"):
         ModelConfig.parse({**SMALL, "rope_scaling": {"kind": "yarn", "factor": 2}})
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"input_ids": torch.tensor([1, 2])}, r"input_ids is torch.int64 \[2\]"),
+    ({"input_ids": torch.ones(1, 3)}, "torch.float32"),
+    ({"input_ids": torch.zeros(1, 0, dtype=torch.long)}, "at least one token"),
+    ({"input_ids": [[1, 2]]}, "input_ids is list"),
+    ({"input_ids": torch.tensor([[1, 99]])}, "from 1 to 99, the vocabulary from 0 to 31"),
+    ({"attention_mask": torch.ones(2, 3)}, "1 rows of input_ids, attention_mask has shape"),
+    ({"attention_mask": torch.ones(1, 4)}, r"give \[B, 3\]"),
+    ({"attention_mask": torch.zeros(1, 1, 3, 3)}, "may mean 0 or -inf"),
+    ({"position_ids": torch.ones(1, 3)}, "give integers"),
+    ({"position_ids": torch.ones(1, 2, dtype=torch.long)}, r"give \[1, 3\]")])
+def test_arguments_that_do_not_fit_are_told(arguments, words):
+    model = Decoder(ModelConfig(vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                                num_attention_heads=2))
+    with pytest.raises(InputError, match=words):
+        model(**{"input_ids": torch.tensor([[1, 2, 3]]), **arguments})
+    with pytest.raises(InputError, match="for a cache of 2"):
+        model(torch.tensor([[1, 2, 3]]), cache=KVCache(model.config, 2, 8))

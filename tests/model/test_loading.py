@@ -200,7 +200,7 @@ def test_a_form_that_cannot_say_it_is_refused(tmp_path):
     with pytest.raises(InputError, match="the llama form cannot express this model"):
         convert(folder, tmp_path / "out", ConvertSettings(layout="llama"))
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="the same folder"):
+    with pytest.raises(InputError, match="the target is there already"):
         convert(folder, folder)
 
 
