@@ -9,16 +9,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from headwater import __version__
 from headwater.errors import HeadwaterError, Interrupted, SettingsError
-from headwater.recipe.stages import STAGES, Stages
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from headwater.recipe.stages import STAGES, Stages, load
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 
@@ -26,7 +22,8 @@ if TYPE_CHECKING:
 class _Parser(argparse.ArgumentParser):
     """A parser whose help ends with the settings of its command."""
 
-    settings: Callable[[], type[BaseModel]] | None = None
+    settings: str | None = None
+    """`module:class`."""
     commands: Collection[str] = ()
 
     def format_help(self) -> str:
@@ -35,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
         from headwater.cli.describe import describe
 
         usage, gap, rest = super().format_help().partition("\n\n")
-        return f"{usage} [NAME=VALUE ...]{gap}{rest}\n{describe(self.settings())}\n"
+        return f"{usage} [NAME=VALUE ...]{gap}{rest}\n{describe(load(self.settings))}\n"
 
     def error(self, message: str) -> NoReturn:
         where = None if self.prog == "headwater" else self.prog
@@ -123,64 +120,15 @@ def _report(arguments: Any, overrides: list[str], command: list[str], stages: St
     print(write_report(arguments.folder))
 
 
-def _chat(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
-    from headwater.serve.terminal import ChatSettings, chat
-    from headwater.settings import with_overrides
+def _direct(function: str, settings: str, *names: str) -> Callable[..., Any]:
+    """A command that is a function of its arguments and its settings."""
+    def act(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> Any:
+        from headwater.settings import with_overrides
 
-    chat(arguments.folder, ChatSettings.parse(with_overrides({}, overrides), where="headwater chat"))
+        parsed = load(settings).parse(with_overrides({}, overrides), where=f"headwater {arguments.command}")
+        return load(function)(*(getattr(arguments, name) for name in names), parsed)
 
-
-def _serve(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
-    from headwater.serve.server import ServeSettings, serve
-    from headwater.settings import with_overrides
-
-    serve(arguments.folder, ServeSettings.parse(with_overrides({}, overrides), where="headwater serve"))
-
-
-def _convert(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
-    from headwater.model.convert import ConvertSettings, convert
-    from headwater.settings import with_overrides
-
-    convert(arguments.source, arguments.target,
-            ConvertSettings.parse(with_overrides({}, overrides), where="headwater convert"))
-    print(arguments.target)
-
-
-def _plan(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
-    from headwater.cli.plan import PlanSettings, show_plan
-    from headwater.settings import with_overrides
-
-    show_plan(arguments.model, PlanSettings.parse(with_overrides({}, overrides), where="headwater plan"))
-
-
-def _plan_settings() -> type[BaseModel]:
-    from headwater.cli.plan import PlanSettings
-
-    return PlanSettings
-
-
-def _convert_settings() -> type[BaseModel]:
-    from headwater.model.convert import ConvertSettings
-
-    return ConvertSettings
-
-
-def _chat_settings() -> type[BaseModel]:
-    from headwater.serve.terminal import ChatSettings
-
-    return ChatSettings
-
-
-def _serve_settings() -> type[BaseModel]:
-    from headwater.serve.server import ServeSettings
-
-    return ServeSettings
-
-
-def _recipe_settings() -> type[BaseModel]:
-    from headwater.recipe.recipe import Recipe
-
-    return Recipe
+    return act
 
 
 def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[str]]:
@@ -212,35 +160,41 @@ def _parser(stages: Stages) -> _Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parser.commands = commands.choices
 
-    def add(name: str, purpose: str, act: Callable[..., None],
-            settings: Callable[[], type[BaseModel]] | None = None) -> argparse.ArgumentParser:
+    def add(name: str, purpose: str, act: Callable[..., Any], settings: str | None = None) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         one.set_defaults(act=act)
         one.settings = settings
         return one
 
-    run = add("run", "walk a recipe from raw pages to a chat model", _run_recipe, _recipe_settings)
+    recipe = "headwater.recipe.recipe:Recipe"
+    run = add("run", "walk a recipe from raw pages to a chat model", _run_recipe, recipe)
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the run is kept")
-    shown = add("settings", "print a recipe with every setting written out", _print_settings, _recipe_settings)
+    shown = add("settings", "print a recipe with every setting written out", _print_settings, recipe)
     for one in (run, shown):
         one.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
         one.epilog = ("'headwater STAGE --help' lists a stage's settings; pretrain.trainer.steps=10 is short for "
                       "stages.pretrain.trainer.steps=10.")
     for name, stage in stages.items():
-        one = add(name, stage.purpose, _run_stage, partial(getattr, stage, "settings"))
+        one = add(name, stage.purpose, _run_stage, stage.settings_path)
         one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's own folder; ${NAME} in a "
                          "setting stands for the folder NAME beside it")
-    for name, purpose, act, settings in (
-            ("report", "write a run's report again", _report, None),
-            ("chat", "talk to the last model of a run", _chat, _chat_settings),
-            ("serve", "serve the last model of a run: OpenAI-compatible API and chat page", _serve, _serve_settings)):
-        one = add(name, purpose, act, settings)
-        one.add_argument("folder", type=Path, metavar="DIR",
-                         help="a run's folder" + (", or a model's" if settings else ""))
-    one = add("convert", "write a model folder again in an official form", _convert, _convert_settings)
+    one = add("report", "write a run's report again", _report)
+    one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder")
+    for name, purpose, function, settings in (
+            ("chat", "talk to the last model of a run", "terminal:chat", "terminal:ChatSettings"),
+            ("serve", "serve the last model of a run: OpenAI-compatible API and chat page", "server:serve",
+             "server:ServeSettings")):
+        room = "headwater.serve."
+        one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
+        one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+    room = "headwater.model.convert:"
+    one = add("convert", "write a model folder again in an official form",
+              _direct(room + "convert", room + "ConvertSettings", "source", "target"), room + "ConvertSettings")
     one.add_argument("source", type=Path, metavar="SRC", help="a model folder of any family")
     one.add_argument("target", type=Path, metavar="DST", help="where the new folder is written")
-    one = add("plan", "say what a model needs in memory and compute", _plan, _plan_settings)
+    room = "headwater.cli.plan:"
+    one = add("plan", "say what a model needs in memory and compute",
+              _direct(room + "show_plan", room + "PlanSettings", "model"), room + "PlanSettings")
     one.add_argument("model", metavar="MODEL", help="an open model's official name, or a model folder")
     return parser
 

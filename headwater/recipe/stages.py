@@ -31,16 +31,17 @@ class Stage:
 
     @property
     def settings(self) -> type[Settings]:
-        found: type[Settings] = _load(self.settings_path)
+        found: type[Settings] = load(self.settings_path)
         return found
 
     @property
     def run(self) -> Run:
-        found: Run = _load(self.run_path)
+        found: Run = load(self.run_path)
         return found
 
 
-def _load(path: str) -> Any:
+def load(path: str) -> Any:
+    """What `module:name` names, imported now."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
