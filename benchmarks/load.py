@@ -84,7 +84,7 @@ def main() -> None:
 
 def sort_tensors(source: Path, target: Path) -> None:
     """The same folder with the tensors of each file sorted by name, as the safetensors library writes them: query, key
-    and value then lie apart, and only what lies together can be used in place."""
+    and value then lie apart, and are used in place only by putting their pages side by side."""
     shutil.copytree(source, target)
     for path in target.glob("*.safetensors"):
         write_tensors(path, dict(sorted(read_tensors(path).items())), {"format": "pt"})

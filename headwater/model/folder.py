@@ -15,6 +15,7 @@ from torch import Tensor
 
 from headwater.artifacts import read_json
 from headwater.errors import CheckpointError, InputError
+from headwater.model.stitch import stitched
 from headwater.model.tensors import Stored, TensorFile, grouped
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -130,10 +131,25 @@ class WeightFolder:
         self._where[name].read_into(name, target)
 
     def mapped(self, names: tuple[str, ...]) -> Tensor | None:
-        """The tensors' rows stacked, on their file's own pages; None where they do not lie so."""
+        """The tensors' rows stacked, on their files' own pages; None where they cannot be had so."""
         names = tuple(name if name in self._where else f"glm.{name}" for name in names)
-        file = self._where[names[0]]
-        return file.mapped(names) if all(self._where[name] is file for name in names) else None
+        files = [self._where[name] for name in names]
+        if all(file is files[0] for file in files) and (found := files[0].mapped(names)) is not None:
+            return found
+        return self._stitched(names)
+
+    def _stitched(self, names: tuple[str, ...]) -> Tensor | None:
+        parts, stored = [], []
+        for name in names:
+            file = self._where[name]
+            if isinstance(file, LegacyFile):
+                return None
+            parts.append(file.part(name))
+            stored.append(file.tensors[name])
+        first, flat = stored[0], None
+        if all(one.dtype == first.dtype and one.shape[1:] == first.shape[1:] and one.shape for one in stored):
+            flat = stitched(parts)
+        return None if flat is None else flat.view(first.dtype).view(-1, *first.shape[1:])
 
 
 def _read_index(path: Path) -> dict[str, str]:

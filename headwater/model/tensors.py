@@ -10,8 +10,10 @@ import itertools
 import json
 import math
 import mmap
+import os
 import struct
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,8 @@ from torch import Tensor
 
 from headwater.artifacts import atomic_write, storage_errors
 from headwater.errors import CheckpointError
+from headwater.hardware import cores
+from headwater.model.stitch import Part
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
@@ -30,6 +34,8 @@ _ALIGNMENT = 64
 _LONGEST_HEADER = 100 << 20
 _CHUNK = 16 << 20
 """Bytes read at once where a tensor is converted on the way."""
+_PIECE = 2 << 20
+"""Bytes that one thread reads."""
 
 
 @dataclass(frozen=True)
@@ -115,26 +121,38 @@ class TensorFile:
     def read_into(self, name: str, target: Tensor) -> None:
         """Fill `target`, contiguous and of the stored shape, converting where its dtype or device differs."""
         stored = self.tensors[name]
-        self._stream.seek(stored.start)
-        flat = target.view(-1)
+        flat, at = target.view(-1), stored.start
         if target.dtype == stored.dtype and target.device.type == "cpu":
-            self._fill(flat)
+            self._fill(flat, at)
             return
         step = max(1, _CHUNK // stored.dtype.itemsize)
         buffer = torch.empty(min(step, flat.numel()), dtype=stored.dtype)
         for start in range(0, flat.numel(), step):
             part = buffer[: min(step, flat.numel() - start)]
-            self._fill(part)
+            self._fill(part, at + start * stored.dtype.itemsize)
             flat[start : start + len(part)] = part.to(target.device)
 
-    def _fill(self, flat: Tensor) -> None:
+    def _fill(self, flat: Tensor, at: int) -> None:
+        """Read from byte `at` on, on every core: most of the time goes into the first touch of fresh memory."""
         memory = memoryview(flat.detach().view(torch.uint8).numpy())  # type: ignore[arg-type]
-        done = 0
-        while done < len(memory):
-            count = self._stream.readinto(memory[done:])  # type: ignore[attr-defined]
+        pieces = [(memory[start : start + _PIECE], at + start) for start in range(0, len(memory), _PIECE)]
+        if len(pieces) == 1:
+            self._read(*pieces[0])
+        elif pieces:
+            with ThreadPoolExecutor(cores()) as readers:
+                list(readers.map(self._read, *zip(*pieces)))
+
+    def _read(self, memory: memoryview, at: int) -> None:
+        while memory:
+            count = os.preadv(self._stream.fileno(), [memory], at)
             if not count:
                 raise self._damaged("it became shorter while it was read")
-            done += count
+            memory, at = memory[count:], at + count
+
+    def part(self, name: str) -> Part:
+        """Where the tensor's bytes lie."""
+        stored = self.tensors[name]
+        return Part(self._stream.fileno(), stored.start, stored.stop)
 
     def mapped(self, names: tuple[str, ...]) -> Tensor | None:
         """The tensors' rows stacked, on the file's own pages: nothing is read before it is used, writing changes no
