@@ -7,6 +7,7 @@ import gc
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -77,7 +78,7 @@ def report(benchmark: str, rows: list[Case], ceilings: dict[str, float], package
         table.add_column(heading, justify="left" if heading in ("case", "metric", "peer") else "right")
     for row in rows:
         table.add_row(row.case, row.metric, _number(row.ours), row.peer, _number(row.theirs), _number(row.ratio))
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     for name, value in ceilings.items():
         console.print(f"ceiling {name}: {_number(value)}")
