@@ -24,6 +24,8 @@ class RopeScaling(Settings):
     """yarn: dimensions that turn more often than this within original_length stay."""
     beta_slow: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """yarn: dimensions that turn less often than this are divided by `factor`."""
+    truncate: bool = True
+    """yarn: the ends of the ramp are whole dimensions."""
     attention_factor: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """yarn: multiplies cos and sin; None means 0.1 ln(factor) + 1."""
 
@@ -46,7 +48,7 @@ class ModelConfig(Settings):
     num_attention_heads: int = Field(gt=0)
     num_key_value_heads: int = Field(default=0, ge=0)
     """Key/value heads: equal to the attention heads = MHA, fewer = GQA, 1 = MQA; 0 means MHA."""
-    head_dim: int = Field(default=0, ge=0)
+    head_dim: int = Field(default=0, ge=0, le=65536)
     """0 means hidden_size / num_attention_heads."""
     max_position_embeddings: int = Field(default=2048, gt=0)
     """Longest trained sequence, in tokens."""
@@ -108,6 +110,8 @@ class ModelConfig(Settings):
         if self.position == "rope" and (self.rope_dims % 2 or self.rope_dims > self.head_dim):
             raise ValueError(f"rotary positions need an even number of dimensions up to head_dim {self.head_dim}, "
                              f"got {self.rope_dims}")
+        if self.rope_scaling is not None and self.rope_scaling.kind == "yarn" and self.rope_theta <= 1:
+            raise ValueError(f"yarn needs a rope_theta above 1, got {self.rope_theta}")
         if self.position == "rope_2d" and self.head_dim % 4:
             raise ValueError(f"two rotary positions need a head_dim that is a multiple of 4, got {self.head_dim}")
         if self.rope_scaling is not None and self.position != "rope":

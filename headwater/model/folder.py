@@ -16,7 +16,7 @@ from torch import Tensor
 from headwater.artifacts import read_json
 from headwater.errors import CheckpointError, InputError
 from headwater.model.stitch import stitched
-from headwater.model.tensors import Stored, TensorFile, grouped
+from headwater.model.tensors import DTYPES, Stored, TensorFile, grouped
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _LEGACY = "pytorch_model.bin"
@@ -43,10 +43,11 @@ class LegacyFile:
             why = f"it calls {called[1]}" if called else "it is no file of torch.save, or a damaged one"
             raise CheckpointError(f"refused: only tensors are read from a .bin file, and {why}", where=path,
                                   fix="use the safetensors form of this checkpoint") from None
-        if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
-            raise CheckpointError("refused: it holds more than named tensors", where=path,
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) and _is_plain(value)
+                                                      for name, value in values.items()):
+            raise CheckpointError("refused: it holds more than named, dense tensors", where=path,
                                   fix="use the safetensors form of this checkpoint")
-        self._values = dict(values)
+        self._values = {name: value.detach() for name, value in values.items()}
         self.tensors = {name: Stored(value.dtype, tuple(value.shape), 0, 0) for name, value in values.items()}
 
     def close(self) -> None:
@@ -58,6 +59,11 @@ class LegacyFile:
     def mapped(self, names: tuple[str, ...]) -> Tensor | None:
         found: Tensor = self._values[names[0]]
         return found if len(names) == 1 and found.is_contiguous() else None
+
+
+def _is_plain(value: object) -> bool:
+    return (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+            and not value.is_quantized and value.dtype in DTYPES.values())
 
 
 class WeightFolder:

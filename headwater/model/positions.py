@@ -43,8 +43,11 @@ def _yarn(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
     def index(rotations: float) -> float:
         return dims * math.log(length / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
-    low, high = max(math.floor(index(scaling.beta_fast)), 0), min(math.ceil(index(scaling.beta_slow)), dims - 1)
-    ramp = ((torch.arange(len(frequencies)).float() - low) / max(high - low, 0.001)).clamp(0, 1)
+    low, high = index(scaling.beta_fast), index(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dims - 1)
+    ramp = ((torch.arange(len(frequencies)).float() - low) / (high - low or 0.001)).clamp(0, 1)
     return frequencies / scaling.factor * ramp + frequencies * (1 - ramp)
 
 

@@ -41,7 +41,7 @@ def set_config(folder: Path, **changes: object) -> None:
     ({"rope_theta": float("inf")}, "finite number"),
     ({"rope_scaling": {"factor": 2.0}}, "a factor and no type"),
     ({"rope_scaling": "linear"}, "not an object"),
-    ({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 0.7}}, "option 'mscale' of yarn is not supported"),
+    ({"rope_scaling": {"type": "yarn", "factor": 2.0, "spread": 0.7}}, "option 'spread' of yarn is not supported"),
     ({"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None}, "not a multiple of 3 heads"),
     ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
     ({"hidden_act": "relu"}, "hidden_act 'relu'"),
@@ -142,6 +142,7 @@ def test_old_bin_files_are_read_when_they_hold_tensors_alone(tmp_path):
     tensors = read_tensors(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     for zipped in (True, False):
+        tensors = {name: torch.nn.Parameter(tensor) for name, tensor in tensors.items()}
         torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
         with torch.inference_mode():
             assert torch.equal(load_model(folder)(IDS), wanted(IDS))
@@ -159,7 +160,10 @@ class Trap:
 
 @pytest.mark.parametrize("write", [
     lambda value, path: torch.save(value, path), lambda value, path: path.write_bytes(pickle.dumps(value)),
-    lambda value, path: torch.save({"a": 1}, path), lambda value, path: path.write_bytes(b"junk")])
+    lambda value, path: torch.save({"a": 1}, path), lambda value, path: torch.save({1: torch.zeros(2)}, path),
+    lambda value, path: torch.save({"a": torch.zeros(2, device="meta")}, path),
+    lambda value, path: torch.save({"a": torch.eye(2).to_sparse()}, path),
+    lambda value, path: path.write_bytes(b"junk")])
 def test_a_bin_file_that_holds_more_is_refused_and_not_run(tmp_path, write):
     folder = folder_of(tmp_path / "m")
     (folder / "model.safetensors").unlink()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from headwater.model import Decoder, initialise
-from headwater.model.checkpoint import save_model
+from headwater.model.checkpoint import load_model, save_model
 from headwater.presets import preset
 
 transformers = pytest.importorskip("transformers", reason="transformers, the reference here, is not installed")
@@ -34,4 +34,26 @@ def test_transformers_reads_our_export_with_equal_logits(tmp_path, name, changes
     ids = torch.randint(0, 71, (2, 40), generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         wanted, found = theirs(ids).logits, model(ids)
+    assert (wanted - found).abs().max() <= 1e-4 * wanted.std()
+
+
+@pytest.mark.parametrize("scaling", [
+    {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.8},
+    {"rope_type": "yarn", "factor": 8.0, "truncate": False, "original_max_position_embeddings": 32},
+    {"rope_type": "yarn", "factor": 8.0, "attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0},
+    {"rope_type": "yarn", "factor": 1.5, "original_max_position_embeddings": 4096},
+    {"rope_type": "linear", "factor": 4.0}, {"rope_type": "dynamic", "factor": 2.0},
+    {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 32, "low_freq_factor": 1.0,
+     "high_freq_factor": 4.0}], ids=str)
+def test_we_read_their_models_under_every_scaling(tmp_path, scaling):
+    config = transformers.LlamaConfig(
+        vocab_size=71, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=3, head_dim=12, max_position_embeddings=48, attention_bias=True,
+        rope_parameters={"rope_theta": 5000.0, **scaling}, initializer_range=0.3)
+    torch.manual_seed(4)
+    theirs = transformers.LlamaForCausalLM(config).eval()
+    theirs.save_pretrained(tmp_path, max_shard_size="20KB")
+    ids = torch.randint(0, 71, (2, 100), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        wanted, found = theirs(ids).logits, load_model(tmp_path)(ids)
     assert (wanted - found).abs().max() <= 1e-4 * wanted.std()
