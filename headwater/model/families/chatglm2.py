@@ -24,6 +24,7 @@ _EXPECTED = {"rmsnorm": True, "post_layer_norm": True, "apply_residual_connectio
 _EXPRESSES = {"position": "rope", "rope_layout": "interleaved", "norm": "rmsnorm", "norm_placement": "pre",
               "activation": "swiglu", "output_bias": False, "mlp_bias": False, "head": "linear", "prefix_ids": ()}
 _BASE = 10000.0
+GLM4_EPS = 1.5625e-07
 _MEANING = "rope_ratio_applies_to"
 """Our own key beside the official ones: `positions` or `base`. The official code ignores it."""
 
@@ -52,15 +53,19 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
 
 
 def _divides_positions(values: dict[str, Any]) -> bool:
-    """Told by our own key, else by the name, else by what ChatGLM2's configuration lacks: ChatGLM3's and GLM-4's
-    classifier and GLM-4's second count of layers."""
+    """Told by our own key, else by the model's name, else by what only the later generations say: ChatGLM3 and GLM-4
+    a classifier, GLM-4 a second count of layers and its own eps. Raises `ValueError` where nothing tells."""
     if _MEANING in values:
         return bool(values[_MEANING] == "positions")
-    name = str(values.get("_name_or_path", "")).lower()
-    if "chatglm" in name or "glm-4" in name:
-        return "chatglm2" in name
-    newer = "ChatGLMForSequenceClassification" in str(values.get("auto_map", "")) or "classifier_dropout" in values
-    return not newer and "num_hidden_layers" not in values
+    name = str(values.get("_name_or_path", "")).rstrip("/").rpartition("/")[2].lower()
+    if name.startswith(("chatglm2", "chatglm3", "glm-4")):
+        return name.startswith("chatglm2")
+    later = ("ChatGLMForSequenceClassification" in str(values.get("auto_map", "")), "classifier_dropout" in values,
+             "num_hidden_layers" in values, values.get("layernorm_epsilon") == GLM4_EPS)
+    if not any(later) and "auto_map" not in values:
+        raise ValueError(f"rope_ratio {values['rope_ratio']} divides positions in ChatGLM2 and multiplies the base in "
+                         f"ChatGLM3 and GLM-4; nothing here tells which: add {_MEANING!r}: 'positions' or 'base'")
+    return not any(later)
 
 
 def config_to(config: ModelConfig) -> dict[str, Any]:
