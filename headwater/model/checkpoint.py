@@ -69,6 +69,11 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
     stored, state = weights.stored, _state(model)
     wanted = [entry for entry in family_of(values).entries(config) if entry.ours in state]
     _check(state, wanted, stored, weights.folder)
+    packed = [name for name, one in stored.items() if one.dtype.itemsize == 1 and one.dtype.is_floating_point]
+    if packed:
+        raise CheckpointError(f"{len(packed)} tensors are float8, which mean nothing without the scales of their "
+                              f"quantization: {grouped(packed)[:200]}", where=weights.folder,
+                              fix="give the float16, bfloat16 or float32 form of this checkpoint")
     for entry in wanted:
         first, place = stored[entry.theirs[0]], state[entry.ours]
         keeps = kind is None or entry.ours.endswith(".scale") or not place.is_floating_point()

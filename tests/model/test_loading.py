@@ -74,6 +74,15 @@ def test_every_tensor_that_does_not_fit_is_named_and_grouped(tmp_path):
     assert "model.norm.weight is [17], config.json asks for [16]" in said
 
 
+def test_float8_weights_are_refused(tmp_path):
+    folder = folder_of(tmp_path)
+    tensors = read_tensors(folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(torch.float8_e4m3fn)
+    write_tensors(folder / "model.safetensors", tensors)
+    with pytest.raises(CheckpointError, match=r"1 tensors are float8.*model\.norm\.weight"):
+        load_model(folder)
+
+
 def test_names_are_grouped_by_their_first_number():
     assert grouped(["a.0.x", "a.1.x", "a.3.x", "b", "a.1.y"]) == "a.{0-1,3}.x, b, a.1.y"
 
