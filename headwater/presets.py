@@ -18,6 +18,7 @@ def preset(name: str, **changes: Any) -> ModelConfig:
 
     Raises `InputError` with the nearest known name.
     """
+    name = str(name)
     found = {known.lower(): values for known, values in PRESETS.items()}.get(name.lower())
     if found is None:
         nearest = nearest_name(name.lower(), [known.lower() for known in PRESETS])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.artifacts import atomic_write, read_json, write_json
-from headwater.errors import CheckpointError, HeadwaterError
+from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError
 from headwater.folders import tokenizer_files
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
@@ -32,17 +32,22 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
     if not path.exists():
         raise CheckpointError("not a model folder: it has no config.json", where=folder,
                               fix="give a folder that holds config.json and model.safetensors")
+    family = None
     try:
         values = read_json(path)
         if not isinstance(values, dict):
             raise ValueError(f"it holds {type(values).__name__}, not an object")
-        return family_of(values).config_from(values), values
+        family = family_of(values)
+        return family.config_from(values), values
     except (HeadwaterError, ValueError, TypeError, AttributeError) as error:
-        what, fix = str(error), None
-        if isinstance(error, HeadwaterError):
-            inside = error.where if error.where not in (None, str(path)) else None
-            what, fix = f"{inside}: {error.what}" if inside else error.what, error.fix
-        raise CheckpointError(f"unusable configuration: {what}", where=path, fix=fix or "correct config.json") from None
+        what, fix = str(error), "correct config.json"
+        if isinstance(error, SettingsError):
+            what = f"{error.where}: {error.what}" if error.where else error.what
+            for ours, theirs in getattr(family, "NAMES", {}).items():
+                what = what.replace(f"'{ours}'", f"'{theirs}'")
+        elif isinstance(error, HeadwaterError):
+            what, fix = error.what, error.fix or fix
+        raise CheckpointError(f"unusable configuration: {what}", where=path, fix=fix) from None
 
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
@@ -52,12 +57,27 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
     dtype: of the float weights; None takes what config.json says, else what most of the file is. device: the CPU when
     None. mmap: on the CPU, weights that need no conversion stay on the file's pages and are read when first used;
     changing them changes no file. All others are read straight into their place, so memory peaks at the model's size.
-    Raises `CheckpointError`; names, shapes and the configuration are checked before any weight is read.
+    Raises `InputError` for a dtype or device that cannot be had and `CheckpointError` for the folder; names, shapes
+    and the configuration are checked before any weight is read.
     """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
+        raise InputError(f"dtype {dtype!r} is not a float type", where=path,
+                         fix="give torch.float32, torch.float16 or torch.bfloat16")
+    place = _device(device)
     config, values = read_config(Path(path))
     with WeightFolder(Path(path)) as weights:
         kind = dtype or _dtype(values, weights.stored, Path(path))
-        return load_weights(config, values, weights, kind, torch.device(device or "cpu"), mmap=mmap)
+        return load_weights(config, values, weights, kind, place, mmap=mmap)
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    try:
+        found = torch.device(device or "cpu")
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device {device!r}: {str(error).splitlines()[0]}", fix="give cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no CUDA device", where=found, fix="give device='cpu'")
+    return found
 
 
 def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFolder, kind: torch.dtype | None,
@@ -102,7 +122,7 @@ def _dtype(values: dict[str, Any], stored: dict[str, Stored], folder: Path) -> t
     name = values.get("dtype", values.get("torch_dtype"))
     if name is not None:
         found = getattr(torch, str(name).removeprefix("torch."), None)
-        if isinstance(found, torch.dtype) and found.is_floating_point:
+        if isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1:
             return found
         raise CheckpointError(f"dtype {name!r} is not a float type", where=folder / "config.json",
                               fix="write float32, float16 or bfloat16")
@@ -138,14 +158,22 @@ def _check(ours: dict[str, Tensor], wanted: list[Entry], stored: dict[str, Store
     extra = [name for name in stored if name not in expected and name != "lm_head.weight"]
     if "lm_head.weight" in stored and "lm_head.weight" not in expected and "head.weight" in ours:
         extra.append("lm_head.weight")
-    shapes = [f"{name} is {list(stored[name].shape)}, config.json asks for {list(shape)}"
-              for name, shape in expected.items() if name in stored and stored[name].shape != shape]
+    wrong: dict[tuple[str, str], list[str]] = {}
+    for name, shape in expected.items():
+        if name in stored and stored[name].shape != shape:
+            wrong.setdefault((_words(stored[name].shape), _words(shape)), []).append(name)
+    shapes = [f"{grouped(names)} {'is' if len(names) == 1 else 'are'} {found}, config.json asks for {asked}"
+              for (found, asked), names in wrong.items()]
     problems = [f"{len(missing)} missing: {grouped(missing)}" if missing else "",
                 f"{len(extra)} unexpected: {grouped(extra)}" if extra else "",
-                f"{len(shapes)} of another shape: {'; '.join(shapes)}" if shapes else ""]
+                f"{sum(map(len, wrong.values()))} of another shape: {'; '.join(shapes)}" if shapes else ""]
     if any(problems):
         raise CheckpointError("weights do not fit config.json: " + "; ".join(filter(None, problems)), where=folder,
                               fix="use the config.json that belongs to these weights")
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(str(size)[:24] for size in shape[:8])}]"
 
 
 def _pack_for(model: Decoder, quantization: Any, folder: Path) -> None:

@@ -57,24 +57,35 @@ class Batch(NamedTuple):
 def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[Context, Tensor]:
     """The layers' context, and the positions [B,A,T] (A = 1 or 2) it was made with.
 
-    Stores the positions in the cache and counts its tokens as read. Raises `InputError` for arguments that do not
-    fit each other or the cache.
+    Raises `InputError` for arguments that do not fit each other, the model or the cache.
     """
-    _check(batch)
+    _check(config, batch)
     place = _place(batch)
     derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
     positions = _positions(config, batch, derived)
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
-    bias = scheme.bias(batch.places, torch.arange(place.reach, device=batch.input_ids.device)[None])
+    bias = scheme.bias(*_distances(batch, place, positions))
     if bias is not None:
         mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
-    context = Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place)
-    if batch.cache is not None:
-        _remember(batch, place, positions, seen)  # last: from here on the batch counts as read
-    return context, positions
+    return Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place), positions
 
 
-def _check(batch: Batch) -> None:
+def _distances(batch: Batch, place: Place, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Where queries [B or 1, T] and keys [B or 1, S] stand, for biases by distance: their slots, or the positions a
+    caller gave."""
+    known = None if batch.cache is None else batch.cache.positions
+    keys = torch.arange(place.reach, device=batch.input_ids.device)[None]
+    if batch.position_ids is None and known is None:
+        return batch.places, keys
+    keys = (keys.expand(len(positions), -1) if known is None else known[:, 0, : place.reach]).clone()
+    if place.at is None:
+        keys[:, place.start :] = positions[:, 0]
+    else:
+        keys[place.at] = positions[:, 0]
+    return positions[:, 0], keys
+
+
+def _check(config: ModelConfig, batch: Batch) -> None:
     """Shapes and types alone: a value would have to come from the device first."""
     ids, mask, positions, cache = batch.input_ids, batch.attention_mask, batch.position_ids, batch.cache
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.numel() == 0 or ids.dtype not in (torch.int64, torch.int32):
@@ -86,6 +97,11 @@ def _check(batch: Batch) -> None:
     if mask is not None and len(mask) != rows and not (mask.dim() == 4 and len(mask) == 1):
         raise InputError(f"{rows} rows of input_ids, attention_mask has shape {list(mask.shape)}",
                          fix="give a row of the mask for every row of ids")
+    if mask is not None and mask.dim() == 1 and config.position != "learned_2d":
+        raise InputError("attention_mask [B], lengths of contexts read both ways, is for GLM alone",
+                         fix="give [B, S] or bool [B, 1, T, S]")
+    if mask is not None and mask.dim() == 4 and mask.shape[1] not in (1, config.num_attention_heads):
+        raise InputError(f"attention_mask has shape {list(mask.shape)}", fix="give bool [B, 1, T, S]")
     if mask is not None and mask.dim() == 4 and mask.is_floating_point():
         raise InputError(f"attention_mask [B, 1, T, S] is {mask.dtype}, which may mean 0 or -inf for hidden",
                          fix="give bool, True = may attend")
@@ -204,10 +220,12 @@ def _mask(batch: Batch, reach: int, lengths: Tensor | None) -> Tensor | None:
     return mask
 
 
-def _remember(batch: Batch, place: Place, positions: Tensor, mask: Tensor | None) -> None:
-    """What a later pass over the same cache must know: positions that are not the slots, and hidden slots."""
-    cache = batch.cache
-    assert cache is not None
+def remember(batch: Batch, context: Context, positions: Tensor) -> None:
+    """Count the batch as read, and keep what a later pass over the same cache must know: positions that are not the
+    slots, and slots that are padding."""
+    cache, place = batch.cache, context.place
+    if cache is None or place is None:
+        return
     if batch.position_ids is not None and cache.positions is None:
         slots = torch.arange(cache.length, device=positions.device)
         cache.positions = slots.expand(len(positions), positions.shape[1], cache.length).clone()
@@ -218,7 +236,18 @@ def _remember(batch: Batch, place: Place, positions: Tensor, mask: Tensor | None
             cache.positions[place.at[0], :, place.at[1]] = positions.transpose(1, 2)
     if batch.slots is None:
         cache.filled = place.reach
-        if batch.attention_mask is not None and mask is not None:
-            seen = torch.ones(len(batch.input_ids), cache.length, dtype=torch.bool, device=mask.device)
-            seen[:, : place.reach] = mask[:, 0, -1]
-            cache.visible = seen
+        _remember_visible(batch, cache, place.reach)
+
+
+def _remember_visible(batch: Batch, cache: KVCache, reach: int) -> None:
+    """What a token after these may see where its caller says nothing: what the last real token of its row saw."""
+    mask = batch.attention_mask
+    if mask is None or mask.dim() == 1:
+        return
+    seen = torch.ones(len(batch.input_ids), cache.length, dtype=torch.bool, device=mask.device)
+    if mask.dim() == 4:
+        seen[:, :reach] = mask[:, 0, -1].bool()
+    else:
+        last = mask.shape[1] - 1 - (mask != 0).flip(1).to(torch.uint8).argmax(1, keepdim=True)
+        seen[:, :reach] = (mask != 0) & (mask == mask.gather(1, last))
+    cache.visible = seen

@@ -50,12 +50,13 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
 
 def _relabel(model: Decoder, layout: str) -> None:
     config = model.config.model_copy(update={"layout": "" if layout == "llama" else layout})
-    if isinstance(model.head, NormHead) and not LAYOUTS[layout].expresses(config):
+    if isinstance(model.head, NormHead) and LAYOUTS[layout].unsaid(config):
         config = config.model_copy(update={"head": "linear"})
         plain = nn.Linear(config.hidden_size, config.vocab_size, bias=False, device="meta")
         plain.weight = nn.Parameter(model.head.folded())
         model.head = plain
-    if not LAYOUTS[layout].expresses(config):
-        raise InputError(f"the {layout} form cannot express this model", where=model.config.layout or "its own form",
-                         fix="give a form with the same positions, norms, biases and head, or leave layout out")
+    unsaid = LAYOUTS[layout].unsaid(config)
+    if unsaid:
+        raise InputError(f"the {layout} form cannot express this model: {', '.join(unsaid)}", where="layout",
+                         fix="give another form, or leave layout out")
     model.config = config

@@ -11,7 +11,7 @@ from headwater.errors import InputError
 from headwater.model.attention import Attention
 from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
-from headwater.model.context import Batch, Context, make_context
+from headwater.model.context import Batch, Context, make_context, remember
 from headwater.model.feedforward import FeedForward
 from headwater.model.heads import make_head
 from headwater.model.norms import make_norm
@@ -90,19 +90,22 @@ class Decoder(nn.Module):
         """
         batch = Batch(input_ids, attention_mask, position_ids, cache, slots)
         context, positions = make_context(self.config, self.positions, batch)
-        x = self.positions.embed(self._embedded(input_ids), positions)
+        x = self._embedded(input_ids, positions)
+        remember(batch, context, positions)
         for block in self.blocks:
             x = block(x, context)
         return self.norm(x)
 
-    def _embedded(self, ids: Tensor) -> Tensor:
+    def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            return self.embedding(ids)
+            return self.positions.embed(self.embedding(ids), positions)
         try:
-            return self.embedding(ids)
+            return self.positions.embed(self.embedding(ids), positions)
         except IndexError:
             raise InputError(f"input_ids runs from {int(ids.min())} to {int(ids.max())}, the vocabulary from 0 to "
-                             f"{self.config.vocab_size - 1}", fix="use the tokenizer of this model") from None
+                             f"{self.config.vocab_size - 1}; positions from {int(positions.min())} to "
+                             f"{int(positions.max())}", fix="use this model's own tokenizer, and no longer text than "
+                             "its learned positions reach") from None
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:

@@ -24,8 +24,9 @@ class NormHead(nn.Linear):
         self._known: tuple[tuple[int, int, torch.device], Tensor] | None = None
 
     def lengths(self) -> Tensor:
-        """The rows' Euclidean lengths, at least 1e-12, float32 [V]."""
-        return torch.linalg.vector_norm(self.weight, dim=1, dtype=torch.float32).clamp_min(EPS)
+        """The rows' Euclidean lengths, at least 1e-12, [V] in float32 or wider."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        return torch.linalg.vector_norm(self.weight, dim=1, dtype=dtype).clamp_min(EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or torch.is_grad_enabled() or self.weight.is_inference():  # the last has no version

@@ -193,6 +193,8 @@ def test_configurations_that_contradict_themselves_are_refused():
     ({"input_ids": torch.zeros(1, 0, dtype=torch.long)}, "at least one token"),
     ({"input_ids": [[1, 2]]}, "input_ids is list"),
     ({"input_ids": torch.tensor([[1, 99]])}, "from 1 to 99, the vocabulary from 0 to 31"),
+    ({"attention_mask": torch.tensor([2])}, "for GLM alone"),
+    ({"attention_mask": torch.ones(1, 3, 3, 3, dtype=torch.bool)}, r"give bool \[B, 1, T, S\]"),
     ({"attention_mask": torch.ones(2, 3)}, "1 rows of input_ids, attention_mask has shape"),
     ({"attention_mask": torch.ones(1, 4)}, r"give \[B, 3\]"),
     ({"attention_mask": torch.zeros(1, 1, 3, 3)}, "may mean 0 or -inf"),
@@ -205,3 +207,31 @@ def test_arguments_that_do_not_fit_are_told(arguments, words):
         model(**{"input_ids": torch.tensor([[1, 2, 3]]), **arguments})
     with pytest.raises(InputError, match="for a cache of 2"):
         model(torch.tensor([[1, 2, 3]]), cache=KVCache(model.config, 2, 8))
+
+
+def test_a_call_that_failed_counts_for_nothing():
+    for name in ("Llama-2-7B", "GLM-10B"):
+        model = small(name)
+        cache = KVCache(model.config, 1, 12)
+        with torch.inference_mode():
+            model(torch.tensor([[1, 2, 3]]), cache=cache)
+            with pytest.raises(InputError):
+                model(torch.tensor([[1, 99]]), cache=cache)
+            assert cache.filled == 3
+
+
+@pytest.mark.parametrize("name", ["Llama-2-7B", "Baichuan2-13B", "GLM-4-9B-Chat"])
+def test_a_cache_filled_from_right_padded_rows_goes_on_without_the_padding(name):
+    model = small(name)
+    rows = [torch.randint(1, 60, (length,), generator=torch.Generator().manual_seed(length)) for length in (4, 7)]
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0, 0], [1] * 7])
+    ids = torch.stack([torch.cat((rows[0], torch.zeros(3, dtype=torch.long))), rows[1]])
+    following, places = torch.tensor([[5, 6], [7, 8]]), torch.tensor([[4, 5], [7, 8]])
+    cache = KVCache(model.config, 2, 12)
+    with torch.inference_mode():
+        model(ids, attention_mask=mask, position_ids=torch.arange(7).expand(2, -1), cache=cache)
+        found = [model(following[:, step : step + 1], position_ids=places[:, step : step + 1], cache=cache)
+                 for step in range(2)]
+        for row, tokens in enumerate(rows):
+            alone = model(torch.cat((tokens, following[row]))[None])[0, -2:]
+            torch.testing.assert_close(torch.cat(found, 1)[row], alone, rtol=1e-4, atol=1e-5)

@@ -17,7 +17,7 @@ class Family(Protocol):
     LAYOUT: str
     WRITES_TIED_HEAD: bool
 
-    def expresses(self, config: ModelConfig) -> bool: ...
+    def unsaid(self, config: ModelConfig) -> list[str]: ...
     def config_from(self, values: dict[str, Any]) -> ModelConfig: ...
     def config_to(self, config: ModelConfig) -> dict[str, Any]: ...
     def entries(self, config: ModelConfig) -> Iterator[Entry]: ...
@@ -47,6 +47,6 @@ def family_for(config: ModelConfig) -> Family:
     """The family whose official form a model is written in: the one it came from while that can say all of it, else
     LLaMA where it can, else our own."""
     for family in (LAYOUTS.get(config.layout, llama), llama):
-        if family.expresses(config):
+        if not family.unsaid(config):
             return family
     return native

@@ -12,24 +12,25 @@ from typing import Any
 
 from headwater.model.config import ModelConfig
 from headwater.model.families.llama import inside, outside
-from headwater.model.families.names import Entry, renamed, stacked
+from headwater.model.families.names import Entry, differing, renamed, stacked
 
 LAYOUT = MODEL_TYPE = "baichuan"
 WRITES_TIED_HEAD = False
 _SAME_NAME = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
               "tie_word_embeddings", "initializer_range")
+NAMES = {"norm_eps": "rms_norm_eps"}
 _EXPRESSES = {"rope_layout": "half", "rope_scaling": None, "rope_theta": 10000.0, "norm": "rmsnorm",
               "norm_placement": "pre", "activation": "swiglu", "attention_bias": False, "output_bias": False,
               "mlp_bias": False, "prefix_ids": ()}
 _VOCABULARY_2 = 125696
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Whether the official Baichuan configuration can say all of `config`."""
-    whole = config.rope_dims == config.head_dim == config.hidden_size // config.num_attention_heads
-    alike = config.num_key_value_heads == config.num_attention_heads
-    known = config.position in ("rope", "alibi")
-    return whole and alike and known and all(getattr(config, name) == value for name, value in _EXPRESSES.items())
+def unsaid(config: ModelConfig) -> list[str]:
+    """What of `config` the official configuration cannot say."""
+    whole = config.hidden_size // config.num_attention_heads
+    position = config.position if config.position in ("rope", "alibi") else "rope"
+    return differing(config, {**_EXPRESSES, "position": position, "head_dim": whole, "rope_dims": whole,
+                              "num_key_value_heads": config.num_attention_heads})
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.model.config import ModelConfig
-from headwater.model.families.names import Entry, renamed
+from headwater.model.families.names import Entry, differing, renamed
 
 LAYOUT, MODEL_TYPE = "chatglm", "chatglm"
 WRITES_TIED_HEAD = True
 RESIDUAL_SCALE = math.sqrt(2 * 28)
 """The official model never passes its number of layers on, so its blocks always take 28."""
-_NAMES = {"vocab_size": "vocab_size", "hidden_size": "hidden_size", "intermediate_size": "inner_hidden_size",
+NAMES = {"vocab_size": "vocab_size", "hidden_size": "hidden_size", "intermediate_size": "inner_hidden_size",
           "num_hidden_layers": "num_layers", "num_attention_heads": "num_attention_heads",
           "max_position_embeddings": "max_sequence_length", "norm_eps": "layernorm_epsilon"}
 FIXED = {"position": "rope_2d", "rope_layout": "half", "rope_theta": 10000.0, "rope_rounding": "float16",
@@ -30,19 +30,18 @@ def recognises(values: dict[str, Any]) -> bool:
     return "position_encoding_2d" in values or "inner_hidden_size" in values
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Whether the official configuration can say all of `config`."""
-    square = config.head_dim * config.num_attention_heads == config.hidden_size
-    alike = config.num_key_value_heads == config.num_attention_heads
-    return (square and alike and len(config.prefix_ids) == 3
-            and all(getattr(config, name) == value for name, value in FIXED.items()))
+def unsaid(config: ModelConfig) -> list[str]:
+    """What of `config` the official configuration cannot say."""
+    ids = config.prefix_ids if len(config.prefix_ids) == len(_IDS) else _FIRST_IDS[150528]
+    return differing(config, {**FIXED, "head_dim": config.hidden_size // config.num_attention_heads,
+                              "num_key_value_heads": config.num_attention_heads, "prefix_ids": ids})
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:
     """Our configuration from an official `config.json`. Raises `ValueError` or `SettingsError`."""
     if not values.get("position_encoding_2d", True):
         raise ValueError("position_encoding_2d false is not supported: no ChatGLM-6B was released with it")
-    ours = {mine: values[theirs] for mine, theirs in _NAMES.items() if values.get(theirs) is not None}
+    ours = {mine: values[theirs] for mine, theirs in NAMES.items() if values.get(theirs) is not None}
     usual = _FIRST_IDS.get(values.get("vocab_size", 0), (130001, 130000, 130004))
     ids = tuple(values.get(name, default) for name, default in zip(_IDS, usual, strict=True))
     if "intermediate_size" not in ours and isinstance(values.get("hidden_size"), int):
@@ -53,7 +52,7 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
 def config_to(config: ModelConfig) -> dict[str, Any]:
     """The official `config.json` values."""
     return {"architectures": ["ChatGLMModel"], "model_type": MODEL_TYPE, "position_encoding_2d": True,
-            **{theirs: getattr(config, mine) for mine, theirs in _NAMES.items()},
+            **{theirs: getattr(config, mine) for mine, theirs in NAMES.items()},
             **dict(zip(_IDS, config.prefix_ids, strict=True))}
 
 

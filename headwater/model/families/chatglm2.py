@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.model.config import ModelConfig, RopeScaling
-from headwater.model.families.names import Entry, renamed
+from headwater.model.families.names import Entry, differing, renamed
 
 LAYOUT, MODEL_TYPE = "chatglm2", "chatglm"
 WRITES_TIED_HEAD = False
-_NAMES = {"vocab_size": "padded_vocab_size", "hidden_size": "hidden_size", "intermediate_size": "ffn_hidden_size",
+NAMES = {"vocab_size": "padded_vocab_size", "hidden_size": "hidden_size", "intermediate_size": "ffn_hidden_size",
           "num_hidden_layers": "num_layers", "num_attention_heads": "num_attention_heads", "head_dim": "kv_channels",
           "num_key_value_heads": "multi_query_group_num", "max_position_embeddings": "seq_length",
           "norm_eps": "layernorm_epsilon"}
@@ -29,12 +29,13 @@ _MEANING = "rope_ratio_applies_to"
 """Our own key beside the official ones: `positions` or `base`. The official code ignores it."""
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Whether the official configuration can say all of `config`."""
+def unsaid(config: ModelConfig) -> list[str]:
+    """What of `config` the official configuration cannot say."""
     scaling = config.rope_scaling
-    linear = scaling is None or (scaling.kind == "linear" and config.rope_theta == _BASE)
-    half = config.rope_dims == config.head_dim // 2
-    return linear and half and all(getattr(config, name) == value for name, value in _EXPRESSES.items())
+    rope: dict[str, Any] = {"rope_dims": config.head_dim // 2}
+    if scaling is not None:
+        rope |= {"rope_theta": _BASE, **({} if scaling.kind == "linear" else {"rope_scaling": None})}
+    return differing(config, {**_EXPRESSES, **rope})
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:
@@ -42,7 +43,7 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
     for name, usual in _EXPECTED.items():
         if values.get(name, usual) != usual:
             raise ValueError(f"{name} {values[name]} is not supported: every released model has {usual}")
-    ours = {mine: values[theirs] for mine, theirs in _NAMES.items() if values.get(theirs) is not None}
+    ours = {mine: values[theirs] for mine, theirs in NAMES.items() if values.get(theirs) is not None}
     ratio, head_dim = values.get("rope_ratio", 1), values.get("kv_channels", 128)
     rope: dict[str, Any] = {"rope_theta": _BASE * ratio}
     if ratio != 1 and _divides_positions(values):
@@ -73,7 +74,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     scaling = config.rope_scaling
     ratio = scaling.factor if scaling else config.rope_theta / _BASE
     values: dict[str, Any] = {"architectures": ["ChatGLMModel"], "model_type": MODEL_TYPE, **_EXPECTED,
-                              **{theirs: getattr(config, mine) for mine, theirs in _NAMES.items()},
+                              **{theirs: getattr(config, mine) for mine, theirs in NAMES.items()},
                               "add_qkv_bias": config.attention_bias, "tie_word_embeddings": config.tie_word_embeddings}
     if ratio != 1:
         values["rope_ratio"] = int(ratio) if float(ratio).is_integer() else ratio

@@ -7,11 +7,11 @@ from typing import Any
 
 from headwater.model.config import ModelConfig
 from headwater.model.families.chatglm import block
-from headwater.model.families.names import Entry, renamed
+from headwater.model.families.names import Entry, differing, renamed
 
 LAYOUT, MODEL_TYPE = "glm", "glm"
 WRITES_TIED_HEAD = False
-_NAMES = {"vocab_size": "vocab_size", "hidden_size": "hidden_size", "num_hidden_layers": "num_layers",
+NAMES = {"vocab_size": "vocab_size", "hidden_size": "hidden_size", "num_hidden_layers": "num_layers",
           "num_attention_heads": "num_attention_heads", "max_position_embeddings": "max_sequence_length",
           "initializer_range": "initializer_range"}
 _FIXED = {"position": "learned_2d", "norm": "layernorm", "norm_eps": 1e-5, "norm_placement": "pre",
@@ -24,19 +24,18 @@ def recognises(values: dict[str, Any]) -> bool:
     return "num_layers" in values or "GLMModel" in (values.get("architectures") or [])
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Whether the official configuration can say all of `config`."""
-    square = config.head_dim * config.num_attention_heads == config.hidden_size
-    alike = config.num_key_value_heads == config.num_attention_heads and not config.prefix_ids
-    wide = config.intermediate_size == 4 * config.hidden_size
-    return square and alike and wide and all(getattr(config, name) == value for name, value in _FIXED.items())
+def unsaid(config: ModelConfig) -> list[str]:
+    """What of `config` the official configuration cannot say."""
+    return differing(config, {**_FIXED, "head_dim": config.hidden_size // config.num_attention_heads,
+                              "num_key_value_heads": config.num_attention_heads, "prefix_ids": (),
+                              "intermediate_size": 4 * config.hidden_size})
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:
     """Our configuration from an official `config.json`. Raises `ValueError` or `SettingsError`."""
     if not values.get("block_position_encoding", True) or values.get("relative_encoding", False):
         raise ValueError("only block_position_encoding true and relative_encoding false are supported")
-    ours = {mine: values[theirs] for mine, theirs in _NAMES.items() if values.get(theirs) is not None}
+    ours = {mine: values[theirs] for mine, theirs in NAMES.items() if values.get(theirs) is not None}
     if isinstance(values.get("hidden_size"), int):
         ours["intermediate_size"] = 4 * values["hidden_size"]
     return ModelConfig.parse({**ours, **_FIXED, "layout": LAYOUT})
@@ -45,7 +44,7 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
 def config_to(config: ModelConfig) -> dict[str, Any]:
     """The official `config.json` values."""
     return {"architectures": ["GLMModel"], "model_type": MODEL_TYPE, "block_position_encoding": True,
-            "relative_encoding": False, **{theirs: getattr(config, mine) for mine, theirs in _NAMES.items()}}
+            "relative_encoding": False, **{theirs: getattr(config, mine) for mine, theirs in NAMES.items()}}
 
 
 def entries(config: ModelConfig) -> Iterator[Entry]:

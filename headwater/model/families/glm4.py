@@ -7,7 +7,7 @@ from typing import Any
 
 from headwater.model.config import ModelConfig
 from headwater.model.families.llama import inside, outside
-from headwater.model.families.names import Entry, renamed, stacked
+from headwater.model.families.names import Entry, differing, renamed, stacked
 from headwater.model.families.rope import rope_from, rope_to
 
 LAYOUT = "glm4"
@@ -17,6 +17,7 @@ WRITES_TIED_HEAD = False
 _SAME_NAME = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
               "num_key_value_heads", "head_dim", "max_position_embeddings", "tie_word_embeddings", "initializer_range",
               "attention_bias")
+NAMES = {"norm_eps": "rms_norm_eps"}
 _EXPRESSES = {"position": "rope", "rope_layout": "interleaved", "norm": "rmsnorm", "activation": "swiglu",
               "output_bias": False, "mlp_bias": False, "head": "linear", "prefix_ids": ()}
 
@@ -24,10 +25,10 @@ _END_IDS = (151329, 151336, 151338)
 """<|endoftext|>, <|user|>, <|observation|>: what ends an answer."""
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Whether the official configuration can say all of `config`."""
-    return config.norm_placement in MODEL_TYPES.values() and all(
-        getattr(config, name) == value for name, value in _EXPRESSES.items())
+def unsaid(config: ModelConfig) -> list[str]:
+    """What of `config` the official configuration cannot say."""
+    placement = config.norm_placement if config.norm_placement in MODEL_TYPES.values() else "pre"
+    return differing(config, {**_EXPRESSES, "norm_placement": placement})
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:

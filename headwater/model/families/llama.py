@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.model.config import ModelConfig
-from headwater.model.families.names import Entry, renamed, stacked
+from headwater.model.families.names import Entry, differing, renamed, stacked
 from headwater.model.families.rope import rope_from, rope_to
 
 LAYOUT = MODEL_TYPE = "llama"
 WRITES_TIED_HEAD = False
 _SAME_NAME = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
               "num_key_value_heads", "head_dim", "max_position_embeddings", "tie_word_embeddings", "initializer_range")
+NAMES = {"norm_eps": "rms_norm_eps"}
 _EXPRESSES = {"position": "rope", "rope_layout": "half", "norm": "rmsnorm", "norm_placement": "pre",
               "activation": "swiglu", "head": "linear", "prefix_ids": ()}
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Whether the official LLaMA configuration can say all of `config`."""
-    biases = config.attention_bias == config.output_bias  # LLaMA has one switch for both
-    whole = config.rope_dims == config.head_dim
-    return biases and whole and all(getattr(config, name) == value for name, value in _EXPRESSES.items())
+def unsaid(config: ModelConfig) -> list[str]:
+    """What of `config` the official configuration cannot say."""
+    return differing(config, {**_EXPRESSES, "rope_dims": config.head_dim,
+                              "output_bias": config.attention_bias})  # LLaMA has one switch for both
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:

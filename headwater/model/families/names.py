@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+
+from headwater.model.config import ModelConfig
 
 KINDS = ("weight", "bias", "scale")
 """What a module may hold; scale: of INT8 weights."""
@@ -33,6 +36,12 @@ class Entry:
     def to_official(self, rows: Tensor) -> Tensor:
         """Our rows in the official order."""
         return rows.unflatten(0, (3, self.heads, -1)).transpose(0, 1).flatten(0, 2) if self.heads else rows
+
+
+def differing(config: ModelConfig, fixed: Mapping[str, Any]) -> list[str]:
+    """The fields of `config` that are not as `fixed` says, in words."""
+    return [f"{name} {getattr(config, name)!r} (here {value!r})" for name, value in fixed.items()
+            if getattr(config, name) != value]
 
 
 def renamed(ours: str, theirs: str, *, heads: int = 0) -> Iterator[Entry]:

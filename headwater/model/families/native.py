@@ -12,9 +12,9 @@ LAYOUT = MODEL_TYPE = "headwater"
 WRITES_TIED_HEAD = False
 
 
-def expresses(config: ModelConfig) -> bool:
-    """Always."""
-    return True
+def unsaid(config: ModelConfig) -> list[str]:
+    """Nothing."""
+    return []
 
 
 def config_from(values: dict[str, Any]) -> ModelConfig:
