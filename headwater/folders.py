@@ -21,3 +21,8 @@ _BESIDE = ("vocab.json", "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.jso
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a folder that make its tokenizer; never code. None where it has no tokenizer."""
     return [path for name in (*VOCABULARIES, *_BESIDE) if (path := Path(folder) / name).is_file()]
+
+
+def code_files(folder: Path) -> list[Path]:
+    """The modelling code that official remote-code folders carry; copied for others, never run here."""
+    return sorted(Path(folder).glob("*.py"))

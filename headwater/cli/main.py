@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
         print(error if str(error).startswith("headwater ") else f"headwater: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("headwater: stopped", file=sys.stderr)
         return Interrupted.exit_code
     except BrokenPipeError:
         # The reader (head, less) has gone; what is still to be flushed goes nowhere.
@@ -72,6 +74,7 @@ def command() -> None:
     # core, that makes training three times slower; waiting this briefly costs 2 % on a quiet machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that half-written files are removed
     code = main()
     if code:
         sys.stdout.flush()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from headwater.artifacts import atomic_write, read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError
-from headwater.folders import tokenizer_files
+from headwater.folders import code_files, tokenizer_files
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.families import Family, family_for, family_of
@@ -205,7 +205,8 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     """Write a model folder in its family's official form, every file atomically, the weights last.
 
     tokenizer_from: a folder whose tokenizer files are copied; what its config.json says beyond a decoder's shape
-    (token ids, names) is kept when it is of the same family. More than `shard_bytes` are written as shards.
+    (token ids, names) is kept when it is of the same family, its modelling code too. More than `shard_bytes` are
+    written as shards.
     """
     folder = Path(folder)
     family = family_for(model.config)
@@ -216,21 +217,27 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     if packed:
         values["quantization_config"] = {**_INT8, "head": "head" in packed}
     write_json(folder / "config.json", values)
-    for path in tokenizer_files(tokenizer_from) if tokenizer_from is not None else ():
+    beside = [] if tokenizer_from is None else tokenizer_files(tokenizer_from)
+    if tokenizer_from is not None and extras:
+        beside += code_files(tokenizer_from)
+    for path in beside:
         with atomic_write(folder / path.name) as target, open(path, "rb") as source:
             shutil.copyfileobj(source, target)
     _write_weights(dict(_official(model, family)), folder, shard_bytes)
 
 
 def _extras(family: Family, folder: Path | None) -> dict[str, Any]:
-    """What an earlier config.json of the same family says; code that it names is not taken along."""
+    """What an earlier config.json of the same family says."""
+    if folder is None:
+        return {}
     try:
-        _, values = read_config(folder) if folder is not None else (None, {})
+        _, values = read_config(folder)
     except CheckpointError:
         return {}
-    if not values or family_of(values) is not family:
+    if family_of(values) is not family:
         return {}
-    return {name: value for name, value in values.items() if name not in ("dtype", "quantization_config")}
+    left = {"dtype", "quantization_config"} | ({"auto_map"} if not code_files(folder) else set())
+    return {name: value for name, value in values.items() if name not in left}
 
 
 def _official(model: Decoder, family: Family) -> Iterator[tuple[str, Tensor]]:

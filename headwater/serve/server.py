@@ -62,6 +62,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length)
+    _ = engine.tokenizer.chat  # a model without a chat format is told now and not at every request
     worker = Worker(engine, max_queue=settings.max_queue)
     app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),

@@ -43,7 +43,9 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     settings = settings or ChatSettings()
     params = SamplingParams(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
                             seed=settings.seed)
-    session = ChatSession(Engine.load(find_model(folder), max_batch=1), params, system=settings.system)
+    engine = Engine.load(find_model(folder), max_batch=1)
+    _ = engine.tokenizer.chat  # a model without a chat format is told now and not at every line
+    session = ChatSession(engine, params, system=settings.system)
     interactive = sys.stdin.isatty()
     if interactive:
         _load_line_editing()

@@ -47,7 +47,8 @@ class Tokenizer:
         """The family's chat format. Raises `InputError` where none is known."""
         template = self._vocabulary.template
         if isinstance(template, str):
-            raise InputError(template, fix="use a chat model's folder, or headwater.tokenizer.templates directly")
+            raise InputError(template, fix="use a chat model's folder; a base model continues texts through "
+                             "headwater.generate.Engine")
         return template(self)
 
     @cached_property

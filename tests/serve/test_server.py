@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from headwater.artifacts import write_json
 from headwater.errors import InputError, SettingsError
 from headwater.serve.server import ServeSettings, examples, listen, serve
+from headwater.serve.terminal import chat
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 SERVE = "import sys; from pathlib import Path; from headwater.serve.server import *; " \
@@ -63,3 +64,11 @@ def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
 def test_settings_without_meaning_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         ServeSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_model_without_a_chat_format_is_told_before_it_serves_or_chats(shared: Path) -> None:
+    base = shared / "checkpoints" / "stories260K-hf"
+    with pytest.raises(InputError, match="no chat format is known"):
+        serve(base, ServeSettings(port=0))
+    with pytest.raises(InputError, match="no chat format is known"):
+        chat(base)
