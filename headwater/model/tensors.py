@@ -6,11 +6,13 @@ its parts twice. The format is a length (8 bytes, little endian), a JSON header 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -53,9 +55,9 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists() and not path.is_file():
-            raise CheckpointError("not a regular file", where=path, fix="copy the folder again, all of its files")
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")  # opening a pipe would wait for a writer
             self._stream: BinaryIO = open(path, "rb")  # noqa: SIM115 (closed by `close`)
         except OSError as error:
             reason = "file is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
