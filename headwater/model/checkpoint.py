@@ -236,8 +236,7 @@ def _extras(family: Family, folder: Path | None) -> dict[str, Any]:
         return {}
     if family_of(values) is not family:
         return {}
-    left = {"dtype", "quantization_config"} | ({"auto_map"} if not code_files(folder) else set())
-    return {name: value for name, value in values.items() if name not in left}
+    return {name: value for name, value in values.items() if name not in ("dtype", "quantization_config")}
 
 
 def _official(model: Decoder, family: Family) -> Iterator[tuple[str, Tensor]]:
