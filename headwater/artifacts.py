@@ -18,19 +18,22 @@ from typing import IO, Any
 from headwater.errors import InputError, StorageError
 
 _PART = 1 << 20
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn "disk full" and its kin into a `StorageError` naming the path; other errors pass."""
+    """Turn "disk full" and its kin into a `StorageError` naming the path, a read-only disk into an `InputError`; other
+    errors pass."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise InputError("cannot write: the file system is read-only", where=path,
+                             fix="give a folder that can be written") from error
         if error.errno in _NO_SPACE or "No space left" in str(error):
-            fix = "give a folder on another disk" if error.errno == errno.EROFS else "free some space"
             raise StorageError(f"cannot write: {error.strerror or error}", where=path,
-                               fix=f"{fix}, then give the same command again: what is done is kept") from error
+                               fix="free some space, then give the same command again: what is done is kept") from error
         raise
 
 
@@ -174,7 +177,7 @@ def hash_file(path: Path, seen: Callable[[int], None] | None = None) -> str:
 def hash_json(value: Any) -> str:
     """SHA-256 of the value's canonical JSON."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()  # file names may be any bytes
 
 
 def _umask() -> int:

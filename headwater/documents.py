@@ -24,3 +24,8 @@ def read_texts(files: list[Path]) -> Iterator[tuple[str, str]]:
         with pyarrow.parquet.ParquetFile(file) as table:
             for batch in table.iter_batches(batch_size=512, columns=["text", "language"]):
                 yield from zip(batch["text"].to_pylist(), batch["language"].to_pylist(), strict=True)
+
+
+def count_texts(files: list[Path]) -> int:
+    """Documents in the files, from their footers."""
+    return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)

@@ -43,7 +43,8 @@ class Settings(BaseModel):
     The string below a field is that field's help, shown by `headwater STAGE --help`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True,
+                              allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: object = None) -> Self:
@@ -176,8 +177,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = _plain_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=path, fix="give the path of an existing YAML file") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"cannot be read as text ({error})", where=path, fix="give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text ({error})", where=path, fix="save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=path, fix="give a YAML file") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"not valid YAML: {error}", where=path, fix="correct the line named above") from None
     except ValueError as error:
@@ -212,9 +215,10 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
             raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
         try:
             _set(merged, path.split("."), _plain_values(text))
-        except (yaml.YAMLError, ValueError) as error:
-            raise SettingsError(f"override {_short(override)}: {error}", fix="write it as NAME=VALUE, the value in "
-                                "YAML") from None
+        except yaml.YAMLError as error:
+            raise SettingsError(f"override {_short(override)}: {error}", fix="write the value as YAML") from None
+        except ValueError as error:
+            raise SettingsError(f"override {_short(override)}: {error}", fix=f"correct {_short(path)}") from None
         except RecursionError:
             raise SettingsError(f"override {_short(path)}: nested too deeply", fix="write a plain value") from None
     return merged

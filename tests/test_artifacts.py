@@ -94,10 +94,15 @@ def test_a_killed_writer_leaves_only_what_the_sweep_removes(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "kept.tmp"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_that_refuses_is_a_storage_error_with_the_path(tmp_path, number):
     with pytest.raises(StorageError, match="f: cannot write"), atomic_write(tmp_path / "f"):
         raise OSError(number, os.strerror(number))
+
+
+def test_a_read_only_disk_is_the_users_to_change(tmp_path):
+    with pytest.raises(InputError, match="read-only"), atomic_write(tmp_path / "f"):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
 def test_other_system_errors_pass(tmp_path):

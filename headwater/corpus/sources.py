@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from headwater.errors import InputError
 from headwater.settings import InputPath, Settings
@@ -22,7 +23,7 @@ class Source(Settings):
     """A file or a folder of raw documents."""
 
     path: InputPath
-    format: Literal["auto"] | Format = "auto"
+    format: Literal["auto", "html", "warc", "jsonl", "parquet", "text"] = "auto"
     """auto: every file by its suffix (.html .htm .xhtml .warc .jsonl .ndjson .parquet .txt .md, each also .gz or
     .zst), the others are counted as not readable. A named format takes only that format's files of a folder, and a
     single file whatever its name."""
@@ -36,6 +37,15 @@ class Source(Settings):
     """Glob patterns relative to the folder."""
     exclude: tuple[str, ...] = ()
     """Patterns of what to leave out, in the same form."""
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _patterns_are_relative(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            parts = PurePosixPath(pattern).parts
+            if not parts or pattern.startswith("/") or ".." in parts or any("**" in p and p != "**" for p in parts):
+                raise ValueError(f"the pattern {pattern!r} must be relative to the folder, like '**/*.html'")
+        return patterns
 
     @property
     def label(self) -> str:
@@ -83,12 +93,17 @@ def _shards_of(source: Source) -> Iterator[Shard]:
                 continue
             kind = source.format
         found += 1
-        name = file.name if single else file.relative_to(source.path).as_posix()
+        name = _shown(file.name if single else file.relative_to(source.path).as_posix())
         yield Shard(file, name, file.stat().st_size, kind, source.label, source.licence, source.text_column)
     if not found:
         wanted = "file" if source.format == "auto" else f"{source.format} file"
         raise InputError(f"the folder holds no {wanted} matching {', '.join(source.include)}", where=source.path,
                          fix=f"check the path, `format` and `include`; suffixes read: {', '.join(SUFFIXES)}")
+
+
+def _shown(name: str) -> str:
+    """A file's name may be any bytes; what is kept of it beside a document is text."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _files_below(source: Source) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -39,7 +39,7 @@ class EvaluateSettings(Settings):
     """At most this many questions of each benchmark and language, evenly spread over the file order; None: all."""
     spoken: int = Field(default=0, ge=0)
     """Questions of each benchmark and language that chat models also answer in their own words."""
-    samples: list[list[str]] = []
+    samples: list[Annotated[list[str], Field(min_length=1)]] = []
     """Conversations shown in the report, each a list of what the user says."""
     sample_tokens: int = Field(default=64, gt=0)
 

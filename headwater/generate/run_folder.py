@@ -20,6 +20,6 @@ def find_model(folder: Path) -> Path:
         complete = any((candidate / name).is_file() for name in ("manifest.json", "model.safetensors"))
         if complete and (candidate / "config.json").is_file():
             return candidate
-    what = "no model here" if folder.is_dir() else "no such folder"
+    what = "no model here" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
     raise InputError(what, where=folder, fix="give a model folder, or a run folder with a finished "
                                              f"{', '.join(reversed(STAGES[1:]))} or {STAGES[0]} stage")

@@ -21,7 +21,7 @@ class SamplingParams(Settings):
 
     max_tokens: int = Field(default=256, gt=0)
     """Most tokens to generate; a full context ends the text earlier."""
-    temperature: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=0, le=100)
     """Logits are divided by it; 0 takes the most likely token."""
     top_k: int = Field(default=0, ge=0)
     """Keep the k most likely tokens; 0 keeps all."""
@@ -29,7 +29,7 @@ class SamplingParams(Settings):
     """Keep the smallest set of most likely tokens whose mass is >= p (always at least one)."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Keep the tokens at least this fraction as likely as the most likely one."""
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    repetition_penalty: float = Field(default=1.0, gt=0)
     """Logits of tokens already in the prompt or the answer are divided by it when positive, multiplied when not."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; the stop text itself is left out."""

@@ -13,20 +13,20 @@ class RopeScaling(Settings):
     """How rotary angles are stretched past the trained length; which fields count depends on `kind`."""
 
     kind: Literal["linear", "dynamic", "yarn", "llama3"]
-    factor: float = Field(ge=1, allow_inf_nan=False)
+    factor: float = Field(ge=1)
     original_length: int | None = Field(default=None, gt=0)
     """Length trained before stretching (yarn, llama3)."""
-    low_freq_factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    low_freq_factor: float = Field(default=1.0, gt=0)
     """llama3: wavelengths above original_length / this are divided by `factor`."""
-    high_freq_factor: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    high_freq_factor: float = Field(default=4.0, gt=0)
     """llama3: wavelengths below original_length / this stay."""
-    beta_fast: float = Field(default=32.0, gt=0, allow_inf_nan=False)
+    beta_fast: float = Field(default=32.0, gt=0)
     """yarn: dimensions that turn more often than this within original_length stay."""
-    beta_slow: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    beta_slow: float = Field(default=1.0, gt=0)
     """yarn: dimensions that turn less often than this are divided by `factor`."""
     truncate: bool = True
     """yarn: the ends of the ramp are whole dimensions."""
-    attention_factor: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    attention_factor: float | None = Field(default=None, gt=0)
     """yarn: multiplies cos and sin; None means 0.1 ln(factor) + 1."""
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class ModelConfig(Settings):
     position: Literal["rope", "rope_2d", "alibi", "learned_2d", "none"] = "rope"
     """rope_2d (ChatGLM-6B): half of a head turns with the position, half with the place in the generated block.
     learned_2d (GLM): two tables added to the embeddings."""
-    rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
+    rope_theta: float = Field(default=10000.0, gt=0)
     rope_dims: int = Field(default=0, ge=0)
     """The first so many dimensions of a head are rotated; 0 means all."""
     rope_layout: Literal["half", "interleaved"] = "half"
@@ -64,11 +64,11 @@ class ModelConfig(Settings):
     rope_rounding: Literal["none", "float16"] = "none"
     """float16: frequencies are rounded to half precision, as ChatGLM-6B's official code does."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_eps: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
+    norm_eps: float = Field(default=1e-5, gt=0)
     norm_placement: Literal["pre", "sandwich", "scaled_residual"] = "pre"
     """pre: x + f(norm x). sandwich (GLM-4-0414): x + norm f(norm x). scaled_residual (ChatGLM-6B): with y = norm x,
     residual_scale y + f(y)."""
-    residual_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    residual_scale: float = Field(default=1.0, gt=0)
     activation: Literal["swiglu", "gelu", "gelu_tanh"] = "swiglu"
     attention_bias: bool = False
     """Bias on the query, key and value projections."""
@@ -81,7 +81,7 @@ class ModelConfig(Settings):
     prefix_ids: tuple[int, ...] = ()
     """Empty: attention is causal. Else ChatGLM-6B's rule: tokens before the last of these ids (<sop>) see each other,
     and those from it on stand at the place of the first of the other ids ([gMASK], [MASK]) that a row holds."""
-    initializer_range: float = Field(default=0.02, gt=0, allow_inf_nan=False)
+    initializer_range: float = Field(default=0.02, gt=0)
     layout: str = ""
     """The official form that an imported model is written back in; empty: LLaMA's where it can say all, else ours."""
 

@@ -65,7 +65,8 @@ class Step:
             try:
                 replaced = substitute(value, folders, where=self.where)
             except SettingsError as error:
-                raise SettingsError(error.what, where=self.where, fix=f"set {name}=PATH") from None
+                raise SettingsError(f"'{name}': {error.what}", where=self.where,
+                                    fix="run that stage first, or give a path in its place") from None
             if replaced != value:
                 values[name] = replaced
         return type(self.settings).parse(values, where=self.where)

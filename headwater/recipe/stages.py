@@ -28,6 +28,8 @@ class Stage:
     """The rooms (or single modules) of the package whose code decides what the stage writes."""
     libraries: tuple[str, ...] = ()
     """The libraries whose version can change what the stage writes, by the name they are installed under."""
+    check_path: str = ""
+    """`module:function` of `check(settings)`: what can be refused before any stage has worked."""
 
     @property
     def settings(self) -> type[Settings]:
@@ -39,6 +41,11 @@ class Stage:
         found: Run = load(self.run_path)
         return found
 
+    def check(self, settings: Settings) -> None:
+        """Raises `InputError` for what this machine cannot do."""
+        if self.check_path:
+            load(self.check_path)(settings)
+
 
 def load(path: str) -> Any:
     """What `module:name` names, imported now."""
@@ -48,6 +55,7 @@ def load(path: str) -> Any:
 
 Stages = Mapping[str, Stage]
 
+_DEVICE = "headwater.train.stage:check_device"
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
 _MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
@@ -64,10 +72,10 @@ STAGES: dict[str, Stage] = {
               ("tokenizer",), ("sentencepiece", *_READERS)),
         Stage("pretrain", "train a model on the corpus",
               "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
-              ("train", "model", "presets", "tokenizer"), _MODEL + _READERS),
+              ("train", "model", "presets", "tokenizer"), _MODEL + _READERS, _DEVICE),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "train", "model", "tokenizer"), _MODEL),
+              ("finetune", "train", "model", "tokenizer"), _MODEL, _DEVICE),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model"), _MODEL),

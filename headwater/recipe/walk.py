@@ -36,7 +36,7 @@ from headwater.recipe.stages import Stage
 from headwater.recipe.summary import write_summary
 from headwater.settings import Settings, input_paths
 
-_MARK = "# Written by `headwater run`: the recipe of this folder, every setting in full."
+_MARK = "# Written by `headwater run`: the recipe of this folder with the stages' defaults."
 """First line of a run's recipe: a file without it is somebody's own and is left alone."""
 _OTHER_OUT = "give another --out"
 
@@ -49,6 +49,8 @@ def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
     """
     make_folder(out, fix=_OTHER_OUT)
     _require_run_folder(out)
+    for step in recipe.steps:
+        step.stage.check(step.settings)
     with stoppable(command), explained(out, "run"), locked(out / ".lock"):
         sweep_temporaries(out, deep=False)
         (out / "crash.txt").unlink(missing_ok=True)

@@ -34,7 +34,7 @@ class ServeSettings(Settings):
     """Requests answered at once; each holds a whole context of keys and values."""
     max_length: int | None = Field(default=None, gt=1)
     """Tokens of context per request; the model's own when not set."""
-    temperature: float = Field(default=0.3, ge=0, le=2, allow_inf_nan=False)
+    temperature: float = Field(default=0.3, ge=0, le=2)
     """Of requests that name none; OpenAI's is 1, at which a small model wanders."""
     top_p: float = Field(default=0.9, ge=0, le=1)
     """Of requests that name none; OpenAI's is 1."""

@@ -27,7 +27,7 @@ class ChatSettings(Settings):
 
     system: str = ""
     """System prompt."""
-    temperature: float = Field(default=0.3, ge=0, le=2, allow_inf_nan=False)
+    temperature: float = Field(default=0.3, ge=0, le=2)
     top_p: float = Field(default=0.9, ge=0, le=1)
     max_tokens: int = Field(default=256, gt=0)
     """Longest answer."""
@@ -50,7 +50,7 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     if interactive:
         _load_line_editing()
         print(HELP)
-    _require_utf8()
+    _set_encodings()
     for line in _lines(interactive):
         if not _turn(session, line, interactive):
             return
@@ -61,10 +61,13 @@ def _load_line_editing() -> None:
         import readline  # noqa: F401 (importing it gives input() history and editing)
 
 
-def _require_utf8() -> None:
-    """Strictly: in a C locale bytes that are no text would come in as lone surrogates."""
+def _set_encodings() -> None:
+    """Input is UTF-8, strictly: in a C locale bytes that are no text would come in as lone surrogates. What the
+    output's encoding cannot say is shown as "?"."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _lines(interactive: bool) -> Iterator[str]:

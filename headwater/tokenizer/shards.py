@@ -39,7 +39,7 @@ def write_shard(documents: Iterable[tuple[str, str]], tokenizer: Tokenizer, fold
                 total: int | None = None) -> None:
     """Encode (text, language) documents as `<bos> text <eos>` into `folder`, which appears whole or not at all."""
     offsets, languages, sizes = [0], [], []
-    with atomic_folder(folder) as staging, bar("tokens", total) as shown:
+    with atomic_folder(folder) as staging, bar("encoding documents", total) as shown:
         with open(staging / "tokens.bin", "wb") as stream:
             for batch in _batches(documents):
                 for ids in tokenizer.encode_batch([text for text, _ in batch]):

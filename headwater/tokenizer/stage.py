@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from headwater.artifacts import write_json
-from headwater.documents import corpus_files, read_texts
+from headwater.documents import corpus_files, count_texts, read_texts
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer.chat import END, JINJA, SPECIALS
 from headwater.tokenizer.training import train_bpe
@@ -36,7 +36,7 @@ def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in read_texts(files))))
     train_bpe(_sampled(read_texts(files), keep), out / "tokenizer.model", vocab_size=settings.vocab_size,
               character_coverage=settings.character_coverage, max_piece_length=settings.max_piece_length,
-              threads=settings.threads)
+              threads=settings.threads, total=round(keep * count_texts(files)))
     tokenizer = Tokenizer.load(out)
     write_json(out / "tokenizer_config.json", tokenizer_config(tokenizer))
     held_out = corpus_files(settings.corpus, "validation")

@@ -25,27 +25,27 @@ def training_lines(texts: Iterable[str]) -> Iterator[str]:
                 yield line[start : start + MAX_LINE]
 
 
-def _counted(lines: Iterable[str], shown: Bar) -> Iterator[str]:
-    for line in lines:
-        yield line
+def _counted(texts: Iterable[str], shown: Bar) -> Iterator[str]:
+    for text in texts:
+        yield text
         shown.advance()
 
 
 def train_bpe(texts: Iterable[str], path: Path, *, vocab_size: int, character_coverage: float, max_piece_length: int,
-              threads: int) -> None:
+              threads: int, total: int | None = None) -> None:
     """Train and write a SentencePiece model atomically; the same texts give the same bytes.
 
     Every digit is its own piece, rare characters fall back to bytes, nothing is normalised, no dummy prefix is
     added, runs of white space are pieces, "\\n" is a piece. The chat's special tokens are control pieces: text that
-    spells them is encoded as text. Raises `InputError` when the vocabulary is too
-    large or too small for the texts.
+    spells them is encoded as text. total: how many texts there are, where it is known. Raises `InputError` when the
+    vocabulary is too large or too small for the texts.
     """
     model = io.BytesIO()
     try:
-        # The library tells nothing of its progress: the bar counts the lines it reads and stays while it learns.
-        with bar("tokenizer: lines") as shown:
+        # The library tells nothing of its progress: the bar counts the texts it reads and stays while it learns.
+        with bar("tokenizer: reading texts, then learning", total) as shown:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_counted(training_lines(texts), shown), model_writer=model, model_type="bpe",
+                sentence_iterator=training_lines(_counted(texts, shown)), model_writer=model, model_type="bpe",
                 vocab_size=vocab_size, character_coverage=character_coverage,
                 max_sentencepiece_length=max_piece_length, max_sentence_length=4 * MAX_LINE + 16,
                 num_threads=threads, byte_fallback=True, split_digits=True, normalization_rule_name="identity",
@@ -53,7 +53,7 @@ def train_bpe(texts: Iterable[str], path: Path, *, vocab_size: int, character_co
                 required_chars="0123456789", user_defined_symbols=["\n"], control_symbols=list(SPECIALS),
                 unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].rpartition(") ")[2].strip("[] ") or "SentencePiece refuses it"
         small = "required_chars" in reason  # the characters alone fill the vocabulary
         raise InputError(f"vocab_size {vocab_size} does not fit this corpus ({reason})",
                          fix="raise vocab_size or lower character_coverage" if small

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field, model_validator
 
-from headwater.documents import corpus_files, read_texts
+from headwater.documents import corpus_files, count_texts, read_texts
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.presets import preset
@@ -37,6 +37,18 @@ class PretrainSettings(Settings):
         """Now and not after the work before it: only the vocabulary is still to come."""
         model_config(self, vocab_size=64)
         return self
+
+
+class Trains(Protocol):
+    """Settings of any stage that trains."""
+
+    @property
+    def trainer(self) -> TrainerSettings: ...
+
+
+def check_device(settings: Trains) -> None:
+    """Raises `InputError` for a device that this machine does not have."""
+    settings.trainer.training_device()
 
 
 def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
@@ -71,5 +83,6 @@ def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
 
 def _shard(corpus: Path, split: str, tokenizer: Tokenizer, folder: Path) -> Shard:
     if not (folder / split / "index.json").exists():
-        write_shard(read_texts(corpus_files(corpus, split)), tokenizer, folder / split)
+        files = corpus_files(corpus, split)
+        write_shard(read_texts(files), tokenizer, folder / split, total=count_texts(files))
     return read_shard(folder / split)

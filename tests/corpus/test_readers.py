@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from headwater.corpus import readers, streams
 from headwater.corpus.columns import check_columns
 from headwater.corpus.readers import DAMAGED, Raw, read
 from headwater.corpus.sources import Source, list_shards
-from headwater.errors import InputError
+from headwater.errors import InputError, SettingsError
 from tests.corpus.conftest import page
 
 ROWS = [{"text": f"document {number} 文档", "url": f"http://a.b/{number}"} for number in range(5)]
@@ -225,3 +226,16 @@ def test_documents_of_any_size_are_counted_without_being_read(tmp_path: Path, mo
     found = [(raw.content, raw.problem) for path in (bomb, rows, archive) for raw in documents(path)]
     large = (b"", readers.TOO_LARGE)
     assert found == [large, (b"a", None), large, (b"b", None), large, (b"c", None)]
+
+
+def test_a_name_that_is_no_text_is_kept_as_far_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"bad\xffname.html")).write_text("<p>a page</p>")
+    (tmp_path / "good.html").write_text("<p>a page</p>")
+    assert [raw.url for raw in documents(tmp_path)] == ["bad\ufffdname.html", "good.html"]
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "**a", "../*", ""])
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_patterns_that_leave_the_folder_or_mean_nothing_are_refused(tmp_path: Path, name: str, pattern: str) -> None:
+    with pytest.raises(SettingsError, match="must be relative to the folder"):
+        Source.parse({"path": tmp_path, name: [pattern]})

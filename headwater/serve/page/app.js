@@ -8,6 +8,7 @@ const state = {
   language: stored("language", navigator.language.startsWith("zh") ? "zh" : "en"),
   model: "",
   examples: [], // questions the server proposes
+  room: 0, // tokens of the model's context
   messages: [], // {role, content}, as the API takes them
   dropped: 0, // messages at the front that no longer fit the context
   abort: null, // of the running answer
@@ -169,9 +170,10 @@ function explain(item, failure, question) {
   });
 }
 
-// Asks with as many of the messages as fit, leaving out whole rounds from the front, and yields {text, finish}.
+// Asks with as many of the messages as leave a quarter of the context to the answer, leaving out whole rounds from the
+// front, and yields {text, finish}.
 async function* replies(item, signal) {
-  for (;;) {
+  for (let renamed = false; ;) {
     const response = await fetch("v1/chat/completions", {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -180,6 +182,11 @@ async function* replies(item, signal) {
     });
     if (response.ok) return yield* events(response);
     const error = (await response.json().catch(() => ({}))).error ?? {};
+    if (error.code === "model_not_found" && !renamed) { // the server was started anew with another one
+      renamed = true;
+      await findModel();
+      continue;
+    }
     const tooLong = error.code === "context_length_exceeded" && state.messages.length - state.dropped > 1;
     if (!tooLong) throw new Error(error.message ?? `HTTP ${response.status}`);
     if (!item.querySelector(".note")) addNote(item, "shortened");
@@ -190,11 +197,13 @@ async function* replies(item, signal) {
 function requestBody() {
   const system = $("system").value.trim();
   const kept = state.messages.slice(state.dropped);
+  const limit = kept.length > 1 && state.room ? { max_tokens: Math.max(1, Math.floor(state.room / 4)) } : {};
   return {
     model: state.model,
     messages: system ? [{ role: "system", content: system }, ...kept] : kept,
     temperature: Number($("temperature").value),
     stream: true,
+    ...limit, // a question alone may use all that is left
   };
 }
 
@@ -252,6 +261,7 @@ async function findModel() {
   try {
     const models = await (await fetch("v1/models")).json();
     state.model = models.data[0].id;
+    state.room = models.data[0].max_model_len;
     $("model").textContent = state.model;
     document.title = `${state.model} · Headwater`;
     state.examples = await (await fetch("examples.json")).json();
