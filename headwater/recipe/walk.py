@@ -47,10 +47,10 @@ def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
     `command` is what the user typed, kept in the manifests and shown when the run is stopped.
     Raises `Interrupted`, `StorageError`, or what a stage raises.
     """
-    make_folder(out, fix=_OTHER_OUT)
-    _require_run_folder(out)
     for step in recipe.steps:
         step.stage.check(step.settings)
+    make_folder(out, fix=_OTHER_OUT)
+    _require_run_folder(out)
     with stoppable(command), explained(out, "run"), locked(out / ".lock"):
         sweep_temporaries(out, deep=False)
         (out / "crash.txt").unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def train_bpe(texts: Iterable[str], path: Path, *, vocab_size: int, character_co
                 required_chars="0123456789", user_defined_symbols=["\n"], control_symbols=list(SPECIALS),
                 unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].rpartition(") ")[2].strip("[] ") or "SentencePiece refuses it"
+        reason = str(error).strip().splitlines()[-1].rpartition("] ")[2] or "SentencePiece refuses it"
         small = "required_chars" in reason  # the characters alone fill the vocabulary
         raise InputError(f"vocab_size {vocab_size} does not fit this corpus ({reason})",
                          fix="raise vocab_size or lower character_coverage" if small
