@@ -19,6 +19,7 @@ from headwater.recipe.stages import Stage
 from headwater.settings import Settings, path_settings
 
 M = TypeVar("M", bound=BaseModel)
+_HASH = "sha256:"
 _LONG = 1 << 30
 """Bytes that take a second or so to hash."""
 MANIFEST, STARTED = "manifest.json", "started.json"
@@ -140,7 +141,7 @@ def basis_of(stage: Stage, settings: Settings, inputs: Mapping[str, InputRecord]
             target: Any = values
             for key in found.location[:-1]:
                 target = target[key]
-            target[found.location[-1]] = "sha256:" + inputs[".".join(map(str, found.location))].sha256
+            target[found.location[-1]] = _HASH + inputs[".".join(map(str, found.location))].sha256
     return Basis(stage=stage.name, settings=values, versions=library_versions(stage.libraries),
                  code=code_hash(stage.rooms))
 
@@ -238,5 +239,9 @@ def _differences(mine: Any, theirs: Any, name: str) -> Iterator[str]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         for key in {**mine, **theirs}:
             yield from _differences(mine.get(key), theirs.get(key), f"{name}.{key}".lstrip("."))
+    elif isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        for place, (one, other) in enumerate(zip(mine, theirs)):
+            yield from _differences(one, other, f"{name}.{place}")
     elif mine != theirs:
-        yield name
+        hashed = str(mine).startswith(_HASH) and str(theirs).startswith(_HASH)
+        yield f"content of {name}" if hashed else name

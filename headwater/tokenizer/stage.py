@@ -9,6 +9,7 @@ from pydantic import Field
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files, count_texts, read_texts
+from headwater.progress import track
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer.chat import END, JINJA, SPECIALS
 from headwater.tokenizer.training import train_bpe
@@ -33,7 +34,8 @@ class TokenizerSettings(Settings):
 def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     """Write `tokenizer.model`, `tokenizer_config.json` and `compression.json`; returns the compression figures."""
     files = corpus_files(settings.corpus, "train")
-    keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in read_texts(files))))
+    texts = track(read_texts(files), "tokenizer: measuring texts", count_texts(files))
+    keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in texts)))
     train_bpe(_sampled(read_texts(files), keep), out / "tokenizer.model", vocab_size=settings.vocab_size,
               character_coverage=settings.character_coverage, max_piece_length=settings.max_piece_length,
               threads=settings.threads, total=round(keep * count_texts(files)))

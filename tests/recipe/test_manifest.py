@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from headwater.artifacts import hash_file, write_json
 from headwater.errors import InputError
 from headwater.recipe.manifest import (
+    Basis,
     FileRecord,
     basis_of,
     code_hash,
@@ -111,3 +112,13 @@ def test_the_code_of_a_room_is_part_of_the_basis():
 def test_a_library_that_is_not_installed_has_no_version():
     assert "no-such-library" not in library_versions(("no-such-library", "numpy"))
     assert "numpy" in library_versions(("no-such-library", "numpy"))
+
+
+def test_what_changed_is_named_to_the_item_and_content_is_told_from_paths():
+    def basis(path: str, content: str, steps: int) -> Basis:
+        sources = [{"path": "sha256:1", "name": "a"}, {"path": content, "name": path}]
+        return Basis(stage="s", settings={"sources": sources, "steps": steps}, versions={}, code="c")
+
+    before = basis("b", "sha256:2", 3)
+    assert before.differences(basis("b", "sha256:3", 3)) == ["content of settings.sources.1.path"]
+    assert before.differences(basis("c", "sha256:2", 4)) == ["settings.sources.1.name", "settings.steps"]
