@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,7 @@ def test_bytes_that_are_no_text_are_the_users_mistake_in_any_locale(run_folder: 
 def test_ctrl_c_drops_a_line_half_typed_and_twice_leaves(run_folder: Path, lessons: dict[str, str]) -> None:
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background ignores it
         os.chdir(ROOT)
         os.execv(sys.executable, [sys.executable, "-m", "headwater.cli.main", "chat", str(run_folder), "temperature=0"])
     shown = b""
