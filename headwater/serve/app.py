@@ -20,6 +20,7 @@ from headwater.generate.worker import Ticket, Unavailable, Worker
 from headwater.serve.protocol import ChatRequest, RequestError, error_body, logprobs_body, parse_chat, usage
 
 try:
+    import uvicorn  # noqa: F401 - what will run the application, asked for before a model is loaded
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import FileResponse, JSONResponse, Response

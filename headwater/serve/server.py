@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from headwater.artifacts import read_json
-from headwater.errors import InputError, MissingExtraError, SettingsError
+from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
@@ -21,6 +21,7 @@ from headwater.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.applications import Starlette
 
 
 class ServeSettings(Settings):
@@ -51,12 +52,9 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
 
     Raises `InputError` without a model, `SettingsError` for an address that cannot be had, `MissingExtraError`.
     """
-    settings = settings or ServeSettings()
-    try:
-        import uvicorn
-    except ImportError:
-        raise MissingExtraError("serving needs starlette and uvicorn", fix="pip install 'headwater[serve]'") from None
     from headwater.serve.app import make_app
+
+    settings = settings or ServeSettings()
 
     model = find_model(folder)
     listener = listen(settings.host, settings.port)
@@ -67,13 +65,19 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
                    examples=examples(Path(folder)))
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
     try:
         with suppress(KeyboardInterrupt):  # the usual way to end a server; uvicorn has closed everything by now
-            _announcing(config, _url(listener)).run(sockets=[listener])
+            _announcing(uvicorn_config(app), _url(listener)).run(sockets=[listener])
     finally:
         worker.close()
         listener.close()
+
+
+def uvicorn_config(app: Starlette) -> uvicorn.Config:
+    """How the application is served: answers still under way get five seconds when the server ends."""
+    import uvicorn
+
+    return uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
 
 
 def model_name(folder: Path) -> str:

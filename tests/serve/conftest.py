@@ -70,7 +70,7 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: in
     """A real server on a loopback port. endless: no end mark ends an answer."""
     uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     from headwater.serve.app import make_app
-    from headwater.serve.server import listen
+    from headwater.serve.server import listen, uvicorn_config
 
     engine = Engine.load(run / "finetune", max_batch=max_batch)
     if endless:
@@ -78,8 +78,7 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: in
     worker = Worker(engine, max_queue=max_queue)
     listener = listen("127.0.0.1", 0)
     listener.listen()  # clients may connect before the server's thread runs
-    config = uvicorn.Config(make_app(worker, "tiny", max_body=max_body, **options), log_level="error")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(make_app(worker, "tiny", max_body=max_body, **options)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
