@@ -1,31 +1,83 @@
-"""Clean text on disk: the Parquet files that the corpus stage writes and later stages read."""
+"""Clean text in Parquet files: what the corpus stage writes and later stages read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from headwater.artifacts import read_json
 from headwater.errors import InputError
+from headwater.storage import Store
+
+PARTS = "parts.json"
+"""In a corpus folder: the store and, per split, the files that count."""
 
 
-def corpus_files(corpus: Path, split: str) -> list[Path]:
-    """A split's Parquet files in order. Raises `InputError` when there are none."""
-    files = sorted((Path(corpus) / split).glob("*.parquet"))
+@dataclass(frozen=True)
+class CorpusFile:
+    """One Parquet file of a split."""
+
+    store: Store
+    name: str
+    rows: int
+
+    def batches(self, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
+        """Its rows, so many at a time. Raises `InputError` when it is missing, damaged or lacks a column."""
+        try:
+            with self.store.open(self.name) as stream:
+                yield from pq.ParquetFile(stream).iter_batches(rows, columns=columns)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
+                             fix="run the corpus stage again") from None
+
+
+def corpus_files(corpus: Path, split: str) -> list[CorpusFile]:
+    """A split's files in order: those that `parts.json` names, or every Parquet file of a folder without one.
+
+    Raises `InputError` when there are none.
+    """
+    if (Path(corpus) / PARTS).exists():
+        named = read_json(Path(corpus) / PARTS)
+        store = Store(corpus if named["store"] is None else named["store"])
+        if split in named["splits"]:
+            return [CorpusFile(store, file["name"], file["rows"]) for file in named["splits"][split]]
+        files = []
+    else:
+        files = [CorpusFile(Store(corpus), f"{split}/{file.name}", _rows(file))
+                 for file in sorted((Path(corpus) / split).glob("*.parquet"))]
     if not files:
-        raise InputError(f"no Parquet files in {split}/", where=corpus, fix="give the folder a corpus stage wrote")
+        raise InputError(f"no document in its split '{split}'", where=corpus,
+                         fix="give the folder a corpus stage wrote, or one whose train/ and validation/ hold Parquet")
     return files
 
 
-def read_texts(files: list[Path]) -> Iterator[tuple[str, str]]:
+def _rows(file: Path) -> int:
+    try:
+        return pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"the corpus file cannot be read: {error}", where=file,
+                         fix="run the corpus stage again") from None
+
+
+def read_documents(files: list[CorpusFile], columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Those columns of every document, streaming."""
+    for file in files:
+        for batch in file.batches(columns):
+            yield from batch.to_pylist()
+
+
+def read_texts(files: list[CorpusFile]) -> Iterator[tuple[str, str]]:
     """(text, language) of every document, streaming."""
     for file in files:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=512, columns=["text", "language"]):
-                yield from zip(batch["text"].to_pylist(), batch["language"].to_pylist(), strict=True)
+        for batch in file.batches(["text", "language"]):
+            yield from zip(batch["text"].to_pylist(), batch["language"].to_pylist(), strict=True)
 
 
-def count_texts(files: list[Path]) -> int:
-    """Documents in the files, from their footers."""
-    return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
+def count_texts(files: list[CorpusFile]) -> int:
+    """Documents in the files."""
+    return sum(file.rows for file in files)

@@ -1,8 +1,7 @@
-"""The funnel: documents and characters into and out of every step, per language, with the reasons of removal."""
+"""The funnel: documents, tokens and bytes into and out of every step, per language, with the reasons of removal."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,58 +12,67 @@ from headwater.corpus.ledger import Ledger
 from headwater.corpus.steps import EXTRACT
 
 UNKNOWN = "unknown"
+Mask = NDArray[np.bool_]
 
 
-def funnel(ledger: Ledger, validation: NDArray[np.bool_]) -> dict[str, Any]:
+def funnel(ledger: Ledger, validation: Mask) -> dict[str, Any]:
     """The whole funnel as plain values: `steps` in order, then what was kept per split.
 
-    Characters are those of the pages as read before the step "extract" and of their extracted text after it. A
-    document counts under the language it is later found to have, "unknown" where it never got that far.
+    Bytes are those of the pages as read up to the step "extract", and of their extracted text (UTF-8) after it; tokens
+    are counted from there on (before it: 0). A document counts under the language it is later found to have,
+    "unknown" where it never got that far.
     """
-    languages = np.array([language or UNKNOWN for language in ledger.language], object)
     splits = {"train": ~validation, "validation": validation}
     kept = ledger.step == len(ledger.steps)
-    return {"steps": [_step(ledger, number, languages) for number in range(len(ledger.steps))],
-            "kept": {name: _totals(ledger, kept & part, languages) for name, part in splits.items()}}
+    return {"steps": [_step(ledger, number) for number in range(len(ledger.steps))],
+            "kept": {name: _totals(ledger, kept & part) for name, part in splits.items()}}
 
 
-def _step(ledger: Ledger, number: int, languages: NDArray) -> dict[str, Any]:
+def _languages(ledger: Ledger, chosen: Mask) -> list[tuple[str, Mask]]:
+    present = np.unique(ledger.language.codes[chosen])
+    return sorted((ledger.language.names[code] or UNKNOWN, ledger.language.codes == code) for code in present)
+
+
+def _step(ledger: Ledger, number: int) -> dict[str, Any]:
     entered, left = ledger.step >= number, ledger.step > number
-    name = ledger.steps[number]
-    before = ledger.raw_characters if number <= ledger.steps.index(EXTRACT) else ledger.characters
-    after = ledger.raw_characters if number < ledger.steps.index(EXTRACT) else ledger.characters
-    removed = ledger.reason[entered & ~left]
+    extracted = ledger.steps.index(EXTRACT)
+    none = np.zeros(len(ledger), np.int32)
+    before = (ledger.raw_bytes, none) if number <= extracted else (ledger.text_bytes, ledger.tokens)
+    after = (ledger.raw_bytes, none) if number < extracted else (ledger.text_bytes, ledger.tokens)
 
-    def counts(chosen: NDArray[np.bool_]) -> dict[str, int]:
-        return {"documents_in": int((entered & chosen).sum()), "documents_out": int((left & chosen).sum()),
-                "characters_in": int(before[entered & chosen].sum()), "characters_out": int(after[left & chosen].sum())}
+    def counts(chosen: Mask) -> dict[str, int]:
+        into, out = entered & chosen, left & chosen
+        return {"documents_in": int(into.sum()), "documents_out": int(out.sum()),
+                "bytes_in": int(before[0][into].sum()), "bytes_out": int(after[0][out].sum()),
+                "tokens_in": int(before[1][into].sum()), "tokens_out": int(after[1][out].sum())}
 
-    present = sorted(set(languages[entered]))
-    return {"step": name, **counts(np.ones(len(entered), np.bool_)),
-            "languages": {language: counts(languages == language) for language in present},
-            "reasons": dict(sorted(Counter(removed.tolist()).items(), key=lambda item: (-item[1], item[0])))}
+    reasons = np.bincount(ledger.reason.codes[entered & ~left], minlength=len(ledger.reason.names))
+    listed = sorted(((name, int(count)) for name, count in zip(ledger.reason.names, reasons) if count),
+                    key=lambda item: (-item[1], item[0]))
+    return {"step": ledger.steps[number], **counts(np.ones(len(ledger), np.bool_)),
+            "languages": {name: counts(chosen) for name, chosen in _languages(ledger, entered)},
+            "reasons": dict(listed)}
 
 
-def _totals(ledger: Ledger, chosen: NDArray[np.bool_], languages: NDArray) -> dict[str, Any]:
-    def counts(part: NDArray[np.bool_]) -> dict[str, int]:
+def _totals(ledger: Ledger, chosen: Mask) -> dict[str, Any]:
+    def counts(part: Mask) -> dict[str, int]:
         return {"documents": int(part.sum()), "characters": int(ledger.characters[part].sum()),
-                "tokens": int(ledger.tokens[part].sum())}
+                "bytes": int(ledger.text_bytes[part].sum()), "tokens": int(ledger.tokens[part].sum())}
 
-    return {**counts(chosen), "languages": {language: counts(chosen & (languages == language))
-                                            for language in sorted(set(languages[chosen]))}}
+    return {**counts(chosen), "languages": {name: counts(chosen & own) for name, own in _languages(ledger, chosen)}}
 
 
 def funnel_table(values: dict[str, Any]) -> Table:
     """The funnel as a rich table, one row per step and one per split."""
     table = Table(title="Corpus funnel")
-    for heading in ("step", "documents in", "removed", "documents out", "characters out", "why"):
+    for heading in ("step", "documents in", "removed", "documents out", "MB out", "why"):
         table.add_column(heading, justify="left" if heading in ("step", "why") else "right", no_wrap=heading != "why")
     for step in values["steps"]:
         why = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items())
         removed = step["documents_in"] - step["documents_out"]
         table.add_row(step["step"], f"{step['documents_in']:,}", f"{removed:,}", f"{step['documents_out']:,}",
-                      f"{step['characters_out']:,}", why)
+                      f"{step['bytes_out'] / 1e6:,.1f}", why)
     for split, totals in values["kept"].items():
         languages = ", ".join(f"{name} {part['documents']:,}" for name, part in totals["languages"].items())
-        table.add_row(f"-> {split}", "", "", f"{totals['documents']:,}", f"{totals['characters']:,}", languages)
+        table.add_row(f"-> {split}", "", "", f"{totals['documents']:,}", f"{totals['bytes'] / 1e6:,.1f}", languages)
     return table

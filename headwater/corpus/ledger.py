@@ -1,56 +1,65 @@
-"""What is known of every document without its text: enough to deduplicate, to split and to count."""
+"""What is known of every document without its text: enough to deduplicate, to mix, to split and to count."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from headwater.corpus.commits import File, read_batches
 from headwater.corpus.duplicates import first_in_cluster, first_with_key
 from headwater.corpus.minhash import U32, MinHashSettings, estimated_jaccard
 from headwater.corpus.steps import EXACT, EXTRACT, NEAR, StepSettings
+from headwater.storage import Store
 
 NO_TWIN = -1
-_COLUMNS = ["step", "reason", "language", "tokens", "raw_characters", "characters", "id", "key", "signature"]
 
 
-def staged_batches(groups: list[Path], columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The examined documents of all groups in order."""
-    for group in groups:
-        for part in sorted(group.glob("*.parquet")):
-            yield from pq.ParquetFile(part).iter_batches(1024, columns=columns)
+class Coded:
+    """A column of few different strings: `codes` [N] number the entries of `names`."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        encoded = column.combine_chunks().dictionary_encode()
+        self.names: list[str] = encoded.dictionary.to_pylist()
+        self.codes: NDArray[np.int32] = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+
+    def code(self, name: str) -> int:
+        """The number of `name`, which is added where it is new."""
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
+
+    def is_(self, name: str) -> NDArray[np.bool_]:
+        return self.codes == (self.names.index(name) if name in self.names else -1)
 
 
 class Ledger:
-    """One entry per document, in order.
+    """One entry per document, in order; about 100 bytes each beside the signatures.
 
-    `step` [N] is the index in `steps` of the step that removed it, len(steps) for a kept one; `reason`, `language`
-    and `id` [N] are strings, `tokens`, `raw_characters`, `characters` [N] counts; `keys` and `signatures` stand
-    for the documents listed in `alive` (those no document step removed). `twin` [N] is the earlier document of
-    which this one is a copy (a kept one), `similarity` [N] how similar near copies were estimated to be.
+    `step` [N] is the index in `steps` of the step that removed it, len(steps) for a kept one; `reason`, `language`,
+    `source` are coded strings; `tokens`, `raw_bytes`, `text_bytes`, `characters` counts; `key` and `id` 16 bytes.
+    `twin` [N] is the kept document of which this one is a copy, `similarity` [N] how similar a near copy was estimated.
     """
 
-    def __init__(self, groups: list[Path], settings: StepSettings) -> None:
-        self.settings, self.steps = settings, settings.steps()
-        batches = list(staged_batches(groups, _COLUMNS))
-        table = pa.Table.from_batches(batches) if batches else pa.table({name: [] for name in _COLUMNS})
-        columns = {name: table[name].to_numpy() for name in _COLUMNS if name not in ("key", "signature")}
-        number = {step: index for index, step in enumerate(self.steps)} | {"": len(self.steps)}
+    def __init__(self, store: Store, files: list[File], settings: StepSettings) -> None:
+        self.store, self.files, self.settings, self.steps = store, files, settings, settings.steps()
+        step = Coded(self._column("step", pa.string()))
+        number = {name: index for index, name in enumerate(self.steps)} | {"": len(self.steps)}
         # A step that is off still labels documents; an error there is counted with the extraction.
-        self.step = np.array([number.get(step, self.steps.index(EXTRACT)) for step in columns["step"]], np.int64)
-        self.reason, self.language, self.id = columns["reason"], columns["language"], columns["id"]
-        self.tokens, self.characters = columns["tokens"].astype(np.int64), columns["characters"]
-        self.raw_characters = columns["raw_characters"]
-        self.alive = np.flatnonzero(self.step == len(self.steps))
-        chosen = table.select(["key", "signature"]).take(self.alive)
-        self.keys = _blobs(chosen["key"], np.dtype("V16"))
-        self._signatures = chosen["signature"]
-        self.twin = np.full(len(self.step), NO_TWIN, np.int64)
-        self.similarity = np.zeros(len(self.step))
+        numbers = [number.get(name, self.steps.index(EXTRACT)) for name in step.names]
+        self.step = np.array([*numbers, 0], np.int16)[step.codes]
+        self.reason, self.language, self.source = (Coded(self._column(name, pa.string()))
+                                                   for name in ("reason", "language", "source"))
+        self.tokens, self.raw_bytes, self.text_bytes, self.characters = (
+            self._numbers(name) for name in ("tokens", "raw_bytes", "text_bytes", "characters"))
+        self.key, self.id = self._blobs("key"), self._blobs("id")
+        self.twin = np.full(len(self), NO_TWIN, np.int64)
+        self.similarity = np.zeros(len(self), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.step)
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -60,9 +69,10 @@ class Ledger:
     def deduplicate(self) -> None:
         """Mark the copies: exact ones first, then near ones among the rest; of each cluster the first stays."""
         if self.settings.exact_duplicates:
-            first = first_with_key(self.keys)
+            alive = self.kept
+            first = first_with_key(self.key[alive])
             copies = np.flatnonzero(first != np.arange(len(first)))
-            self._remove(EXACT, "exact copy", self.alive[copies], self.alive[first[copies]])
+            self._remove(EXACT, "exact copy", alive[copies], alive[first[copies]])
         if self.settings.near_duplicates is not None:
             self._remove_near(self.settings.near_duplicates)
             copies = np.flatnonzero(self.twin != NO_TWIN)  # the original of an exact copy may be a near copy itself
@@ -70,38 +80,76 @@ class Ledger:
             self.twin[copies] = np.where(beyond == NO_TWIN, self.twin[copies], beyond)
 
     def _remove_near(self, settings: MinHashSettings) -> None:
-        blobs = self._signatures.to_numpy()
-        rows = np.array([row for row, index in enumerate(self.alive)
-                         if self.step[index] == len(self.steps) and len(blobs[row])], np.int64)
-        signatures: U32 = np.frombuffer(b"".join(blobs[rows]), np.uint32).reshape(len(rows), settings.permutations)
+        rows, blobs = [], []
+        wanted, first_row = self.step == len(self.steps), 0
+        for batch in read_batches(self.store, self.files, ["signature"]):
+            for row, blob in enumerate(batch["signature"].to_pylist(), first_row):
+                if blob and wanted[row]:
+                    rows.append(row)
+                    blobs.append(blob)
+            first_row += batch.num_rows
+        chosen = np.array(rows, np.int64)
+        signatures: U32 = np.frombuffer(b"".join(blobs), np.uint32).reshape(len(rows), settings.permutations)
         first = first_in_cluster(signatures, settings)
         copies = np.flatnonzero(first != np.arange(len(first)))
-        self._remove(NEAR, "near copy", self.alive[rows[copies]], self.alive[rows[first[copies]]])
+        self._remove(NEAR, "near copy", chosen[copies], chosen[first[copies]])
         for copy in copies:
-            self.similarity[self.alive[rows[copy]]] = estimated_jaccard(signatures[copy], signatures[first[copy]])
+            self.similarity[chosen[copy]] = estimated_jaccard(signatures[copy], signatures[first[copy]])
 
     def _remove(self, step: str, reason: str, copies: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
         self.step[copies] = self.steps.index(step)
-        self.reason[copies] = reason
+        self.reason.codes[copies] = self.reason.code(reason)
         self.twin[copies] = originals
 
-    def validation(self, share: float, at_least_from: int = 20) -> NDArray[np.bool_]:
-        """Which documents [N] are held out: those whose key, read as a number in [0, 1), is below `share`.
+    def draw(self) -> NDArray[np.float64]:
+        """A number in [0, 1) per document that depends on its normalised text alone."""
+        return self.key.view(np.uint64).reshape(-1, 2)[:, 0] / 2.0**64
 
-        The key depends on the normalised text alone, so copies fall on the same side and a document stays where it
-        is when the corpus grows. A language of at least `at_least_from` documents gets at least one.
+    def validation(self, share: float, at_least_from: int = 20) -> NDArray[np.bool_]:
+        """Which documents [N] are held out: those whose draw is below `share`.
+
+        So copies fall on the same side and a document stays where it is when the corpus grows. A language of at
+        least `at_least_from` documents gets at least one.
         """
-        draw = np.ones(len(self.step))
-        draw[self.alive] = self.keys.view(np.uint64).reshape(-1, 2)[:, 0] / 2.0**64
-        chosen = np.zeros(len(self.step), np.bool_)
-        kept = self.kept
+        draw, kept = self.draw(), self.kept
+        chosen = np.zeros(len(self), np.bool_)
         chosen[kept] = draw[kept] < share
-        for language in sorted(set(self.language[kept])) if share > 0 else []:
-            own = kept[self.language[kept] == language]
+        for code in np.unique(self.language.codes[kept]) if share > 0 else []:
+            own = kept[self.language.codes[kept] == code]
             if len(own) >= at_least_from and not chosen[own].any():
                 chosen[own[np.argmin(draw[own])]] = True
         return chosen
 
+    def hex_id(self, row: int) -> str:
+        return self.id[row].tobytes().hex()
 
-def _blobs(column: pa.ChunkedArray, dtype: np.dtype) -> NDArray:
-    return np.frombuffer(b"".join(column.to_pylist()), dtype)
+    def detail(self, row: int) -> str:
+        """Of a copy: which document it copies, and how nearly; "" for others."""
+        if self.twin[row] == NO_TWIN:
+            return ""
+        text = f"copy of {self.hex_id(self.twin[row])}"
+        near = self.steps[self.step[row]] == NEAR
+        return f"{text}, estimated similarity {self.similarity[row]:.2f}" if near else text
+
+    def _column(self, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+        arrays = [batch[name] for batch in read_batches(self.store, self.files, [name], 1 << 16)]
+        return pa.chunked_array(arrays, kind)
+
+    def _numbers(self, name: str) -> NDArray[np.int64]:
+        return self._column(name, pa.int64()).to_numpy() if name != "tokens" else self._column(
+            name, pa.int32()).to_numpy()
+
+    def _blobs(self, name: str) -> NDArray[np.void]:
+        parts = [np.frombuffer(array.buffers()[1], np.dtype("V16"))[array.offset:array.offset + len(array)]
+                 for array in self._column(name, pa.binary(16)).chunks]
+        return np.concatenate([*parts, np.zeros(0, "V16")])
+
+
+def slices(files: list[File]) -> Iterator[tuple[File, slice]]:
+    """Each file with the rows of the ledger that stand for it."""
+    first = 0
+    for file in files:
+        yield file, slice(first, first + file.rows)
+        first += file.rows
+
+

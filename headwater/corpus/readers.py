@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.corpus.sources import Format, Shard
+from headwater.corpus.sources import Shard
 from headwater.corpus.streams import LARGEST, lines, message, opened, seekable
 from headwater.errors import MissingExtraError
 
@@ -24,23 +24,33 @@ class Raw:
     """A document as it was found, or, where `problem` is set, the account of one that could not be read.
 
     `content` is HTML or text in some encoding (`charset`: as HTTP gave it); text from JSON and Parquet is UTF-8.
+    `licence` is the document's own, where a row names one.
     """
 
     url: str
     content: bytes = b""
     html: bool = False
     charset: str | None = None
+    licence: str = ""
     problem: str | None = None
     detail: str = ""
 
 
-def read(shard: Shard) -> Iterator[Raw]:
-    """The shard's documents in order. What cannot be read comes as a `Raw` with a `problem`; reading goes on."""
+def read(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -> Iterator[Raw]:
+    """The shard's documents in order. What cannot be read comes as a `Raw` with a `problem`; reading goes on.
+
+    `begin`, `end` and `first` choose a part of it, see `units.Piece`.
+    """
     if shard.format is None:
         yield Raw(shard.name, problem="unknown kind of file", detail="no reader knows its suffix")
         return
     try:
-        yield from _READERS[shard.format](shard)
+        if shard.format == "jsonl":
+            yield from read_jsonl(shard, begin, end, first)
+        elif shard.format == "parquet":
+            yield from read_parquet(shard, begin, end, first)
+        else:
+            yield from (read_warc if shard.format == "warc" else read_pages)(shard)
     except (OSError, EOFError, ValueError, pa.ArrowException) as error:
         yield Raw(shard.name, problem=DAMAGED, detail=message(error))
 
@@ -57,17 +67,19 @@ def read_pages(shard: Shard) -> Iterator[Raw]:
             yield Raw(shard.name, content, html=shard.format == "html")
 
 
-def read_jsonl(shard: Shard) -> Iterator[Raw]:
-    """One document per line: the text column, and `url` where the object has one."""
-    number = 0
-    with opened(shard) as (stream, damage):
-        for number, line in enumerate(lines(stream), 1):
+def read_jsonl(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -> Iterator[Raw]:
+    """One document per line: the text column, and `url` and `licence` where the object has them."""
+    number = first
+    with opened(shard, begin) as (stream, damage):
+        for number, line in enumerate(lines(stream), first + 1):
             if damage() and not line.endswith(b"\n"):
                 break  # the line in which the compressed stream broke off
             if len(line) > LARGEST:
                 yield Raw(f"{shard.name}#{number}", problem=TOO_LARGE, detail=f"line {number}")
             elif line.strip():
                 yield _json_document(line, f"{shard.name}#{number}", number, shard.text_column)
+            if end is not None and stream.tell() >= end - begin:
+                break
         if damage():
             yield Raw(shard.name, problem=DAMAGED, detail=f"after {number} lines: {damage()}")
 
@@ -82,33 +94,38 @@ def _json_document(line: bytes, place: str, number: int, text_column: str) -> Ra
     if not isinstance(row, dict) or not isinstance(row.get(text_column), str):
         found = ", ".join(map(str, list(row)[:12])) if isinstance(row, dict) else type(row).__name__
         return Raw(place, problem="row has no text", detail=f"line {number}: no text under '{text_column}' ({found})")
-    url = row.get("url")
-    return Raw(url if isinstance(url, str) and url else place, row[text_column].encode("utf-8", "surrogatepass"))
+    return _row_document(row, place, text_column)
 
 
-def read_parquet(shard: Shard) -> Iterator[Raw]:
+def _row_document(row: dict[str, Any], place: str, text_column: str) -> Raw:
+    known = [row.get(name) for name in ("url", "licence", "license")]
+    url, *licences = [value if isinstance(value, str) else "" for value in known]
+    return Raw(url or place, row[text_column].encode("utf-8", "surrogatepass"), licence=licences[0] or licences[1])
+
+
+def read_parquet(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -> Iterator[Raw]:
     """One document per row, row group by row group; a damaged row group is counted and the next one read."""
     with seekable(shard) as stream:
         file = pq.ParquetFile(stream)
-        columns = [shard.text_column, *(["url"] if "url" in file.schema_arrow.names else [])]
-        row = 0
-        for group in range(file.num_row_groups):
-            end = row + file.metadata.row_group(group).num_rows
+        held = file.schema_arrow.names
+        columns = [shard.text_column, *(name for name in ("url", "licence", "license") if name in held)]
+        row = first
+        for group in range(begin, file.num_row_groups if end is None else end):
+            after = row + file.metadata.row_group(group).num_rows
             try:
                 for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
                     for values in batch.to_pylist():
                         yield _parquet_document(values, f"{shard.name}#{row}", shard.text_column)
                         row += 1
             except (OSError, ValueError, pa.ArrowException) as error:
-                yield Raw(f"{shard.name}#{row}", problem=DAMAGED, detail=f"rows {row} to {end - 1}: {message(error)}")
-            row = end
+                yield Raw(f"{shard.name}#{row}", problem=DAMAGED, detail=f"rows {row} to {after - 1}: {message(error)}")
+            row = after
 
 
 def _parquet_document(values: dict[str, Any], place: str, text_column: str) -> Raw:
     if values[text_column] is None:
         return Raw(place, problem="row has no text", detail="null")
-    url = values.get("url")
-    return Raw(url if isinstance(url, str) and url else place, values[text_column].encode("utf-8", "surrogatepass"))
+    return _row_document(values, place, text_column)
 
 
 def read_warc(shard: Shard) -> Iterator[Raw]:
@@ -150,6 +167,3 @@ def _response(record: Any, name: str) -> Raw:
         return Raw(url, problem="not HTML", detail=kind)
     return Raw(url, content, html="html" in kind, charset=record.http_charset)
 
-
-_READERS: dict[Format, Callable[[Shard], Iterator[Raw]]] = {
-    "html": read_pages, "text": read_pages, "jsonl": read_jsonl, "parquet": read_parquet, "warc": read_warc}

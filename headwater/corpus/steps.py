@@ -19,6 +19,7 @@ from headwater.settings import Settings
 
 READ, EXTRACT, LANGUAGE, LENGTH = "read", "extract", "language", "length"
 EXACT, NEAR = "exact_duplicates", "near_duplicates"
+NO_KEY = bytes(16)
 EXCERPT = 200
 """Characters kept of a removed document's text."""
 
@@ -50,8 +51,9 @@ class StepSettings(Settings):
 class Examined:
     """A document after the steps that look at it alone; `step` names the one that removed it ("" when kept).
 
-    `raw_characters` is its length as read (with markup), `characters` its length as extracted; a removed document
-    keeps only the first 200 characters of its text. `id` is a hash of the text (of the place, where there is none).
+    `raw_bytes` is its size as read (with markup), `text_bytes` its text's in UTF-8, `characters` and `tokens` the
+    text's length; a removed document keeps only the first 200 characters of its text. `id` is 16 bytes that name the
+    text (the place, where there is none), `key` is equal for exact copies.
     """
 
     url: str
@@ -61,10 +63,11 @@ class Examined:
     text: str = ""
     language: str = ""
     tokens: int = 0
-    raw_characters: int = 0
+    raw_bytes: int = 0
+    text_bytes: int = 0
     characters: int = 0
-    id: str = ""
-    key: bytes = b""
+    id: bytes = b""
+    key: bytes = NO_KEY
 
 
 class Removal(Exception):
@@ -97,12 +100,13 @@ def examine(raw: Raw, settings: StepSettings) -> Examined:
     return found
 
 
-def content_id(text: str) -> str:
-    """32 hexadecimal digits that name the text."""
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+def content_id(text: str) -> bytes:
+    """16 bytes that name the text."""
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
 def _read(found: Examined, raw: Raw, settings: StepSettings) -> None:
+    found.raw_bytes = len(raw.content)
     if raw.problem:
         raise Removal(raw.problem, raw.detail)
     if raw.html and (kind := not_html(raw.content)):
@@ -112,7 +116,6 @@ def _read(found: Examined, raw: Raw, settings: StepSettings) -> None:
         found.text, _ = decode(raw.content, *declared)
     except UnicodeError as error:
         raise Removal("unknown encoding", str(error)) from None
-    found.raw_characters = len(found.text)
     if raw.html and not has_tags(found.text):
         raise Removal("not HTML", "text without a tag")
 
@@ -120,9 +123,10 @@ def _read(found: Examined, raw: Raw, settings: StepSettings) -> None:
 def _extract(found: Examined, raw: Raw, settings: StepSettings) -> None:
     page, found.text = found.text, ""
     found.text = extract(page, settings.extractor, comments=settings.comments) if raw.html else tidy(page)
-    found.characters = len(found.text)
+    found.characters, found.text_bytes = len(found.text), len(found.text.encode())
     if not found.text:
         raise Removal("no text")
+    found.tokens = count_tokens(found.text)
 
 
 def _language(found: Examined, raw: Raw, settings: StepSettings) -> None:
@@ -133,6 +137,5 @@ def _language(found: Examined, raw: Raw, settings: StepSettings) -> None:
 
 
 def _length(found: Examined, raw: Raw, settings: StepSettings) -> None:
-    found.tokens = count_tokens(found.text)
     if found.tokens < settings.min_tokens:
         raise Removal("too short", f"{found.tokens} tokens")

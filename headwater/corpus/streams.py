@@ -65,10 +65,15 @@ class _Decompressed(io.RawIOBase):
 
 
 @contextmanager
-def opened(shard: Shard) -> Iterator[tuple[io.BufferedReader, Callable[[], str]]]:
-    """The shard's decompressed stream, and a function that tells where it broke off ("" if nowhere)."""
+def opened(shard: Shard, begin: int = 0) -> Iterator[tuple[io.BufferedReader, Callable[[], str]]]:
+    """The shard's decompressed stream, and a function that tells where it broke off ("" if nowhere).
+
+    `begin` is a byte of an uncompressed file; positions of the stream count from there.
+    """
     kind = compression(shard.path)
     with gzip.open(shard.path) if kind == "gzip" else pa.input_stream(str(shard.path), compression=kind) as opened:
+        if begin:
+            opened.seek(begin)
         raw = _Decompressed(opened)
         yield io.BufferedReader(raw, 1 << 17), lambda: raw.damage
 

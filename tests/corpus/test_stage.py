@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.corpus import runner
-from headwater.corpus.dataset import KEPT, REMOVED, iter_documents
+from headwater.corpus import engine, examining, units
 from headwater.corpus.funnel import funnel_table
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.sources import list_shards
 from headwater.corpus.stage import CorpusSettings, run
+from headwater.corpus.writing import KEPT, REMOVED
+from headwater.documents import corpus_files, read_documents
 from headwater.errors import InputError, SettingsError
+from headwater.storage import Store
 from tests.corpus.conftest import chinese, english, page
 
 Maker = Callable[[int], Path]
@@ -88,10 +90,11 @@ def test_funnel_adds_up_step_by_step_and_per_language(tmp_path: Path, pages: Mak
                                                 "near_duplicates"]
     for before, after in pairwise(steps):
         assert before["documents_out"] == after["documents_in"]
-        assert before["characters_out"] == after["characters_in"]
+        assert before["bytes_out"] == after["bytes_in"]
+        assert before["tokens_out"] == after["tokens_in"]
     for step in steps:
         assert step["documents_in"] - step["documents_out"] == sum(step["reasons"].values())
-        for name in ("documents_in", "documents_out", "characters_in", "characters_out"):
+        for name in ("documents_in", "documents_out", "bytes_in", "bytes_out", "tokens_in", "tokens_out"):
             assert step[name] == sum(part[name] for part in step["languages"].values())
     assert steps[3]["reasons"] == {"too short": 1}
     kept = values["kept"]
@@ -117,15 +120,16 @@ def test_validation_has_each_language_and_depends_on_the_text_alone(tmp_path: Pa
 def test_documents_come_in_order_and_stream_through_the_reading_api(tmp_path: Path, pages: Maker) -> None:
     folder, out = pages(12), tmp_path / "out"
     run(settings(folder, validation_share=0), out)
-    found = list(iter_documents(out, "train"))
-    assert [document.url for document in found] == [f"{number:04}.html" for number in range(12)]
-    assert english(0) in found[0].text
-    assert {document.language for document in found} == {"en", "zh"}
-    with pytest.raises(InputError, match="no corpus split 'test'"):
-        next(iter_documents(out, "test"))
-    (out / "train/part-00000.parquet").write_bytes(b"PAR1")
+    columns = ["text", "url", "language"]
+    found = list(read_documents(corpus_files(out, "train"), columns))
+    assert [document["url"] for document in found] == [f"{number:04}.html" for number in range(12)]
+    assert english(0) in found[0]["text"]
+    assert {document["language"] for document in found} == {"en", "zh"}
+    with pytest.raises(InputError, match="no document in its split 'test'"):
+        corpus_files(out, "test")
+    next((out / "train").iterdir()).write_bytes(b"PAR1")
     with pytest.raises(InputError, match="cannot be read"):
-        next(iter_documents(out, "train"))
+        list(read_documents(corpus_files(out, "train"), columns))
 
 
 def test_steps_switched_off_keep_what_they_would_remove(tmp_path: Path, pages: Maker) -> None:
@@ -154,24 +158,32 @@ def test_sources_of_several_formats_keep_their_names_and_licences(tmp_path: Path
     assert "line 2" in lost["detail"]
 
 
-def test_worker_processes_and_group_sizes_do_not_change_a_byte(
-        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_processes_do_not_change_a_byte(tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pages(40)
+    monkeypatch.setattr(units, "SMALLEST", 2000)
     run(settings(folder), tmp_path / "one")
-    monkeypatch.setattr(runner, "GROUP_DOCUMENTS", 25)
-    monkeypatch.setattr(runner, "BATCH_DOCUMENTS", 2)
-    monkeypatch.setattr(runner, "PROCESSES_FROM", 0)
+    monkeypatch.setattr(engine, "PROCESSES_FROM", 0)
     run(settings(folder), tmp_path / "two")
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_parts_of_a_unit_hold_the_same_documents_as_the_whole(
+        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pages(10)
+    run(settings(folder), tmp_path / "one")
+    monkeypatch.setattr(examining, "PART_DOCUMENTS", 3)
+    run(settings(folder), tmp_path / "two")
+    assert len(list((tmp_path / "two/train").iterdir())) == 4
+    for split in ("train", "validation", "removed"):
+        assert rows(tmp_path / "one", split) == rows(tmp_path / "two", split)
 
 
 CHILD = """
 import sys
 from pathlib import Path
-from headwater.corpus import runner
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus import units
 from headwater.corpus.stage import CorpusSettings, run
-runner.GROUP_DOCUMENTS = 2
+units.SMALLEST, units.WANTED = 1, 60
 run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}]}), Path(sys.argv[2]))
 """
 
@@ -182,33 +194,38 @@ def child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
                             env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.parametrize("when", [".work/examined/records/000005*", ".work/written/records/000005*"])
 def test_killed_run_goes_on_and_writes_the_same_bytes(
-        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     folder, out = pages(120), tmp_path / "out"
     process = child(folder, out)
     deadline = time.monotonic() + 60
-    while not (out / ".work/group-000005").exists() and time.monotonic() < deadline:
+    while not list(out.glob(when)) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = {group: group.stat().st_mtime_ns for group in (out / ".work").glob("group-*")}
-    assert 6 <= len(done) < 60
-    monkeypatch.setattr(runner, "GROUP_DOCUMENTS", 2)
-    seen: list[int] = []
-    examine = runner.examine_group
-    monkeypatch.setattr(runner, "examine_group", lambda group, chosen: seen.append(1) or examine(group, chosen))
+    done = {file.name for file in (out / ".work/examined/records").iterdir() if not file.name.startswith(".")}
+    assert 6 <= len(done) <= 60
+    monkeypatch.setattr(units, "SMALLEST", 1)
+    monkeypatch.setattr(units, "WANTED", 60)
+    seen: list[str] = []
+    examine = examining.examine
+    monkeypatch.setattr(examining, "examine", lambda raw, chosen: seen.append(raw.url) or examine(raw, chosen))
     run(settings(folder), out)
-    assert len(seen) == 60 - len(done), "finished groups were examined again"
+    assert len(seen) <= 120 - len(done), "documents of finished units were examined again"
     run(settings(folder), tmp_path / "undisturbed")
     assert content(out) == content(tmp_path / "undisturbed")
 
 
 def test_work_of_other_settings_or_files_is_not_reused(tmp_path: Path, pages: Maker) -> None:
     folder, out = pages(6), tmp_path / "out"
-    shards = list_shards([Source(path=folder)])
-    runner.run_groups(shards, settings(folder, min_tokens=100_000), out / ".work")
+    def examine(**options: Any) -> None:
+        chosen = settings(folder, **options)
+        examining.examine_units(units.plan_units(list_shards(chosen.sources)), chosen, chosen.engine, Store(out))
+
+    examine(min_tokens=100_000)
     assert run(settings(folder), out)["kept"] == 6
-    runner.run_groups(shards, settings(folder), out / ".work")
+    examine()
     (folder / "0000.html").write_bytes(page(english(500)))
     run(settings(folder, validation_share=0), out)
     assert english(500) in rows(out, "train")[0]["text"]

@@ -41,5 +41,5 @@ def test_a_vocabulary_larger_than_the_corpus_can_fill_leaves_no_file(corpus, tmp
 
 
 def test_an_empty_corpus_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no Parquet files in train/"):
+    with pytest.raises(InputError, match="no document in its split 'train'"):
         run(TokenizerSettings(corpus=tmp_path, vocab_size=512), tmp_path)

@@ -1,0 +1,124 @@
+"""The first pass: every document of a unit is read and examined by itself, and committed with what the comparison with
+all others will need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from headwater.corpus.commits import Pass, Record
+from headwater.corpus.engine import EngineSettings, map_units
+from headwater.corpus.minhash import signatures
+from headwater.corpus.readers import Raw, read
+from headwater.corpus.sources import Shard
+from headwater.corpus.steps import Examined, StepSettings, examine
+from headwater.corpus.units import Piece, Unit
+from headwater.progress import bar
+from headwater.storage import Store
+
+EXAMINED, WORK = "examined", ".work/examined"
+PART_DOCUMENTS, PART_BYTES = 16384, 32 << 20
+"""A part ends at this many documents or bytes as read: what a worker holds at once, and what a killed run can lose."""
+
+STAGED = pa.schema([
+    ("source", pa.string()), ("licence", pa.string()), ("url", pa.string()), ("step", pa.string()),
+    ("reason", pa.string()), ("detail", pa.string()), ("text", pa.large_string()), ("language", pa.string()),
+    ("tokens", pa.int32()), ("raw_bytes", pa.int64()), ("text_bytes", pa.int64()), ("characters", pa.int64()),
+    ("id", pa.binary(16)), ("key", pa.binary(16)), ("signature", pa.binary())])
+
+
+def examine_units(units: list[Unit], settings: StepSettings, engine: EngineSettings, store: Store) -> Pass:
+    """Examine what is not yet examined of the units; the pass then names the files of `STAGED` rows."""
+    done = Pass(store, WORK)
+    done.start([settings.model_dump(mode="json"), [_identity(unit) for unit in units]])
+    left = [unit for unit in units if not done.is_done(unit.number)]
+    finished = sum(unit.size for unit in units) - sum(unit.size for unit in left)
+    documents = sum(part.documents for parts in done.records.values() for part in parts)
+    with bar("corpus: examining documents, MB", sum(unit.size for unit in units) >> 20, start=finished >> 20) as shown:
+        work = _Work(settings, store)
+        orders = [_order(unit, done.parts(unit.number)) for unit in left]
+        for unit, result in zip(left, map_units(work, orders, engine, size=sum(unit.size for unit in left))):
+            documents += int(result)
+            shown.note(f"{documents:,} documents")
+            finished += unit.size
+            shown.advance((finished >> 20) - shown.done)
+    return Pass(store, WORK)
+
+
+class _Work:
+    """Examines a unit's documents and commits them part by part; returns how many there were."""
+
+    def __init__(self, settings: StepSettings, store: Store) -> None:
+        self.settings, self.store = settings, store
+
+    def __call__(self, order: str) -> str:
+        values = json.loads(order)
+        pieces = [_piece(piece) for piece in values["pieces"]]
+        commits = Pass(self.store, WORK)
+        part, found = values["parts"], 0
+        documents = islice(_documents(pieces), values["documents"], None)
+        for rows, last in _batched(documents):
+            table = pa.Table.from_pylist(self._examined(rows), STAGED)
+            commits.commit(Record(values["unit"], part, len(rows), last), {EXAMINED: table})
+            part, found = part + 1, found + len(rows)
+        return str(found)
+
+    def _examined(self, rows: list[tuple[Shard, Raw]]) -> list[dict[str, Any]]:
+        documents = [examine(raw, self.settings) for _, raw in rows]
+        values = [{"source": shard.source, "licence": raw.licence or shard.licence} | vars(document)
+                  for (shard, raw), document in zip(rows, documents)]
+        for value, signature in zip(values, _signatures(documents, self.settings)):
+            value["signature"] = signature
+        return values
+
+
+def _signatures(documents: list[Examined], settings: StepSettings) -> Iterator[bytes]:
+    if settings.near_duplicates is None:
+        yield from (b"" for _ in documents)
+        return
+    for start in range(0, len(documents), 64):
+        texts = ["" if document.step else document.text for document in documents[start:start + 64]]
+        for signature, present in zip(*signatures(texts, settings.near_duplicates)):
+            yield signature.tobytes() if present else b""
+
+
+def _documents(pieces: list[Piece]) -> Iterator[tuple[Shard, Raw]]:
+    for piece in pieces:
+        for raw in read(piece.shard, piece.begin, piece.end, piece.first):
+            yield piece.shard, raw
+
+
+def _batched(documents: Iterator[tuple[Shard, Raw]]) -> Iterator[tuple[list[tuple[Shard, Raw]], bool]]:
+    """Parts of bounded size, and whether it is the last (which may be empty)."""
+    rows: list[tuple[Shard, Raw]] = []
+    size = 0
+    for document in documents:
+        rows.append(document)
+        size += len(document[1].content)
+        if len(rows) >= PART_DOCUMENTS or size >= PART_BYTES:
+            yield rows, False
+            rows, size = [], 0
+    yield rows, True
+
+
+def _order(unit: Unit, parts: list[Record]) -> str:
+    """What a worker needs to know of a unit, as text."""
+    pieces = [asdict(piece) for piece in unit.pieces]
+    return json.dumps({"unit": unit.number, "pieces": pieces, "parts": len(parts),
+                       "documents": sum(part.documents for part in parts)}, default=str)
+
+
+def _piece(values: dict[str, Any]) -> Piece:
+    shard = values["shard"]
+    return Piece(**values | {"shard": Shard(**shard | {"path": Path(shard["path"])})})
+
+
+def _identity(unit: Unit) -> list[Any]:
+    """What would make the unit another one: its files by size and time, and the parts of them."""
+    return [[vars(piece.shard), piece.shard.path.stat().st_mtime_ns, piece.begin, piece.end] for piece in unit.pieces]
