@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from pyarrow import fs
 
 from headwater.artifacts import atomic_write
 from headwater.errors import InputError, StorageError
+
+_KEYS = re.compile(r"://[^/@]*@")
 
 
 class Store:
@@ -41,7 +45,8 @@ class Store:
         try:
             return fs.FileSystem.from_uri(self.place)
         except (ValueError, OSError, pa.ArrowException) as error:
-            raise InputError(f"no object store that can be used: {error}", where=self.place.partition("?")[0],
+            problem = str(error).partition(self.place)[0]
+            raise InputError(f"no object store that can be used: {problem}", where=self.uri(""),
                              fix="give a folder, or a URL like s3://bucket/prefix?region=eu-central-1") from None
 
     def put(self, name: str, content: bytes) -> None:
@@ -83,7 +88,8 @@ class Store:
     def names(self, under: str, suffix: str = "") -> list[str]:
         """Files directly in the folder `under`, sorted."""
         if self.folder is not None:
-            found = [file.name for file in (self.folder / under).glob("*") if not file.name.startswith(".")]
+            files = (self.folder / under).glob("*")
+            found = [file.name for file in files if file.is_file() and not file.name.startswith(".")]
         else:
             filesystem, base = self._remote
             try:
@@ -104,8 +110,6 @@ class Store:
     def remove(self, under: str) -> None:
         """Remove a folder with all it holds, if it is there."""
         if self.folder is not None:
-            import shutil
-
             shutil.rmtree(self.folder / under, ignore_errors=True)
             return
         filesystem, base = self._remote
@@ -113,5 +117,5 @@ class Store:
             filesystem.delete_dir(f"{base}/{under}")
 
     def uri(self, name: str) -> str:
-        """Where the file is, as a person writes it (without the options of the URL, which may hold keys)."""
-        return f"{self.place.partition('?')[0].rstrip('/')}/{name}"
+        """Where the file is, as a person writes it: without keys and options of the URL."""
+        return f"{_KEYS.sub('://', self.place.partition('?')[0]).rstrip('/')}/{name}"

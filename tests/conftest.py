@@ -1,5 +1,7 @@
 """Fixtures every room's tests share."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,18 @@ def small_model(trained, tmp_path_factory) -> Path:
                          tie_word_embeddings=True)
     save_model(initialise(Decoder(config), 0), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """A URL in an S3 server on loopback."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer(port=0)
+    import boto3
+
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket="corpus")
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    yield f"s3://corpus/PREFIX?region=us-east-1&scheme=http&endpoint_override={host}:{port}"
+    server.stop()

@@ -16,6 +16,10 @@ PROCESSES_FROM = 8 << 20
 """Bytes of work from which worker processes (a second to start, one per core) beat a thread of this process."""
 
 
+_chosen: list[str] = []
+"""The runner that this process has used."""
+
+
 class EngineSettings(Settings):
     """Where the work on documents is done. On a cluster every machine must see the sources and the `store`."""
 
@@ -93,10 +97,12 @@ def import_daft(settings: EngineSettings | None = None) -> Any:
 
 
 def _choose_runner(daft: Any, settings: EngineSettings) -> None:
-    """Daft takes one runner per process."""
+    """Daft takes one runner per process, and starts Ray before it says that it has another."""
+    if _chosen and settings.runner not in _chosen:
+        raise SettingsError(f"this process has worked with the runner '{_chosen[0]}' already", where="engine.runner",
+                            fix="start another process")
     if settings.runner == "native":
-        if daft.get_or_infer_runner_type() != "native":
-            raise SettingsError("this process works on Ray already", where="engine.runner", fix="start another process")
+        _chosen.append("native")
         return
     try:
         import ray  # noqa: F401
@@ -108,6 +114,4 @@ def _choose_runner(daft: Any, settings: EngineSettings) -> None:
     except ConnectionError as error:
         raise SettingsError(f"no Ray cluster answers: {error}", where="engine.address",
                             fix="give a running cluster's address, 'auto' on one of its machines, or none") from None
-    if daft.get_or_infer_runner_type() != "ray":
-        raise SettingsError("this process has worked without Ray already", where="engine.runner",
-                            fix="start another process")
+    _chosen.append("ray")
