@@ -26,17 +26,22 @@ EXAMINED, WORK = "examined", ".work/examined"
 PART_DOCUMENTS, PART_BYTES = 16384, 32 << 20
 """A part ends at this many documents or bytes as read: what a worker holds at once, and what a killed run can lose."""
 
+LATER = {"sources", "validation_share", "mix", "engine", "store"}
+"""Settings that do not touch what is examined: another value of them reuses it."""
+
 STAGED = pa.schema([
     ("source", pa.string()), ("licence", pa.string()), ("url", pa.string()), ("step", pa.string()),
     ("reason", pa.string()), ("detail", pa.string()), ("text", pa.large_string()), ("language", pa.string()),
-    ("tokens", pa.int32()), ("raw_bytes", pa.int64()), ("text_bytes", pa.int64()), ("characters", pa.int64()),
+    ("language_share", pa.float32()), ("traditional", pa.bool_()), ("scripts", pa.map_(pa.string(), pa.float32())),
+    ("tokens", pa.int64()), ("score", pa.float32()),
+    ("raw_bytes", pa.int64()), ("text_bytes", pa.int64()), ("characters", pa.int64()),
     ("id", pa.binary(16)), ("key", pa.binary(16)), ("signature", pa.binary())])
 
 
 def examine_units(units: list[Unit], settings: StepSettings, engine: EngineSettings, store: Store) -> Pass:
     """Examine what is not yet examined of the units; the pass then names the files of `STAGED` rows."""
     done = Pass(store, WORK)
-    done.start([settings.model_dump(mode="json"), [_identity(unit) for unit in units]])
+    done.start([settings.model_dump(mode="json", exclude=LATER), [_identity(unit) for unit in units]])
     left = [unit for unit in units if not done.is_done(unit.number)]
     finished = sum(unit.size for unit in units) - sum(unit.size for unit in left)
     documents = sum(part.documents for parts in done.records.values() for part in parts)
@@ -71,8 +76,9 @@ class _Work:
 
     def _examined(self, rows: list[tuple[Shard, Raw]]) -> list[dict[str, Any]]:
         documents = [examine(raw, self.settings) for _, raw in rows]
-        values = [{"source": shard.source, "licence": raw.licence or shard.licence} | vars(document)
-                  for (shard, raw), document in zip(rows, documents)]
+        values = [vars(document) | {"source": shard.source, "licence": document.licence or shard.licence,
+                                    "scripts": list(document.scripts.items())}
+                  for (shard, _), document in zip(rows, documents)]
         for value, signature in zip(values, _signatures(documents, self.settings)):
             value["signature"] = signature
         return values

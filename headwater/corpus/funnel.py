@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from headwater.corpus.commits import File, read_batches
 from headwater.corpus.ledger import Ledger
 from headwater.corpus.steps import EXTRACT
+from headwater.storage import Store
 
 UNKNOWN = "unknown"
+PER_REASON = 3
+"""Examples kept of what a step removed for one reason."""
 Mask = NDArray[np.bool_]
 
 
@@ -60,6 +64,21 @@ def _totals(ledger: Ledger, chosen: Mask) -> dict[str, Any]:
                 "bytes": int(ledger.text_bytes[part].sum()), "tokens": int(ledger.tokens[part].sum())}
 
     return {**counts(chosen), "languages": {name: counts(chosen & own) for name, own in _languages(ledger, chosen)}}
+
+
+def examples(store: Store, files: list[File]) -> dict[str, list[dict[str, str]]]:
+    """Of every step some of the documents it removed, `PER_REASON` of each reason, drawn by their ids."""
+    chosen: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for batch in read_batches(store, files):
+        for row in batch.to_pylist():
+            drawn = chosen.setdefault((row["step"], row["reason"]), [])
+            drawn.append(row)
+            if len(drawn) > 4 * PER_REASON:
+                drawn[:] = sorted(drawn, key=lambda one: one["id"])[:PER_REASON]
+    found: dict[str, list[dict[str, str]]] = {}
+    for (step, _), rows in sorted(chosen.items()):
+        found.setdefault(step, []).extend(sorted(rows, key=lambda one: one["id"])[:PER_REASON])
+    return found
 
 
 def funnel_table(values: dict[str, Any]) -> Table:

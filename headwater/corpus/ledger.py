@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headwater.corpus.commits import File, read_batches
 from headwater.corpus.duplicates import first_in_cluster, first_with_key
 from headwater.corpus.minhash import U32, MinHashSettings, estimated_jaccard
-from headwater.corpus.steps import EXACT, EXTRACT, NEAR, StepSettings
+from headwater.corpus.steps import EXACT, EXTRACT, MIX, NEAR, StepSettings
 from headwater.storage import Store
 
 NO_TWIN = -1
@@ -54,6 +54,7 @@ class Ledger:
                                                    for name in ("reason", "language", "source"))
         self.tokens, self.raw_bytes, self.text_bytes, self.characters = (
             self._numbers(name) for name in ("tokens", "raw_bytes", "text_bytes", "characters"))
+        self.score = self._column("score", pa.float32()).to_numpy().astype(np.float64)
         self.key, self.id = self._blobs("key"), self._blobs("id")
         self.twin = np.full(len(self), NO_TWIN, np.int64)
         self.similarity = np.zeros(len(self), np.float32)
@@ -101,6 +102,11 @@ class Ledger:
         self.reason.codes[copies] = self.reason.code(reason)
         self.twin[copies] = originals
 
+    def leave_out(self, rows: NDArray[np.int64]) -> None:
+        """Mark documents that the mix does not take."""
+        self.step[rows] = self.steps.index(MIX)
+        self.reason.codes[rows] = self.reason.code("not drawn")
+
     def draw(self) -> NDArray[np.float64]:
         """A number in [0, 1) per document that depends on its normalised text alone."""
         return self.key.view(np.uint64).reshape(-1, 2)[:, 0] / 2.0**64
@@ -136,8 +142,7 @@ class Ledger:
         return pa.chunked_array(arrays, kind)
 
     def _numbers(self, name: str) -> NDArray[np.int64]:
-        return self._column(name, pa.int64()).to_numpy() if name != "tokens" else self._column(
-            name, pa.int32()).to_numpy()
+        return self._column(name, pa.int64()).to_numpy()
 
     def _blobs(self, name: str) -> NDArray[np.void]:
         parts = [np.frombuffer(array.buffers()[1], np.dtype("V16"))[array.offset:array.offset + len(array)]

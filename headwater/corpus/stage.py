@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.artifacts import sweep_temporaries, write_json
@@ -14,15 +15,16 @@ from headwater.corpus.columns import check_columns
 from headwater.corpus.engine import EngineSettings, import_daft
 from headwater.corpus.examining import EXAMINED, examine_units
 from headwater.corpus.extract import extract
-from headwater.corpus.funnel import funnel, funnel_table
+from headwater.corpus.funnel import examples, funnel, funnel_table
 from headwater.corpus.language import identify
 from headwater.corpus.ledger import Ledger
+from headwater.corpus.mix import MixSettings, Share, copies, mix_table
 from headwater.corpus.sources import Shard, Source, list_shards
 from headwater.corpus.steps import StepSettings
 from headwater.corpus.units import plan_units
 from headwater.corpus.writing import write_units
 from headwater.documents import PARTS
-from headwater.errors import InputError
+from headwater.errors import InputError, SettingsError
 from headwater.progress import bar, show
 from headwater.storage import Store
 
@@ -66,17 +68,38 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     with bar("corpus: comparing documents"):
         ledger.deduplicate()
     validation = ledger.validation(settings.validation_share)
-    values = funnel(ledger, validation)
+    copies, shares = _mix(ledger, validation, settings.mix)
+    values = funnel(ledger, validation) | {"mix": [asdict(share) for share in shares]}
     basis = [settings.model_dump(mode="json"), [file.sha256 for file in ledger.files]]
-    splits = write_units(ledger, validation, np.ones(len(ledger), np.int16), examined, settings.engine, basis)
+    splits = write_units(ledger, validation, copies, examined, settings.engine, basis)
+    values["examples"] = examples(store, splits["removed"])
     write_json(out / "funnel.json", values)
     show(funnel_table(values))
+    if shares:
+        show(mix_table(shares))
     if not len(ledger.kept):
         raise _nothing_left(values, settings, out)
     write_json(out / PARTS, {"store": settings.store, "splits": {name: [asdict(file) for file in files]
                                                                  for name, files in splits.items()}})
     store.remove(".work")
     return _figures(values)
+
+
+def _mix(ledger: Ledger, validation: NDArray[np.bool_], settings: MixSettings | None
+         ) -> tuple[NDArray[np.int16], list[Share]]:
+    """How often each document is written; what the mix leaves out is removed by the step "mix"."""
+    written = np.ones(len(ledger), np.int16)
+    if settings is None:
+        return written, []
+    rows = ledger.kept[~validation[ledger.kept]]
+    column = ledger.source if settings.by == "source" else ledger.language
+    try:
+        written[rows], shares = copies(settings, column.codes[rows], column.names, ledger.tokens[rows],
+                                       ledger.score[rows], ledger.draw()[rows])
+    except ValueError as error:
+        raise SettingsError(str(error), where="mix.shares", fix=f"name groups by {settings.by}") from None
+    ledger.leave_out(rows[written[rows] == 0])
+    return written, shares
 
 
 def _check_extras(shards: list[Shard], settings: CorpusSettings) -> None:

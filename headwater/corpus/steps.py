@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -13,12 +13,15 @@ from headwater.corpus.encodings import declared_charset, decode
 from headwater.corpus.extract import Extractor, extract, has_tags, not_html, tidy
 from headwater.corpus.language import identify
 from headwater.corpus.length import count_tokens
+from headwater.corpus.licence import page_licence
 from headwater.corpus.minhash import MinHashSettings
+from headwater.corpus.mix import MixSettings
 from headwater.corpus.readers import Raw
+from headwater.corpus.scripts import script_shares
 from headwater.settings import Settings
 
 READ, EXTRACT, LANGUAGE, LENGTH = "read", "extract", "language", "length"
-EXACT, NEAR = "exact_duplicates", "near_duplicates"
+EXACT, NEAR, MIX = "exact_duplicates", "near_duplicates", "mix"
 NO_KEY = bytes(16)
 EXCERPT = 200
 """Characters kept of a removed document's text."""
@@ -39,11 +42,13 @@ class StepSettings(Settings):
     """Remove copies that differ in nothing but case, width or white space."""
     near_duplicates: MinHashSettings | None = MinHashSettings()
     """Remove copies that differ a little; of each cluster the first stays."""
+    mix: MixSettings | None = None
+    """Weights of the sources or languages in the training split; null writes every document once."""
 
     def steps(self) -> list[str]:
         """The names of the steps that are on, in the order in which they run."""
         switches = {READ: True, EXTRACT: True, LANGUAGE: self.languages is not None, LENGTH: self.min_tokens > 0,
-                    EXACT: self.exact_duplicates, NEAR: self.near_duplicates is not None}
+                    EXACT: self.exact_duplicates, NEAR: self.near_duplicates is not None, MIX: self.mix is not None}
         return [step for step, on in switches.items() if on]
 
 
@@ -52,8 +57,9 @@ class Examined:
     """A document after the steps that look at it alone; `step` names the one that removed it ("" when kept).
 
     `raw_bytes` is its size as read (with markup), `text_bytes` its text's in UTF-8, `characters` and `tokens` the
-    text's length; a removed document keeps only the first 200 characters of its text. `id` is 16 bytes that name the
-    text (the place, where there is none), `key` is equal for exact copies.
+    text's length; `scripts` are its letters' shares by writing system, `traditional` how its Chinese is written. A
+    removed document keeps only the first 200 characters of its text. `id` is 16 bytes that name the text (the place,
+    where there is none), `key` is equal for exact copies.
     """
 
     url: str
@@ -61,8 +67,13 @@ class Examined:
     reason: str = ""
     detail: str = ""
     text: str = ""
+    licence: str = ""
     language: str = ""
+    language_share: float = 0.0
+    traditional: bool = False
+    scripts: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    score: float = 1.0
     raw_bytes: int = 0
     text_bytes: int = 0
     characters: int = 0
@@ -80,7 +91,7 @@ class Removal(Exception):
 
 def examine(raw: Raw, settings: StepSettings) -> Examined:
     """Run the document's own steps. Never raises for a bad document: what goes wrong is the reason of its removal."""
-    found = Examined(tidy(raw.url))
+    found = Examined(tidy(raw.url), licence=tidy(raw.licence))
     for found.step, step in ((READ, _read), (EXTRACT, _extract), (LANGUAGE, _language), (LENGTH, _length)):
         try:
             step(found, raw, settings)
@@ -122,6 +133,8 @@ def _read(found: Examined, raw: Raw, settings: StepSettings) -> None:
 
 def _extract(found: Examined, raw: Raw, settings: StepSettings) -> None:
     page, found.text = found.text, ""
+    if raw.html and not found.licence:
+        found.licence = page_licence(page)
     found.text = extract(page, settings.extractor, comments=settings.comments) if raw.html else tidy(page)
     found.characters, found.text_bytes = len(found.text), len(found.text.encode())
     if not found.text:
@@ -131,7 +144,8 @@ def _extract(found: Examined, raw: Raw, settings: StepSettings) -> None:
 
 def _language(found: Examined, raw: Raw, settings: StepSettings) -> None:
     language = identify(found.text)
-    found.language = language.code
+    found.language, found.language_share, found.traditional = language.code, language.share, language.traditional
+    found.scripts = script_shares(found.text)
     if settings.languages is not None and language.code not in settings.languages:
         raise Removal("other language", f"{language.code} {language.share:.2f}")
 

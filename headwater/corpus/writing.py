@@ -24,8 +24,10 @@ WRITTEN, DECIDED = ".work/written", ".work/decided"
 TRAIN, VALIDATION, REMOVED_SPLIT = "train", "validation", "removed"
 SPLITS = (TRAIN, VALIDATION, REMOVED_SPLIT)
 
-KEPT = pa.schema([("text", pa.large_string()), ("language", pa.string()), ("url", pa.string()),
-                  ("source", pa.string()), ("licence", pa.string()), ("id", pa.string()), ("tokens", pa.int32())])
+KEPT = pa.schema([("text", pa.large_string()), ("language", pa.string()), ("language_share", pa.float32()),
+                  ("traditional", pa.bool_()), ("scripts", pa.map_(pa.string(), pa.float32())), ("url", pa.string()),
+                  ("source", pa.string()), ("licence", pa.string()), ("id", pa.string()), ("tokens", pa.int32()),
+                  ("score", pa.float32())])
 REMOVED = pa.schema([("id", pa.string()), ("url", pa.string()), ("source", pa.string()), ("language", pa.string()),
                      ("step", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
                      ("excerpt", pa.string())])
