@@ -12,6 +12,7 @@ from headwater.corpus.minhash import I64, U8, U64
 
 F32 = NDArray[np.float32]
 Estimate = Callable[[I64, I64], F32]
+"""Similarities of pairs: (documents [n], documents [n]) to [n]."""
 
 RANGE_DOCUMENTS = 1 << 24
 """More documents than this are sorted in ranges of their keys, so that sorting takes 1 GB at most."""
@@ -31,40 +32,46 @@ class Clusters(NamedTuple):
     similarity: F32
 
 
-def representatives(columns: Iterable[U64], sketches: Callable[[I64], U8], lengths: I64, similarity: float, *,
+def representatives(columns: Iterable[U64], estimate: Estimate, lengths: I64, similarity: float, *,
                     range_documents: int = RANGE_DOCUMENTS) -> Clusters:
     """Which document stands for each of N: the longest of its cluster, among equally long ones the earliest.
 
-    `columns` yields each band's keys [N] in turn (0: none; one is held at a time), `sketches` gives the sketches
-    [n, bytes] of the n documents asked for (for example from a memory map), `lengths` [N] ranks. Documents that share a key and whose estimated
+    `columns` yields each band's keys [N] in turn (0: none; one is held at a time), `estimate` gives the similarities
+    of pairs of documents (`estimate_from`), `lengths` [N] ranks. Documents that share a key and whose estimated
     similarity reaches `similarity` are linked, each to the best-ranked one it met; a cluster is a tree of such links.
     No chain drifts: whoever is less than 0.6 of the threshold similar to the one kept is kept as well. So every
     document that is removed has a kept one to which it was compared, and the result depends on the contents, the
     lengths and the order alone.
 
-    Beside one column and the sketches it takes about 40 bytes per document, and 1 GB for sorting.
+    Beside the sketches it takes about 50 bytes per document, and 1 GB for sorting.
     """
     order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
-    estimate = _estimator(sketches, order)
+
+    def ranked(left: I64, right: I64) -> F32:
+        return estimate(order[left], order[right])
+
     parents = np.arange(len(order))
     for column in columns:
         keys = np.asarray(column)[order]
         for members in key_ranges(keys, range_documents):
-            _link(keys[members], members, parents, estimate, similarity)
-    found, alike = _resolve(parents, estimate, DRIFT * similarity)
+            _link(keys[members], members, parents, ranked, similarity)
+    found, alike = _resolve(parents, ranked, DRIFT * similarity)
     representative, similarities = np.empty_like(order), np.empty(len(order), np.float32)
     representative[order], similarities[order] = order[found], alike
     return Clusters(representative, similarities)
 
 
-def _estimator(sketches: Callable[[I64], U8], order: I64) -> Estimate:
-    """Estimated Jaccard similarity of pairs of ranks: equal bytes, less those that are equal by chance."""
+def estimate_from(sketches: Callable[[I64], U8]) -> Estimate:
+    """Estimated Jaccard similarity of pairs: their sketches' equal bytes, less those that are equal by chance.
+
+    `sketches` gives the sketches [n, bytes] of the n documents asked for, for example from a memory map.
+    """
 
     def estimate(left: I64, right: I64) -> F32:
         result = np.ones(len(left), np.float32)
         for start in range(0, len(left), _PAIRS):
             pairs = slice(start, start + _PAIRS)
-            result[pairs] = (sketches(order[left[pairs]]) == sketches(order[right[pairs]])).mean(axis=1)
+            result[pairs] = (sketches(left[pairs]) == sketches(right[pairs])).mean(axis=1)
         return np.maximum(0, (result - _CHANCE) / (1 - _CHANCE)).astype(np.float32)
 
     return estimate

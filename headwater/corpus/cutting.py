@@ -34,8 +34,8 @@ def remove_sentences(text: str, verdicts: U8, settings: SentenceSettings) -> Cut
 
     Of each paragraph: a companion goes with a neighbour that goes; when the sentences that go make up
     `settings.block_share` of it, all of it goes, its line with it; otherwise its list mark stays. A run of sentences
-    that goes must open and close its own quotes and brackets, and must not leave a connective ("However", "因此") at
-    the paragraph's beginning; else it stays. Raises ValueError when the verdicts are not those of this text.
+    that goes must not take one half of a pair of quotes or brackets and leave the other, nor leave a connective
+    ("However", "因此") at the paragraph's beginning; else it stays. Raises ValueError when the verdicts are not those of this text.
     """
     sentences = split(text)
     if len(verdicts) != len(sentences):
@@ -74,8 +74,9 @@ def _chosen(text: str, paragraph: list[Sentence], marks: list[int], block_share:
     if sum(size for size, gone in zip(sizes, chosen) if gone) >= block_share * sum(sizes):
         return [True] * len(chosen)
     for first, last in list(_runs(chosen)):
-        orphan = first == 0 and _connective(text, paragraph[last])
-        if orphan or not _balanced(text[_begin(text, paragraph[first]):paragraph[last - 1].end]):
+        cut = text[_begin(text, paragraph[first]):paragraph[last - 1].end]
+        halved = not _balanced(cut) and not _balanced(_rest(text, paragraph, chosen))
+        if halved or first == 0 and _connective(text, paragraph[last]):
             chosen[first:last] = [False] * (last - first)
     return chosen
 

@@ -150,12 +150,12 @@ def band_keys(texts: list[str], settings: MinHashSettings) -> BandKeys:
     return BandKeys(np.ascontiguousarray(keys.T) * present[:, None], values.T.astype(np.uint8, order="C"), present)
 
 
-def fold_bands(values: U32, rows: int, salt: U64 | int = 0) -> U64:
+def fold_bands(values: U32, rows: int) -> U64:
     """One 64-bit hash, never 0, per band of `rows` permutations: [permutations, N] to [bands, N].
 
-    Texts of different `salt` [N] never meet. A chance collision anywhere among N has probability N^2 / 2^65 a band.
+    A chance collision anywhere among N texts has probability N^2 / 2^65 a band.
     """
-    keys = np.zeros((len(values) // rows, values.shape[1]), np.uint64) ^ np.asarray(salt, np.uint64)
+    keys = np.zeros((len(values) // rows, values.shape[1]), np.uint64)
     for row in range(rows):
         keys = _mix((keys ^ values[row::rows]) * np.uint64(0x9E3779B97F4A7C15))
     return np.maximum(keys, np.uint64(1))
