@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.corpus.duplicates import union
 from headwater.corpus.minhash import I64, U8, U64
 
 F32 = NDArray[np.float32]
@@ -33,15 +34,15 @@ class Clusters(NamedTuple):
 
 
 def representatives(columns: Iterable[U64], estimate: Estimate, lengths: I64, similarity: float, *,
-                    range_documents: int = RANGE_DOCUMENTS) -> Clusters:
+                    join: bool = False, range_documents: int = RANGE_DOCUMENTS) -> Clusters:
     """Which document stands for each of N: the longest of its cluster, among equally long ones the earliest.
 
     `columns` yields each band's keys [N] in turn (0: none; one is held at a time), `estimate` gives the similarities
     of pairs of documents (`estimate_from`), `lengths` [N] ranks. Documents that share a key and whose estimated
-    similarity reaches `similarity` are linked, each to the best-ranked one it met; a cluster is a tree of such links.
-    No chain drifts: whoever is less than 0.6 of the threshold similar to the one kept is kept as well. So every
-    document that is removed has a kept one to which it was compared, and the result depends on the contents, the
-    lengths and the order alone.
+    similarity reaches `similarity` are linked, each to the best-ranked one it met; a cluster is a tree of such links,
+    or with `join` a connected component of all of them. No chain drifts: whoever is less than 0.6 of the threshold
+    similar to the one kept is kept as well. So every document that is removed has a kept one to which it was compared,
+    and the result depends on the contents, the lengths and the order alone.
 
     Beside the sketches it takes about 50 bytes per document, and 1 GB for sorting.
     """
@@ -54,7 +55,7 @@ def representatives(columns: Iterable[U64], estimate: Estimate, lengths: I64, si
     for column in columns:
         keys = np.asarray(column)[order]
         for members in key_ranges(keys, range_documents):
-            _link(keys[members], members, parents, ranked, similarity)
+            _link(keys[members], members, parents, ranked, similarity, join)
     found, alike = _resolve(parents, ranked, DRIFT * similarity)
     representative, similarities = np.empty_like(order), np.empty(len(order), np.float32)
     representative[order], similarities[order] = order[found], alike
@@ -85,8 +86,9 @@ def key_ranges(keys: U64, most: int) -> Iterator[I64]:
         yield np.flatnonzero((keys > np.uint64(low)) & (keys <= np.uint64(high)) if count > 1 else keys != 0)
 
 
-def _link(keys: U64, members: I64, parents: I64, estimate: Estimate, similarity: float) -> None:
-    """Point the members (ranks, ascending) that share a key to the best-ranked similar one, where that is better."""
+def _link(keys: U64, members: I64, parents: I64, estimate: Estimate, similarity: float, join: bool) -> None:
+    """Point the members (ranks, ascending) that share a key to the best-ranked similar one, where that is better;
+    with `join`, to the best-ranked one of the component that they and it are then in."""
     order = np.argsort(keys, kind="stable")
     keys, members = keys[order], members[order]
     for _ in range(ROUNDS):
@@ -98,11 +100,15 @@ def _link(keys: U64, members: I64, parents: I64, estimate: Estimate, similarity:
             return
         follows = _follows(keys)
         leaders = members[np.maximum.accumulate(np.where(follows, 0, np.arange(len(keys))))]
-        unsettled = np.flatnonzero(follows & (parents[members] > leaders))
+        met = parents[leaders] if join else leaders
+        unsettled = np.flatnonzero(follows & (parents[members] != met if join else parents[members] > met))
         if similarity > 0:
             unsettled = unsettled[estimate(members[unsettled], leaders[unsettled]) >= similarity]
-        parents[members[unsettled]] = leaders[unsettled]
-        remaining = follows & (parents[members] != leaders)
+        if join:
+            parents[:] = union(parents, members[unsettled], leaders[unsettled])
+        else:
+            parents[members[unsettled]] = leaders[unsettled]
+        remaining = follows & (parents[members] != (parents[leaders] if join else leaders))
         keys, members = keys[remaining], members[remaining]
 
 

@@ -115,7 +115,7 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
 
     `exact` and `figures` [S] as in `SentenceKeys`; `documents` [S], ascending, numbers the document of each; `columns` gives the
     keys [S] of the band asked for, `sketches` the sketches of the sentences asked for. Equal sentences are one;
-    different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a cluster's
+    different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a component's
     sentences are repeated when it spans `settings.documents` documents. Memory: about 80 bytes per sentence.
     """
     same, first = _equal_sentences(exact, range_sentences)
@@ -126,7 +126,8 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
     if settings.similarity < 1:
         estimate = _same_figures(estimate_from(lambda rows: sketches(first[rows])), figures[first])
         cluster = representatives((columns(band)[first] for band in range(BANDS)), estimate, spread,
-                                  settings.similarity, range_documents=range_sentences).representative
+                                  settings.similarity, join=True,
+                                  range_documents=range_sentences).representative
     figures_in = _distinct(cluster, figures[first]) if settings.numbers else np.zeros(len(first), np.int64)
     cluster = cluster[same]
     spread = _documents_of(cluster, documents, len(first))
