@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from typing import Literal
 
+from headwater.corpus.blocks import join_blocks, read_blocks
+from headwater.corpus.boilerplate import main_blocks
+from headwater.corpus.length import HAN, tokens
 from headwater.errors import MissingExtraError
 
-Extractor = Literal["resiliparse", "trafilatura"]
+Extractor = Literal["fast", "precise", "trafilatura", "resiliparse", "justext"]
 DEEPEST = 1000
-"""Elements nested deeper than this are read as plain text (browsers stop at 512)."""
+"""Elements nested deeper than this are left to our own extractor or read as plain text (browsers stop at 512)."""
+DISAGREEMENT = 0.3
+"""Token F1 below which the precise extractor takes the other opinion, when that is the longer one."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _LINE_END = re.compile(r"\r\n?|\x85|\u2028|\u2029")
@@ -20,6 +26,8 @@ _NESTING_TAG = re.compile(
     r"<(/?)(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
     r"|p|li|dt|dd|td|th|tr|option|thead|tbody|tfoot)[\s/>])[a-z][^>]*(?<!/)>", re.IGNORECASE)
 _TAG = re.compile(r"<[a-zA-Z!/?]")
+_HAN = re.compile(f"[{HAN}]")
+_HAN_SHARE = 0.02
 _MAGIC = [(b"%PDF-", "PDF"), (b"PK\x03\x04", "ZIP"), (b"\x89PNG", "PNG image"), (b"GIF8", "GIF image"),
           (b"\xff\xd8\xff", "JPEG image"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"),
           (b"RIFF", "RIFF media"), (b"PAR1", "Parquet"), (b"\xd0\xcf\x11\xe0", "Office document"),
@@ -43,20 +51,54 @@ def has_tags(page: str) -> bool:
     return _TAG.search(page) is not None
 
 
-def extract(page: str, extractor: Extractor | None = "trafilatura", *, comments: bool = False) -> str:
+def extract(page: str, extractor: Extractor | None = "fast", *, comments: bool = False) -> str:
     """The main text of an HTML page, tidied; paragraphs are lines; empty when there is none.
 
-    `extractor` "trafilatura" is the more precise one (where it finds nothing, resiliparse is asked), "resiliparse"
-    the faster one; None takes all visible text of the page. `comments` keeps readers' comments and replies, which a
-    forum consists of. Deterministic. Raises `MissingExtraError` when the library is not installed, and whatever the
-    library raises on a page it cannot parse.
+    "fast" judges the page's blocks by weights of our own (`boilerplate`); "precise" asks trafilatura for a second
+    opinion on them. "trafilatura", "resiliparse" and "justext" are those libraries; None takes all visible text of
+    the page, and so does a page in which an extractor finds nothing. `comments` keeps readers' comments and replies.
+    Deterministic. Raises `MissingExtraError` when the library is not installed, and whatever the library raises on a
+    page it cannot parse.
     """
     page = page.replace("\x00", "")
-    if extractor == "trafilatura":
-        text = tidy(_trafilatura(page, comments))
-        if text:
-            return text
-    return tidy(_resiliparse(page, main_content=extractor is not None, comments=comments))
+    text = tidy(_main_text(page, extractor, comments)) if extractor else ""
+    return text or tidy(_resiliparse(page, main_content=False, comments=True))
+
+
+def token_f1(one: str, other: str) -> float:
+    """Harmonic mean of precision and recall of one bag of tokens against the other; 1 when they are the same."""
+    first, second = Counter(tokens(one)), Counter(tokens(other))
+    shared = (first & second).total()
+    return 2 * shared / (first.total() + second.total()) if shared else 0.0
+
+
+def second_opinion(page: str) -> str:
+    """What trafilatura finds when it favours recall, in which it does best on labelled pages; "" when nested too deep.
+
+    With comments, which a forum's replies are to it.
+    """
+    return _trafilatura(page, comments=True, fast=False) if _nesting(page) <= DEEPEST else ""
+
+
+def _main_text(page: str, extractor: Extractor, comments: bool) -> str:
+    if extractor == "fast":
+        return join_blocks(main_blocks(read_blocks(page), comments=comments))
+    if extractor == "precise":
+        return _precise(page, comments)
+    if extractor == "justext":
+        return _justext(page)
+    if extractor == "trafilatura" and (text := _trafilatura(page, comments, fast=True)):
+        return text
+    return _resiliparse(page, main_content=True, comments=comments)
+
+
+def _precise(page: str, comments: bool) -> str:
+    opinion = second_opinion(page)
+    text = join_blocks(main_blocks(read_blocks(page), opinion, comments=comments))
+    # Pages that build their text by script hold it where only trafilatura looks (JSON-LD).
+    if len(opinion) > len(text) and token_f1(text, opinion) < DISAGREEMENT:
+        return opinion if comments else _trafilatura(page, comments=False, fast=False)
+    return text
 
 
 def _resiliparse(page: str, main_content: bool, comments: bool) -> str:
@@ -80,14 +122,31 @@ def _nesting(page: str) -> int:
     return deepest
 
 
-def _trafilatura(page: str, comments: bool) -> str:
+def _trafilatura(page: str, comments: bool, fast: bool) -> str:
     try:
         import trafilatura
     except ImportError as error:
         raise _missing("trafilatura", error) from None
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page it finds nothing in
     # Fast mode leaves out the fallback extractors; favouring recall more than makes up for them.
-    return trafilatura.extract(page, fast=True, favor_recall=True, include_comments=comments) or ""
+    return trafilatura.extract(page, fast=fast, favor_recall=True, include_comments=comments) or ""
+
+
+def _justext(page: str) -> str:
+    if _nesting(page) > DEEPEST:  # it recurses once per element
+        return ""
+    try:
+        import justext  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise _missing("justext", error) from None
+    if len(_HAN.findall(page)) > _HAN_SHARE * len(page):
+        # It has no Chinese stop list and measures in characters: no stop words, a third of the lengths.
+        paragraphs = justext.justext(page.encode("utf-8", "replace"), frozenset(), length_low=20, length_high=60,
+                                     stopwords_low=0, stopwords_high=0, encoding="utf-8")
+    else:
+        paragraphs = justext.justext(page.encode("utf-8", "replace"), justext.get_stoplist("English"),
+                                     encoding="utf-8")
+    return "\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
 
 
 def _missing(package: str, error: ImportError) -> MissingExtraError:
