@@ -101,10 +101,10 @@ class Characters(Rules):
     max_marks: float | None = 0.2
     min_function_words: float | None = 0.02
     """Stop words per word."""
-    max_unpunctuated: float | None = 0.5
+    max_unpunctuated: float | None = 0.4
     """Share of characters in lines without any punctuation."""
-    max_broken: float | None = 0.004
-    """Characters that a wrong decoding leaves, per character."""
+    max_broken: float | None = 0.006
+    """Characters that a wrong decoding leaves, per character; clean English has none, this is the Chinese figure."""
 
 
 class ChineseGopherQuality(Rules):
@@ -251,8 +251,9 @@ def judge(text: str, language: str, settings: QualitySettings) -> Verdict:
 
 
 _JAVASCRIPT = re.compile("javascript|脚本", re.IGNORECASE)
-_POLICY = re.compile("terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies|隐私政策|隱私政策|"
-                     "隐私权政策|隱私權政策|使用条款|使用條款|服务条款|服務條款|用户协议", re.IGNORECASE)
+_POLICY = re.compile(
+    "terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies|"
+    "隐私政策|隱私政策|隐私权政策|隱私權政策|使用条款|使用條款|服务条款|服務條款|用户协议|用戶協議", re.IGNORECASE)
 
 
 def clean_lines(text: str, language: str, rules: LineRules) -> Cleaned:

@@ -37,6 +37,7 @@ _HAN_ONE = re.compile(f"[{length.HAN}]")
 _ELLIPSIS = re.compile(r"\.{3,}|…+|。{3,}")
 _PARAGRAPH = re.compile(r"\n{2,}")
 _MORE_BLANK_LINES = re.compile(r"\n{3,}")
+_ENGLISH_WORD = re.compile("[a-z]+")
 _FUNCTION = re.compile(f"[{''.join(sorted(FUNCTION_CHARACTERS))}]")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？｡．!?]+|…+")
 _LOREM = re.compile("lorem ipsum", re.IGNORECASE)
@@ -227,8 +228,11 @@ def _holding(kinds: NDArray[np.uint8], starts: I64, last: int) -> int:
 
 def _function_words(text: str, chinese: bool, han: int, words: int) -> tuple[int, float]:
     """How many different function words occur, and their share of the words (of the Han characters)."""
-    found = _FUNCTION.findall(text) if chinese else [word for word in text.lower().split() if word in STOP_WORDS]
-    return len(set(found)), len(found) / max(han if chinese else words, 1)
+    if chinese:
+        found = _FUNCTION.findall(text)
+        return len(set(found)), len(found) / max(han, 1)
+    found = [word for word in _ENGLISH_WORD.findall(text.lower()) if word in STOP_WORDS]
+    return len(set(found)), len(found) / max(words, 1)
 
 
 def _share(found: Iterable[bool]) -> float:
@@ -242,7 +246,7 @@ def _repeats(pieces: list[str]) -> tuple[float, float]:
     if len(first) == len(pieces):
         return 0.0, 0.0
     total = sum(map(len, pieces))
-    return 1 - len(first) / len(pieces), 1 - sum(map(len, first)) / max(total, 1)
+    return (len(pieces) - len(first)) / len(pieces), (total - sum(map(len, first))) / max(total, 1)
 
 
 def _unpunctuated(points: NDArray[np.uint32], kinds: NDArray[np.uint8]) -> float:
