@@ -16,15 +16,16 @@ _GENERIC = ("com|net|org|edu|gov|mil|int|info|biz|name|pro|mobi|app|dev|site|onl
             "cloud|email|work|blog|wang|ltd|group|live|life|world|today|space|website|agency|digital|network|systems|"
             "solutions|company|academy|school|science|asia|test|museum|coop|aero|jobs|tel|travel|cat")
 _DOMAIN = rf"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.){{1,6}}(?:{_GENERIC}|[A-Za-z]{{2}})(?![A-Za-z0-9_])"
-_AT = re.compile(rf"(?<=[A-Za-z0-9_+-])(?P<at>[ ]?@[ ]?)(?P<host>{_DOMAIN})(?!\.[A-Za-z]|-[A-Za-z]|[/:][A-Za-z~])", re.IGNORECASE)
+_AT = re.compile(rf"(?<=[A-Za-z0-9_+-])(?P<at>[ ]?@[ ]?)(?P<host>{_DOMAIN})(?!\.[A-Za-z]|-[A-Za-z]|[/:][A-Za-z~]|:/)", re.IGNORECASE)
 _LOCAL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}\Z")
 _OPEN, _CLOSE = r"[ ]?[\[({（【]", r"[\])}）】][ ]?"
 _HIDDEN = re.compile(
     rf"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}+(?:{_OPEN}[ ]?(?:at|@|AT)[ ]?{_CLOSE}|[ ](?:at|AT)[ ])"
-    rf"[A-Za-z0-9][A-Za-z0-9-]{{0,40}}+(?:(?:{_OPEN}[ ]?(?:dot|DOT|\.)[ ]?{_CLOSE}|[ ](?:dot|DOT)[ ])[A-Za-z0-9-]{{1,40}}+){{1,4}}"
+    rf"[A-Za-z0-9][A-Za-z0-9.-]{{0,40}}+(?:(?:{_OPEN}[ ]?(?:dot|DOT|\.)[ ]?{_CLOSE}|[ ](?:dot|DOT)[ ])[A-Za-z0-9-]{{1,40}}+){{1,4}}"
     r"(?![A-Za-z0-9_])")
 _BRACKETED = re.compile(
     rf"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}+{_OPEN}[ ]?(?:at|@|AT)[ ]?{_CLOSE}{_DOMAIN}", re.IGNORECASE)
+_TOP = re.compile(rf"(?:{_GENERIC}|[A-Za-z]{{2}})\Z", re.IGNORECASE)
 _BRACKETED_AT = re.compile(r"[\[({（【] ?(?:at|@) ?[\])}）】]")
 _NOBODY = re.compile(r"(?:^|\.)(?:example\.(?:com|net|org|edu)|(?:your|my)?(?:domain|company|site)\.com|test)$", re.IGNORECASE)
 
@@ -43,7 +44,8 @@ def emails(text: str) -> Iterator[Span]:
     if " dot " in lower or "at" in lower and _BRACKETED_AT.search(lower):
         for pattern in (_HIDDEN, _BRACKETED):
             for match in pattern.finditer(text):
-                yield match.span()
+                if _TOP.search(match[0]):
+                    yield match.span()
 
 
 def _is_mail(text: str, local: str, match: re.Match[str]) -> bool:
@@ -55,10 +57,11 @@ def _is_mail(text: str, local: str, match: re.Match[str]) -> bool:
 
 _PHONE_WORD = re.compile(
     r"(?:(?<![A-Za-z<])(?:(?:tele)?phones?|tel|fax|mobile|mobil|cell(?:phone)?|call(?:ing|ed)?|dial|whatsapp|sms|text|ring|"
-    r"hotline|helpline|contact|reached?|desk|office|home|answering|number|t|m|f|p)(?![A-Za-z])|电话|手机|传真|热线|座机|"
-    r"联系方式|致电|拨打|来电|電話|傳真|手機|联系人|联系)[^\d\n<>]{0,18}\n?[ ]?\Z", re.IGNORECASE)
+    r"hotline|helpline|contact|reach(?:ed)?|desk|office|home|answering)(?![A-Za-z])|电话|手机|传真|热线|座机|"
+    r"联系方式|致电|拨打|来电|電話|傳真|手機|联系人|联系|总机|办公室|值班室|客服)"
+    r"(?:[^\d\n<>.。!?！？;；]|\.(?![ ]?[A-Z])){0,18}\n?[ ]?\Z|[打拨]\Z", re.IGNORECASE)
 _PHONE_AFTER = re.compile(r"[ -]?[(]?(?:office|fax|mobile|cell|home|work|tel)\b", re.IGNORECASE)
-_EXTENSION = r"(?:[ ]?(?:x|ext\.?|extension|转|分机)[ :]?\d{1,6}|-\d{1,5}(?=转))?"
+_EXTENSION = r"(?:[ ]?(?:x|ext\.?|extension|转|分机)[ :]?\d{1,6})?"
 _PLAIN = re.compile(
     rf"{LEFT}(?:"
     r"(?:1[-. ])?(?:\([2-9]\d\d\)[ ]?[2-9]\d\d[-. ]|[2-9]\d\d([-.])[2-9]\d\d\1)\d{4}"  # North America
@@ -66,16 +69,16 @@ _PLAIN = re.compile(
     r"|001[- .]\d{3}[- .]\d{3}[- .]\d{4}"
     r"|\(?0(?:20\)?[ -][378]\d{3}[ -]?\d{4}|1\d1\)?[ -]\d{3}[ -]\d{4}|11\d\)?[ -]\d{3}[ -]\d{4}|1\d{3}\)?[ -]\d{5,6}"
     r"|1\d{3}\)?[ -]\d{3}[ -]\d{3}|7\d{3}[ -]\d{6}|7\d{3}[ -]\d{3}[ -]\d{3}|[38]\d\d[ -]\d{3}[ -]\d{4})"  # United Kingdom
-    r"|0[1-9](?:([ .-])\d\d)(?:\3\d\d){3}"  # France
-    r"|\(0\d{1,4}\)[ ]?\d{5,8}|0\d{2,4}[ /]\d{6,8}|0\d{2,4}[ ]/[ ]\d{4,8}"  # Germany and others with an area code
-    r"|(?:86-)?\(?0(?:10|2\d|[3-9]\d\d)(?:\)[ ]?|[ -])[2-8]\d{2,3}[ -]?\d{4}"  # China
+    r"|(?<![0-9][ .-])0[1-9](?:([ .-])\d\d)(?:\3\d\d){3}(?!\3\d)"  # France
+    r"|\(0\d{1,4}\)[ ]?\d{5,8}|0\d{2,4}[ /-]\d{6,8}|0\d{2,4}[ ]/[ ]\d{4,8}"  # Germany and others with an area code
+    r"|(?:86-0?|\(?0)(?:10|2\d|[3-9]\d\d)(?:\)[ ]?|[ -])[2-8]\d{2,3}[ -]?\d{4}(?:-\d{1,5})?"  # China
     r"|[48]00-?(?:(?<=-)\d{3}-?\d{4}|(?<=-)\d{4}-?\d{3}|(?<=-)\d{5}-\d{2}|\d{3}-\d{4}|\d{4}-\d{3})"
     rf"){_EXTENSION}{RIGHT}", re.IGNORECASE)
 _ABROAD = re.compile(
     r"(?<![A-Za-z0-9_+\])}=/-])(?:\(\+(?P<a>[1-9]\d{0,2})\)|\+[ ]?(?P<b>[1-9])|00(?=[1-9]\d{0,2}[ .-]\(?\d)(?P<c>[1-9]))"
-    rf"(?:[ .\-/]?\(?\d(?:\)[ .-]?)?){{6,14}}+{_EXTENSION}{RIGHT}", re.IGNORECASE)
+    rf"(?:[ .\-/]?\(?\d(?:\)(?=[ .-]?\d))?){{6,14}}+{_EXTENSION}{RIGHT}", re.IGNORECASE)
 _NAMED = re.compile(rf"{LEFT}\(?\d(?:[ ./()-]{{0,2}}\d){{6,13}}+{_EXTENSION}{RIGHT}", re.IGNORECASE)
-_DATE = re.compile(r"(?:19|20)\d\d[-./ ]?(?:0?[1-9]|1[0-2])[-./ ]?(?:[0-2]?\d|3[01])(?!\d)")
+_NO_PHONE = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}\Z|\d+\.\d{1,2}\Z|(?:19|20)\d\d[-./ ]?(?:0?[1-9]|1[0-2])[-./ ]?(?:[0-2]?\d|3[01])(?!\d)")
 _COUNTRY = re.compile("1|7|2(?:0|7|[1-6]\\d|9[0-9])|3(?:[0-4]|6|9|5\\d|7\\d|8[0-9])|4(?:[013-9]|2[0-9])|5(?:[1-8]|0\\d|9\\d)|"
                       "6(?:[0-6]|7\\d|8\\d|9\\d)|8(?:[1246]|5\\d|0[08]|7\\d|8\\d)|9(?:[0-58]|6\\d|7\\d|9\\d)")
 
@@ -91,7 +94,7 @@ def phones(text: str) -> Iterator[Span]:
         if not called_otherwise(text, match.start()) and not _counts_up(match[0]):
             yield match.span()
     for match in _NAMED.finditer(text):
-        if not _DATE.match(match[0]) and not called_otherwise(text, match.start()) and (
+        if not _NO_PHONE.match(match[0]) and not called_otherwise(text, match.start()) and (
                 called(_PHONE_WORD, text, match.start()) or _PHONE_AFTER.match(text, match.end())):
             yield match.span()
 
@@ -158,5 +161,5 @@ def secrets(text: str) -> Iterator[Span]:
     if not any(prefix in text for prefix in _PREFIXES):
         return
     for match in _SECRET.finditer(text):
-        if not _SAMPLE.search(match[0]) and re.search(r"\d", match[0]):
+        if not _SAMPLE.search(match[0]) and (match[0].isupper() or re.search(r"\d", match[0])):
             yield match.span()

@@ -21,7 +21,7 @@ _CALLED_OTHERWISE = re.compile(
     r"(?:订单|单号|流水|编号|票号|序列号|批号|条码|运单|快递|物流|货号|型号|学号|工号|案号|版本|时间戳|金额|人民币|"
     r"(?<![A-Za-z<])(?:ISBN|ISSN|DOI|SKU|UPC|EAN|IMEI|ASIN|PMID|arXiv|order|invoice|tracking|serial|ticket|reference|"
     r"ref|case|part|item|model|batch|parcel|shipment|timestamp|build|version|commit|hash|seed|epoch|transaction)\b)"
-    r"(?:[ ]?(?:is|was|number|no|id|code|#|号码?|为|是))*[^\d\n]{0,3}\Z", re.IGNORECASE)
+    r"(?:[ ]?(?:is|was|number|no|id|code|#|号码?|为|是))*[^\d\n<>]{0,3}\Z", re.IGNORECASE)
 _WINDOW = 32
 
 
@@ -35,17 +35,17 @@ def called_otherwise(text: str, start: int) -> bool:
     return called(_CALLED_OTHERWISE, text, start)
 
 
-_CARD = re.compile(LEFT + r"(?:[2-6]\d{11,18}|[2-6]\d{3}(?:([ -])\d{4}\1(?:\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}\1\d{1,3})|"
+_CARD = re.compile(LEFT + r"(?:(?:[2-6]\d|18)\d{10,17}|[2-6]\d{3}(?:([ -])\d{4}\1(?:\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}\1\d{1,3})|"
                    r"([ -])\d{6}\2\d{4,5})|6\d{5}[ -]\d{13})" + RIGHT)
 _CARD_WORD = re.compile(r"(?:card|credit|debit|visa|master ?card|maestro|amex|银行卡|信用卡|储蓄卡|借记卡|卡号|账号|账户|帐号|"
-                        r"\bcc\b)[^\d\n]{0,20}\Z", re.IGNORECASE)
+                        r"\bcc\b)[^\d\n<>]{0,20}\Z", re.IGNORECASE)
 _ISSUERS = [  # leading digits from, to; lengths (ISO/IEC 7812 assignments as the networks publish them)
     ("4", "4", (13, 16, 19)), ("51", "55", (16,)), ("2221", "2720", (16,)), ("34", "34", (15,)), ("37", "37", (15,)),
     ("6011", "6011", (16, 19)), ("644", "659", (16, 19)), ("300", "305", (14, 16)), ("3095", "3095", (14, 16)),
     ("36", "36", (14, 16)), ("38", "39", (14, 16)), ("3528", "3589", (16, 19)), ("62", "62", (16, 17, 18, 19)),
     ("60", "60", (16,)), ("2200", "2204", (16, 19))]
 _RARE_ISSUERS = [("50", "50", tuple(range(12, 20))), ("56", "58", tuple(range(12, 20))),
-                 ("60", "69", tuple(range(12, 20))), ("1800", "1800", (15,)), ("2131", "2131", (15,)),
+                 ("60", "69", tuple(range(12, 20))), ("35", "35", (16,)), ("1800", "1800", (15,)), ("2131", "2131", (15,)),
                  ("4", "4", (14, 15, 17, 18))]
 
 
@@ -79,8 +79,7 @@ def ibans(text: str) -> Iterator[Span]:
 
 _RESIDENT = re.compile(LEFT + r"([1-8]\d{5})([ -]?)((?:18|19|20)\d{6})\2(\d{3}[\dXx])" + RIGHT)
 _OLD_RESIDENT = re.compile(LEFT + r"[1-8]\d{14}" + RIGHT)
-_RESIDENT_WORD = re.compile(r"(?:身份证|身份號碼|身分證|公民身份|证件号|ID (?:card|number)|identity)[^\d\n]{0,16}\Z",
-                            re.IGNORECASE)
+_RESIDENT_WORD = re.compile(r"(?:身份证|公民身份|证件号)[^\d\n<>]{0,16}\Z")
 
 
 def resident_ids(text: str) -> Iterator[Span]:
@@ -88,7 +87,7 @@ def resident_ids(text: str) -> Iterator[Span]:
     for match in _RESIDENT.finditer(text):
         if resident_id(match[1] + match[3] + match[4]):
             yield match.span()
-    if _RESIDENT_WORD.search(text.rstrip("0123456789")) or "身份" in text or "证件" in text:
+    if "身份" in text or "证件" in text:
         for match in _OLD_RESIDENT.finditer(text):
             if old_resident_id(match[0]) and called(_RESIDENT_WORD, text, match.start()):
                 yield match.span()
@@ -105,8 +104,8 @@ def ssns(text: str) -> Iterator[Span]:
 
 
 _PASSPORT = re.compile(LEFT + r"(?:[A-Z]{1,2}[ ]?\d{7,8}|[A-Z]\d[A-Z]?\d{6}|\d{9})" + RIGHT)
-_PASSPORT_WORD = re.compile(r"(?:护照|護照|通行证|passport)(?:[^\d\n]{0,24})\Z", re.IGNORECASE)
-_PASSPORT_AFTER = re.compile(r"[ ]?[（(,，]?[ ]?(?:的?(?:护照|護照)|passport)", re.IGNORECASE)
+_PASSPORT_WORD = re.compile(r"(?:护照|護照|通行证|(?<![A-Za-z<])passport)[^\d\n<>。，；]{0,24}\Z", re.IGNORECASE)
+_PASSPORT_AFTER = re.compile(r"[（(][ ]?(?:护照|護照|passport)|的(?:护照|護照)", re.IGNORECASE)
 
 
 def passports(text: str) -> Iterator[Span]:
@@ -120,7 +119,7 @@ _IPV4 = re.compile(r"\d(?<![A-Za-z0-9_.@-].)(?<![A-Za-z)]/.)\d{0,2}\.(?:\d{1,3}\
 _IPV6 = re.compile(r"[23](?<![A-Za-z0-9_.:].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![A-Za-z0-9_:])")
 _VERSION_WORD = re.compile(r"(?:(?<![A-Za-z])v|ver|version|release|rev|build|section|chapter|clause|figure|table|§|版本?号?|"
                            r"章|节|第|升级到|升级至|OID|firmware|driver)[ .:：]{0,2}\Z", re.IGNORECASE)
-_ADDRESS_WORD = re.compile(r"(?:\bIP(?:v4)?|address|host|server|地址|主机|服务器)[^\d\n]{0,12}\Z", re.IGNORECASE)
+_ADDRESS_WORD = re.compile(r"(?:\bIP(?:v4)?|address|host|server|地址|主机|服务器)[^\d\n<>]{0,12}\Z", re.IGNORECASE)
 _SMALL = 32
 _PUBLIC_RESOLVERS = frozenset("8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 114.114.114.114 114.114.115.115 223.5.5.5 223.6.6.6 "
                               "208.67.222.222 208.67.220.220 119.29.29.29 2001:4860:4860::8888 2001:4860:4860::8844 "
