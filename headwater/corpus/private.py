@@ -15,8 +15,8 @@ from headwater.corpus import private_addresses, private_contacts, private_number
 from headwater.corpus.private_numbers import Span
 from headwater.settings import Settings
 
-Kind = Literal["secret", "email", "resident_id", "iban", "bank_card", "ssn", "passport", "mobile", "phone", "ip", "mac",
-               "account", "plate", "address", "person", "location"]
+Kind = Literal["secret", "email", "resident_id", "iban", "bank_card", "ssn", "passport", "account", "mobile", "phone", "ip",
+               "mac", "plate", "address", "person", "location"]
 RULE_KINDS: tuple[Kind, ...] = get_args(Kind)[:-2]
 """What the rules find; persons and locations take the engine presidio with a model."""
 

@@ -13,7 +13,7 @@ _DOOR = re.compile(
     rf"(?:路|街|道|巷|弄|胡同|里|村|段|径|坊|园|苑|小区|花园|新村|社区|广场|屯|条|组|线)(?:[东西南北中]?[一二三四五六七八九十]?[段路街条])?"
     rf"[ ]?(?:{_NUMBER}弄)?{_NUMBER}(?:[-之]\d{{1,4}})?(?:号|弄|幢|栋|號|座)")
 _INSIDE = re.compile(
-    rf"(?:[ ,，-]{{0,2}}(?:[{HAN}A-Za-z]{{0,12}}?[A-Za-z\d一二三四五六七八九十-]{{1,6}}(?:号楼|号院|单元|室|栋|幢|层|楼|座|户|房|号|门)(?:(?<=[栋幢楼座元])\d{{2,4}}(?![\d室号]))?))*")
+    rf"(?:[ ,，-]{{0,2}}(?:[{HAN}A-Za-z]{{0,12}}?[A-Za-z\d一二三四五六七八九十-]{{1,6}}(?:号楼|号院|单元|室|栋|幢|层|楼|座|户|房|号|门)(?:(?<=[栋幢楼座元])\d{{2,4}}(?![\d室号]))?)){{0,6}}")
 _PROVINCES = ("北京|天津|上海|重庆|河北|山西|内蒙古|辽宁|吉林|黑龙江|江苏|浙江|安徽|福建|江西|山东|河南|湖北|湖南|广东|广西|海南|"
               "四川|贵州|云南|西藏|陕西|甘肃|青海|宁夏|新疆|台湾|香港|澳门|臺灣")
 _NAME = "[^\\W\\d_A-Za-z在于住到至往从是为址寄和与及了的该]"
@@ -37,6 +37,7 @@ _ENGLISH = re.compile(
 _BOX = re.compile(r"P(?<![A-Za-z].)\.?[ ]?O\.?[ ]?Box[ ]\d{1,6}(?![0-9])" + _REST)
 
 
+_YEAR = re.compile(r"\b(?:[Ii]n|of|since|the|by|until|from|after|before|and|year|early|late)[ ](?:1[5-9]|20)\d\d\Z")
 _PROSE = re.compile(r"\b(?:The|A|An|Down|Up|Of|In|On|To|And|Miles|Years|Days|Hours|Minutes|People|Men|This|That|By)\b")
 
 
@@ -46,7 +47,7 @@ def addresses(text: str) -> Iterator[Span]:
     if "号" in text or "弄" in text or "號" in text or "栋" in text:
         yield from _chinese(text)
     for match in _ENGLISH.finditer(text):
-        year = match["number"].isdecimal() and 1500 <= int(match["number"]) <= 2099
+        year = _YEAR.search(text, max(0, match.start() - 12), match.start() + 4)
         if (match["rest"] or not year) and not _PROSE.search(match["name"]):
             yield match.span()
     for match in _BOX.finditer(text):
@@ -57,6 +58,8 @@ def _chinese(text: str) -> Iterator[Span]:
     last = 0
     for door in _DOOR.finditer(text):
         line = text.rfind("\n", last, door.start()) + 1
+        if door.start() < last:
+            continue
         begin = max(last, line, door.start() - _LOOK_BACK)
         region = _REGION.search(text, begin, door.start())
         inside = _INSIDE.match(text, door.end())

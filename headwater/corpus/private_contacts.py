@@ -88,7 +88,7 @@ def phones(text: str) -> Iterator[Span]:
     America, the United Kingdom, France, Germany and China; any other form behind a word such as phone or 电话."""
     for match in _ABROAD.finditer(text):
         digits = re.sub(r"\D", "", match[0].lower().partition("x")[0]).removeprefix("00")
-        if 8 <= len(digits) <= 17 and _COUNTRY.match(digits):
+        if 8 <= len(digits) <= 17 and _COUNTRY.match(digits) and not called_otherwise(text, match.start()):
             yield match.span()
     for match in _PLAIN.finditer(text):
         if not called_otherwise(text, match.start()) and not _counts_up(match[0]):
@@ -108,7 +108,7 @@ def _counts_up(number: str) -> bool:
 _MOBILE = re.compile(
     r"(?:(?<![A-Za-z0-9_+/%#&@.,-])|(?<=[^0-9][.,]))(?:(?:\+|00)86[ -]?|\(\+?86\)[ -]?|86-)?"
     r"1(?:3\d|4[014-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9[0-35-9])"
-    r"(?:\d{8}|([ -])\d{4}\1\d{4}|([ -])\d{3}\2\d{5})" + RIGHT)
+    r"(?:\d{8}|([ -])\d{4}\1\d{4}|([ -])\d{3}\2\d{5})" + RIGHT + "(?![ ]?(?:个|元|万|亿|次|吨|字节|公里|美元))")
 
 
 def mobiles(text: str) -> Iterator[Span]:

@@ -18,7 +18,7 @@ Span = tuple[int, int]
 LEFT = r"(?<![A-Za-z0-9_+/%#&=@-])(?<![0-9A-Za-z][.,])"
 RIGHT = r"(?![A-Za-z0-9_%])(?![.,-][0-9])"
 _CALLED_OTHERWISE = re.compile(
-    r"(?:订单|单号|流水|编号|票号|序列号|批号|条码|运单|快递|物流|货号|型号|学号|工号|案号|版本|时间戳|金额|人民币|"
+    r"(?:订单|单号|流水|编号|票号|序列号|批号|条码|运单|快递(?!员)|物流|货号|型号|学号|工号|案号|版本|时间戳|金额|人民币|"
     r"(?<![A-Za-z<])(?:ISBN|ISSN|DOI|SKU|UPC|EAN|IMEI|ASIN|PMID|arXiv|order|invoice|tracking|serial|ticket|reference|"
     r"ref|case|part|item|model|batch|parcel|shipment|timestamp|build|version|commit|hash|seed|epoch|transaction)\b)"
     r"(?:[ ]?(?:is|was|number|no|id|code|#|号码?|为|是))*[^\d\n<>]{0,3}\Z", re.IGNORECASE)
