@@ -1,0 +1,122 @@
+"""Private data: what counts, where it ends beside Han characters, and that masking is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.corpus.checksums import iban, luhn, old_resident_id, resident_id
+from headwater.corpus.presidio_engine import recognise
+from headwater.corpus.private import Private, PrivateSettings, count_private, find_private, mask_private
+from headwater.errors import MissingExtraError, SettingsError
+
+
+def masked(text: str) -> str:
+    return mask_private(text, find_private(text))
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("邮箱zhang.san@163.com，请来信", "邮箱<EMAIL>，请来信"),
+    ("write to joe [at] river dot org now", "write to <EMAIL> now"),
+    ("手机13812345678号", "手机<MOBILE>号"),
+    ("手机１３８１２３４５６７８。", "手机<MOBILE>。"),
+    ("或+86 138-1234-5678和", "或<MOBILE>和"),
+    ("电话：010-62345678转123。", "电话：<PHONE>。"),
+    ("（021）62345678", "<PHONE>"),
+    ("Call (212) 555-0147 today", "Call <PHONE> today"),
+    ("at +44 20 7946 0958.", "at <PHONE>."),
+    ("身份证11010519491231002X。", "身份证<RESIDENT_ID>。"),
+    ("卡号4111 1111 1111 1111，", "卡号<BANK_CARD>，"),
+    ("pay GB82 WEST 1234 5698 7654 32 BY Friday", "pay <IBAN> BY Friday"),
+    ("护照号码：E12345678。", "护照号码：<PASSPORT>。"),
+    ("来自52.18.3.200的", "来自<IP>的"),
+    ("from 2a02:8108::8a2e:370 we", "from <IP> we"),
+    ("card 3c:52:82:1f:aa:09 is", "card <MAC> is"),
+    ("加QQ：123456789聊", "加QQ：<ACCOUNT>聊"),
+    ("车牌京A·12345在", "车牌<PLATE>在"),
+    ("住在北京市朝阳区建国路88号3号楼1单元502室。", "住在<ADDRESS>。"),
+    ("at 742 Evergreen Terrace, Springfield, IL 62704.", "at <ADDRESS>."),
+])
+def test_each_kind_ends_where_the_item_ends(text, expected):
+    assert masked(text) == expected
+
+
+@pytest.mark.parametrize("text", [
+    "订单号13812345678", "order number 2125550147", "version 1.2.3.4", "section 4.5.6.7", "192.168.1.10", "203.0.113.9",
+    "52.18.3.0", "4111 1111 1111 1112", "GB83 WEST 1234 5698 7654 32", "110105194912310021", "ISBN 978-7-111-12345-6",
+    "user@example.com", "git@github.com:a/b", "C = A@B.T", "icon@2x.png", "scp me@host.com:/tmp", "2024-01-31 12:30:59",
+    "3.14159265358979", "01 02 03 04 05", "国发〔2006〕19号文件", "In 2008 Wall Street fell", "共13494341518个周期"])
+def test_numbers_of_other_kinds_stay(text):
+    assert find_private(text) == []
+
+
+PIECES = ["13812345678", "a@b.com", "@", "电话", "tel ", "QQ", "passport ", "护照", "路", "88号", "北京市", "3室", "1.2.3.4", "52.18.3.200",
+          " ", "\n", "-", "+86", "(", ")", "11010519491231002X", "4111111111111111", "0", "GB82WEST12345698765432", "<PHONE>",
+          "12 Oak Street", ", Apt 3", "A", " at ", " dot com", "010-62345678", "E12345678", "京A12345", "１２"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_masked_text_holds_nothing_to_mask_and_findings_are_apart(text):
+    found = find_private(text)
+    assert all(one.start < one.end for one in found)
+    assert all(one.end <= other.start for one, other in zip(found, found[1:]))
+    once = mask_private(text, found)
+    assert masked(once) == once
+    rest = re.sub("<[A-Z_]+>", "", once)
+    assert len(rest) <= len(text)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_taken(text):
+    assert masked(masked(text)) == masked(text)
+
+
+@given(st.from_regex(r"[1-9][0-9]{14}", fullmatch=True))
+def test_luhn_knows_each_changed_digit(body):
+    check = next(str(digit) for digit in range(10) if luhn(body + str(digit)))
+    number = body + check
+    for place in range(len(number)):
+        changed = number[:place] + str((int(number[place]) + 1) % 10) + number[place + 1:]
+        assert not luhn(changed)
+
+
+def test_checksums_of_the_standards_examples():
+    assert iban("DE89370400440532013000")
+    assert not iban("DE89370400440532013001")
+    assert not iban("DE8937040044053201300")
+    assert resident_id("11010519491231002X")
+    assert not resident_id("11010519491331002X")  # no thirteenth month
+    assert old_resident_id("110105491231002")
+
+
+@pytest.mark.parametrize("unit", ["1", "@", "1-", "1 ", "a@a", "路1号", "中", "2000:", "1 Aa ", "GB82 ", "400-", "138 1234 5", "(0"])
+def test_hostile_repetition_is_taken(unit):
+    # A pattern that backtracks would not come back from it.
+    find_private(unit * (60_000 // len(unit)))
+
+
+def test_kinds_are_chosen_and_counted():
+    text = "a@b.com 13812345678 c@d.org"
+    assert find_private(text, PrivateSettings(kinds=("mobile",))) == [Private(8, 19, "mobile")]
+    assert count_private(find_private(text)) == {"email": 2, "mobile": 1}
+
+
+def test_persons_need_a_model():
+    with pytest.raises(SettingsError, match="spaCy model"):
+        list(recognise("x", ["person"]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("presidio_analyzer") is not None, reason="presidio is installed")
+def test_a_missing_presidio_is_named():
+    with pytest.raises(MissingExtraError, match="presidio"):
+        find_private("a@b.com", PrivateSettings(engine="presidio"))
+
+
+def test_presidio_finds_beside_the_rules():
+    pytest.importorskip("presidio_analyzer")
+    found = find_private("mail a@river.com now", PrivateSettings(engine="presidio"))
+    assert found == [Private(5, 16, "email")]
