@@ -1,0 +1,70 @@
+"""Text that a machine wrote, and text that a scanner misread: two small classifiers and their calibrated thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from headwater.corpus.linear import Classifier
+from headwater.settings import Settings
+
+Probability = Annotated[float, Field(gt=0, le=1)]
+
+
+class MachineSettings(Settings):
+    """Thresholds are per language, calibrated so that about 1 % of clean text lies above; a text in a language that the
+    classifier was not trained on is never flagged."""
+
+    machine: str | None = "machine"
+    """Classifier of machine-made text, shipped or the path of one trained by 'headwater corpus classifier'; null: off."""
+    machine_threshold: Probability | None = None
+    """Probability from which a text is machine-made; null takes the calibrated one."""
+    ocr: str | None = "ocr"
+    """Classifier of scanning damage; null: off."""
+    ocr_threshold: Probability | None = None
+    """Probability from which a text is damaged; null takes the calibrated one."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A verdict on one text. `threshold` is None where nothing is calibrated for its language; it is not flagged then."""
+
+    probability: float
+    threshold: float | None
+    flagged: bool
+
+
+class MachineJudge:
+    """Both classifiers, loaded. Raises `InputError` for weights that are not there."""
+
+    def __init__(self, settings: MachineSettings | None = None) -> None:
+        self.settings = settings or MachineSettings()
+        self._machine = Classifier.load(self.settings.machine) if self.settings.machine else None
+        self._ocr = Classifier.load(self.settings.ocr) if self.settings.ocr else None
+
+    def machine_made(self, text: str, language: str) -> Score | None:
+        """Whether a machine wrote the text; None when that classifier is off."""
+        return self._machine and score(self._machine, text, language, self.settings.machine_threshold)
+
+    def ocr_damaged(self, text: str, language: str) -> Score | None:
+        """Whether the text was misread from a scan; None when that classifier is off."""
+        return self._ocr and score(self._ocr, text, language, self.settings.ocr_threshold)
+
+
+def score(classifier: Classifier, text: str, language: str, threshold: float | None = None) -> Score:
+    """The classifier's verdict on one text, at the given threshold or the one calibrated for the language."""
+    limit = classifier.threshold(language) if threshold is None else threshold
+    probability = float(classifier.probability([text])[0])
+    return Score(probability, limit, limit is not None and probability >= limit)
+
+
+def machine_made(text: str, language: str, settings: MachineSettings | None = None) -> Score | None:
+    """Whether a machine wrote the text (a `MachineJudge` keeps the weights loaded)."""
+    return MachineJudge(settings).machine_made(text, language)
+
+
+def ocr_damaged(text: str, language: str, settings: MachineSettings | None = None) -> Score | None:
+    """Whether the text was misread from a scan."""
+    return MachineJudge(settings).ocr_damaged(text, language)
