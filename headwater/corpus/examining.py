@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import pyarrow as pa
 
 from headwater.corpus.commits import Pass, Record
 from headwater.corpus.engine import EngineSettings, map_units
-from headwater.corpus.minhash import signatures
+from headwater.corpus.keys import DOCUMENT_KEYS, SENTENCE_KEYS, document_keys, sentence_table
 from headwater.corpus.readers import Raw, read
 from headwater.corpus.sources import Shard
-from headwater.corpus.steps import Examined, StepSettings, examine
+from headwater.corpus.steps import Examiner, StepSettings
 from headwater.corpus.units import Piece, Unit
 from headwater.progress import bar
 from headwater.storage import Store
@@ -33,14 +34,16 @@ STAGED = pa.schema([
     ("source", pa.string()), ("licence", pa.string()), ("url", pa.string()), ("step", pa.string()),
     ("reason", pa.string()), ("detail", pa.string()), ("text", pa.large_string()), ("language", pa.string()),
     ("language_share", pa.float32()), ("traditional", pa.bool_()), ("scripts", pa.map_(pa.string(), pa.float32())),
-    ("tokens", pa.int64()), ("score", pa.float32()),
-    ("raw_bytes", pa.int64()), ("text_bytes", pa.int64()), ("characters", pa.int64()),
-    ("id", pa.binary(16)), ("key", pa.binary(16)), ("signature", pa.binary())])
+    ("tokens", pa.int64()), ("score", pa.float32()), ("masked", pa.map_(pa.string(), pa.int32())),
+    ("leaks", pa.list_(pa.string())), ("raw_bytes", pa.int64()), ("text_bytes", pa.int64()),
+    ("characters", pa.int64()), ("id", pa.binary(16)), ("key", pa.binary(16))])
 
 
 def examine_units(units: list[Unit], settings: StepSettings, engine: EngineSettings, store: Store) -> Pass:
     """Examine what is not yet examined of the units; the pass then names the files of `STAGED` rows."""
     done = Pass(store, WORK)
+    if settings.contamination is not None:
+        save_leaks(settings.contamination, store)
     done.start([settings.model_dump(mode="json", exclude=LATER), [_identity(unit) for unit in units]])
     left = [unit for unit in units if not done.is_done(unit.number)]
     finished = sum(unit.size for unit in units) - sum(unit.size for unit in left)
@@ -69,29 +72,30 @@ class _Work:
         part, found = values["parts"], 0
         documents = islice(_documents(pieces), values["documents"], None)
         for rows, last in _batched(documents):
-            table = pa.Table.from_pylist(self._examined(rows), STAGED)
-            commits.commit(Record(values["unit"], part, len(rows), last), {EXAMINED: table})
+            commits.commit(Record(values["unit"], part, len(rows), last), self._examined(rows))
             part, found = part + 1, found + len(rows)
         return str(found)
 
-    def _examined(self, rows: list[tuple[Shard, Raw]]) -> list[dict[str, Any]]:
-        documents = [examine(raw, self.settings) for _, raw in rows]
+    def _examined(self, rows: list[tuple[Shard, Raw]]) -> dict[str, pa.Table]:
+        examiner = _examiner(self.settings.model_dump_json(include=set(StepSettings.model_fields)), self.store.place)
+        documents = [examiner.examine(raw) for _, raw in rows]
         values = [vars(document) | {"source": shard.source, "licence": document.licence or shard.licence,
-                                    "scripts": list(document.scripts.items())}
+                                    "scripts": list(document.scripts.items()), "masked": list(document.masked.items())}
                   for (shard, _), document in zip(rows, documents)]
-        for value, signature in zip(values, _signatures(documents, self.settings)):
-            value["signature"] = signature
-        return values
+        tables = {EXAMINED: pa.Table.from_pylist(values, STAGED)}
+        texts = ["" if document.step else document.text for document in documents]
+        if self.settings.near_duplicates is not None:
+            tables[DOCUMENT_KEYS] = document_keys(texts, self.settings.near_duplicates)
+        if self.settings.repeated_sentences is not None:
+            tables[SENTENCE_KEYS] = sentence_table(texts, self.settings.repeated_sentences)
+        return tables
 
 
-def _signatures(documents: list[Examined], settings: StepSettings) -> Iterator[bytes]:
-    if settings.near_duplicates is None:
-        yield from (b"" for _ in documents)
-        return
-    for start in range(0, len(documents), 64):
-        texts = ["" if document.step else document.text for document in documents[start:start + 64]]
-        for signature, present in zip(*signatures(texts, settings.near_duplicates)):
-            yield signature.tobytes() if present else b""
+@lru_cache(maxsize=2)
+def _examiner(settings: str, place: str) -> Examiner:
+    """One per process: classifiers and benchmarks take time to load."""
+    parsed = StepSettings.model_validate_json(settings)
+    return Examiner(parsed, load_leaks(Store(place)) if parsed.contamination is not None else None)
 
 
 def _documents(pieces: list[Piece]) -> Iterator[tuple[Shard, Raw]]:

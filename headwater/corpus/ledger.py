@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from headwater.corpus.commits import File, read_batches
-from headwater.corpus.duplicates import first_in_cluster, first_with_key
-from headwater.corpus.minhash import U32, MinHashSettings, estimated_jaccard
-from headwater.corpus.steps import EXACT, EXTRACT, MIX, NEAR, StepSettings
+from headwater.corpus.clusters import estimate_from, representatives
+from headwater.corpus.commits import File, Pass, read_batches
+from headwater.corpus.duplicates import first_with_key
+from headwater.corpus.keys import DOCUMENT_KEYS, Columns, band
+from headwater.corpus.minhash import MinHashSettings
+from headwater.corpus.steps import EXACT, EXTRACT, MIX, NEAR, SENTENCES, StepSettings
 from headwater.storage import Store
 
 NO_TWIN = -1
@@ -67,35 +71,38 @@ class Ledger:
         """Indices of the documents that no step has removed so far."""
         return np.flatnonzero(self.step == len(self.steps))
 
-    def deduplicate(self) -> None:
-        """Mark the copies: exact ones first, then near ones among the rest; of each cluster the first stays."""
+    def deduplicate(self, examined: Pass, scratch: Path) -> None:
+        """Mark the copies: exact ones first, then near ones among the rest; of each cluster the longest stays, of
+        equally long ones the first. The band keys are laid out in the local folder `scratch`."""
         if self.settings.exact_duplicates:
             alive = self.kept
+            alive = alive[np.argsort(-self.characters[alive], kind="stable")]
             first = first_with_key(self.key[alive])
             copies = np.flatnonzero(first != np.arange(len(first)))
             self._remove(EXACT, "exact copy", alive[copies], alive[first[copies]])
         if self.settings.near_duplicates is not None:
-            self._remove_near(self.settings.near_duplicates)
+            columns = Columns(scratch / DOCUMENT_KEYS, self.store, examined.files(DOCUMENT_KEYS))
+            self._remove_near(self.settings.near_duplicates, columns)
             copies = np.flatnonzero(self.twin != NO_TWIN)  # the original of an exact copy may be a near copy itself
             beyond = self.twin[self.twin[copies]]
             self.twin[copies] = np.where(beyond == NO_TWIN, self.twin[copies], beyond)
 
-    def _remove_near(self, settings: MinHashSettings) -> None:
-        rows, blobs = [], []
-        wanted, first_row = self.step == len(self.steps), 0
-        for batch in read_batches(self.store, self.files, ["signature"]):
-            for row, blob in enumerate(batch["signature"].to_pylist(), first_row):
-                if blob and wanted[row]:
-                    rows.append(row)
-                    blobs.append(blob)
-            first_row += batch.num_rows
-        chosen = np.array(rows, np.int64)
-        signatures: U32 = np.frombuffer(b"".join(blobs), np.uint32).reshape(len(rows), settings.permutations)
-        first = first_in_cluster(signatures, settings)
-        copies = np.flatnonzero(first != np.arange(len(first)))
-        self._remove(NEAR, "near copy", chosen[copies], chosen[first[copies]])
-        for copy in copies:
-            self.similarity[chosen[copy]] = estimated_jaccard(signatures[copy], signatures[first[copy]])
+    def _remove_near(self, settings: MinHashSettings, columns: Columns) -> None:
+        gone = self.step != len(self.steps)
+        bands = (np.where(gone, np.uint64(0), columns[band(number)]) for number in range(settings.all_bands))
+        clusters = representatives(bands, estimate_from(columns.sketches), self.characters, settings.similarity)
+        copies = np.flatnonzero(clusters.representative != np.arange(len(self)))
+        self._remove(NEAR, "near copy", copies, clusters.representative[copies])
+        self.similarity[copies] = clusters.similarity[copies]
+
+    def apply_cuts(self, cuts: Iterator[tuple[int, dict[str, Any]]], min_tokens: int) -> None:
+        """Take over what the documents [row] are without their repeated sentences; too short ones are removed."""
+        for row, cut in cuts:
+            self.tokens[row], self.characters[row], self.text_bytes[row] = (
+                cut["tokens"], cut["characters"], cut["text_bytes"])
+            if cut["tokens"] < max(1, min_tokens):
+                self.step[row] = self.steps.index(SENTENCES)
+                self.reason.codes[row] = self.reason.code("too short without repeated sentences")
 
     def _remove(self, step: str, reason: str, copies: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
         self.step[copies] = self.steps.index(step)
@@ -142,7 +149,7 @@ class Ledger:
         return pa.chunked_array(arrays, kind)
 
     def _numbers(self, name: str) -> NDArray[np.int64]:
-        return self._column(name, pa.int64()).to_numpy()
+        return self._column(name, pa.int64()).to_numpy().copy()
 
     def _blobs(self, name: str) -> NDArray[np.void]:
         parts = [np.frombuffer(array.buffers()[1], np.dtype("V16"))[array.offset:array.offset + len(array)]
