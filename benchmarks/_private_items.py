@@ -432,9 +432,12 @@ def english_address(draw: Draw) -> str:
         + draw.choice(
             [
                 "",
-                f", {draw.choice(['Austin', 'Salt Lake City', 'Portland', 'Ann Arbor'])}, {draw.choice(['TX', 'UT', 'OR', 'MI'])} {digits(draw, 5)}",
-                f", {draw.choice(['Boston', 'Springfield'])}, {draw.choice(['MA', 'IL'])} {digits(draw, 5)}-{digits(draw, 4)}",
-                f", {draw.choice(['Leeds', 'London', 'Oxford'])} {draw.choice(['LS1 4DY', 'SW1A 2AA', 'OX1 2JD', 'E8 3PN'])}",
+                f", {draw.choice(['Austin', 'Salt Lake City', 'Portland', 'Ann Arbor'])}, "
+                f"{draw.choice(['TX', 'UT', 'OR', 'MI'])} {digits(draw, 5)}",
+                f", {draw.choice(['Boston', 'Springfield'])}, {draw.choice(['MA', 'IL'])} "
+                f"{digits(draw, 5)}-{digits(draw, 4)}",
+                f", {draw.choice(['Leeds', 'London', 'Oxford'])} "
+                f"{draw.choice(['LS1 4DY', 'SW1A 2AA', 'OX1 2JD', 'E8 3PN'])}",
             ]
         )
     )
@@ -756,7 +759,8 @@ NEGATIVES: dict[str, list[Callable[[Draw], str]]] = {
         lambda d: f"doi:10.{d.randint(1000, 9999)}/{digits(d, 7)}.{digits(d, 7)}",
         lambda d: f"Between {d.randint(1900, 1999)}-{d.randint(2000, 2024)} the town grew.",
         lambda d: (
-            f"On {d.randint(2000, 2024)}-{d.randint(1, 12):02}-{d.randint(1, 28):02} {d.randint(10, 23)}:{d.randint(10, 59)}:{d.randint(10, 59)} it stopped."
+            f"On {d.randint(2000, 2024)}-{d.randint(1, 12):02}-{d.randint(1, 28):02} "
+            f"{d.randint(10, 23)}:{d.randint(10, 59)}:{d.randint(10, 59)} it stopped."
         ),
         lambda d: f"The server listens on 192.168.{d.randint(0, 255)}.{d.randint(1, 254)}.",
         lambda d: f"Tracking number 1Z{digits(d, 16)}",
@@ -798,7 +802,8 @@ NEGATIVES: dict[str, list[Callable[[Draw], str]]] = {
         lambda d: f"{digits(d, 3)}加{digits(d, 4)}得{digits(d, 4)}",
         lambda d: f"{d.randint(1900, 1999)}—{d.randint(2000, 2024)}年间人口达{digits(d, 7)}人。",
         lambda d: (
-            f"{d.randint(2000, 2024)}-{d.randint(1, 12):02}-{d.randint(1, 28):02} {d.randint(10, 23)}:{d.randint(10, 59)}完成"
+            f"{d.randint(2000, 2024)}-{d.randint(1, 12):02}-{d.randint(1, 28):02} "
+            f"{d.randint(10, 23)}:{d.randint(10, 59)}完成"
         ),
         lambda d: f"网关是192.168.{d.randint(0, 255)}.{d.randint(1, 254)}。",
         lambda d: f"快递单号{digits(d, 12)}",

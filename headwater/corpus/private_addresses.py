@@ -36,13 +36,15 @@ _STATES = ("A[LKZR]|C[AOT]|D[EC]|FL|GA|HI|I[DLNA]|K[SY]|LA|M[EDAINSOT]|N[EVHJMYC
            "AB|BC|MB|N[BLSTU]|ON|PE|QC|SK|YT")
 _WORD = r"[A-Z][A-Za-z'’-]{0,20}+"
 _UNIT = r"(?:,?[ \n]{1,2}(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Fl|Room|Rm|#)\.?[ ]?#?[A-Za-z0-9-]{1,6})"
-_REST = (rf"(?P<rest>{_UNIT}{{0,2}}(?:,?[ \n]{{1,2}}{_WORD}(?:[ ]{_WORD}){{0,2}})?(?:,?[ \n]{{1,2}}(?:(?:{_STATES})[ ]+(?:\d{{5}}(?:-\d{{4}})?"
+_REST = (rf"(?P<rest>{_UNIT}{{0,2}}(?:,?[ \n]{{1,2}}{_WORD}(?:[ ]{_WORD}){{0,2}})?"
+         rf"(?:,?[ \n]{{1,2}}(?:(?:{_STATES})[ ]+(?:\d{{5}}(?:-\d{{4}})?"
          r"|[A-Z]\d[A-Z][ ]?\d[A-Z]\d)|[A-Z]{1,2}\d[A-Z\d]?[ ]\d[A-Z]{2}))|" + _UNIT + "{1,2})?(?![A-Za-z0-9])")
 _ENGLISH = re.compile(
     r"(?P<number>\d(?<![A-Za-z0-9_.,:/$£€#-].)(?<![0-9][ ].)\d{0,4}(?:[A-Za-z]|"
     r"-\d{1,4})?),?[ ](?P<name>(?:[NSEW]\.?[ ])?"
     rf"(?:(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|"
-    rf"th))\.?[ ]){{1,4}}?(?:{_TYPES})(?![A-Za-z])\.?(?![ ](?:{_TYPES})(?![A-Za-z]))(?:[ ][NSEW]{{1,2}}(?![A-Za-z]))?)" + _REST)
+    rf"th))\.?[ ]){{1,4}}?(?:{_TYPES})(?![A-Za-z])\.?(?![ ](?:{_TYPES})(?![A-Za-z]))"
+    rf"(?:[ ][NSEW]{{1,2}}(?![A-Za-z]))?)" + _REST)
 _BOX = re.compile(r"P(?<![A-Za-z].)\.?[ ]?O\.?[ ]?Box[ ]\d{1,6}(?![0-9])" + _REST)
 
 

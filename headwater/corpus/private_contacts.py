@@ -148,7 +148,8 @@ def accounts(text: str) -> Iterator[Span]:
         yield match.span("qq" if match["qq"] else "wx")
 
 
-_PLATE = re.compile(r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼](?<![A-Za-z0-9].)[A-HJ-NP-Y][·•. ]?"
+_PLATE = re.compile(r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]"
+                    r"(?<![A-Za-z0-9].)[A-HJ-NP-Y][·•. ]?"
                     r"(?=[A-Z0-9]{0,4}\d)(?=[A-Z]*\d[A-Z]*\d)[A-HJ-NP-Z0-9]{5,6}(?![A-Za-z0-9])")
 
 
@@ -158,7 +159,8 @@ def plates(text: str) -> Iterator[Span]:
         yield match.span()
 
 
-_PREFIXES = ("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_", "sk-", "AIza", "xox",
+_PREFIXES = ("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_", "sk-", "AIza",
+             "xox",
              "k_live_", "npm_", "LTAI", "AKID", "eyJ", "PRIVATE KEY")
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9_-])(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}|"
@@ -167,7 +169,8 @@ _SECRET = re.compile(
     r"AKID[0-9A-Za-z]{32}|"
     r"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,1000})(?![A-Za-z0-9_])"
     r"|"
-    r"-----BEGIN (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{64,8000}-----END (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----")
+    r"-----BEGIN (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{64,8000}"
+    r"-----END (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----")
 _SAMPLE = re.compile(r"EXAMPLE|XXXX|xxxx|\*\*\*\*|0000000|1234567", re.IGNORECASE)
 
 

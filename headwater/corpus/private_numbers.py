@@ -48,7 +48,8 @@ _ISSUERS = [  # leading digits from, to; lengths (ISO/IEC 7812 assignments as th
     ("36", "36", (14, 16)), ("38", "39", (14, 16)), ("3528", "3589", (16, 19)), ("62", "62", (16, 17, 18, 19)),
     ("60", "60", (16,)), ("2200", "2204", (16, 19))]
 _RARE_ISSUERS = [("50", "50", tuple(range(12, 20))), ("56", "58", tuple(range(12, 20))),
-                 ("60", "69", tuple(range(12, 20))), ("35", "35", (16,)), ("1800", "1800", (15,)), ("2131", "2131", (15,)),
+                 ("60", "69", tuple(range(12, 20))), ("35", "35", (16,)), ("1800", "1800", (15,)),
+                 ("2131", "2131", (15,)),
                  ("4", "4", (14, 15, 17, 18))]
 
 
@@ -57,7 +58,8 @@ def bank_cards(text: str) -> Iterator[Span]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match[0])
         if luhn(digits) and not called_otherwise(text, match.start()) and (
-                _issued(digits, _ISSUERS) or (_issued(digits, _RARE_ISSUERS) and called(_CARD_WORD, text, match.start()))):
+                _issued(digits, _ISSUERS) or (_issued(digits, _RARE_ISSUERS) and
+                                             called(_CARD_WORD, text, match.start()))):
             yield match.span()
 
 
@@ -126,7 +128,11 @@ _VERSION_WORD = re.compile(r"(?:(?<![A-Za-z])v|ver|version|release|rev|build|sec
                            r"章|节|第|升级到|升级至|OID|firmware|driver)[ .:：]{0,2}\Z", re.IGNORECASE)
 _ADDRESS_WORD = re.compile(r"(?:\bIP(?:v4)?|address|host|server|地址|主机|服务器)[^\d\n<>]{0,12}\Z", re.IGNORECASE)
 _SMALL = 32
-_PUBLIC_RESOLVERS = frozenset(["8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "114.114.114.114", "114.114.115.115", "223.5.5.5", "223.6.6.6", "208.67.222.222", "208.67.220.220", "119.29.29.29", "2001:4860:4860::8888", "2001:4860:4860::8844", "2606:4700:4700::1111", "2606:4700:4700::1001"])
+_PUBLIC_RESOLVERS = frozenset([
+    "8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9",
+    "114.114.114.114", "114.114.115.115", "223.5.5.5", "223.6.6.6",
+    "208.67.222.222", "208.67.220.220", "119.29.29.29", "2001:4860:4860::8888",
+    "2001:4860:4860::8844", "2606:4700:4700::1111", "2606:4700:4700::1001"])
 
 
 def ip_addresses(text: str) -> Iterator[Span]:
