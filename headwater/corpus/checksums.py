@@ -12,7 +12,7 @@ _IBAN_LENGTHS = {
         for entry in [
             "15:NO",
             "16:BE",
-            "18:DK,FK,FI,FO,GL,NL,SD",
+            "18:DK,FK,FI,FO,GL,NL,SD",  # codespell:ignore
             "19:MK,SI",
             "20:AT,BA,EE,KZ,LT,LU,MN,XK",
             "21:CH,HR,LI,LV",

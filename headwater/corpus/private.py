@@ -122,7 +122,7 @@ def _placeholder(kind: Kind) -> str:
 
 
 def _search(text: str, settings: PrivateSettings) -> list[Private]:
-    half = text.translate(_HALF) if _WIDE.search(text) else text
+    half = text.translate(_HALF) if not text.isascii() and _WIDE.search(text) else text
     numbers = _SIX_DIGITS.search(half) is not None
     found = [
         Private(start, end, kind)

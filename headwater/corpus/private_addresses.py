@@ -42,7 +42,7 @@ _REST = (rf"(?P<rest>{_UNIT}{{0,2}}(?:,?[ \n]{{1,2}}{_WORD}(?:[ ]{_WORD}){{0,2}}
 _ENGLISH = re.compile(
     r"(?P<number>\d(?<![A-Za-z0-9_.,:/$£€#-].)(?<![0-9][ ].)\d{0,4}(?:[A-Za-z]|"
     r"-\d{1,4})?),?[ ](?P<name>(?:[NSEW]\.?[ ])?"
-    rf"(?:(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|"
+    rf"(?:(?:{_WORD}|\d{{1,3}}(?:st|[nr]d|"
     rf"th))\.?[ ]){{1,4}}?(?:{_TYPES})(?![A-Za-z])\.?(?![ ](?:{_TYPES})(?![A-Za-z]))"
     rf"(?:[ ][NSEW]{{1,2}}(?![A-Za-z]))?)" + _REST)
 _BOX = re.compile(r"P(?<![A-Za-z].)\.?[ ]?O\.?[ ]?Box[ ]\d{1,6}(?![0-9])" + _REST)
