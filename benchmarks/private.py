@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,8 @@ from headwater.corpus.sources import Source, list_shards
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 Labels = list[tuple[int, int, str]]
 Engine = Callable[[str], Labels]
-PRESIDIO = {"EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "CREDIT_CARD": "bank_card", "IBAN_CODE": "iban", "US_SSN": "ssn",
+PRESIDIO = {"EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "CREDIT_CARD": "bank_card", "IBAN_CODE": "iban",
+            "US_SSN": "ssn",
             "US_PASSPORT": "passport", "IP_ADDRESS": "ip", "MAC_ADDRESS": "mac"}
 SCRUBADUB = {"email": "email", "phone": "phone", "credit_card": "bank_card", "social_security_number": "ssn"}
 TELEPHONES = {"mobile": "phone"}  # other engines know no mobiles as such

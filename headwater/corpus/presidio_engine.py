@@ -1,4 +1,4 @@
-"""Microsoft Presidio as the deeper engine for private data: its recognisers, and names and places with a spaCy model."""
+"""Presidio as the deeper engine for private data: its recognisers, and names and places with a spaCy model."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def _analyzer(model: str | None) -> Any:
     # One per process: building the recognisers takes seconds.
     try:
         from presidio_analyzer import AnalyzerEngine
-        from presidio_analyzer.nlp_engine import NlpEngineProvider
-        from presidio_analyzer.nlp_engine import NoOpNlpEngine
+        from presidio_analyzer.nlp_engine import NlpEngineProvider, NoOpNlpEngine
 
         if model is None:
             return AnalyzerEngine(nlp_engine=NoOpNlpEngine(models=[{"lang_code": "en", "model_name": "none"}]))

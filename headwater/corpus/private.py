@@ -15,8 +15,24 @@ from headwater.corpus import private_addresses, private_contacts, private_number
 from headwater.corpus.private_numbers import Span
 from headwater.settings import Settings
 
-Kind = Literal["secret", "email", "resident_id", "iban", "bank_card", "ssn", "passport", "account", "mobile", "phone", "ip",
-               "mac", "plate", "address", "person", "location"]
+Kind = Literal[
+    "secret",
+    "email",
+    "resident_id",
+    "iban",
+    "bank_card",
+    "ssn",
+    "passport",
+    "account",
+    "mobile",
+    "phone",
+    "ip",
+    "mac",
+    "plate",
+    "address",
+    "person",
+    "location",
+]
 RULE_KINDS: tuple[Kind, ...] = get_args(Kind)[:-2]
 """What the rules find; persons and locations take the engine presidio with a model."""
 
@@ -44,19 +60,32 @@ class Private:
 
 
 # Full-width forms of what numbers and addresses are written with; one character for one, so that places stay.
-_HALF = {0xFF10 + digit: ord("0") + digit for digit in range(10)} | {
-    ord(wide): ord(narrow) for wide, narrow in zip("＠．－＋（）　\u2010\u2011\u2012\u2013\u00a0", "@.-+() ---- ")} | {
-    0xFF21 + letter: ord("A") + letter for letter in range(26)} | {0xFF41 + letter: ord("a") + letter for letter in range(26)}
+_HALF = (
+    {0xFF10 + digit: ord("0") + digit for digit in range(10)}
+    | {ord(wide): ord(narrow) for wide, narrow in zip("＠．－＋（）　\u2010\u2011\u2012\u2013\u00a0", "@.-+() ---- ")}
+    | {0xFF21 + letter: ord("A") + letter for letter in range(26)}
+    | {0xFF41 + letter: ord("a") + letter for letter in range(26)}
+)
 _WIDE = re.compile("[０-９＠＋]|（[0-9+]|[0-9][\u2010-\u2013\u00a0]")
 _SIX_DIGITS = re.compile(r"\d(?:[ ./()-]{0,3}\d){5}")
 Finder = Callable[[str], Iterator[Span]]
 # By form the surest first: of two findings of one length the earlier kind wins.
 _FINDERS: dict[Kind, Finder] = {
-    "secret": private_contacts.secrets, "email": private_contacts.emails, "resident_id": private_numbers.resident_ids,
-    "iban": private_numbers.ibans, "bank_card": private_numbers.bank_cards, "mobile": private_contacts.mobiles,
-    "phone": private_contacts.phones, "ssn": private_numbers.ssns, "passport": private_numbers.passports,
-    "ip": private_numbers.ip_addresses, "mac": private_numbers.mac_addresses, "account": private_contacts.accounts,
-    "plate": private_contacts.plates, "address": private_addresses.addresses}
+    "secret": private_contacts.secrets,
+    "email": private_contacts.emails,
+    "resident_id": private_numbers.resident_ids,
+    "iban": private_numbers.ibans,
+    "bank_card": private_numbers.bank_cards,
+    "mobile": private_contacts.mobiles,
+    "phone": private_contacts.phones,
+    "ssn": private_numbers.ssns,
+    "passport": private_numbers.passports,
+    "ip": private_numbers.ip_addresses,
+    "mac": private_numbers.mac_addresses,
+    "account": private_contacts.accounts,
+    "plate": private_contacts.plates,
+    "address": private_addresses.addresses,
+}
 _LONG_NUMBERS = frozenset({"resident_id", "iban", "bank_card", "mobile", "phone", "ssn", "passport"})
 _ORDER = {kind: place for place, kind in enumerate(get_args(Kind))}
 
@@ -78,7 +107,7 @@ def mask_private(text: str, found: Sequence[Private]) -> str:
     """The text with each finding replaced by its kind in angle brackets: `<EMAIL>`, `<BANK_CARD>`."""
     parts, last = [], 0
     for one in found:
-        parts += [text[last:one.start], _placeholder(one.kind)]
+        parts += [text[last : one.start], _placeholder(one.kind)]
         last = one.end
     return "".join([*parts, text[last:]])
 
@@ -93,14 +122,20 @@ def _placeholder(kind: Kind) -> str:
 
 
 def _search(text: str, settings: PrivateSettings) -> list[Private]:
-    half = text.translate(_HALF) if _WIDE.search(text) else text
+    half = text.translate(_HALF) if not text.isascii() and _WIDE.search(text) else text
     numbers = _SIX_DIGITS.search(half) is not None
-    found = [Private(start, end, kind) for kind in settings.kinds
-             if kind in _FINDERS and (numbers or kind not in _LONG_NUMBERS) for start, end in _FINDERS[kind](half)]
+    found = [
+        Private(start, end, kind)
+        for kind in settings.kinds
+        if kind in _FINDERS and (numbers or kind not in _LONG_NUMBERS)
+        for start, end in _FINDERS[kind](half)
+    ]
     if settings.engine == "presidio":
         from headwater.corpus.presidio_engine import recognise
 
-        found += [Private(start, end, kind) for kind, start, end in recognise(text, settings.kinds, settings.spacy_model)]
+        found += [
+            Private(start, end, kind) for kind, start, end in recognise(text, settings.kinds, settings.spacy_model)
+        ]
     return _apart(found) if len(found) > 1 else found
 
 

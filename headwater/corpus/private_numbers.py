@@ -18,7 +18,8 @@ Span = tuple[int, int]
 LEFT = r"(?<![A-Za-z0-9_+/%#&=@-])(?<![0-9A-Za-z][.,])"
 RIGHT = r"(?![A-Za-z0-9_%])(?![.,-][0-9])"
 _CALLED_OTHERWISE = re.compile(
-    r"(?:订单|单号|流水|编号|票号|序列号|批号|条码|运单|快递(?!员)|物流|货号|型号|学号|工号|案号|版本|时间戳|金额|人民币|"
+    r"(?:订单|单号|流水|编号|票号|序列号|批号|条码|运单|快递(?!员)|物流|货号|型号|学号|工号|案号|版本|时间戳|金额|"
+    r"人民币|"
     r"(?<![A-Za-z<])(?:ISBN|ISSN|DOI|SKU|UPC|EAN|IMEI|ASIN|PMID|arXiv|order|invoice|tracking|serial|ticket|reference|"
     r"ref|case|part|item|model|batch|parcel|shipment|timestamp|build|version|commit|hash|seed|epoch|transaction)\b)"
     r"(?:[ ]?(?:is|was|number|no|id|code|#|号码?|为|是))*[^\d\n<>]{0,3}\Z", re.IGNORECASE)
@@ -35,9 +36,11 @@ def called_otherwise(text: str, start: int) -> bool:
     return called(_CALLED_OTHERWISE, text, start)
 
 
-_CARD = re.compile(LEFT + r"(?:(?:[2-6]\d|18)\d{10,17}|[2-6]\d{3}(?:([ -])\d{4}\1(?:\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}\1\d{1,3})|"
+_CARD = re.compile(LEFT + r"(?:(?:[2-6]\d|18)\d{10,17}|[2-6]\d{3}(?:([ -])\d{4}\1(?:\d{4}\1\d{4}(?:\1\d{1,3})?|"
+                          r"\d{4}\1\d{1,3})|"
                    r"([ -])\d{6}\2\d{4,5})|6\d{5}[ -]\d{13})" + RIGHT)
-_CARD_WORD = re.compile(r"(?:card|credit|debit|visa|master ?card|maestro|amex|银行卡|信用卡|储蓄卡|借记卡|卡号|账号|账户|帐号|"
+_CARD_WORD = re.compile(r"(?:card|credit|debit|visa|master ?card|maestro|amex|银行卡|信用卡|储蓄卡|借记卡|卡号|账号|"
+                        r"账户|帐号|"
                         r"\bcc\b)[^\d\n<>]{0,20}\Z", re.IGNORECASE)
 _ISSUERS = [  # leading digits from, to; lengths (ISO/IEC 7812 assignments as the networks publish them)
     ("4", "4", (13, 16, 19)), ("51", "55", (16,)), ("2221", "2720", (16,)), ("34", "34", (15,)), ("37", "37", (15,)),
@@ -45,7 +48,8 @@ _ISSUERS = [  # leading digits from, to; lengths (ISO/IEC 7812 assignments as th
     ("36", "36", (14, 16)), ("38", "39", (14, 16)), ("3528", "3589", (16, 19)), ("62", "62", (16, 17, 18, 19)),
     ("60", "60", (16,)), ("2200", "2204", (16, 19))]
 _RARE_ISSUERS = [("50", "50", tuple(range(12, 20))), ("56", "58", tuple(range(12, 20))),
-                 ("60", "69", tuple(range(12, 20))), ("35", "35", (16,)), ("1800", "1800", (15,)), ("2131", "2131", (15,)),
+                 ("60", "69", tuple(range(12, 20))), ("35", "35", (16,)), ("1800", "1800", (15,)),
+                 ("2131", "2131", (15,)),
                  ("4", "4", (14, 15, 17, 18))]
 
 
@@ -54,7 +58,8 @@ def bank_cards(text: str) -> Iterator[Span]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match[0])
         if luhn(digits) and not called_otherwise(text, match.start()) and (
-                _issued(digits, _ISSUERS) or _issued(digits, _RARE_ISSUERS) and called(_CARD_WORD, text, match.start())):
+                _issued(digits, _ISSUERS) or (_issued(digits, _RARE_ISSUERS) and
+                                             called(_CARD_WORD, text, match.start()))):
             yield match.span()
 
 
@@ -115,15 +120,19 @@ def passports(text: str) -> Iterator[Span]:
             yield match.span()
 
 
-_IPV4 = re.compile(r"\d(?<![A-Za-z0-9_.@-].)(?<![A-Za-z)]/.)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![A-Za-z0-9_]|\.[A-Za-z0-9]|-[A-Za-z0-9]|/\d)")
+_IPV4 = re.compile(r"\d(?<![A-Za-z0-9_.@-].)(?<![A-Za-z)]/.)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![A-Za-z0-9_]|"
+                   r"\.[A-Za-z0-9]|-[A-Za-z0-9]|/\d)")
 _IPV6 = re.compile(r"[23](?<![A-Za-z0-9_.:].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![A-Za-z0-9_:])")
-_VERSION_WORD = re.compile(r"(?:(?<![A-Za-z])v|ver|version|release|rev|build|section|chapter|clause|figure|table|§|版本?号?|"
+_VERSION_WORD = re.compile(r"(?:(?<![A-Za-z])v|ver|version|release|rev|build|section|chapter|clause|figure|table|§|"
+                           r"版本?号?|"
                            r"章|节|第|升级到|升级至|OID|firmware|driver)[ .:：]{0,2}\Z", re.IGNORECASE)
 _ADDRESS_WORD = re.compile(r"(?:\bIP(?:v4)?|address|host|server|地址|主机|服务器)[^\d\n<>]{0,12}\Z", re.IGNORECASE)
 _SMALL = 32
-_PUBLIC_RESOLVERS = frozenset("8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 114.114.114.114 114.114.115.115 223.5.5.5 223.6.6.6 "
-                              "208.67.222.222 208.67.220.220 119.29.29.29 2001:4860:4860::8888 2001:4860:4860::8844 "
-                              "2606:4700:4700::1111 2606:4700:4700::1001".split())
+_PUBLIC_RESOLVERS = frozenset([
+    "8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9",
+    "114.114.114.114", "114.114.115.115", "223.5.5.5", "223.6.6.6",
+    "208.67.222.222", "208.67.220.220", "119.29.29.29", "2001:4860:4860::8888",
+    "2001:4860:4860::8844", "2606:4700:4700::1111", "2606:4700:4700::1001"])
 
 
 def ip_addresses(text: str) -> Iterator[Span]:
@@ -152,7 +161,8 @@ def _leads_somewhere(address: str) -> bool:
 
 
 _THREE_BYTES = re.compile(r"[:-](?:[0-9A-Fa-f]{2}[:-]){3}")
-_MAC = re.compile(r"(?<![A-Za-z0-9_:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![A-Za-z0-9_]|[:-][0-9A-Fa-f])")
+_MAC = re.compile(r"(?<![A-Za-z0-9_:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![A-Za-z0-9_]|"
+                  r"[:-][0-9A-Fa-f])")
 
 
 def mac_addresses(text: str) -> Iterator[Span]:
