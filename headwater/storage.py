@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,20 @@ class Store:
         filesystem, base = self._remote
         if filesystem.get_file_info(f"{base}/{under}").type == fs.FileType.Directory or self.names(under):
             filesystem.delete_dir(f"{base}/{under}")
+
+    def put_folder(self, name: str, folder: Path) -> None:
+        """Write the files directly in a local folder as files below `name`."""
+        for file in sorted(folder.iterdir()):
+            self.put(f"{name}/{file.name}", file.read_bytes())
+
+    def as_local(self, name: str) -> Path:
+        """The folder `name` on this machine: itself, or a temporary copy of its files."""
+        if self.folder is not None:
+            return self.folder / name
+        copy = Path(tempfile.mkdtemp(prefix="headwater-"))
+        for file in self.names(name):
+            (copy / Path(file).name).write_bytes(self.get(file))
+        return copy
 
     def uri(self, name: str) -> str:
         """Where the file is, as a person writes it: without keys and options of the URL."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from headwater.corpus.minhash import U8
-from headwater.corpus.repeated import COMPANION, KEPT, REPEATED, SentenceSettings
+from headwater.corpus.repeated import COMPANION, REPEATED, SentenceSettings
 from headwater.corpus.sentences import MARKER, Sentence, split
 
 _PAIRS = ("“”", "‘’", "「」", "『』", "（）", "()", "【】", "《》", "[]")
@@ -47,7 +47,7 @@ def remove_sentences(text: str, verdicts: U8, settings: SentenceSettings) -> Cut
         chosen = _chosen(text, paragraph, marks, settings.block_share)
         removed += [text[one.start:one.end].strip() for one, gone in zip(paragraph, chosen) if gone]
         line = _rest(text, paragraph, chosen)
-        if line.strip() or not (chosen[0] or paragraph[0].kind == "blank" and removed and _blank_before(written)):
+        if line.strip() or not (chosen[0] or (paragraph[0].kind == "blank" and removed and _blank_before(written))):
             written.append(line)
     return Cut("".join(written).strip("\n"), tuple(removed))
 
@@ -76,7 +76,7 @@ def _chosen(text: str, paragraph: list[Sentence], marks: list[int], block_share:
     for first, last in list(_runs(chosen)):
         cut = text[_begin(text, paragraph[first]):paragraph[last - 1].end]
         halved = not _balanced(cut) and not _balanced(_rest(text, paragraph, chosen))
-        if halved or first == 0 and _connective(text, paragraph[last]):
+        if halved or (first == 0 and _connective(text, paragraph[last])):
             chosen[first:last] = [False] * (last - first)
     return chosen
 

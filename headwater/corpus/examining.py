@@ -4,6 +4,7 @@ all others will need."""
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import lru_cache
@@ -13,7 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from headwater.artifacts import hash_file, hash_json
 from headwater.corpus.commits import Pass, Record
+from headwater.corpus.contamination import ContaminationSettings, LeakIndex
 from headwater.corpus.engine import EngineSettings, map_units
 from headwater.corpus.keys import DOCUMENT_KEYS, SENTENCE_KEYS, document_keys, sentence_table
 from headwater.corpus.readers import Raw, read
@@ -23,7 +26,7 @@ from headwater.corpus.units import Piece, Unit
 from headwater.progress import bar
 from headwater.storage import Store
 
-EXAMINED, WORK = "examined", ".work/examined"
+EXAMINED, WORK, QUESTIONS = "examined", ".work/examined", ".work/questions"
 PART_DOCUMENTS, PART_BYTES = 16384, 32 << 20
 """A part ends at this many documents or bytes as read: what a worker holds at once, and what a killed run can lose."""
 
@@ -42,9 +45,8 @@ STAGED = pa.schema([
 def examine_units(units: list[Unit], settings: StepSettings, engine: EngineSettings, store: Store) -> Pass:
     """Examine what is not yet examined of the units; the pass then names the files of `STAGED` rows."""
     done = Pass(store, WORK)
-    if settings.contamination is not None:
-        save_leaks(settings.contamination, store)
-    done.start([settings.model_dump(mode="json", exclude=LATER), [_identity(unit) for unit in units]])
+    questions = "" if settings.contamination is None else _index_questions(settings.contamination, store)
+    done.start([questions, settings.model_dump(mode="json", exclude=LATER), [_identity(unit) for unit in units]])
     left = [unit for unit in units if not done.is_done(unit.number)]
     finished = sum(unit.size for unit in units) - sum(unit.size for unit in left)
     documents = sum(part.documents for parts in done.records.values() for part in parts)
@@ -95,7 +97,18 @@ class _Work:
 def _examiner(settings: str, place: str) -> Examiner:
     """One per process: classifiers and benchmarks take time to load."""
     parsed = StepSettings.model_validate_json(settings)
-    return Examiner(parsed, load_leaks(Store(place)) if parsed.contamination is not None else None)
+    if parsed.contamination is None:
+        return Examiner(parsed)
+    return Examiner(parsed, LeakIndex.load(Store(place).as_local(QUESTIONS)))
+
+
+def _index_questions(settings: ContaminationSettings, store: Store) -> str:
+    """Put the index of the benchmarks' questions where the workers find it; returns a hash of it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        LeakIndex.build(settings).save(folder)
+        store.put_folder(QUESTIONS, folder)
+        return hash_json([hash_file(file) for file in sorted(folder.iterdir())])
 
 
 def _documents(pieces: list[Piece]) -> Iterator[tuple[Shard, Raw]]:

@@ -35,7 +35,7 @@ def document_keys(texts: list[str], settings: MinHashSettings) -> pa.Table:
 
 
 def sentence_table(texts: list[str], settings: SentenceSettings) -> pa.Table:
-    """A row for each sentence of each text: `document` (its row among the texts), `exact`, `figures`, bands, `sketch`."""
+    """A row for each sentence of each text: `document` (its text's number), `exact`, `figures`, bands, `sketch`."""
     found = [sentence_keys(texts[start:start + _BATCH], settings) for start in range(0, len(texts), _BATCH)]
     documents = [np.repeat(np.arange(len(one.bounds) - 1) + number * _BATCH, np.diff(one.bounds))
                  for number, one in enumerate(found)]

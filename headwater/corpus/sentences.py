@@ -25,8 +25,7 @@ _END = re.compile(
     f"|(?P<stop>\\.)[{_CLOSERS}]*(?=\\s+(?:[\"'“‘(\\[*_]*[^\\W_a-z]|`)|\\s*$|[{HAN}])")
 _BEFORE_STOP = re.compile(r"[^\W_](?:[^\W_]|\.(?=[^\W_]))*$")
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st jr sr vs etc no vol fig ed eds pp al inc ltd co corp gen col capt lt rev hon approx dept "
-    "jan feb mar apr jun jul aug sep sept oct nov dec e.g i.e cf a.m p.m u.s u.k".split())
+    ["mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "etc", "no", "vol", "fig", "ed", "eds", "pp", "al", "inc", "ltd", "co", "corp", "gen", "col", "capt", "lt", "rev", "hon", "approx", "dept", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "e.g", "i.e", "cf", "a.m", "p.m", "u.s", "u.k"])
 
 
 @dataclass(frozen=True)
@@ -91,4 +90,4 @@ def _ends(text: str, start: int, end: int) -> Iterator[int]:
 
 def _abbreviated(before: str) -> bool:
     word = _BEFORE_STOP.search(before)
-    return word is not None and (word[0].lower() in _ABBREVIATIONS or len(word[0]) == 1 and word[0].isupper())
+    return word is not None and (word[0].lower() in _ABBREVIATIONS or (len(word[0]) == 1 and word[0].isupper()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from headwater.artifacts import sweep_temporaries, write_json
 from headwater.corpus.columns import check_columns
+from headwater.corpus.cuts import cut_sentences, read_cuts
 from headwater.corpus.engine import EngineSettings, import_daft
 from headwater.corpus.examining import EXAMINED, examine_units
 from headwater.corpus.extract import extract
@@ -29,6 +31,7 @@ from headwater.progress import bar, show
 from headwater.storage import Store
 
 Figures = dict[str, float]
+SCRATCH = ".work/scratch"
 
 
 def _atlas() -> list[Source]:
@@ -65,13 +68,18 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     store = Store(settings.store or out)
     examined = examine_units(plan_units(shards), settings, settings.engine, store)
     ledger = Ledger(store, examined.files(EXAMINED), settings)
+    basis = [settings.model_dump(mode="json", exclude={"engine"}), [file.sha256 for file in ledger.files]]
     with bar("corpus: comparing documents"):
-        ledger.deduplicate()
+        ledger.deduplicate(examined, out / SCRATCH)
+    cuts = None
+    if settings.repeated_sentences is not None:
+        cuts = cut_sentences(ledger, settings.repeated_sentences, examined, settings.engine, out / SCRATCH, basis)
+        ledger.apply_cuts(read_cuts(ledger, cuts, examined), settings.min_tokens)
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
     validation = ledger.validation(settings.validation_share)
-    copies, shares = _mix(ledger, validation, settings.mix)
+    written, shares = _mix(ledger, validation, settings.mix)
     values = funnel(ledger, validation) | {"mix": [asdict(share) for share in shares]}
-    basis = [settings.model_dump(mode="json"), [file.sha256 for file in ledger.files]]
-    splits = write_units(ledger, validation, copies, examined, settings.engine, basis)
+    splits = write_units(ledger, validation, written, examined, cuts, settings.engine, basis)
     values["examples"] = examples(store, splits["removed"])
     write_json(out / "funnel.json", values)
     show(funnel_table(values))
@@ -82,6 +90,7 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     write_json(out / PARTS, {"store": settings.store, "splits": {name: [asdict(file) for file in files]
                                                                  for name, files in splits.items()}})
     store.remove(".work")
+    shutil.rmtree(out / ".work", ignore_errors=True)
     return _figures(values)
 
 

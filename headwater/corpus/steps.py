@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headwater.corpus.contamination import ContaminationSettings, LeakIndex, cut_leaks
+from headwater.corpus.contamination import ContaminationSettings, LeakIndex, remove_leaks
 from headwater.corpus.duplicates import exact_key
 from headwater.corpus.encodings import declared_charset, decode
 from headwater.corpus.extract import Extractor, extract, has_tags, not_html, tidy
@@ -258,17 +258,18 @@ class Examiner:
         return ", ".join(told)
 
     def _contamination(self, found: Examined, raw: Raw) -> str:
-        assert self._leaks is not None and self.settings.contamination is not None
+        assert self._leaks is not None
+        assert self.settings.contamination is not None
         leaks = self._leaks.leaks(found.text)
-        found.leaks = [f"{leak.benchmark}:{leak.question}" for leak in leaks]
+        found.leaks = [leak.question for leak in leaks]
         if not leaks:
             return "no question of the benchmarks"
         told = ", ".join(f"{name} {leak.share:.2f}" for name, leak in zip(found.leaks, leaks))
         if self.settings.contamination.action == "drop":
             raise Removal("benchmark question", told)
-        found.text = cut_leaks(found.text, leaks)
+        found.text = remove_leaks(found.text, leaks, self.settings.contamination)
         self._resize(found)
-        if found.tokens < self.settings.min_tokens:
+        if found.tokens < max(1, self.settings.min_tokens):
             raise Removal("too short without its benchmark questions", told)
         return f"cut: {told}"
 
