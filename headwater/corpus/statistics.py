@@ -40,7 +40,6 @@ _MORE_BLANK_LINES = re.compile(r"\n{3,}")
 _ENGLISH_WORD = re.compile("[a-z]+")
 _FUNCTION = re.compile(f"[{''.join(sorted(FUNCTION_CHARACTERS))}]")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？｡．!?]+|…+")
-_LOREM = re.compile("lorem ipsum", re.IGNORECASE)
 _MISDECODED = re.compile("锟斤拷|烫烫烫|屯屯屯|[ÃÂ][\u0080-\u00bf]|â€|[äåæçèé][\u0080-\u00bf]{2}")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 U64 = NDArray[np.uint64]
@@ -133,14 +132,16 @@ def measure(text: str, language: str) -> Statistics:
     words = _holding(kinds, starts, DIGIT)
     per_word, script = 1 / max(words, 1), "zh" if chinese else "en"
     ends = LINE_ENDS[script]
-    stop_words, function_words = _function_words(text, chinese, count[HAN], words)
+    lower = text.lower()
+    ellipses = len(_ELLIPSIS.findall(text)) if any(mark in text for mark in ("...", "…", "。。。")) else 0
+    stop_words, function_words = _function_words(lower, chinese, count[HAN], words)
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     dup_lines, dup_line_chars = _repeats(lines)
     dup_paragraphs, dup_paragraph_chars = _repeats(_PARAGRAPH.split(text)) if "\n\n" in text else (0.0, 0.0)
     tops, dups = _ngram_shares(hashes, lengths, CHARACTERS_PER_WORD if chinese else 1.0)
     return Statistics(
         words=words, mean_word_length=visible / max(len(starts), 1), longest_word=int(lengths.max(initial=0)),
-        hashes=text.count("#") * per_word, ellipses=len(_ELLIPSIS.findall(text)) * per_word,
+        hashes=text.count("#") * per_word, ellipses=ellipses * per_word,
         bullet_lines=_share(line.startswith(BULLETS) for line in lines),
         ellipsis_lines=_share(line.endswith(("...", "…")) for line in lines),
         alphabetic_words=_holding(kinds, starts, LETTER) / max(len(starts), 1), stop_words=stop_words,
@@ -149,7 +150,7 @@ def measure(text: str, language: str) -> Statistics:
         top_4gram_chars=tops[2], dup_5gram_chars=dups[0], dup_6gram_chars=dups[1], dup_7gram_chars=dups[2],
         dup_8gram_chars=dups[3], dup_9gram_chars=dups[4], dup_10gram_chars=dups[5],
         sentences=len(_SENTENCE_END.findall(text)), curly_brackets=text.count("{") / visible,
-        lorem_ipsum=len(_LOREM.findall(text)), punctuated_lines=_share(line[-1] in ends for line in lines),
+        lorem_ipsum=lower.count("lorem ipsum"), punctuated_lines=_share(line[-1] in ends for line in lines),
         short_lines=_share(len(line) <= SHORT_LINE[script] and not (chinese and line[-1] in ends) for line in lines),
         newlines=text.count("\n") * per_word,
         letters=(count[HAN] + count[LETTER]) / visible, han=han, digits=count[DIGIT] / visible,
@@ -190,7 +191,7 @@ def _kinds() -> NDArray[np.uint8]:
 def _shares_of_all(text: str, kinds: NDArray[np.uint8]) -> tuple[float, float]:
     """Share of Han characters, and of those that tell of a wrong decoding."""
     visible = max(int(np.count_nonzero(kinds)), 1)
-    broken = int(np.count_nonzero(kinds == BROKEN)) + len(_MISDECODED.findall(text))
+    broken = int(np.count_nonzero(kinds == BROKEN)) + (0 if text.isascii() else len(_MISDECODED.findall(text)))
     return int(np.count_nonzero(kinds == HAN)) / visible, min(broken / visible, 1.0)
 
 
@@ -231,7 +232,7 @@ def _function_words(text: str, chinese: bool, han: int, words: int) -> tuple[int
     if chinese:
         found = _FUNCTION.findall(text)
         return len(set(found)), len(found) / max(han, 1)
-    found = [word for word in _ENGLISH_WORD.findall(text.lower()) if word in STOP_WORDS]
+    found = [word for word in _ENGLISH_WORD.findall(text) if word in STOP_WORDS]
     return len(set(found)), len(found) / max(words, 1)
 
 
