@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from _harness import Case, arguments, installed, report
-from _quality_texts import DERIVED_FROM, Clean, clean_texts, junk, raw_pages
+from _quality_texts import CLEAN_KINDS, DERIVED_FROM, Clean, clean_texts, junk, raw_pages
 
 from headwater.corpus.quality import QualitySettings, judge
 from headwater.corpus.score import score_document, score_sentences
@@ -65,8 +65,12 @@ def judged(language: str, clean: list[Clean], data: Path, sample: int, peer_samp
     every = [text for texts in held_out.values() for text in texts]
     random.Random(0).shuffle(every)
     bad = {"raw page": pages, "left out by the extractor": rests, **junk(every, language, sample)}
+    pooled = {f"all {kind}": [text for source in sources for text in held_out.get(source, [])]
+              for kind, sources in CLEAN_KINDS.items()}
+    for texts in pooled.values():
+        random.Random(0).shuffle(texts)
     rows = []
-    for kind, groups in (("clean", held_out), ("junk", bad)):
+    for kind, groups in (("clean", held_out), ("clean", pooled), ("junk", bad)):
         for name, texts in groups.items():
             share, rules = passing(texts, language)
             theirs = datatrove_passing(texts[:peer_sample], language)

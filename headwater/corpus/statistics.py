@@ -53,7 +53,7 @@ class Statistics:
     A word is a run of non-blank characters (in Chinese: a Han character, or what stands between two). An n-gram of a
     Chinese text has 1.6 n of them, rounded: "2gram" is then 3 characters. Of a Chinese text only the lines that hold
     a Han character are counted, since code and tables of figures between them repeat and abbreviate as they please;
-    `han` and `broken` alone are of all lines.
+    `han`, `broken` and `lorem_ipsum` alone are of all lines.
     """
 
     words: int
@@ -123,6 +123,7 @@ def measure(text: str, language: str) -> Statistics:
     text, chinese = text[:LONGEST], language == "zh"
     points, kinds = characters(text)
     han, broken = _shares_of_all(text, kinds)
+    lorem_ipsum = text.lower().count("lorem ipsum")
     if chinese:
         text = _MORE_BLANK_LINES.sub("\n\n", "\n".join(filter(_han_or_blank, text.split("\n"))))
         points, kinds = characters(text)
@@ -132,9 +133,8 @@ def measure(text: str, language: str) -> Statistics:
     words = _holding(kinds, starts, DIGIT)
     per_word, script = 1 / max(words, 1), "zh" if chinese else "en"
     ends = LINE_ENDS[script]
-    lower = text.lower()
     ellipses = len(_ELLIPSIS.findall(text)) if any(mark in text for mark in ("...", "…", "。。。")) else 0
-    stop_words, function_words = _function_words(lower, chinese, count[HAN], words)
+    stop_words, function_words = _function_words(text, chinese, count[HAN], words)
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     dup_lines, dup_line_chars = _repeats(lines)
     dup_paragraphs, dup_paragraph_chars = _repeats(_PARAGRAPH.split(text)) if "\n\n" in text else (0.0, 0.0)
@@ -150,7 +150,7 @@ def measure(text: str, language: str) -> Statistics:
         top_4gram_chars=tops[2], dup_5gram_chars=dups[0], dup_6gram_chars=dups[1], dup_7gram_chars=dups[2],
         dup_8gram_chars=dups[3], dup_9gram_chars=dups[4], dup_10gram_chars=dups[5],
         sentences=len(_SENTENCE_END.findall(text)), curly_brackets=text.count("{") / visible,
-        lorem_ipsum=lower.count("lorem ipsum"), punctuated_lines=_share(line[-1] in ends for line in lines),
+        lorem_ipsum=lorem_ipsum, punctuated_lines=_share(line[-1] in ends for line in lines),
         short_lines=_share(len(line) <= SHORT_LINE[script] and not (chinese and line[-1] in ends) for line in lines),
         newlines=text.count("\n") * per_word,
         letters=(count[HAN] + count[LETTER]) / visible, han=han, digits=count[DIGIT] / visible,
@@ -232,7 +232,7 @@ def _function_words(text: str, chinese: bool, han: int, words: int) -> tuple[int
     if chinese:
         found = _FUNCTION.findall(text)
         return len(set(found)), len(found) / max(han, 1)
-    found = [word for word in _ENGLISH_WORD.findall(text) if word in STOP_WORDS]
+    found = [word for word in _ENGLISH_WORD.findall(text.lower()) if word in STOP_WORDS]
     return len(set(found)), len(found) / max(words, 1)
 
 
