@@ -23,8 +23,8 @@ DERIVED_FROM = ("d2l", "rust_book", "react_dev", "swift_book", "hf_course", "oi_
                 "lctt_articles", "laws", "luxun", "cmrc2018", "drcd", "modern",
                 "classical", "chinese_poetry", "how_to_cook")
 """Chinese sources the thresholds come from: books, manuals, encyclopaedias, articles, laws, recipes, poems."""
-CLEAN_KINDS = {"docs": ("d2l", "hf_course", "paddle_docs", "react_dev", "rust_book", "swift_book", "tidb_docs", "vue_docs",
-                        "lctt_articles"),
+CLEAN_KINDS = {"docs": ("d2l", "hf_course", "paddle_docs", "react_dev", "rust_book", "swift_book", "tidb_docs",
+                        "vue_docs", "lctt_articles"),
                "books": ("d2l", "rust_book", "swift_book", "luxun", "classical", "modern", "standard_ebooks"),
                "encyclopaedia": ("oi_wiki", "cmrc2018", "drcd", "wiki_demo")}
 """Sources that are pooled to one figure; a technical book counts in two of them."""

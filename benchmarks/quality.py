@@ -26,7 +26,7 @@ from headwater.corpus.thresholds import derive
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 SETTINGS = QualitySettings()
 PEER = "datatrove Gopher"
-DATATROVE = {"en": "eng", "zh": "zho_hans"}
+DATATROVE = {"en": "eng_Latn", "zh": "cmn_Hani"}
 
 
 def passing(texts: list[str], language: str) -> tuple[float, Counter[str]]:
