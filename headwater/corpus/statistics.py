@@ -280,14 +280,16 @@ def _ngram_shares(words: U64, lengths: I64, scale: float) -> tuple[list[float], 
         ranked = grams[order]
         again = np.zeros(len(ranked), bool)
         again[1:] = ranked[1:] == ranked[:-1]
+        if not again.any():  # then no longer n-gram is repeated either
+            break
         if n in TOP_NGRAMS:
             tops.append(_top(places[order], again, ends, size) / total)
         else:
             dups.append(_covered(places[order][again], lengths, size) / total)
-        repeated = order[again | np.append(again[1:], False)]
-        repeated.sort()
+        again[:-1] |= again[1:]
+        repeated = np.sort(order[again])
         places, grams = places[repeated], grams[repeated]
-    return tops, dups
+    return tops + [0.0] * (len(TOP_NGRAMS) - len(tops)), dups + [0.0] * (len(DUPLICATE_NGRAMS) - len(dups))
 
 
 def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
@@ -295,8 +297,6 @@ def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
 
     `places` are sorted by n-gram; `again` says which have the same as the one before.
     """
-    if not again.any():
-        return 0
     first = np.flatnonzero(~again)
     counts = np.diff(np.append(first, len(places)))
     best = first[counts == counts.max()]
@@ -305,8 +305,6 @@ def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
 
 def _covered(places: I64, lengths: I64, size: int) -> int:
     """Characters inside the n-grams that start at `places`, each character once."""
-    if not len(places):
-        return 0
     change = np.zeros(len(lengths) + 1, np.int64)
     change[places] += 1
     change[places + size] -= 1
