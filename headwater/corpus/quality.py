@@ -242,7 +242,10 @@ class Cleaned:
 
 
 def judge(text: str, language: str, settings: QualitySettings) -> Verdict:
-    """Measure a tidied text and hold it against the rules of its language; other languages than "en", "zh" pass."""
+    """Measure a tidied text and hold it against the rules of its language; other languages than "en", "zh" pass.
+
+    `settings.lines` is not applied here: call `clean_lines` first where the lines are to be dropped.
+    """
     statistics = measure(text, language)
     rules = {"en": settings.english, "zh": settings.chinese}.get(language)
     families = [(name, family) for name, family in rules or () if family is not None]

@@ -40,7 +40,6 @@ _MORE_BLANK_LINES = re.compile(r"\n{3,}")
 _ENGLISH_WORD = re.compile("[a-z]+")
 _FUNCTION = re.compile(f"[{''.join(sorted(FUNCTION_CHARACTERS))}]")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？｡．!?]+|…+")
-_LOREM = re.compile("lorem ipsum", re.IGNORECASE)
 _MISDECODED = re.compile("锟斤拷|烫烫烫|屯屯屯|[ÃÂ][\u0080-\u00bf]|â€|[äåæçèé][\u0080-\u00bf]{2}")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 U64 = NDArray[np.uint64]
@@ -54,7 +53,7 @@ class Statistics:
     A word is a run of non-blank characters (in Chinese: a Han character, or what stands between two). An n-gram of a
     Chinese text has 1.6 n of them, rounded: "2gram" is then 3 characters. Of a Chinese text only the lines that hold
     a Han character are counted, since code and tables of figures between them repeat and abbreviate as they please;
-    `han` and `broken` alone are of all lines.
+    `han`, `broken` and `lorem_ipsum` alone are of all lines.
     """
 
     words: int
@@ -124,6 +123,7 @@ def measure(text: str, language: str) -> Statistics:
     text, chinese = text[:LONGEST], language == "zh"
     points, kinds = characters(text)
     han, broken = _shares_of_all(text, kinds)
+    lorem_ipsum = text.lower().count("lorem ipsum")
     if chinese:
         text = _MORE_BLANK_LINES.sub("\n\n", "\n".join(filter(_han_or_blank, text.split("\n"))))
         points, kinds = characters(text)
@@ -133,6 +133,7 @@ def measure(text: str, language: str) -> Statistics:
     words = _holding(kinds, starts, DIGIT)
     per_word, script = 1 / max(words, 1), "zh" if chinese else "en"
     ends = LINE_ENDS[script]
+    ellipses = len(_ELLIPSIS.findall(text)) if any(mark in text for mark in ("...", "…", "。。。")) else 0
     stop_words, function_words = _function_words(text, chinese, count[HAN], words)
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     dup_lines, dup_line_chars = _repeats(lines)
@@ -140,7 +141,7 @@ def measure(text: str, language: str) -> Statistics:
     tops, dups = _ngram_shares(hashes, lengths, CHARACTERS_PER_WORD if chinese else 1.0)
     return Statistics(
         words=words, mean_word_length=visible / max(len(starts), 1), longest_word=int(lengths.max(initial=0)),
-        hashes=text.count("#") * per_word, ellipses=len(_ELLIPSIS.findall(text)) * per_word,
+        hashes=text.count("#") * per_word, ellipses=ellipses * per_word,
         bullet_lines=_share(line.startswith(BULLETS) for line in lines),
         ellipsis_lines=_share(line.endswith(("...", "…")) for line in lines),
         alphabetic_words=_holding(kinds, starts, LETTER) / max(len(starts), 1), stop_words=stop_words,
@@ -149,7 +150,7 @@ def measure(text: str, language: str) -> Statistics:
         top_4gram_chars=tops[2], dup_5gram_chars=dups[0], dup_6gram_chars=dups[1], dup_7gram_chars=dups[2],
         dup_8gram_chars=dups[3], dup_9gram_chars=dups[4], dup_10gram_chars=dups[5],
         sentences=len(_SENTENCE_END.findall(text)), curly_brackets=text.count("{") / visible,
-        lorem_ipsum=len(_LOREM.findall(text)), punctuated_lines=_share(line[-1] in ends for line in lines),
+        lorem_ipsum=lorem_ipsum, punctuated_lines=_share(line[-1] in ends for line in lines),
         short_lines=_share(len(line) <= SHORT_LINE[script] and not (chinese and line[-1] in ends) for line in lines),
         newlines=text.count("\n") * per_word,
         letters=(count[HAN] + count[LETTER]) / visible, han=han, digits=count[DIGIT] / visible,
@@ -190,7 +191,7 @@ def _kinds() -> NDArray[np.uint8]:
 def _shares_of_all(text: str, kinds: NDArray[np.uint8]) -> tuple[float, float]:
     """Share of Han characters, and of those that tell of a wrong decoding."""
     visible = max(int(np.count_nonzero(kinds)), 1)
-    broken = int(np.count_nonzero(kinds == BROKEN)) + len(_MISDECODED.findall(text))
+    broken = int(np.count_nonzero(kinds == BROKEN)) + (0 if text.isascii() else len(_MISDECODED.findall(text)))
     return int(np.count_nonzero(kinds == HAN)) / visible, min(broken / visible, 1.0)
 
 
@@ -279,14 +280,16 @@ def _ngram_shares(words: U64, lengths: I64, scale: float) -> tuple[list[float], 
         ranked = grams[order]
         again = np.zeros(len(ranked), bool)
         again[1:] = ranked[1:] == ranked[:-1]
+        if not again.any():  # then no longer n-gram is repeated either
+            break
         if n in TOP_NGRAMS:
             tops.append(_top(places[order], again, ends, size) / total)
         else:
             dups.append(_covered(places[order][again], lengths, size) / total)
-        repeated = order[again | np.append(again[1:], False)]
-        repeated.sort()
+        again[:-1] |= again[1:]
+        repeated = np.sort(order[again])
         places, grams = places[repeated], grams[repeated]
-    return tops, dups
+    return tops + [0.0] * (len(TOP_NGRAMS) - len(tops)), dups + [0.0] * (len(DUPLICATE_NGRAMS) - len(dups))
 
 
 def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
@@ -294,8 +297,6 @@ def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
 
     `places` are sorted by n-gram; `again` says which have the same as the one before.
     """
-    if not again.any():
-        return 0
     first = np.flatnonzero(~again)
     counts = np.diff(np.append(first, len(places)))
     best = first[counts == counts.max()]
@@ -304,8 +305,6 @@ def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
 
 def _covered(places: I64, lengths: I64, size: int) -> int:
     """Characters inside the n-grams that start at `places`, each character once."""
-    if not len(places):
-        return 0
     change = np.zeros(len(lengths) + 1, np.int64)
     change[places] += 1
     change[places + size] -= 1

@@ -176,11 +176,13 @@ def test_unknown_rule_is_refused_with_the_nearest() -> None:
 
 
 def test_line_rules_drop_lines_and_count_them() -> None:
-    text = "The river is long and wide.\nHome About\nPlease enable JavaScript to read this.\n\nRead our privacy policy now."
+    text = ("The river is long and wide.\nHome About\nPlease enable JavaScript to read this.\n\n"
+            "Read our privacy policy now.")
     cleaned = clean_lines(text, "en", LineRules())
     assert cleaned.text == "The river is long and wide."
     assert cleaned.dropped == {"min_words": 1, "javascript": 1, "policy": 1}
-    assert clean_lines("No end here at all\nAn end is here.", "en", LineRules(punctuated=True)).text == "An end is here."
+    strict = LineRules(punctuated=True)
+    assert clean_lines("No end here at all\nAn end is here.", "en", strict).text == "An end is here."
     chinese_text = "这条河很长，流入大海。\n首页\n请阅读我们的隐私政策。"
     assert clean_lines(chinese_text, "zh", LineRules()).text == "这条河很长，流入大海。"
     assert clean_lines("word " + "x" * 1001 + " more", "en", LineRules()).dropped == {"max_word_length": 1}
