@@ -27,6 +27,14 @@ def show(table: RenderableType) -> None:
         Console(stderr=True, width=PLAIN_WIDTH).print(table)
 
 
+def print_result(result: RenderableType) -> None:
+    """A table or marked-up text on standard output, which is for results."""
+    out = Console(highlight=False, soft_wrap=isinstance(result, str))
+    if not out.is_terminal and not isinstance(result, str):
+        out = Console(width=PLAIN_WIDTH)
+    out.print(result)
+
+
 def say(message: str) -> None:
     """One line for the person watching (standard error; standard output is for results)."""
     console.print(message, markup=False)

@@ -17,6 +17,11 @@ from headwater import __version__
 from headwater.errors import HeadwaterError, Interrupted, SettingsError
 from headwater.recipe.stages import STAGES, Stages, load
 
+TWO_WORDS = {"corpus explain": ("say what would happen to a document of a file, and why",
+                                "headwater.corpus.explain:explain", "headwater.corpus.explain:ExplainSettings"),
+             "corpus classifier": ("train a classifier of texts from labelled ones",
+                                   "headwater.corpus.training:train_and_tell", "headwater.corpus.training:TrainSettings")}
+
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 
 
@@ -42,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
     """Run one command; returns the exit code (0, 2 for the user's mistake, 130 when stopped, else 1)."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _joined(list(sys.argv[1:] if argv is None else argv))
     try:
         _run(words, stages)
         return 0
@@ -62,6 +67,12 @@ def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
         told = unexpected(error, Path(tempfile.mkdtemp(prefix="headwater-")), doing=words[0])
         print(f"headwater: {told}", file=sys.stderr)
         return told.exit_code
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`corpus explain FILE` as one command of two words."""
+    pair = " ".join(words[:2])
+    return [pair, *words[2:]] if pair in TWO_WORDS else words
 
 
 def command() -> None:
@@ -190,6 +201,13 @@ def _parser(stages: Stages) -> _Parser:
         room = "headwater.serve."
         one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+    for name, (purpose, function, settings) in TWO_WORDS.items():
+        trains = name.endswith("classifier")
+        one = add(name, purpose, _direct(function, settings, "out" if trains else "file"), settings)
+        if trains:
+            one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the classifier is written")
+        else:
+            one.add_argument("file", type=Path, metavar="FILE", help="a page, a text, JSON lines, Parquet or an archive")
     room = "headwater.model.convert:"
     one = add("convert", "write a model folder again in an official form",
               _direct(room + "convert", room + "ConvertSettings", "source", "target"), room + "ConvertSettings")

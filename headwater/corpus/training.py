@@ -206,3 +206,10 @@ def _cells(values: dict[str, Any], *names: str) -> str:
     shown = [values.get(name) for name in names]
     return " | ".join("" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
                       for value in shown)
+
+
+def train_and_tell(out: Path, settings: TrainSettings) -> None:
+    """`train_classifier`, then its figures on standard output."""
+    train_classifier(settings, out)
+    print(f"{out / settings.name}.safetensors\n")
+    print((out / f"{settings.name}.md").read_text("utf-8"))
