@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+PLAIN = {"quality": None, "machine_text": None, "toxicity": None, "private_data": None, "repeated_sentences": None}
+"""Settings that leave out what judges a text's style: the prose invented here is no style at all."""
 ENGLISH = ["river", "water", "city", "bridge", "mountain", "year", "people", "valley", "lake", "source", "mouth",
            "stone", "boat", "market", "winter", "summer", "field", "road", "north", "south", "garden", "school",
            "family", "history", "travel", "forest", "weather", "village", "harbour", "island"]

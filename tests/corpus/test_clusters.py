@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.clusters import Clusters, estimate_from, key_ranges, representatives
-from headwater.corpus.minhash import BandKeys, LooseBands, MinHashSettings, band_keys, detection_probability
+from headwater.corpus.minhash import MinHashSettings, band_keys, detection_probability
 from headwater.corpus.minhash import exact_jaccard as jaccard
-from headwater.corpus.spill import SketchFile, SpillWriter, read_column
 from tests.corpus.test_minhash import planted
 
 DEFAULT = MinHashSettings()
@@ -113,24 +111,3 @@ def test_band_keys_do_not_depend_on_company(texts: list[str]) -> None:
 
 def test_full_width_letters_and_figures_are_the_same_tokens() -> None:
     assert np.array_equal(band_keys(["ＡＢＣ１２３ 河流"], DEFAULT).keys, band_keys(["abc123 河流"], DEFAULT).keys)
-
-
-def test_band_keys_on_disk_come_back_a_column_at_a_time(tmp_path: Path) -> None:
-    settings = MinHashSettings(loose=LooseBands(bands=2))
-    batches = [band_keys([" ".join(prose(seed)) for seed in range(start, start + 3)], settings) for start in (0, 3)]
-    with SpillWriter(tmp_path, settings.all_bands, settings.sketch_bytes) as spill:
-        for batch in batches:
-            spill.write(batch)
-    whole = BandKeys(*(np.concatenate(pair) for pair in zip(*batches)))
-    for band in range(settings.all_bands):
-        assert np.array_equal(read_column(tmp_path, band), whole.keys[:, band])
-    assert np.array_equal(SketchFile(tmp_path, settings.sketch_bytes)(np.array([4, 1])), whole.sketch[[4, 1]])
-
-
-def test_an_empty_spill_is_read_as_no_documents(tmp_path: Path) -> None:
-    with SpillWriter(tmp_path, 2, 6):
-        pass
-    assert len(read_column(tmp_path, 1)) == 0
-    assert SketchFile(tmp_path, 6)(np.zeros(0, np.int64)).shape == (0, 6)
-    nothing = representatives([read_column(tmp_path, 0)], estimate_from(SketchFile(tmp_path, 6)), np.zeros(0), 0.4)
-    assert len(nothing.representative) == 0

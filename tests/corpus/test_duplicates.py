@@ -7,17 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.duplicates import exact_key, first_in_cluster, first_with_key, union
-from headwater.corpus.minhash import MinHashSettings, detection_probability, exact_jaccard, signatures
+from headwater.corpus.clusters import estimate_from, representatives
+from headwater.corpus.duplicates import exact_key, first_with_key, union
+from headwater.corpus.minhash import I64, MinHashSettings, band_keys, detection_probability, exact_jaccard
 from tests.corpus.test_minhash import planted
 
-DEFAULT = MinHashSettings()
+DEFAULT = MinHashSettings(loose=None, similarity=0)
+"""The main bands alone, as in the published curve."""
+
+
+def clusters(texts: list[str]) -> I64:
+    keys = band_keys(texts, DEFAULT)
+    return representatives(keys.keys.T, estimate_from(lambda rows: keys.sketch[rows]), np.zeros(len(texts), np.int64),
+                           DEFAULT.similarity).representative
 
 
 @pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.95, 1.0])
 def test_planted_copies_are_found_as_often_as_the_bands_promise(similarity: float) -> None:
     pairs = [planted(similarity, 150, seed) for seed in range(200)]
-    first = first_in_cluster(signatures([text for pair in pairs for text in pair], DEFAULT)[0], DEFAULT)
+    first = clusters([text for pair in pairs for text in pair])
     recall = float(np.mean(first[1::2] == first[0::2]))
     expected = detection_probability(exact_jaccard(*pairs[0], DEFAULT.ngram), DEFAULT)
     assert abs(recall - expected) <= 3 * math.sqrt(expected * (1 - expected) / len(pairs)) + 1e-12
@@ -45,7 +53,7 @@ def test_a_chain_of_copies_keeps_exactly_one() -> None:
 def test_cluster_keeps_its_first_document() -> None:
     copies = [planted(1.0, 100, 1)[0]] * 3
     texts = [planted(0.5, 100, 7)[0], *copies[:1], planted(0.5, 100, 8)[0], *copies[1:]]
-    assert first_in_cluster(signatures(texts, DEFAULT)[0], DEFAULT).tolist() == [0, 1, 2, 1, 1]
+    assert clusters(texts).tolist() == [0, 1, 2, 1, 1]
 
 
 def test_exact_key_ignores_case_width_and_white_space_only() -> None:

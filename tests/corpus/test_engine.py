@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,11 +19,12 @@ from headwater.corpus.stage import CorpusSettings, run
 from headwater.documents import corpus_files, read_documents
 from headwater.errors import HeadwaterError, InputError, SettingsError
 from headwater.storage import Store
+from tests.corpus.conftest import PLAIN
 
 Maker = Callable[[int], Path]
 COLUMNS = ["text", "url", "id", "language", "tokens"]
 ON_RAY = """
-import os, sys
+import json, sys
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
@@ -33,19 +35,20 @@ for _ in range(2):
     cluster.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False)
 ray.init(cluster.address, log_to_driver=False)
 units.SMALLEST = 2000
-settings = {"sources": [{"path": sys.argv[1]}], "engine": {"runner": "ray", "address": cluster.address}}
+settings = {"sources": [{"path": sys.argv[1]}], "engine": {"runner": "ray", "address": cluster.address},
+            **json.loads(sys.argv[3])}
 run(CorpusSettings.parse(settings), Path(sys.argv[2]))
 print("workers", len({node["NodeID"] for node in ray.nodes() if node["Alive"]}))
 ray.shutdown()
 cluster.shutdown()
 """
 CHILD = """
-import sys
+import json, sys
 from pathlib import Path
 from headwater.corpus import units
 from headwater.corpus.stage import CorpusSettings, run
 units.SMALLEST, units.WANTED = 1, 20
-run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], "store": sys.argv[3]}), Path(sys.argv[2]))
+run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], "store": sys.argv[3], **json.loads(sys.argv[4])}), Path(sys.argv[2]))
 """
 
 
@@ -63,9 +66,9 @@ def test_two_ray_workers_give_the_corpus_of_one_machine(tmp_path: Path, pages: M
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
     folder = pages(40)
-    told, problems = start(ON_RAY, folder, tmp_path / "ray").communicate(timeout=240)
+    told, problems = start(ON_RAY, folder, tmp_path / "ray", json.dumps(PLAIN)).communicate(timeout=240)
     assert "workers 2" in told, problems[-2000:]
-    run(CorpusSettings.parse({"sources": [{"path": folder}]}), tmp_path / "here")
+    run(CorpusSettings.parse({"sources": [{"path": folder}]} | PLAIN), tmp_path / "here")
     assert documents(tmp_path / "ray") == documents(tmp_path / "here")
 
 
@@ -74,7 +77,7 @@ def test_a_killed_run_in_an_object_store_loses_nothing_and_reads_only_what_count
     folder, out = pages(60), tmp_path / "out"
     place = bucket.replace("PREFIX", tmp_path.name)
     store = Store(place)
-    process = start(CHILD, folder, out, place)
+    process = start(CHILD, folder, out, place, json.dumps(PLAIN))
     deadline = time.monotonic() + 60
     while len(store.names(".work/examined/records")) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -84,10 +87,10 @@ def test_a_killed_run_in_an_object_store_loses_nothing_and_reads_only_what_count
     assert 4 <= len(before) < 20, "killed too early or too late to prove anything"
     for stray in ("train/000003-000000.parquet", "train/900000-000000.parquet", ".work/examined/examined/a.parquet"):
         store.put(stray, b"half written")
-    process = start(CHILD, folder, out, place)
+    process = start(CHILD, folder, out, place, json.dumps(PLAIN))
     _, problems = process.communicate(timeout=120)
     assert process.returncode == 0, problems
-    run(CorpusSettings.parse({"sources": [{"path": folder}]}), tmp_path / "here")
+    run(CorpusSettings.parse({"sources": [{"path": folder}]} | PLAIN), tmp_path / "here")
     assert documents(out) == documents(tmp_path / "here")
     assert "train/900000-000000.parquet" not in store.names("train")
     assert store.names(".work/examined/records") == []

@@ -87,7 +87,7 @@ def test_windows_join_to_the_text(text, characters):
 
 def test_the_fit_separates_what_can_be_separated():
     rng = random.Random(0)
-    texts = [" ".join(rng.choices("river water lake stone boat".split(), k=12)) + (" moon" if row % 2 else " sun")
+    texts = [" ".join(rng.choices(["river", "water", "lake", "stone", "boat"], k=12)) + (" moon" if row % 2 else " sun")
              for row in range(200)]
     labels = np.arange(200) % 2 == 1
     rows = sparse_rows(texts, FEATURES)

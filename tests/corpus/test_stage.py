@@ -21,17 +21,18 @@ from headwater.corpus import engine, examining, units
 from headwater.corpus.funnel import funnel_table
 from headwater.corpus.sources import list_shards
 from headwater.corpus.stage import CorpusSettings, run
+from headwater.corpus.steps import Examiner
 from headwater.corpus.writing import KEPT, REMOVED
 from headwater.documents import corpus_files, read_documents
 from headwater.errors import InputError, SettingsError
 from headwater.storage import Store
-from tests.corpus.conftest import chinese, english, page
+from tests.corpus.conftest import PLAIN, chinese, english, page
 
 Maker = Callable[[int], Path]
 
 
 def settings(*paths: Path, **options: Any) -> CorpusSettings:
-    return CorpusSettings.parse({"sources": [{"path": path} for path in paths], **options})
+    return CorpusSettings.parse({"sources": [{"path": path} for path in paths], **PLAIN, **options})
 
 
 def rows(out: Path, split: str) -> list[dict[str, Any]]:
@@ -148,7 +149,7 @@ def test_sources_of_several_formats_keep_their_names_and_licences(tmp_path: Path
     lines = [{"text": chinese(100), "url": "http://a.b/c"}, {"no": 1}]
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     both = CorpusSettings.parse({"sources": [{"path": folder, "name": "site", "licence": "CC0-1.0"},
-                                             {"path": tmp_path / "rows.jsonl.gz"}], "validation_share": 0})
+                                             {"path": tmp_path / "rows.jsonl.gz"}], "validation_share": 0} | PLAIN)
     run(both, tmp_path / "out")
     kept = rows(tmp_path / "out", "train")
     assert [(row["source"], row["licence"]) for row in kept] == [("site", "CC0-1.0")] * 3 + [("rows.jsonl.gz", None)]
@@ -179,18 +180,19 @@ def test_parts_of_a_unit_hold_the_same_documents_as_the_whole(
 
 
 CHILD = """
-import sys
+import json, sys
 from pathlib import Path
 from headwater.corpus import units
 from headwater.corpus.stage import CorpusSettings, run
+from headwater.corpus.steps import Examiner
 units.SMALLEST, units.WANTED = 1, 60
-run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}]}), Path(sys.argv[2]))
+run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], **json.loads(sys.argv[3])}), Path(sys.argv[2]))
 """
 
 
 def child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(out)], stderr=subprocess.DEVNULL,
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(out), json.dumps(PLAIN)], stderr=subprocess.DEVNULL,
                             env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
 
 
@@ -209,8 +211,8 @@ def test_killed_run_goes_on_and_writes_the_same_bytes(
     monkeypatch.setattr(units, "SMALLEST", 1)
     monkeypatch.setattr(units, "WANTED", 60)
     seen: list[str] = []
-    examine = examining.examine
-    monkeypatch.setattr(examining, "examine", lambda raw, chosen: seen.append(raw.url) or examine(raw, chosen))
+    examine = Examiner.examine
+    monkeypatch.setattr(Examiner, "examine", lambda self, raw: seen.append(raw.url) or examine(self, raw))
     run(settings(folder), out)
     assert len(seen) <= 120 - len(done), "documents of finished units were examined again"
     run(settings(folder), tmp_path / "undisturbed")

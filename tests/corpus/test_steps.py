@@ -8,21 +8,21 @@ from headwater.corpus.extract import extract, tidy
 from headwater.corpus.language import identify
 from headwater.corpus.length import count_tokens
 from headwater.corpus.readers import Raw
-from headwater.corpus.steps import Examined, StepSettings, examine
+from headwater.corpus.steps import Examined, Examiner, StepSettings
 from headwater.errors import SettingsError
-from tests.corpus.conftest import chinese, english, page
+from tests.corpus.conftest import PLAIN, chinese, english, page
 
-DEFAULT = StepSettings()
+DEFAULT = StepSettings.parse(PLAIN)
 
 
 def verdict(content: bytes, settings: StepSettings = DEFAULT, *, html: bool = True) -> Examined:
-    return examine(Raw("a.html", content, html=html), settings)
+    return Examiner(settings).examine(Raw("a.html", content, html=html))
 
 
 @pytest.mark.parametrize(("text", "language"), [(english(1), "en"), (chinese(1), "zh")])
 @pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
 def test_good_page_is_kept_with_its_main_text_only(text: str, language: str, extractor: str) -> None:
-    found = verdict(page(text), StepSettings.parse({"extractor": extractor}))
+    found = verdict(page(text), StepSettings.parse(PLAIN | {"extractor": extractor}))
     assert (found.step, found.language) == ("", language)
     assert text in found.text
     assert "Home" not in found.text
@@ -53,12 +53,13 @@ def test_minimum_counts_words_of_english_and_characters_of_chinese() -> None:
     for text, count in ((exactly[: exactly.rindex(" sea")] + ".", 107), (chinese(2)[:130], None)):
         tokens = count_tokens(text)
         assert count is None or tokens == count
-        assert verdict(text.encode(), StepSettings(min_tokens=tokens), html=False).step == ""
-        assert verdict(text.encode(), StepSettings(min_tokens=tokens + 1), html=False).step == "length"
+        assert verdict(text.encode(), StepSettings.parse(PLAIN | {"min_tokens": tokens}), html=False).step == ""
+        assert verdict(text.encode(), StepSettings.parse(PLAIN | {"min_tokens": tokens + 1}), html=False).step == "length"
 
 
 def test_steps_that_are_off_remove_nothing() -> None:
-    off = StepSettings(extractor=None, languages=None, min_tokens=0, exact_duplicates=False, near_duplicates=None)
+    off = StepSettings.parse(PLAIN | {"extractor": None, "languages": None, "min_tokens": 0, "exact_duplicates": False,
+                                      "near_duplicates": None})
     assert off.steps() == ["read", "extract"]
     found = verdict(page("Kurz und gut, das ist alles auf dieser Seite."), off)
     assert found.step == ""
@@ -68,7 +69,7 @@ def test_steps_that_are_off_remove_nothing() -> None:
 @pytest.mark.parametrize("close", [b"", b"</div>" * 100_000])
 @pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
 def test_a_page_nested_without_end_still_gives_its_text(extractor: str, close: bytes) -> None:
-    found = verdict(b"<div>" * 100_000 + english(1).encode() + close, StepSettings.parse({"extractor": extractor}))
+    found = verdict(b"<div>" * 100_000 + english(1).encode() + close, StepSettings.parse(PLAIN | {"extractor": extractor}))
     assert found.step == ""
     assert found.text == english(1)
 

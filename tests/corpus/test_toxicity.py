@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.insults import find_terms
-from headwater.corpus.toxicity import ToxicityJudge, weigh, passages, toxicity
+from headwater.corpus.toxicity import ToxicityJudge, passages, toxicity, weigh
 
 
 def words(text: str) -> list[str]:

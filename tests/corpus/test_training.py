@@ -16,7 +16,7 @@ from headwater.corpus.ngrams import FeatureSettings
 from headwater.corpus.training import TrainSettings, train_classifier
 from headwater.errors import InputError
 
-WORDS = "river water city bridge mountain year people valley lake source stone boat market winter".split()
+WORDS = ["river", "water", "city", "bridge", "mountain", "year", "people", "valley", "lake", "source", "stone", "boat", "market", "winter"]
 
 
 def rows(count: int = 400, **more: str) -> list[dict]:
