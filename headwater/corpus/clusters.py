@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def key_ranges(keys: U64, most: int) -> Iterator[I64]:
     """Indices of the documents that have a key, in consecutive ranges of keys of about `most` documents."""
     count = max(1, -(-len(keys) // most))
     bounds = [number * (2**64 // count) for number in range(count)] + [2**64 - 1]
-    for low, high in zip(bounds, bounds[1:]):
+    for low, high in pairwise(bounds):
         yield np.flatnonzero((keys > np.uint64(low)) & (keys <= np.uint64(high)) if count > 1 else keys != 0)
 
 

@@ -70,7 +70,7 @@ def sentence_keys(texts: list[str], settings: SentenceSettings) -> SentenceKeys:
     """The keys of every sentence of every text, web addresses in them aside; equal in whatever company."""
     parts = [split(text) for text in texts]
     bounds = np.concatenate([[0], np.cumsum([len(found) for found in parts])]).astype(np.int64)
-    sentences = [_ADDRESS.sub(" ", text[part.start:part.end]) if part.kind == "prose" else ""
+    sentences = [_words(text[part.start:part.end]) if part.kind == "prose" else ""
                  for text, found in zip(texts, parts) for part in found]
     tokens, token_bounds = token_hashes(sentences)
     counts = np.diff(token_bounds)
@@ -90,9 +90,14 @@ def sentence_keys(texts: list[str], settings: SentenceSettings) -> SentenceKeys:
     return SentenceKeys(exact, keys, sketch, figures, bounds)
 
 
+def _words(sentence: str) -> str:
+    """The sentence without web addresses."""
+    return _ADDRESS.sub(" ", sentence) if "/" in sentence or "www." in sentence or "](" in sentence else sentence
+
+
 def _judged(sentences: list[str], counts: I64, settings: SentenceSettings) -> I64:
     """Indices of the sentences long enough to be judged."""
-    han = np.array([len(_HAN.findall(sentence)) for sentence in sentences], np.int64)
+    han = np.array([0 if sentence.isascii() else len(_HAN.findall(sentence)) for sentence in sentences], np.int64)
     return np.flatnonzero((counts - han) / settings.min_words + han / settings.min_han >= 1)
 
 
@@ -113,10 +118,11 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
              settings: SentenceSettings, *, range_sentences: int = RANGE_DOCUMENTS) -> U8:
     """KEPT, REPEATED or COMPANION for each of S sentences of all documents, in order.
 
-    `exact` and `figures` [S] as in `SentenceKeys`; `documents` [S], ascending, numbers the document of each; `columns` gives the
-    keys [S] of the band asked for, `sketches` the sketches of the sentences asked for. Equal sentences are one;
-    different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a component's
-    sentences are repeated when it spans `settings.documents` documents. Memory: about 80 bytes per sentence.
+    `exact` and `figures` [S] as in `SentenceKeys`; `documents` [S], ascending, numbers the document of each; `columns`
+    gives the keys [S] of the band asked for, `sketches` the sketches of the sentences asked for. Equal sentences are
+    one; different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a
+    component's sentences are repeated when it spans `settings.documents` documents and its figures do not vary from
+    document to document. Memory: about 100 bytes per sentence, beside the sketches.
     """
     same, first = _equal_sentences(exact, range_sentences)
     spread = _documents_of(same, documents, len(first))
