@@ -20,6 +20,8 @@ from headwater.settings import Seed, Settings
 KEPT, REPEATED, COMPANION = 0, 1, 2
 """Verdicts: a companion is repeated too, but so short that it goes only with a repeated neighbour."""
 NGRAM, BANDS, ROWS = 2, 24, 3
+DRIFT = 0.85
+"""Stricter than for documents: sentences of one pattern form longer chains."""
 _SHORTEST = 3
 _FIGURES = re.compile(r"\d+(?:[.,:]\d+)*|[〇零一二三四五六七八九十百千万亿]{2,}")
 _ADDRESS = re.compile(r"(?:https?://|www\.)[^\s\u3000-\uffef]+|\]\([^)\s]*\)")
@@ -35,7 +37,7 @@ class SentenceSettings(Settings):
 
     documents: Annotated[int, Field(ge=2)] = 4
     """From how many documents on a sentence counts as repeated."""
-    min_words: Annotated[int, Field(ge=1)] = 8
+    min_words: Annotated[int, Field(ge=1)] = 7
     """Shortest sentence judged, in words of alphabetic scripts."""
     min_han: Annotated[int, Field(ge=1)] = 12
     """Shortest sentence judged, in Han characters; a mixed sentence adds up its shares of both."""
@@ -133,7 +135,7 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
         estimate = _same_figures(estimate_from(lambda rows: sketches(first[rows])), figures[first])
         cluster = representatives((columns(band)[first] for band in range(BANDS)), estimate, spread,
                                   settings.similarity, join=True,
-                                  range_documents=range_sentences).representative
+                                  drift=DRIFT, range_documents=range_sentences).representative
     figures_in = _distinct(cluster, figures[first]) if settings.numbers else np.zeros(len(first), np.int64)
     cluster = cluster[same]
     spread = _documents_of(cluster, documents, len(first))
