@@ -42,8 +42,8 @@ def representatives(columns: Iterable[U64], estimate: Estimate, lengths: I64, si
     of pairs of documents (`estimate_from`), `lengths` [N] ranks. Documents that share a key and whose estimated
     similarity reaches `similarity` are linked, each to the best-ranked one it met; a cluster is a tree of such links,
     or with `join` a connected component of all of them. No chain drifts: whoever is less than `drift` of the
-    threshold similar to the one kept is kept as well. So every document that is removed has a kept one to which it was compared,
-    and the result depends on the contents, the lengths and the order alone.
+    threshold similar to the one kept is kept as well. So every document that is removed has a kept one to which it was
+    compared, and the result depends on the contents, the lengths and the order alone.
 
     Beside the sketches it takes about 50 bytes per document, and 1 GB for sorting.
     """
