@@ -20,6 +20,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,8 @@ BATCH = 64
 LENGTHS = (60, 100, 200, 400, 1000)
 PAGE = 4000
 """Characters of a document in which sentences are planted."""
+QUICK = ("block replaced", "tokens substituted", "typos")
+"""Edits of sentences in the quick run."""
 PEERS = ("datasketch", "rensa", "numpy", "pyarrow")
 
 
@@ -135,17 +139,16 @@ def cuts_of(texts: list[str], settings: SentenceSettings) -> list[Cut]:
             for place, text in enumerate(texts)]
 
 
-def sentence_rows(root: Path, count: int, rates: tuple[float, ...]) -> Iterator[Case]:
+def sentence_rows(root: Path, count: int, rates: tuple[float, ...], kinds: tuple[str, ...]) -> Iterator[Case]:
     settings = SentenceSettings()
     for language in ("en", "zh"):
         every = [text[:PAGE] for text in documents(root, language)]
         texts, others = every[:count], every[count:] or every
         yield from natural_rows(language, texts, settings)
-        for kind, edit in EDITS.items():
-            for rate in rates if kind != "header and footer" else ():
+        for kind in kinds:
+            for rate in rates:
                 for share in (0.5, 1.0):
-                    pages, planted = plant(texts, others, lambda text: edit(text, rate, others, draw), share,
-                                           draw := random.Random(7), language)
+                    pages, planted = plant(texts, others, partial(EDITS[kind], share=rate), share, language)
                     recall, precision = sentence_scores(pages, planted, cuts_of(pages, settings), settings)
                     case = f"sentences {language}, {kind}, {rate:.0%} of {share:.0%}, {len(texts)} documents"
                     yield Case(case, "recall", recall, "-")
@@ -162,16 +165,17 @@ def natural_rows(language: str, texts: list[str], settings: SentenceSettings) ->
     yield Case(case, "precision", float(np.mean([judge(sentence) for sentence in removed])), "-")
 
 
-def plant(texts: list[str], others: list[str], edit: Callable[[str], str], share: float, draw: random.Random,
+def plant(texts: list[str], others: list[str], edit: Callable[..., str], share: float,
           language: str) -> tuple[list[str], list[tuple[int, str]]]:
     """Sixty sentences of other texts in five to ten of these each, so large a share of the instances edited."""
+    draw = random.Random(7)
     least, space = (8, " ") if language == "en" else (14, "")
     pool = sorted({sentence for text in others for sentence in _sentences(text)
                    if least <= len(tokens_of(sentence)) <= 45 and _whole(sentence)})
     pages, planted = list(texts), []
     for template in draw.sample(pool, 60):
         for page in draw.sample(range(len(texts)), draw.randint(5, 10)):
-            sentence = " ".join(edit(template).split()) if draw.random() < share else template
+            sentence = " ".join(edit(template, others=others, draw=draw).split()) if draw.random() < share else template
             sentence = sentence.rstrip(".!?。！？").translate(str.maketrans("。！？!?", "，，，,,")).replace(". ", ", ")
             sentence += "." if language == "en" else "。"
             spots = [part.end for part in split(pages[page]) if part.kind == "prose"
@@ -209,13 +213,13 @@ class Repeats:
             for sentence in _sentences(text):
                 self.where[tuple(tokens(sentence))].add(number)
         for words in self.where:
-            for pair in zip(words, words[1:]):
+            for pair in pairwise(words):
                 self.holding[pair].add(words)
 
     def __call__(self, sentence: str) -> bool:
         words = tuple(tokens(sentence))
         shared: dict[tuple[str, ...], int] = defaultdict(int)
-        for pair in set(zip(words, words[1:])):
+        for pair in set(pairwise(words)):
             for other in self.holding[pair]:
                 shared[other] += 1
         found = set(self.where[words])
@@ -321,8 +325,9 @@ def main() -> None:
     if options.text.is_dir():
         texts = [text for language in ("en", "zh") for text in excerpts(documents(options.text, language), 500)]
         rows += speed_rows(texts, 7 if options.full else 3)
-        rows += document_rows(options.text, 1000 if options.full else 300, rates)
-        rows += sentence_rows(options.text, 600 if options.full else 300, rates)
+        rows += document_rows(options.text, 1000 if options.full else 200, rates)
+        rows += sentence_rows(options.text, 600 if options.full else 200, rates,
+                              tuple(kind for kind in EDITS if kind != "header and footer") if options.full else QUICK)
     else:
         rows.append(Case("real text", "recall", None, f"no text at {options.text.name}"))
     rows += growth_rows((62_500, 250_000) if options.full else (16_000,))

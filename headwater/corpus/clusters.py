@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -34,15 +35,15 @@ class Clusters(NamedTuple):
 
 
 def representatives(columns: Iterable[U64], estimate: Estimate, lengths: I64, similarity: float, *,
-                    join: bool = False, range_documents: int = RANGE_DOCUMENTS) -> Clusters:
+                    join: bool = False, drift: float = DRIFT, range_documents: int = RANGE_DOCUMENTS) -> Clusters:
     """Which document stands for each of N: the longest of its cluster, among equally long ones the earliest.
 
     `columns` yields each band's keys [N] in turn (0: none; one is held at a time), `estimate` gives the similarities
     of pairs of documents (`estimate_from`), `lengths` [N] ranks. Documents that share a key and whose estimated
     similarity reaches `similarity` are linked, each to the best-ranked one it met; a cluster is a tree of such links,
-    or with `join` a connected component of all of them. No chain drifts: whoever is less than 0.6 of the threshold
-    similar to the one kept is kept as well. So every document that is removed has a kept one to which it was compared,
-    and the result depends on the contents, the lengths and the order alone.
+    or with `join` a connected component of all of them. No chain drifts: whoever is less than `drift` of the
+    threshold similar to the one kept is kept as well. So every document that is removed has a kept one to which it was
+    compared, and the result depends on the contents, the lengths and the order alone.
 
     Beside the sketches it takes about 50 bytes per document, and 1 GB for sorting.
     """
@@ -56,7 +57,7 @@ def representatives(columns: Iterable[U64], estimate: Estimate, lengths: I64, si
         keys = np.asarray(column)[order]
         for members in key_ranges(keys, range_documents):
             _link(keys[members], members, parents, ranked, similarity, join)
-    found, alike = _resolve(parents, ranked, DRIFT * similarity)
+    found, alike = _resolve(parents, ranked, drift * similarity)
     representative, similarities = np.empty_like(order), np.empty(len(order), np.float32)
     representative[order], similarities[order] = order[found], alike
     return Clusters(representative, similarities)
@@ -82,7 +83,7 @@ def key_ranges(keys: U64, most: int) -> Iterator[I64]:
     """Indices of the documents that have a key, in consecutive ranges of keys of about `most` documents."""
     count = max(1, -(-len(keys) // most))
     bounds = [number * (2**64 // count) for number in range(count)] + [2**64 - 1]
-    for low, high in zip(bounds, bounds[1:]):
+    for low, high in pairwise(bounds):
         yield np.flatnonzero((keys > np.uint64(low)) & (keys <= np.uint64(high)) if count > 1 else keys != 0)
 
 

@@ -11,7 +11,7 @@ from headwater.corpus.minhash import U8
 from headwater.corpus.repeated import COMPANION, REPEATED, SentenceSettings
 from headwater.corpus.sentences import MARKER, Sentence, split
 
-_PAIRS = ("“”", "‘’", "「」", "『』", "（）", "()", "【】", "《》", "[]")
+_PAIRS = ("“”", "「」", "『』", "（）", "()", "【】", "《》", "[]")
 _CONNECTIVE = re.compile(
     r"(?:however|but|therefore|thus|hence|moreover|furthermore|besides|nevertheless|nonetheless|otherwise|instead"
     r"|consequently|meanwhile|also|yet|still|then|so|for example|for instance|in addition|as a result|in contrast"
@@ -35,7 +35,8 @@ def remove_sentences(text: str, verdicts: U8, settings: SentenceSettings) -> Cut
     Of each paragraph: a companion goes with a neighbour that goes; when the sentences that go make up
     `settings.block_share` of it, all of it goes, its line with it; otherwise its list mark stays. A run of sentences
     that goes must not take one half of a pair of quotes or brackets and leave the other, nor leave a connective
-    ("However", "因此") at the paragraph's beginning; else it stays. Raises ValueError when the verdicts are not those of this text.
+    ("However", "因此") at the paragraph's beginning; else it stays. Raises ValueError when the verdicts are not those
+    of this text.
     """
     sentences = split(text)
     if len(verdicts) != len(sentences):
@@ -101,8 +102,7 @@ def _connective(text: str, sentence: Sentence) -> bool:
 
 
 def _balanced(part: str) -> bool:
-    return part.count('"') % 2 == 0 and all(part.count(pair[0]) == part.count(pair[1]) for pair in _PAIRS
-                                            if pair != "‘’")
+    return part.count('"') % 2 == 0 and all(part.count(pair[0]) == part.count(pair[1]) for pair in _PAIRS)
 
 
 def _rest(text: str, paragraph: list[Sentence], chosen: list[bool]) -> str:

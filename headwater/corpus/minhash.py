@@ -53,7 +53,7 @@ class MinHashSettings(Settings):
     loose: LooseBands | None = LooseBands()
     """More bands, for copies with many small changes; null finds only what the bands above find."""
     similarity: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Least estimated Jaccard similarity (of the loose shingles, where there are any) of two copies; 0 verifies none."""
+    """Least estimated Jaccard similarity (of the loose shingles, if there are any) of two copies; 0 verifies none."""
     seed: Seed = 1
     """Of the hash functions."""
 
@@ -192,7 +192,10 @@ def exact_jaccard(first: str, second: str, ngram: int) -> float:
 
 
 def token_hashes(texts: list[str]) -> tuple[U64, I64]:
-    """A hash of every token of every text, and the bounds of each text's tokens: those of `length.tokens`, whatever their width."""
+    """A hash of every token of every text, and the bounds of each text's tokens.
+
+    Tokens are those of `length.tokens`; letters and figures of full width are those of half.
+    """
     lowered = [text.lower() for text in texts]
     codes = np.frombuffer("\n".join([*lowered, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
     kinds = _kinds()[codes]
@@ -204,7 +207,7 @@ def token_hashes(texts: list[str]) -> tuple[U64, I64]:
     letters[(letters >= 0xFF10) & (letters <= 0xFF5A)] -= np.uint64(0xFEE0)  # full-width forms
     starts = np.flatnonzero(~follows[kept])
     place = np.arange(len(letters)) - np.repeat(starts, np.diff(np.append(starts, len(letters))))
-    weighted = letters * _odd_numbers(1, _POWERS)[place % _POWERS]
+    weighted = letters * _odd_numbers(1, _POWERS)[place & (_POWERS - 1)]
     hashes = _mix(np.add.reduceat(weighted, starts)) if len(starts) else np.zeros(0, np.uint64)
     ends = np.cumsum([len(text) + 1 for text in lowered])
     return hashes, np.concatenate([[0], np.searchsorted(starts_at, ends)])

@@ -20,6 +20,8 @@ from headwater.settings import Seed, Settings
 KEPT, REPEATED, COMPANION = 0, 1, 2
 """Verdicts: a companion is repeated too, but so short that it goes only with a repeated neighbour."""
 NGRAM, BANDS, ROWS = 2, 24, 3
+DRIFT = 0.85
+"""Stricter than for documents: sentences of one pattern form longer chains."""
 _SHORTEST = 3
 _FIGURES = re.compile(r"\d+(?:[.,:]\d+)*|[〇零一二三四五六七八九十百千万亿]{2,}")
 _ADDRESS = re.compile(r"(?:https?://|www\.)[^\s\u3000-\uffef]+|\]\([^)\s]*\)")
@@ -35,7 +37,7 @@ class SentenceSettings(Settings):
 
     documents: Annotated[int, Field(ge=2)] = 4
     """From how many documents on a sentence counts as repeated."""
-    min_words: Annotated[int, Field(ge=1)] = 8
+    min_words: Annotated[int, Field(ge=1)] = 7
     """Shortest sentence judged, in words of alphabetic scripts."""
     min_han: Annotated[int, Field(ge=1)] = 12
     """Shortest sentence judged, in Han characters; a mixed sentence adds up its shares of both."""
@@ -70,7 +72,7 @@ def sentence_keys(texts: list[str], settings: SentenceSettings) -> SentenceKeys:
     """The keys of every sentence of every text, web addresses in them aside; equal in whatever company."""
     parts = [split(text) for text in texts]
     bounds = np.concatenate([[0], np.cumsum([len(found) for found in parts])]).astype(np.int64)
-    sentences = [_ADDRESS.sub(" ", text[part.start:part.end]) if part.kind == "prose" else ""
+    sentences = [_words(text[part.start:part.end]) if part.kind == "prose" else ""
                  for text, found in zip(texts, parts) for part in found]
     tokens, token_bounds = token_hashes(sentences)
     counts = np.diff(token_bounds)
@@ -90,9 +92,14 @@ def sentence_keys(texts: list[str], settings: SentenceSettings) -> SentenceKeys:
     return SentenceKeys(exact, keys, sketch, figures, bounds)
 
 
+def _words(sentence: str) -> str:
+    """The sentence without web addresses."""
+    return _ADDRESS.sub(" ", sentence) if "/" in sentence or "www." in sentence or "](" in sentence else sentence
+
+
 def _judged(sentences: list[str], counts: I64, settings: SentenceSettings) -> I64:
     """Indices of the sentences long enough to be judged."""
-    han = np.array([len(_HAN.findall(sentence)) for sentence in sentences], np.int64)
+    han = np.array([0 if sentence.isascii() else len(_HAN.findall(sentence)) for sentence in sentences], np.int64)
     return np.flatnonzero((counts - han) / settings.min_words + han / settings.min_han >= 1)
 
 
@@ -113,10 +120,11 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
              settings: SentenceSettings, *, range_sentences: int = RANGE_DOCUMENTS) -> U8:
     """KEPT, REPEATED or COMPANION for each of S sentences of all documents, in order.
 
-    `exact` and `figures` [S] as in `SentenceKeys`; `documents` [S], ascending, numbers the document of each; `columns` gives the
-    keys [S] of the band asked for, `sketches` the sketches of the sentences asked for. Equal sentences are one;
-    different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a component's
-    sentences are repeated when it spans `settings.documents` documents. Memory: about 80 bytes per sentence.
+    `exact` and `figures` [S] as in `SentenceKeys`; `documents` [S], ascending, numbers the document of each; `columns`
+    gives the keys [S] of the band asked for, `sketches` the sketches of the sentences asked for. Equal sentences are
+    one; different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a
+    component's sentences are repeated when it spans `settings.documents` documents and its figures do not vary from
+    document to document. Memory: about 100 bytes per sentence, beside the sketches.
     """
     same, first = _equal_sentences(exact, range_sentences)
     spread = _documents_of(same, documents, len(first))
@@ -127,7 +135,7 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
         estimate = _same_figures(estimate_from(lambda rows: sketches(first[rows])), figures[first])
         cluster = representatives((columns(band)[first] for band in range(BANDS)), estimate, spread,
                                   settings.similarity, join=True,
-                                  range_documents=range_sentences).representative
+                                  drift=DRIFT, range_documents=range_sentences).representative
     figures_in = _distinct(cluster, figures[first]) if settings.numbers else np.zeros(len(first), np.int64)
     cluster = cluster[same]
     spread = _documents_of(cluster, documents, len(first))

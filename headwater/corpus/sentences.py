@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from headwater.corpus.length import HAN
@@ -23,9 +24,9 @@ _END = re.compile(
     f"(?:[。！？…][。！？…!?]*|．(?!\\d))[{_CLOSERS}]*"
     f"|[!?]+[{_CLOSERS}]*(?=\\s|$|[{HAN}“「『])"
     f"|(?P<stop>\\.)[{_CLOSERS}]*(?=\\s+(?:[\"'“‘(\\[*_]*[^\\W_a-z]|`)|\\s*$|[{HAN}])")
-_BEFORE_STOP = re.compile(r"[^\W_](?:[^\W_]|\.(?=[^\W_]))*$")
-_ABBREVIATIONS = frozenset(
-    ["mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "etc", "no", "vol", "fig", "ed", "eds", "pp", "al", "inc", "ltd", "co", "corp", "gen", "col", "capt", "lt", "rev", "hon", "approx", "dept", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "e.g", "i.e", "cf", "a.m", "p.m", "u.s", "u.k"])
+_ABBREVIATED = re.compile(
+    r"(?<![^\W_])(?:[^\W\d_a-z]|(?i:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|no|vol|fig|ed|eds|pp|al|inc|ltd|co|corp|gen|col"
+    r"|capt|lt|rev|hon|approx|dept|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|cf|e\.g|i\.e|a\.m|p\.m|u\.s|u\.k))$")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def split(text: str) -> list[Sentence]:
     found: list[Sentence] = []
     for start, end, kind in _lines(text):
         bounds = [start, *(_ends(text, start, end) if kind == "prose" else ()), end]
-        found += [Sentence(one, other, kind) for one, other in zip(bounds, bounds[1:])]
+        found += [Sentence(one, other, kind) for one, other in pairwise(bounds)]
     return found
 
 
@@ -79,7 +80,7 @@ def _ends(text: str, start: int, end: int) -> Iterator[int]:
     marker = MARKER.match(text, start, end)
     first = marker.end() if marker else start
     for match in _END.finditer(text, first, end):
-        if match["stop"] and _abbreviated(text[max(first, match.start() - 20):match.start()]):
+        if match["stop"] and _ABBREVIATED.search(text, max(first, match.start() - 8), match.start()):
             continue
         place = match.end()
         while place < end and text[place].isspace():
@@ -87,7 +88,3 @@ def _ends(text: str, start: int, end: int) -> Iterator[int]:
         if place < end:
             yield place
 
-
-def _abbreviated(before: str) -> bool:
-    word = _BEFORE_STOP.search(before)
-    return word is not None and (word[0].lower() in _ABBREVIATIONS or (len(word[0]) == 1 and word[0].isupper()))

@@ -13,8 +13,9 @@ from tests.corpus.conftest import chinese, english
 DEFAULT = SentenceSettings()
 NOTICE = "Sign up today and get our free walking guide sent straight to your inbox."
 NOTICE_ZH = "未经本站书面许可，任何人不得以任何方式转载本页的内容。"
-PIECES = st.sampled_from(["The river is long. ", "Mr. Smith went home.", "\n", "\n\n", "河水流过。", "“你好。”他说。", "- item",
-                          "# Title", "```", "a | b", "| a | b |", "    code();", " ", "e.g. this", "3.5 km", "!", "？"])
+PIECES = st.sampled_from(["The river is long. ", "Mr. Smith went home.", "\n", "\n\n", "河水流过。", "“你好。”他说。",
+                          "- item", "# Title", "```", "a | b", "| a | b |", "    code();", " ", "e.g. this",
+                          "3.5 km", "!", "？"])
 
 
 def marks_of(texts: list[str], settings: SentenceSettings = DEFAULT) -> list[np.ndarray]:
@@ -120,7 +121,7 @@ def cut_by_hand(text: str, *gone: int, settings: SentenceSettings = DEFAULT) -> 
 
 def test_structure_around_a_cut_stays() -> None:
     text = "# Title\n\nOne here. Two here.\n\nThree here.\n\n- Four here. Five here.\n- Six here.\n\nLast."
-    assert cut_by_hand(text, 3) == "# Title\n\nOne here.\n\nThree here.\n\n- Four here. Five here.\n- Six here.\n\nLast."
+    assert cut_by_hand(text, 3) == text.replace(" Two here.", "")
     assert "\n\n\n" not in cut_by_hand(text, 5)
     assert "- Five here.\n" in cut_by_hand(text, 7)
     assert "Six" not in cut_by_hand(text, 9)
@@ -164,8 +165,7 @@ def test_sentence_keys_do_not_depend_on_company(texts: list[str]) -> None:
     for index, text in enumerate(texts):
         alone = sentence_keys([text], DEFAULT)
         own = slice(together.bounds[index], together.bounds[index + 1])
-        assert np.array_equal(together.exact[own], alone.exact) and np.array_equal(together.keys[own], alone.keys)
-        assert np.array_equal(together.sketch[own], alone.sketch) and np.array_equal(together.figures[own], alone.figures)
+        assert all(np.array_equal(one[own], other) for one, other in zip(together[:4], alone[:4]))
 
 
 def test_ranges_of_sentences_change_nothing() -> None:
@@ -174,7 +174,8 @@ def test_ranges_of_sentences_change_nothing() -> None:
     documents = np.repeat(np.arange(12), np.diff(keys.bounds))
     results = [verdicts(keys.exact, documents, keys.figures, lambda band: keys.keys[:, band],
                         lambda rows: keys.sketch[rows], DEFAULT, range_sentences=most) for most in (1000, 7)]
-    assert np.array_equal(*results) and (results[0] == REPEATED).any()
+    assert np.array_equal(*results)
+    assert (results[0] == REPEATED).any()
 
 
 def test_equal_sentences_alone_are_found_without_bands() -> None:
