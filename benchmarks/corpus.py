@@ -44,7 +44,8 @@ def extractors() -> dict[str, Callable[[str], str]]:
 
         found["readability-lxml"] = lambda page: extract(Document(page).summary(), None)
     if installed("justext"):
-        # Its English stop list; for pages with Chinese, for which it has none, its best setting without.
+        # Its English stop list; for pages with Chinese, for which it has none, its best setting without. Where it
+        # finds nothing (most short pages) it gets all visible text, which raises its score.
         found["justext"] = partial(extract, extractor="justext")
     return found
 

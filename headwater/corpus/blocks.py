@@ -11,6 +11,9 @@ from headwater.errors import MissingExtraError
 ARTICLE, CONTENT, ASIDE, COMMENT, CHROME, DROP = 1, 2, 4, 8, 16, 32
 """What an element's tag, class or id says of all that is inside it; a block carries the bits of its ancestors."""
 
+DEEPEST = 1000
+"""Deeper nesting than this is refused (browsers stop at 512)."""
+
 _DROPPED = frozenset([
     "script", "style", "noscript", "template", "head", "title", "iframe", "object", "embed", "applet", "svg",
     "canvas", "audio", "video", "map", "select", "option", "datalist", "button", "input", "textarea", "dialog",
@@ -33,6 +36,11 @@ _NAME_HINTS = {"drop": DROP, "comment": COMMENT, "aside": ASIDE, "chrome": CHROM
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _LONGEST_NAMES = 200
 _BREAK = "\v"
+_PIECE = 1 << 15
+
+
+class NestingError(Exception):
+    """A page nests deeper than `DEEPEST`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,29 @@ class _Open(NamedTuple):
     cell: int
 
 
-class _Target:
-    """Receives the parser's events. It builds no tree, so that nesting costs nothing."""
+class _Depth:
+    """Receives the parser's events and counts how deep they nest; builds no tree."""
 
     def __init__(self) -> None:
+        self._depth = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise NestingError
+
+    def end(self, tag: str) -> None:
+        self._depth -= 1
+
+    def close(self) -> None:
+        pass
+
+
+class _Blocks(_Depth):
+    """Cuts the text between the events into blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.page = Page()
         self._open = [_Open("", 0, 0, 0, 0)]
         self._text: list[str] = []
@@ -84,6 +111,7 @@ class _Target:
         self._code = 0  # the same of <pre>, where white space counts
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
+        super().start(tag, attributes)
         if self._dropped:
             self._dropped += 1
             return
@@ -101,6 +129,7 @@ class _Target:
             self._begin(tag, _TAG_HINTS.get(tag, 0) | hints)
 
     def end(self, tag: str) -> None:
+        super().end(tag)
         if self._dropped:
             self._dropped -= 1
         elif tag in _INLINE:
@@ -120,9 +149,8 @@ class _Target:
             if self._links:
                 self._link_bytes += len(text.encode("utf-8", "replace"))
 
-    def close(self) -> Page:
+    def close(self) -> None:
         self._flush()
-        return self.page
 
     def _begin(self, tag: str, hints: int) -> None:
         self._flush()
@@ -181,15 +209,29 @@ def _lines(text: str) -> str:
 def read_blocks(page: str) -> Page:
     """The blocks of an HTML page, without scripts, navigation, forms' fields and what is hidden.
 
-    Time is linear in the page, whatever its nesting. Raises `MissingExtraError` when lxml is not installed.
+    Raises `NestingError` for a page nested too deep, `MissingExtraError` when lxml is not installed.
     """
+    target = _Blocks()
+    _parse(page, target)
+    return target.page
+
+
+def check_nesting(page: str) -> None:
+    """Raise `NestingError` when elements of the page nest deeper than `DEEPEST`."""
+    if page.count("<") - page.count("</") > DEEPEST:
+        _parse(page, _Depth())
+
+
+def _parse(page: str, target: _Depth) -> None:
     try:
         from lxml import etree  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError(f"lxml cannot be imported ({error})", fix="pip install 'headwater[corpus]'") from None
-    parser = etree.HTMLParser(target=_Target(), encoding="utf-8", huge_tree=True)
-    parser.feed(page.encode("utf-8", "replace"))
-    return parser.close()
+    parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=True)
+    content = page.encode("utf-8", "replace")
+    for start in range(0, len(content) or 1, _PIECE):  # an error raised by the target only ends the piece
+        parser.feed(content[start:start + _PIECE])
+    parser.close()
 
 
 def join_blocks(blocks: list[Block]) -> str:

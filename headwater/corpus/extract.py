@@ -5,24 +5,28 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
+from html import unescape
 from typing import Literal
 
-from headwater.corpus.blocks import join_blocks, read_blocks
+from headwater.corpus.blocks import NestingError, check_nesting, join_blocks, read_blocks
 from headwater.corpus.boilerplate import main_blocks
 from headwater.corpus.length import HAN, tokens
 from headwater.errors import MissingExtraError
 
 Extractor = Literal["fast", "precise", "trafilatura", "resiliparse", "justext"]
-DEEPEST = 1000
-"""Elements nested deeper than this are left to our own extractor or read as plain text (browsers stop at 512)."""
 DISAGREEMENT = 0.3
 """Token F1 below which the precise extractor takes the other opinion, when that is the longer one."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _LINE_END = re.compile(r"\r\n?|\x85|\u2028|\u2029")
-_TRAILING = re.compile(r"[ \t\u00a0\u3000]+(?=\n|$)")
+_TRAILING = re.compile(r"(?<![ \t\u00a0\u3000])[ \t\u00a0\u3000]++(?=\n|$)")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_NESTING_TAG = re.compile(
+_UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\b[^>]*+(?:>|\Z)|\Z)", re.IGNORECASE | re.DOTALL)
+_ANY_TAG = re.compile(r"<[^>]*+(?:>|\Z)")
+_TAG = re.compile(  # possessive, and always a match: a search that failed at every "<" would be quadratic
+    r"<(/?)(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
+    r"|p|li|dt|dd|td|th|tr|option|thead|tbody|tfoot)[\s/>])[a-z][^>]*+(?:>|\Z)", re.IGNORECASE)
+_TAG = re.compile(
     r"<(/?)(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
     r"|p|li|dt|dd|td|th|tr|option|thead|tbody|tfoot)[\s/>])[a-z][^>]*(?<!/)>", re.IGNORECASE)
 _TAG = re.compile(r"<[a-zA-Z!/?]")
@@ -56,13 +60,22 @@ def extract(page: str, extractor: Extractor | None = "fast", *, comments: bool =
 
     "fast" judges the page's blocks by weights of our own (`boilerplate`); "precise" asks trafilatura for a second
     opinion on them. "trafilatura", "resiliparse" and "justext" are those libraries; None takes all visible text of
-    the page, and so does a page in which an extractor finds nothing. `comments` keeps readers' comments and replies.
-    Deterministic. Raises `MissingExtraError` when the library is not installed, and whatever the library raises on a
-    page it cannot parse.
+    the page, and so is a page read in which an extractor finds nothing. `comments` keeps readers' comments and
+    replies. Deterministic. Raises `MissingExtraError` when the library is not installed, and whatever the library
+    raises on a page it cannot parse.
+
+    A page nested deeper than `blocks.DEEPEST` gives the text between its tags: every extractor, or the parser below
+    it, takes time quadratic in the nesting, minutes for a hostile page.
     """
     page = page.replace("\x00", "")
-    text = tidy(_main_text(page, extractor, comments)) if extractor else ""
-    return text or tidy(_resiliparse(page, main_content=False, comments=True))
+    try:
+        text = tidy(_main_text(page, extractor, comments)) if extractor else ""
+        if text:
+            return text
+        check_nesting(page)
+    except NestingError:
+        return tidy(unescape(_ANY_TAG.sub("\n", _UNSEEN.sub("\n", page))))
+    return tidy(_resiliparse(page, main_content=False, comments=True))
 
 
 def token_f1(one: str, other: str) -> float:
@@ -73,11 +86,11 @@ def token_f1(one: str, other: str) -> float:
 
 
 def second_opinion(page: str) -> str:
-    """What trafilatura finds when it favours recall, in which it does best on labelled pages; "" when nested too deep.
+    """What trafilatura finds when it favours recall, in which it does best on labelled pages.
 
     With comments, which a forum's replies are to it.
     """
-    return _trafilatura(page, comments=True, fast=False) if _nesting(page) <= DEEPEST else ""
+    return _trafilatura(page, comments=True, fast=False)
 
 
 def _main_text(page: str, extractor: Extractor, comments: bool) -> str:
@@ -85,6 +98,7 @@ def _main_text(page: str, extractor: Extractor, comments: bool) -> str:
         return join_blocks(main_blocks(read_blocks(page), comments=comments))
     if extractor == "precise":
         return _precise(page, comments)
+    check_nesting(page)
     if extractor == "justext":
         return _justext(page)
     if extractor == "trafilatura" and (text := _trafilatura(page, comments, fast=True)):
@@ -93,8 +107,9 @@ def _main_text(page: str, extractor: Extractor, comments: bool) -> str:
 
 
 def _precise(page: str, comments: bool) -> str:
+    found = read_blocks(page)
     opinion = second_opinion(page)
-    text = join_blocks(main_blocks(read_blocks(page), opinion, comments=comments))
+    text = join_blocks(main_blocks(found, opinion, comments=comments))
     # Pages that build their text by script hold it where only trafilatura looks (JSON-LD).
     if len(opinion) > len(text) and token_f1(text, opinion) < DISAGREEMENT:
         return opinion if comments else _trafilatura(page, comments=False, fast=False)
@@ -106,20 +121,7 @@ def _resiliparse(page: str, main_content: bool, comments: bool) -> str:
         from resiliparse.extract.html2text import extract_plain_text
     except ImportError as error:
         raise _missing("resiliparse", error) from None
-    # Its main-content rules take time quadratic in the nesting (minutes for a hostile page); all text is linear.
-    main_content = main_content and _nesting(page) <= DEEPEST
     return extract_plain_text(page, main_content=main_content, alt_texts=False, comments=comments)
-
-
-def _nesting(page: str) -> int:
-    """How deep elements nest, about; 0 for a page with too few tags to nest deeper than `DEEPEST`."""
-    if page.count("<") - page.count("</") <= DEEPEST:
-        return 0
-    depth = deepest = 0
-    for match in _NESTING_TAG.finditer(page):
-        depth = max(0, depth - 1) if match[1] else depth + 1
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _trafilatura(page: str, comments: bool, fast: bool) -> str:
@@ -133,8 +135,6 @@ def _trafilatura(page: str, comments: bool, fast: bool) -> str:
 
 
 def _justext(page: str) -> str:
-    if _nesting(page) > DEEPEST:  # it recurses once per element
-        return ""
     try:
         import justext  # type: ignore[import-untyped]
     except ImportError as error:
