@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from headwater.corpus.spill import SketchFile, SpillWriter, read_column
 
 from headwater.corpus.clusters import estimate_from, representatives
 from headwater.corpus.minhash import MinHashSettings, band_keys
-from headwater.corpus.spill import SketchFile, SpillWriter, read_column
 
 BATCH = 512
 COPIES = 0.2

@@ -55,7 +55,7 @@ def rows_of(name: str) -> Iterable[_labelled_texts.Row]:
     if name == "machine":
         return [*_labelled_texts.machine(), *_labelled_texts.detection_benchmark()]
     if name == "ocr":
-        return _labelled_texts.damaged(_labelled_texts.clean(), {lang: _scans.LEARNT for lang in ("en", "zh")})
+        return _labelled_texts.damaged(_labelled_texts.clean(), dict.fromkeys(("en", "zh"), _scans.LEARNT))
     return _labelled_texts.toxicity()
 
 

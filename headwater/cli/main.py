@@ -17,10 +17,11 @@ from headwater import __version__
 from headwater.errors import HeadwaterError, Interrupted, SettingsError
 from headwater.recipe.stages import STAGES, Stages, load
 
-TWO_WORDS = {"corpus explain": ("say what would happen to a document of a file, and why",
-                                "headwater.corpus.explain:explain", "headwater.corpus.explain:ExplainSettings"),
-             "corpus classifier": ("train a classifier of texts from labelled ones",
-                                   "headwater.corpus.training:train_and_tell", "headwater.corpus.training:TrainSettings")}
+_CORPUS = "headwater.corpus."
+TWO_WORDS = {"corpus explain": ("say what would happen to a document of a file, and why", "explain:explain",
+                                "explain:ExplainSettings"),
+             "corpus classifier": ("train a classifier of texts from labelled ones", "training:train_and_tell",
+                                   "training:TrainSettings")}
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 
@@ -203,9 +204,10 @@ def _parser(stages: Stages) -> _Parser:
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
     for name, (purpose, function, settings) in TWO_WORDS.items():
         trains = name.endswith("classifier")
-        one = add(name, purpose, _direct(function, settings, "out" if trains else "file"), settings)
+        act = _direct(_CORPUS + function, _CORPUS + settings, "out" if trains else "file")
+        one = add(name, purpose, act, _CORPUS + settings)
         if trains:
-            one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the classifier is written")
+            one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it is written")
         else:
             one.add_argument("file", type=Path, metavar="FILE", help="a page, a text, JSON lines, Parquet or an archive")
     room = "headwater.model.convert:"

@@ -52,8 +52,8 @@ def explain(file: Path, settings: ExplainSettings) -> None:
         verdicts += _copies(found.text, settings.against, settings)
     print_result(_table(found.url, verdicts))
     removed = next((verdict for verdict in verdicts if verdict.removed), None)
-    print_result(f"\n[bold]{'kept' if removed is None else f'removed by {removed.step}: {escape(removed.removed)}'}[/]; "
-                 f"{found.tokens:,} tokens, {found.characters:,} characters, quality {found.score:.2f}"
+    fate = "kept" if removed is None else f"removed by {removed.step}: {escape(removed.removed)}"
+    print_result(f"\n[bold]{fate}[/]; {found.tokens:,} tokens, {found.characters:,} characters, score {found.score:.2f}"
                  f"{f', licence {escape(found.licence)}' if found.licence else ''}\n")
     if settings.characters and found.text:
         print_result(_shown(found.text, found.language, settings.characters))
@@ -64,8 +64,8 @@ def _table(url: str, verdicts: list[Verdict]) -> Table:
     for heading in ("step", "verdict", "what was found"):
         table.add_column(heading, overflow="fold")
     for verdict in verdicts:
-        table.add_row(verdict.step.replace("_", " "), f"[red]{escape(verdict.removed)}[/]" if verdict.removed else "kept",
-                      escape(verdict.detail))
+        told = f"[red]{escape(verdict.removed)}[/]" if verdict.removed else "kept"
+        table.add_row(verdict.step.replace("_", " "), told, escape(verdict.detail))
     return table
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.clusters import Clusters, estimate_from, key_ranges, representatives
-from headwater.corpus.minhash import BandKeys, LooseBands, MinHashSettings, band_keys, detection_probability
+from headwater.corpus.minhash import MinHashSettings, band_keys, detection_probability
 from headwater.corpus.minhash import exact_jaccard as jaccard
 from tests.corpus.test_minhash import planted
 

@@ -48,7 +48,8 @@ from pathlib import Path
 from headwater.corpus import units
 from headwater.corpus.stage import CorpusSettings, run
 units.SMALLEST, units.WANTED = 1, 20
-run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], "store": sys.argv[3], **json.loads(sys.argv[4])}), Path(sys.argv[2]))
+settings = {"sources": [{"path": sys.argv[1]}], "store": sys.argv[3], **json.loads(sys.argv[4])}
+run(CorpusSettings.parse(settings), Path(sys.argv[2]))
 """
 
 

@@ -55,7 +55,7 @@ def test_every_document_ends_in_one_place_with_its_provenance(tmp_path: Path, pa
     assert sorted(row["url"] for row in kept + removed) == sorted(file.name for file in folder.iterdir())
     reasons = {row["url"]: (row["step"], row["reason"]) for row in removed}
     assert reasons == {"0000.html": ("exact_duplicates", "exact copy"), "bad.html": ("read", "not HTML"),
-                       "0002 near.html": ("near_duplicates", "near copy"),
+                       "0002 near too.html": ("near_duplicates", "near copy"),
                        "french.html": ("language", "other language")}
     original = next(row for row in kept if row["url"] == "0000 copy.html")
     assert next(row["detail"] for row in removed if row["url"] == "0000.html") == f"copy of {original['id']}"
@@ -76,7 +76,7 @@ def test_copy_of_a_document_that_is_itself_a_near_copy_names_the_kept_one(tmp_pa
     run(settings(tmp_path), tmp_path / "out")
     (kept,) = rows(tmp_path / "out", "train")
     assert kept["url"] == "rows.jsonl#1"
-    assert [row["step"] for row in rows(tmp_path / "out", "removed")] == ["near_duplicates", "exact_duplicates"]
+    assert [row["step"] for row in rows(tmp_path / "out", "removed")] == ["exact_duplicates", "near_duplicates"]
     assert all(kept["id"] in row["detail"] for row in rows(tmp_path / "out", "removed"))
 
 
@@ -192,8 +192,8 @@ run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], **json.loads(sys.a
 
 def child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(out), json.dumps(PLAIN)], stderr=subprocess.DEVNULL,
-                            env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(out), json.dumps(PLAIN)],
+                            stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("when", [".work/examined/records/000005*", ".work/written/records/000005*"])

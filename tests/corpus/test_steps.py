@@ -20,7 +20,7 @@ def verdict(content: bytes, settings: StepSettings = DEFAULT, *, html: bool = Tr
 
 
 @pytest.mark.parametrize(("text", "language"), [(english(1), "en"), (chinese(1), "zh")])
-@pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
+@pytest.mark.parametrize("extractor", ["fast", "precise", "trafilatura", "resiliparse", "justext"])
 def test_good_page_is_kept_with_its_main_text_only(text: str, language: str, extractor: str) -> None:
     found = verdict(page(text), StepSettings.parse(PLAIN | {"extractor": extractor}))
     assert (found.step, found.language) == ("", language)
@@ -53,8 +53,9 @@ def test_minimum_counts_words_of_english_and_characters_of_chinese() -> None:
     for text, count in ((exactly[: exactly.rindex(" sea")] + ".", 107), (chinese(2)[:130], None)):
         tokens = count_tokens(text)
         assert count is None or tokens == count
-        assert verdict(text.encode(), StepSettings.parse(PLAIN | {"min_tokens": tokens}), html=False).step == ""
-        assert verdict(text.encode(), StepSettings.parse(PLAIN | {"min_tokens": tokens + 1}), html=False).step == "length"
+        for least, step in ((tokens, ""), (tokens + 1, "length")):
+            chosen = StepSettings.parse(PLAIN | {"min_tokens": least})
+            assert verdict(text.encode(), chosen, html=False).step == step
 
 
 def test_steps_that_are_off_remove_nothing() -> None:
@@ -67,9 +68,10 @@ def test_steps_that_are_off_remove_nothing() -> None:
 
 
 @pytest.mark.parametrize("close", [b"", b"</div>" * 100_000])
-@pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
+@pytest.mark.parametrize("extractor", ["fast", "precise", "trafilatura", "resiliparse", "justext"])
 def test_a_page_nested_without_end_still_gives_its_text(extractor: str, close: bytes) -> None:
-    found = verdict(b"<div>" * 100_000 + english(1).encode() + close, StepSettings.parse(PLAIN | {"extractor": extractor}))
+    chosen = StepSettings.parse(PLAIN | {"extractor": extractor})
+    found = verdict(b"<div>" * 100_000 + english(1).encode() + close, chosen)
     assert found.step == ""
     assert found.text == english(1)
 
