@@ -209,7 +209,7 @@ def _parser(stages: Stages) -> _Parser:
         if trains:
             one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it is written")
         else:
-            one.add_argument("file", type=Path, metavar="FILE", help="a page, a text, JSON lines, Parquet or an archive")
+            one.add_argument("file", type=Path, metavar="FILE", help="a page, text, JSON lines, Parquet or archive")
     room = "headwater.model.convert:"
     one = add("convert", "write a model folder again in an official form",
               _direct(room + "convert", room + "ConvertSettings", "source", "target"), room + "ConvertSettings")

@@ -88,8 +88,8 @@ def _copies(text: str, corpus: Path, settings: StepSettings) -> list[Verdict]:
         exact = exact or next((row["url"] for row in batch if exact_key(row["text"]) == exact_key(text)), "")
         keys = band_keys(texts, near)
         met = np.flatnonzero(((keys.keys == own.keys) & (own.keys != 0)).any(axis=1))
-        sketches = np.concatenate([own.sketch, keys.sketch[met]])
-        alike = estimate_from(lambda at: sketches[at])(np.zeros(len(met), np.int64), np.arange(1, len(met) + 1))
+        sketches = np.concatenate([own.sketch, keys.sketch[met]]).__getitem__
+        alike = estimate_from(sketches)(np.zeros(len(met), np.int64), np.arange(1, len(met) + 1))
         for place, similarity in zip(met, alike):
             best = max(best, (float(similarity), batch[place]["url"]))
     told = f"most alike: {best[1]}, estimated similarity {best[0]:.2f}" if best[1] else "nothing alike"

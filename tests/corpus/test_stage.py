@@ -193,7 +193,8 @@ run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], **json.loads(sys.a
 def child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
     return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(out), json.dumps(PLAIN)],
-                            stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
+                            env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+                            stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("when", [".work/examined/records/000005*", ".work/written/records/000005*"])
