@@ -31,14 +31,14 @@ _BRACKETED = re.compile(
     rf"AT)[ ]?{_CLOSE}{_DOMAIN}", re.IGNORECASE)
 _TOP = re.compile(rf"(?:{_GENERIC}|[A-Za-z]{{2}})\Z", re.IGNORECASE)
 _BRACKETED_AT = re.compile(r"[\[({（【] ?(?:at|@) ?[\])}）】]")
-_NOBODY = re.compile(r"(?:^|\.)(?:example\.(?:com|net|org|edu)|(?:your|my)?(?:domain|company|site)\.com|"
+_NOBODY = re.compile(r"(?:^|\.)(?:(?:your|my)?(?:domain|company|site)\.com|"
                      r"test)$", re.IGNORECASE)
 
 
 def emails(text: str) -> Iterator[Span]:
     """Mail addresses, also with spaces around the @ and as `name [at] host dot com`.
 
-    Left out: domains reserved for examples (RFC 2606) and `git@host:path`.
+    Left out: domains that stand for any (`yourdomain.com`) and `git@host:path`.
     """
     if "@" in text:
         for match in _AT.finditer(text):
@@ -117,7 +117,7 @@ def _counts_up(number: str) -> bool:
 
 _MOBILE = re.compile(
     r"(?:(?<![A-Za-z0-9_+/%#&@.,-])|(?<=[^0-9][.,]))(?:(?:\+|00)86[ -]?|\(\+?86\)[ -]?|86-)?"
-    r"1(?:3\d|4[014-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9[0-35-9])"
+    r"1(?:3\d|4[014-9]|5\d|6[2567]|7[0-8]|8\d|9[0-35-9])"
     r"(?:\d{8}|([ -])\d{4}\1\d{4}|([ -])\d{3}\2\d{5})" + RIGHT + "(?![ ]?(?:个|元|万|亿|次|吨|字节|公里|美元))")
 
 

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from headwater.corpus.checksums import iban, iban_length, luhn, old_resident_id, resident_id
+from headwater.corpus.checksums import iban, iban_length, luhn, old_resident_id, resident_id, resident_id_check
 
 Span = tuple[int, int]
 # What may not stand beside a number: \b would see no border between a digit and a Han character.
@@ -36,7 +36,7 @@ def called_otherwise(text: str, start: int) -> bool:
     return called(_CALLED_OTHERWISE, text, start)
 
 
-_CARD = re.compile(LEFT + r"(?:(?:[2-6]\d|18)\d{10,17}|[2-6]\d{3}(?:([ -])\d{4}\1(?:\d{4}\1\d{4}(?:\1\d{1,3})?|"
+_CARD = re.compile(LEFT + r"(?:(?:[2-9]\d|18)\d{10,17}|[2-9]\d{3}(?:([ -])\d{4}\1(?:\d{4}\1\d{4}(?:\1\d{1,3})?|"
                           r"\d{4}\1\d{1,3})|"
                    r"([ -])\d{6}\2\d{4,5})|6\d{5}[ -]\d{13})" + RIGHT)
 _CARD_WORD = re.compile(r"(?:card|credit|debit|visa|master ?card|maestro|amex|银行卡|信用卡|储蓄卡|借记卡|卡号|账号|"
@@ -47,7 +47,7 @@ _ISSUERS = [  # leading digits from, to; lengths (ISO/IEC 7812 assignments as th
     ("6011", "6011", (16, 19)), ("644", "659", (16, 19)), ("300", "305", (14, 16)), ("3095", "3095", (14, 16)),
     ("36", "36", (14, 16)), ("38", "39", (14, 16)), ("3528", "3589", (16, 19)), ("62", "62", (16, 17, 18, 19)),
     ("60", "60", (16,)), ("2200", "2204", (16, 19))]
-_RARE_ISSUERS = [("50", "50", tuple(range(12, 20))), ("56", "58", tuple(range(12, 20))),
+_RARE_ISSUERS = [("7", "9", (16,)), ("50", "50", tuple(range(12, 20))), ("56", "58", tuple(range(12, 20))),
                  ("60", "69", tuple(range(12, 20))), ("35", "35", (16,)), ("1800", "1800", (15,)),
                  ("2131", "2131", (15,)),
                  ("4", "4", (14, 15, 17, 18))]
@@ -82,15 +82,17 @@ def ibans(text: str) -> Iterator[Span]:
             yield match.start(), match.start() + end
 
 
-_RESIDENT = re.compile(LEFT + r"([1-8]\d{5})([ -]?)((?:18|19|20)\d{6})\2(\d{3}[\dXx])" + RIGHT)
+_RESIDENT = re.compile(LEFT + r"([1-9]\d{5})([ -]?)((?:18|19|20)\d{6})\2(\d{3}[\dXx])" + RIGHT)
 _OLD_RESIDENT = re.compile(LEFT + r"[1-8]\d{14}" + RIGHT)
-_RESIDENT_WORD = re.compile(r"(?:身份证|公民身份|证件号)[^\d\n<>]{0,16}\Z")
+_RESIDENT_WORD = re.compile(r"(?:身份证|公民身份|证件号)(?:号码?)?[^\d\n<>]{0,16}\Z")
 
 
 def resident_ids(text: str) -> Iterator[Span]:
     """Chinese identity numbers: 18 characters by their checksum, 15 digits behind a word that says so."""
     for match in _RESIDENT.finditer(text):
-        if resident_id(match[1] + match[3] + match[4]):
+        number = match[1] + match[3] + match[4]
+        called_so = called(_RESIDENT_WORD, text, match.start())
+        if resident_id(number) or (called_so and resident_id_check(number[:17]) == number[17].upper()):
             yield match.span()
     if "身份" in text or "证件" in text:
         for match in _OLD_RESIDENT.finditer(text):

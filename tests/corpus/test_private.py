@@ -63,7 +63,7 @@ def test_each_kind_ends_where_the_item_ends(text, expected):
         "GB83 WEST 1234 5698 7654 32",
         "110105194912310021",
         "ISBN 978-7-111-12345-6",
-        "user@example.com",
+        "user@yourdomain.com",
         "git@github.com:a/b",
         "C = A@B.T",
         "icon@2x.png",
