@@ -25,11 +25,12 @@ from headwater.corpus.regression import auc
 from headwater.corpus.training import TrainSettings, judge, train_classifier
 
 LIMITS = {
-    "machine": "Tells the style of assistants of 2022 to 2024 from people's prose. Short texts, texts asked to sound like "
-               "a person, translations and legal or encyclopaedic prose are judged badly; it is no proof of authorship.",
+    "machine": "Tells the style of assistants of 2022 to 2024 from people's prose. Short texts, texts asked to sound "
+               "like a person, translations and encyclopaedic prose are judged badly; it is no proof of authorship.",
     "ocr": "Learnt from invented damage. Tables, formulas and code look damaged to it more often than prose does.",
-    "toxicity": "Learnt from tweets (English), comments on race, region and gender (Chinese) and statements about groups. "
-                "It inherits its annotators' judgement: dialect and reclaimed words are flagged too often, irony is missed.",
+    "toxicity": "Learnt from tweets (English), comments on race, region and gender (Chinese) and statements about "
+                "groups. It inherits its annotators' judgement: dialect and reclaimed words are flagged too often, "
+                "irony is missed.",
 }
 
 def settings_of(name: str, rows: Path) -> TrainSettings:
@@ -37,17 +38,17 @@ def settings_of(name: str, rows: Path) -> TrainSettings:
     clean = sorted({one for names in _labelled.CLEAN.values() for one in names})
     people = ["cold", "crosswoz", "hh_rlhf", "kdconv", "l2r", "self_instruct"] if name == "machine" else []
     common: dict[str, Any] = {"data": [rows], "name": name, "limits": LIMITS[name], "licences": _labelled.LICENCES,
-                              "calibrate_on": clean + people}
+                              "calibrate_on": [*clean, *people, "atlas"]}
     if name == "machine":
         return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=20), penalty=1e-6,
-                             only_held=["agt2025", "agt2025_tuned"], iterations=110, emphasis={
+                             only_held=["agt2025", "agt2025_tuned"], emphasis={
                                  **dict.fromkeys(clean, 0.12), "l2r": 3, "hh_rlhf": 0.4, "oasst": 0.7, "cold": 0.7,
-                                 "fast_detect_base": 0.4})
+                                 "fast_detect_base": 0.4, "atlas": 0.2}, false_positives=0.005)
     if name == "ocr":
-        return TrainSettings(**common, features=FeatureSettings(characters=3, words=1, bits=19), penalty=1e-5,
+        return TrainSettings(**common, features=FeatureSettings(characters=3, words=1, bits=19), iterations=40,
                              windows=1, short=300, emphasis={"linux_command": 2, "based_cooking": 2})
-    return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=19, lowercase=True), penalty=1e-5,
-                         window=400, short=0, balance=0.5, false_positives=0.002)
+    return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=19, lowercase=True),
+                         penalty=1e-5, window=400, short=0, balance=0.5, false_positives=0.002)
 
 
 def rows_of(name: str) -> Iterable[_labelled.Row]:
@@ -55,7 +56,7 @@ def rows_of(name: str) -> Iterable[_labelled.Row]:
     if name == "machine":
         return [*_labelled.machine(), *_labelled.detection_benchmark()]
     if name == "ocr":
-        return _labelled.damaged(_labelled.clean(), {lang: _scans.LEARNT for lang in ("en", "zh")})
+        return _labelled.damaged([*_labelled.clean(), *_labelled.atlas()], dict.fromkeys(("en", "zh"), _scans.LEARNT))
     return _labelled.toxicity()
 
 

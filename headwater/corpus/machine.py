@@ -18,7 +18,7 @@ class MachineSettings(Settings):
     classifier was not trained on is never flagged."""
 
     machine: str | None = "machine"
-    """Classifier of machine-made text, shipped or the path of one trained by 'headwater corpus classifier'; null: off."""
+    """Classifier of machine-made text, shipped or the path of one of your own; null: off."""
     machine_threshold: Probability | None = None
     """Probability from which a text is machine-made; null takes the calibrated one."""
     ocr: str | None = "ocr"
@@ -29,7 +29,7 @@ class MachineSettings(Settings):
 
 @dataclass(frozen=True)
 class Score:
-    """A verdict on one text. `threshold` is None where nothing is calibrated for its language; it is not flagged then."""
+    """A verdict on one text; where its language has no threshold (None) it is not flagged."""
 
     probability: float
     threshold: float | None
@@ -46,11 +46,11 @@ class MachineJudge:
 
     def machine_made(self, text: str, language: str) -> Score | None:
         """Whether a machine wrote the text; None when that classifier is off."""
-        return self._machine and score(self._machine, text, language, self.settings.machine_threshold)
+        return score(self._machine, text, language, self.settings.machine_threshold) if self._machine else None
 
     def ocr_damaged(self, text: str, language: str) -> Score | None:
         """Whether the text was misread from a scan; None when that classifier is off."""
-        return self._ocr and score(self._ocr, text, language, self.settings.ocr_threshold)
+        return score(self._ocr, text, language, self.settings.ocr_threshold) if self._ocr else None
 
 
 def score(classifier: Classifier, text: str, language: str, threshold: float | None = None) -> Score:

@@ -17,8 +17,8 @@ from headwater.settings import Settings
 
 _SENTENCE = re.compile(r"[^\n。！？!?.;；]*[\n。！？!?.;；]+[\"'”’」』)）]*|[^\n。！？!?.;；]+$")
 _ADDRESS = re.compile(r"(?<![A-Za-z])(?:you|your|you're|u|ur|yourself)(?![A-Za-z])|你|您", re.IGNORECASE)
-_MENTION = re.compile(r"(?<![a-z])(?:words?|terms?|slurs?|insults?|insulting|pejorative|derogatory|offensive|called|nicknamed|"
-                      r"etymology|epithets?|meaning|means|expression|phrase)(?![a-z])|一词|词语|词汇|蔑称|贬义|贬称|俚语|"
+_MENTION = re.compile(r"(?<![a-z])(?:words?|terms?|slurs?|insults?|insulting|pejorative|derogatory|offensive|called|"
+                      r"nicknamed|etymology|epithets?|meaning|means|expression|phrase)(?![a-z])|一词|词语|词汇|蔑称|贬义|贬称|俚语|"
                       r"粗话|脏话|骂人|辱骂|侮辱性|意为|意思是|称为|称作|绰号|外号|歧视性", re.IGNORECASE)
 _OPEN, _CLOSE = "\"“‘「『《'", "\"”’」』》'"
 _SPOKEN_OF = 0.25
@@ -109,11 +109,11 @@ class ToxicityJudge:
                         tuple(sorted(words)), share)
 
 
-LEXICAL_ODDS = 1.5
+LEXICAL_ODDS = 2.5
 """Log-odds that one unit of lexical weight adds to the classifier's."""
-WORDS_ALONE = -3.0
+WORDS_ALONE = -4.0
 """Log-odds before any word of abuse, in a language that the classifier does not know."""
-DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.7
 
 
 def toxicity(text: str, language: str, settings: ToxicitySettings | None = None) -> Toxicity:
