@@ -20,17 +20,16 @@ class Term(NamedTuple):
 
 
 _ENGLISH = {
-    STRONG: """arsehole asshole assholes bastard bastards bitch bitches bitching bullshit chink chinks cocksucker
-        dickhead dipshit douchebag dumbass fag faggot faggots fags fuck fucked fucker fuckers fuckin fucking fucks
-        gook jackass kike kikes motherfucker motherfuckers motherfucking nigga niggas nigger niggers paki prick
-        pussy raghead retard retarded retards shit shithead shits shitty skank slut sluts slutty spic tosser tranny
-        twat wanker wetback wetbacks whore whores""",
-    MILD: """barmy blockhead braindead brainless clueless coward crap cretin damned deadbeat degenerate despicable
-        dimwit disgusting dolt dumb dumbo dunce dunderhead fathead filthy fool freak garbage halfwit hypocrite idiot
-        idiotic idiots ignoramus imbecile imbeciles incompetent jerk lame lowlife loser losers lunatic maggot moron
-        moronic morons nincompoop nitwit numbskull numskull parasite pathetic pea-brain peabrain pig pigs psycho
-        repulsive rubbish scum scumbag sicko simpleton spineless stupid subhuman thug trash twit ugly useless vermin
-        weirdo wimp worthless""",
+    STRONG: """arsehole asshole assholes bitch bitches bitching bullshit cocksucker dickhead dipshit douchebag
+        dumbass faggot faggots fuck fucked fucker fuckers fuckin fucking fucks gook jackass kike kikes motherfucker
+        motherfuckers motherfucking nigga niggas nigger niggers paki raghead retard retarded retards shit shithead
+        shits shitty skank slut sluts slutty spic tosser tranny twat wanker wetback wetbacks whore whores""",
+    MILD: """barmy bastard bastards blockhead braindead brainless chink chinks clueless coward crap cretin damned
+        deadbeat degenerate despicable dimwit disgusting dolt dumb dumbo dunce dunderhead fag fags fathead filthy
+        fool freak garbage halfwit hypocrite idiot idiotic idiots ignoramus imbecile imbeciles incompetent jerk lame
+        lowlife loser losers lunatic maggot moron moronic morons nincompoop nitwit numbskull numskull parasite
+        pathetic pea-brain peabrain pig pigs prick psycho pussy repulsive rubbish scum scumbag sicko simpleton
+        spineless stupid subhuman thug trash twit ugly useless vermin weirdo wimp worthless""",
 }
 _ENGLISH_PHRASES = {
     "cunt": STRONG, "cunts": STRONG,  # codespell:ignore cunt,cunts

@@ -21,6 +21,7 @@ _MENTION = re.compile(r"(?<![a-z])(?:words?|terms?|slurs?|insults?|insulting|pej
                       r"nicknamed|etymology|epithets?|meaning|means|expression|phrase)(?![a-z])|一词|词语|词汇|蔑称|贬义|贬称|俚语|"
                       r"粗话|脏话|骂人|辱骂|侮辱性|意为|意思是|称为|称作|绰号|外号|歧视性", re.IGNORECASE)
 _OPEN, _CLOSE = "\"“‘「『《'", "\"”’」』》'"
+_SPEECH = re.compile("[“”「」『』]")
 _SPOKEN_OF = 0.25
 """What a word of abuse counts that is quoted, or spoken of as a word."""
 _MILD_ALONE = 0.5
@@ -95,7 +96,9 @@ class ToxicityJudge:
         if threshold is None or not spans:
             return [_squash(WORDS_ALONE + LEXICAL_ODDS * weight) for weight, _ in found]
         odds = self._classifier.log_odds([plain for _, plain in found]) - math.log(threshold / (1 - threshold))
-        return [_squash(float(value) + LEXICAL_ODDS * weight) for value, (weight, _) in zip(odds, found)]
+        return [_squash(float(value) + (LEXICAL_ODDS * weight if weight else WORDLESS_ODDS)
+                        + SPEECH_ODDS * bool(_SPEECH.search(text[start:end])))
+                for value, (weight, _), (start, end) in zip(odds, found, spans)]
 
     def _verdict(self, text: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term], language: str
                  ) -> Toxicity:
@@ -111,6 +114,10 @@ class ToxicityJudge:
 
 LEXICAL_ODDS = 2.5
 """Log-odds that one unit of lexical weight adds to the classifier's."""
+WORDLESS_ODDS = -1.0
+"""What is taken from the classifier's where there is no word of abuse."""
+SPEECH_ODDS = -1.5
+"""What is taken from both in somebody's reported speech."""
 WORDS_ALONE = -4.0
 """Log-odds before any word of abuse, in a language that the classifier does not know."""
 DEFAULT_THRESHOLD = 0.7
