@@ -87,6 +87,8 @@ class Classifier:
         pieces = [cut(text, self.model.window) for text in texts]
         flat = [piece for part in pieces for piece in part]
         scores = np.concatenate([[], *map(self._score, _batches(flat))])
+        if len(flat) == len(texts):
+            return scores
         starts = np.concatenate([[0], np.cumsum([len(part) for part in pieces])])
         return np.array([scores[first:last].mean() for first, last in itertools.pairwise(starts)])
 

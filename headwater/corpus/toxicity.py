@@ -86,7 +86,7 @@ class ToxicityJudge:
             scores = self._remote.scores([text[start:end] for start, end in spans], language)
         else:
             scores = self._own_scores(text, language, spans, terms)
-        return self._verdict(text, spans, scores, terms, language)
+        return self._verdict(text, spans, scores, terms)
 
     def _own_scores(self, text: str, language: str, spans: list[tuple[int, int]], terms: list[Term]) -> list[float]:
         assert self._classifier is not None
@@ -100,14 +100,14 @@ class ToxicityJudge:
                         + SPEECH_ODDS * bool(_SPEECH.search(text[start:end])))
                 for value, (weight, _), (start, end) in zip(odds, found, spans)]
 
-    def _verdict(self, text: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term], language: str
-                 ) -> Toxicity:
+    def _verdict(self, text: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term]) -> Toxicity:
         threshold = self.settings.threshold or DEFAULT_THRESHOLD
         ranked = sorted((Passage(start, end, score) for (start, end), score in zip(spans, scores)),
                         key=lambda passage: (-passage.score, passage.start))
         bad = [passage for passage in ranked if passage.score >= threshold]
         words = {term.word for term in terms for passage in bad if passage.start <= term.start < passage.end}
-        share = sum(count_tokens(text[passage.start:passage.end]) for passage in bad) / max(1, count_tokens(text))
+        held = sum(count_tokens(text[passage.start:passage.end]) for passage in bad)
+        share = held / count_tokens(text) if held else 0.0
         return Toxicity(ranked[0].score if ranked else 0.0, bool(bad), tuple(bad[:self.settings.passages]),
                         tuple(sorted(words)), share)
 
