@@ -11,16 +11,21 @@ from headwater.corpus.linear import Classifier
 from headwater.corpus.machine import MachineJudge, MachineSettings, machine_made, ocr_damaged
 from headwater.settings import Settings
 
-PROSE = {"en": "We left the village before sunrise and walked along the river until the road turned north. Nobody spoke "
-               "much, because the wind was cold and my brother had forgotten his gloves at the inn.",
-         "zh": "我们天没亮就离开了村子，沿着河一直走到大路拐向北边的地方。谁都不怎么说话，因为风太冷，弟弟又把手套忘在了客栈里。"}
+PROSE = {"en": "We left the village before sunrise and walked along the river until the road turned north. Nobody "
+               "spoke much, because the wind was cold and my brother had forgotten his gloves at the inn.",
+         "zh": "我们天没亮就离开了村子，沿着河一直走到大路拐向北边的地方。谁都不怎么说话，因为风太冷，"
+               "弟弟又把手套忘在了客栈里。"}
+ANSWERS = {"en": "Certainly! Here are some key points to consider:\n\n1. It is important to note that regular exercise "
+                 "plays a crucial role in maintaining overall well-being.\n2. Additionally, a balanced diet can help.",
+           "zh": "以下是一些建议：\n\n1. 保持健康的饮食习惯，确保摄入足够的营养。\n2. 此外，定期进行体育锻炼"
+                 "有助于提高身体素质。\n总之，健康的生活方式非常重要。"}
 
 
 def damaged(text: str, language: str) -> str:
     """A bad scan: letters confused, specks, gaps."""
     rng = random.Random(1)
-    swaps = {"e": "c", "l": "1", "o": "0", "h": "b", "m": "rn", "们": "门", "天": "夭", "没": "设", "大": "太", "人": "入",
-             "的": "旳", "在": "任", "了": "丁", "河": "诃"}
+    swaps = {"e": "c", "l": "1", "o": "0", "h": "b", "m": "rn", "们": "门", "天": "夭", "没": "设", "大": "太",
+             "人": "入", "的": "旳", "在": "任", "了": "丁", "河": "诃"}
     return "".join(swaps.get(one, one) + (rng.choice("~|^` ") if rng.random() < 0.12 else "") for one in text)
 
 
@@ -38,10 +43,7 @@ def test_plain_prose_is_not_machine_made(language):
 
 
 def test_an_assistants_answer_scores_above_prose():
-    answers = {"en": "Certainly! Here are some key points to consider:\n\n1. It is important to note that regular exercise "
-                     "plays a crucial role in maintaining overall well-being.\n2. Additionally, a balanced diet can help.",
-               "zh": "以下是一些建议：\n\n1. 保持健康的饮食习惯，确保摄入足够的营养。\n2. 此外，定期进行体育锻炼有助于提高身体素质。\n总之，健康的生活方式非常重要。"}
-    for language, answer in answers.items():
+    for language, answer in ANSWERS.items():
         plain, answered = Classifier.load("machine").log_odds([PROSE[language], answer])
         assert answered > plain + 2
 
