@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from headwater.artifacts import read_jsonl
 from headwater.atlas import stage
+from headwater.corpus.machine import prose
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -78,8 +79,9 @@ def machine() -> Iterator[Row]:
 
 
 def damaged(rows: Iterable[Row], kinds: dict[str, Any]) -> Iterator[Row]:
-    """Each clean text as it is (0) and as two bad scans read it (1)."""
-    for row in rows:
+    """The prose of each clean text as it is (0) and as two bad scans read it (1)."""
+    for clean_row in rows:
+        row = clean_row._replace(text=prose(clean_row.text))
         yield row
         rng = random.Random(row.text)
         for _ in range(2):
