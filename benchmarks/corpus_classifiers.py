@@ -47,7 +47,8 @@ def settings_of(name: str, rows: Path) -> TrainSettings:
                                  "fast_detect_base": 0.4, "atlas": 0.2}, false_positives=0.005)
     if name == "ocr":
         return TrainSettings(**common, features=FeatureSettings(characters=3, words=1, bits=19), iterations=40,
-                             false_positives=0.004, windows=1, short=300, emphasis={"linux_command": 2, "based_cooking": 2})
+                             false_positives=0.004, windows=1, short=300,
+                             emphasis={"linux_command": 2, "based_cooking": 2})
     return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=19, lowercase=True),
                          penalty=1e-5, window=400, short=0, balance=0.5, false_positives=0.002)
 
@@ -85,8 +86,8 @@ def held(name: str) -> list[Labelled]:
 def judged(name: str) -> dict[str, Any]:
     """Figures of one shipped classifier on held-out rows and on clean text of sources it never saw."""
     classifier = Classifier.load(name)
-    others = [Labelled(prose(row.text) if name == "ocr" else row.text, False, row.lang, row.group, f"unseen_{row.source}")
-              for row in _labelled.clean(_labelled.JUDGED)]
+    others = [Labelled(prose(row.text) if name == "ocr" else row.text, False, row.lang, row.group,
+                       f"unseen_{row.source}") for row in _labelled.clean(_labelled.JUDGED)]
     return judge(classifier, held(name) + others)
 
 
