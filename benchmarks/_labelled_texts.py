@@ -9,9 +9,14 @@ import html
 import json
 import random
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from headwater.artifacts import read_jsonl
+from headwater.atlas import stage
+from headwater.corpus.machine import prose
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -22,9 +27,11 @@ LICENCES = {
     "dpo_zh": "Apache-2.0 (shibing624/MedicalGPT)", "hh_rlhf": "MIT (anthropics/hh-rlhf)",
     "oasst": "Apache-2.0 (OpenAssistant)", "kdconv": "Apache-2.0 (thu-coai/KdConv)",
     "crosswoz": "Apache-2.0 (thu-coai/CrossWOZ)", "cold": "Apache-2.0 (thu-coai/COLDataset)",
-    "self_instruct": "Apache-2.0 (yizhongw/self-instruct)", "davidson": "MIT (t-davidson/hate-speech-and-offensive-language)",
+    "self_instruct": "Apache-2.0 (yizhongw/self-instruct)",
+    "davidson": "MIT (t-davidson/hate-speech-and-offensive-language)",
     "toxigen": "MIT (microsoft/TOXIGEN)", "gaokao": "Apache-2.0 (OpenLMLab/GAOKAO-Bench)",
-    "agt2025": "no licence: judged, never learnt from", "agt2025_tuned": "no licence: chose settings, never learnt from",
+    "agt2025": "no licence: judged, never learnt from",
+    "agt2025_tuned": "no licence: chose settings, never learnt from",
     "damaged": "made from the clean texts",
     "atlas": "Apache-2.0 (this project)",
     "rust_book": "MIT", "react_dev": "CC BY 4.0", "swift_book": "Apache-2.0", "hf_course": "Apache-2.0",
@@ -38,7 +45,8 @@ CLEAN = {"en": ["rust_book", "react_dev", "swift_book", "hf_course", "nodejs_blo
          "zh": ["d2l", "rust_book", "react_dev", "swift_book", "hf_course", "paddle_docs", "how_to_cook",
                 "lctt_articles", "laws", "linux_command", "luxun", "classical_modern"]}
 """Clean text whose licence allows weights."""
-JUDGED = {"en": ["d2l", "wikitext2", "wiki_demo", "vue_docs"], "zh": ["oi_wiki", "tidb_docs", "ud_gsdsimp", "vue_docs"]}
+JUDGED = {"en": ["d2l", "wikitext2", "wiki_demo", "vue_docs"], "zh": ["oi_wiki", "tidb_docs", "ud_gsdsimp",
+          "vue_docs"]}
 """Clean text that is only judged (share-alike or non-commercial)."""
 _PART = 3000
 """Characters of one clean document."""
@@ -67,11 +75,13 @@ def machine() -> Iterator[Row]:
     yield from _chats()
     yield from _people()
     yield from clean()
+    yield from atlas("machine_spun")
 
 
 def damaged(rows: Iterable[Row], kinds: dict[str, Any]) -> Iterator[Row]:
-    """Each clean text as it is (0) and as two bad scans read it (1)."""
-    for row in rows:
+    """The prose of each clean text as it is (0) and as two bad scans read it (1)."""
+    for clean_row in rows:
+        row = clean_row._replace(text=prose(clean_row.text))
         yield row
         rng = random.Random(row.text)
         for _ in range(2):
@@ -89,10 +99,10 @@ def toxicity() -> Iterator[Row]:
         for statement in re.split(r"\\n-|\n-?", path.read_text(encoding="utf-8")):
             if len(statement.strip(" -\n")) > 8:
                 yield Row(statement.strip(" -\n"), int(path.name.startswith("hate")), "en", statement, "toxigen")
-    for row in clean():
+    for row in [*clean(), *atlas()]:
         rng = random.Random(row.group)
-        sentences = [part for part in re.split(r"(?<=[。！？.!?])\s*|\n", row.text) if len(part) > 12]
-        for sentence in rng.sample(sentences, min(3, len(sentences))):
+        sentences = [part for part in re.split(r"(?<=[。！？.!?])\s*|\n", row.text) if len(part) > 4]
+        for sentence in rng.sample(sentences, min(8, len(sentences))):
             yield row._replace(text=sentence[:300])
 
 
@@ -101,6 +111,15 @@ def detection_benchmark() -> Iterator[Row]:
     for row in _jsonl("filters/agt2025_human_vs_ai/agt2025.jsonl"):
         tuned = hashlib.sha1(row["id"].encode()).digest()[0] < 128
         yield Row(row["text"], row["label"], row["lang"], row["id"], "agt2025_tuned" if tuned else "agt2025")
+
+
+def atlas(planted: str | None = None) -> Iterator[Row]:
+    """Clean pages (0) and, when asked for, planted ones (1) of an invented world that no test looks at."""
+    with tempfile.TemporaryDirectory() as scratch:
+        stage.run(stage.AtlasSettings(seed=7), Path(scratch))
+        for page in read_jsonl(Path(scratch) / "pages" / "labels.jsonl"):
+            if page["kind"] in ("clean", planted):
+                yield Row(page["text"], int(page["kind"] == planted), page["lang"], "atlas" + page["file"], "atlas")
 
 
 def clean(names: dict[str, list[str]] = CLEAN) -> Iterator[Row]:
@@ -159,7 +178,7 @@ def _answers() -> Iterator[Row]:
 def _chats() -> Iterator[Row]:
     for kind in ("helpful-base", "helpful-online", "helpful-rejection-sampled"):
         path = next((DATA / "preference/hh_rlhf" / kind).glob("*.gz"))
-        for number, line in enumerate(gzip.open(path, "rt", encoding="utf-8")):
+        for number, line in enumerate(gzip.decompress(path.read_bytes()).decode().splitlines()):
             turns = re.split(r"\n\n(?=Human:|Assistant:)", json.loads(line)["chosen"].strip())
             for label, name in enumerate(("Human:", "Assistant:")):
                 said = [turn.removeprefix(name).strip() for turn in turns if turn.startswith(name)]
@@ -172,7 +191,8 @@ def _people() -> Iterator[Row]:
                     for text in (row["output"], row["instruction"]))
     for path in sorted((DATA / "sft/kdconv_zh").glob("*.json")):
         for row in _json(path):
-            yield Row("\n".join(turn["message"] for turn in row["messages"]), 0, "zh", "kdconv" + row["name"], "kdconv")
+            yield Row("\n".join(turn["message"] for turn in row["messages"]), 0, "zh", "kdconv" + row["name"],
+                      "kdconv")
     for name, row in _json("sft/crosswoz_zh/val_subset.json").items():
         yield Row("\n".join(turn["content"] for turn in row["messages"]), 0, "zh", "crosswoz" + name, "crosswoz")
     for row in _csv("filters/cold_toxicity_zh/dev.csv"):

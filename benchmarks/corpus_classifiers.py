@@ -20,16 +20,18 @@ from _harness import Case, arguments, report
 
 from headwater.corpus.labelled import Columns, Labelled, read_labelled
 from headwater.corpus.linear import SHIPPED, Classifier
+from headwater.corpus.machine import prose
 from headwater.corpus.ngrams import FeatureSettings
 from headwater.corpus.regression import auc
 from headwater.corpus.training import TrainSettings, judge, train_classifier
 
 LIMITS = {
-    "machine": "Tells the style of assistants of 2022 to 2024 from people's prose. Short texts, texts asked to sound like "
-               "a person, translations and legal or encyclopaedic prose are judged badly; it is no proof of authorship.",
+    "machine": "Tells the style of assistants of 2022 to 2024 from people's prose. Short texts, texts asked to sound "
+               "like a person, translations and encyclopaedic prose are judged badly; it is no proof of authorship.",
     "ocr": "Learnt from invented damage. Tables, formulas and code look damaged to it more often than prose does.",
-    "toxicity": "Learnt from tweets (English), comments on race, region and gender (Chinese) and statements about groups. "
-                "It inherits its annotators' judgement: dialect and reclaimed words are flagged too often, irony is missed.",
+    "toxicity": "Learnt from tweets (English), comments on race, region and gender (Chinese) and statements about "
+                "groups. It inherits its annotators' judgement: dialect and reclaimed words are flagged too often, "
+                "irony is missed.",
 }
 
 def settings_of(name: str, rows: Path) -> TrainSettings:
@@ -37,17 +39,18 @@ def settings_of(name: str, rows: Path) -> TrainSettings:
     clean = sorted({one for names in _labelled_texts.CLEAN.values() for one in names})
     people = ["cold", "crosswoz", "hh_rlhf", "kdconv", "l2r", "self_instruct"] if name == "machine" else []
     common: dict[str, Any] = {"data": [rows], "name": name, "limits": LIMITS[name], "licences": _labelled_texts.LICENCES,
-                              "calibrate_on": clean + people}
+                              "calibrate_on": [*clean, *people, "atlas"]}
     if name == "machine":
         return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=20), penalty=1e-6,
-                             only_held=["agt2025", "agt2025_tuned"], iterations=110, emphasis={
+                             only_held=["agt2025", "agt2025_tuned"], emphasis={
                                  **dict.fromkeys(clean, 0.12), "l2r": 3, "hh_rlhf": 0.4, "oasst": 0.7, "cold": 0.7,
-                                 "fast_detect_base": 0.4})
+                                 "fast_detect_base": 0.4, "atlas": 0.2}, false_positives=0.005)
     if name == "ocr":
-        return TrainSettings(**common, features=FeatureSettings(characters=3, words=1, bits=19), penalty=1e-5,
-                             windows=1, short=300, emphasis={"linux_command": 2, "based_cooking": 2})
-    return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=19, lowercase=True), penalty=1e-5,
-                         window=400, short=0, balance=0.5, false_positives=0.002)
+        return TrainSettings(**common, features=FeatureSettings(characters=3, words=1, bits=19), iterations=40,
+                             false_positives=0.004, windows=1, short=300,
+                             emphasis={"linux_command": 2, "based_cooking": 2})
+    return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=19, lowercase=True),
+                         penalty=1e-5, window=400, short=0, balance=0.5, false_positives=0.002)
 
 
 def rows_of(name: str) -> Iterable[_labelled_texts.Row]:
@@ -55,7 +58,7 @@ def rows_of(name: str) -> Iterable[_labelled_texts.Row]:
     if name == "machine":
         return [*_labelled_texts.machine(), *_labelled_texts.detection_benchmark()]
     if name == "ocr":
-        return _labelled_texts.damaged(_labelled_texts.clean(), dict.fromkeys(("en", "zh"), _scans.LEARNT))
+        return _labelled_texts.damaged([*_labelled_texts.clean(), *_labelled_texts.atlas()], dict.fromkeys(("en", "zh"), _scans.LEARNT))
     return _labelled_texts.toxicity()
 
 
@@ -83,8 +86,8 @@ def held(name: str) -> list[Labelled]:
 def judged(name: str) -> dict[str, Any]:
     """Figures of one shipped classifier on held-out rows and on clean text of sources it never saw."""
     classifier = Classifier.load(name)
-    others = [Labelled(row.text, False, row.lang, row.group, f"unseen_{row.source}")
-              for row in _labelled_texts.clean(_labelled_texts.JUDGED)]
+    others = [Labelled(prose(row.text) if name == "ocr" else row.text, False, row.lang, row.group,
+                       f"unseen_{row.source}") for row in _labelled_texts.clean(_labelled_texts.JUDGED)]
     return judge(classifier, held(name) + others)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +22,8 @@ F64 = NDArray[np.float64]
 SHIPPED = ("machine", "ocr", "toxicity")
 """Classifiers that come with the package, by name."""
 _LEVELS = 127
-_BATCH = 32
+_BATCH = 50_000
+"""Characters scored at once."""
 
 
 class Model(Settings):
@@ -84,9 +86,11 @@ class Classifier:
         """Log-odds of each text [len(texts)]: those of its windows, averaged."""
         pieces = [cut(text, self.model.window) for text in texts]
         flat = [piece for part in pieces for piece in part]
-        scores = np.concatenate([self._score(flat[at:at + _BATCH]) for at in range(0, len(flat), _BATCH)] or [[]])
+        scores = np.concatenate([[], *map(self._score, _batches(flat))])
+        if len(flat) == len(texts):
+            return scores
         starts = np.concatenate([[0], np.cumsum([len(part) for part in pieces])])
-        return np.array([scores[first:last].mean() for first, last in zip(starts[:-1], starts[1:])])
+        return np.array([scores[first:last].mean() for first, last in itertools.pairwise(starts)])
 
     def threshold(self, language: str) -> float | None:
         """The probability from which a text in that language is positive; None where it was not calibrated."""
@@ -102,13 +106,26 @@ class Classifier:
         return totals / np.sqrt(np.maximum(counts, 1)) + self.model.bias
 
 
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def cut(text: str, characters: int) -> list[str]:
     """The text in windows of about equal length, at most so many characters each (0: one window, all of it)."""
     count = -(-len(text) // characters) if characters else 1
     if count <= 1:
         return [text]
     edges = [len(text) * number // count for number in range(count + 1)]
-    return [text[first:last] for first, last in zip(edges[:-1], edges[1:])]
+    return [text[first:last] for first, last in itertools.pairwise(edges)]
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,6 +11,10 @@ from pydantic import Field
 from headwater.corpus.linear import Classifier
 from headwater.settings import Settings
 
+_BLOCK = re.compile(r"```.*?(?:```|\Z)|\$\$.*?\$\$|\\\[.*?\\\]|<[^>\n]{1,200}>", re.DOTALL)
+_FORMULA = re.compile(r"\$[^$\n]+\$|\\\(.*?\\\)|https?://\S+")
+_LETTERS = 0.65
+"""Share of letters among its visible characters from which a line is prose."""
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -18,7 +23,7 @@ class MachineSettings(Settings):
     classifier was not trained on is never flagged."""
 
     machine: str | None = "machine"
-    """Classifier of machine-made text, shipped or the path of one trained by 'headwater corpus classifier'; null: off."""
+    """Classifier of machine-made text, shipped or the path of one of your own; null: off."""
     machine_threshold: Probability | None = None
     """Probability from which a text is machine-made; null takes the calibrated one."""
     ocr: str | None = "ocr"
@@ -29,7 +34,7 @@ class MachineSettings(Settings):
 
 @dataclass(frozen=True)
 class Score:
-    """A verdict on one text. `threshold` is None where nothing is calibrated for its language; it is not flagged then."""
+    """A verdict on one text; where its language has no threshold (None) it is not flagged."""
 
     probability: float
     threshold: float | None
@@ -46,11 +51,11 @@ class MachineJudge:
 
     def machine_made(self, text: str, language: str) -> Score | None:
         """Whether a machine wrote the text; None when that classifier is off."""
-        return self._machine and score(self._machine, text, language, self.settings.machine_threshold)
+        return score(self._machine, text, language, self.settings.machine_threshold) if self._machine else None
 
     def ocr_damaged(self, text: str, language: str) -> Score | None:
-        """Whether the text was misread from a scan; None when that classifier is off."""
-        return self._ocr and score(self._ocr, text, language, self.settings.ocr_threshold)
+        """Whether the text's prose was misread from a scan; None when that classifier is off."""
+        return score(self._ocr, prose(text), language, self.settings.ocr_threshold) if self._ocr else None
 
 
 def score(classifier: Classifier, text: str, language: str, threshold: float | None = None) -> Score:
@@ -58,6 +63,17 @@ def score(classifier: Classifier, text: str, language: str, threshold: float | N
     limit = classifier.threshold(language) if threshold is None else threshold
     probability = float(classifier.probability([text])[0])
     return Score(probability, limit, limit is not None and probability >= limit)
+
+
+def prose(text: str) -> str:
+    """The text without code, formulas, markup and lines that hold few letters, which look damaged and are not."""
+    lines = _FORMULA.sub("x", _BLOCK.sub("", text)).replace("`", "").split("\n")
+    return "\n".join(line for line in lines if not line.startswith(("    ", "\t", "|")) and _is_prose(line))
+
+
+def _is_prose(line: str) -> bool:
+    visible = "".join(line.split())
+    return len(visible) > 3 and sum(map(str.isalpha, visible)) >= _LETTERS * len(visible)
 
 
 def machine_made(text: str, language: str, settings: MachineSettings | None = None) -> Score | None:

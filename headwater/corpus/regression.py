@@ -23,13 +23,14 @@ class Rows:
 
     def times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows times a weight vector: [N]."""
-        products = np.zeros(len(self.columns) + 1)
-        np.cumsum(self.values * weights[self.columns], out=products[1:])
-        return np.diff(products[self.bounds])
+        products = np.append(np.zeros(1), np.cumsum(self.values * weights[self.columns], dtype=np.float64))
+        totals: NDArray[np.float64] = products[self.bounds[1:]] - products[self.bounds[:-1]]
+        return totals
 
     def transposed_times(self, residuals: NDArray[np.float64], width: int) -> NDArray[np.float64]:
         """The transposed rows times one number per row: [width]."""
-        return np.bincount(self.columns, self.values * np.repeat(residuals, np.diff(self.bounds)), width)
+        return np.bincount(self.columns, self.values * np.repeat(residuals, np.diff(self.bounds)), width).astype(
+            np.float64, copy=False)
 
 
 def sparse_rows(texts: list[str], settings: FeatureSettings) -> Rows:
@@ -66,7 +67,7 @@ def fit(rows: Rows, labels: NDArray[np.bool_], importance: NDArray[np.float64], 
     def loss() -> torch.Tensor:
         values = parameters.detach().numpy()
         logits = rows.times(values[:-1] * ratios) + values[-1]
-        residuals = importance * (1 / (1 + np.exp(-logits)) - targets)
+        residuals = importance * (1 / (1 + np.exp(-np.clip(logits, -500, 500))) - targets)
         gradient = np.append(ratios * rows.transposed_times(residuals, width) + penalty * values[:-1],
                              residuals.sum())
         parameters.grad = torch.from_numpy(gradient)

@@ -17,10 +17,11 @@ from headwater.settings import Settings
 
 _SENTENCE = re.compile(r"[^\n。！？!?.;；]*[\n。！？!?.;；]+[\"'”’」』)）]*|[^\n。！？!?.;；]+$")
 _ADDRESS = re.compile(r"(?<![A-Za-z])(?:you|your|you're|u|ur|yourself)(?![A-Za-z])|你|您", re.IGNORECASE)
-_MENTION = re.compile(r"(?<![a-z])(?:words?|terms?|slurs?|insults?|insulting|pejorative|derogatory|offensive|called|nicknamed|"
-                      r"etymology|epithets?|meaning|means|expression|phrase)(?![a-z])|一词|词语|词汇|蔑称|贬义|贬称|俚语|"
+_MENTION = re.compile(r"(?<![a-z])(?:words?|terms?|slurs?|insults?|insulting|pejorative|derogatory|offensive|called|"
+                      r"nicknamed|etymology|epithets?|meaning|means|expression|phrase)(?![a-z])|一词|词语|词汇|蔑称|贬义|贬称|俚语|"
                       r"粗话|脏话|骂人|辱骂|侮辱性|意为|意思是|称为|称作|绰号|外号|歧视性", re.IGNORECASE)
 _OPEN, _CLOSE = "\"“‘「『《'", "\"”’」』》'"
+_SPEECH = re.compile("[“”「」『』]")
 _SPOKEN_OF = 0.25
 """What a word of abuse counts that is quoted, or spoken of as a word."""
 _MILD_ALONE = 0.5
@@ -39,7 +40,7 @@ class ToxicitySettings(Settings):
     classifier: str = "toxicity"
     """A shipped classifier, or the path of one trained by 'headwater corpus classifier'."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Score from which a passage is abuse; null takes the default, calibrated on clean text."""
+    """Score from which a passage is abuse; null takes 0.7, chosen on clean books, manuals and articles."""
     passages: Annotated[int, Field(ge=0)] = 3
     """Worst passages reported."""
     perspective: PerspectiveSettings = PerspectiveSettings()
@@ -85,7 +86,7 @@ class ToxicityJudge:
             scores = self._remote.scores([text[start:end] for start, end in spans], language)
         else:
             scores = self._own_scores(text, language, spans, terms)
-        return self._verdict(text, spans, scores, terms, language)
+        return self._verdict(text, spans, scores, terms)
 
     def _own_scores(self, text: str, language: str, spans: list[tuple[int, int]], terms: list[Term]) -> list[float]:
         assert self._classifier is not None
@@ -95,25 +96,31 @@ class ToxicityJudge:
         if threshold is None or not spans:
             return [_squash(WORDS_ALONE + LEXICAL_ODDS * weight) for weight, _ in found]
         odds = self._classifier.log_odds([plain for _, plain in found]) - math.log(threshold / (1 - threshold))
-        return [_squash(float(value) + LEXICAL_ODDS * weight) for value, (weight, _) in zip(odds, found)]
+        return [_squash(float(value) + (LEXICAL_ODDS * weight if weight else WORDLESS_ODDS)
+                        + SPEECH_ODDS * bool(_SPEECH.search(text[start:end])))
+                for value, (weight, _), (start, end) in zip(odds, found, spans)]
 
-    def _verdict(self, text: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term], language: str
-                 ) -> Toxicity:
+    def _verdict(self, text: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term]) -> Toxicity:
         threshold = self.settings.threshold or DEFAULT_THRESHOLD
         ranked = sorted((Passage(start, end, score) for (start, end), score in zip(spans, scores)),
                         key=lambda passage: (-passage.score, passage.start))
         bad = [passage for passage in ranked if passage.score >= threshold]
         words = {term.word for term in terms for passage in bad if passage.start <= term.start < passage.end}
-        share = sum(count_tokens(text[passage.start:passage.end]) for passage in bad) / max(1, count_tokens(text))
+        held = sum(count_tokens(text[passage.start:passage.end]) for passage in bad)
+        share = held / count_tokens(text) if held else 0.0
         return Toxicity(ranked[0].score if ranked else 0.0, bool(bad), tuple(bad[:self.settings.passages]),
                         tuple(sorted(words)), share)
 
 
-LEXICAL_ODDS = 1.5
+LEXICAL_ODDS = 2.5
 """Log-odds that one unit of lexical weight adds to the classifier's."""
-WORDS_ALONE = -3.0
+WORDLESS_ODDS = -1.0
+"""What is taken from the classifier's where there is no word of abuse."""
+SPEECH_ODDS = -1.5
+"""What is taken from both in somebody's reported speech."""
+WORDS_ALONE = -4.0
 """Log-odds before any word of abuse, in a language that the classifier does not know."""
-DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.7
 
 
 def toxicity(text: str, language: str, settings: ToxicitySettings | None = None) -> Toxicity:

@@ -126,8 +126,8 @@ def _split(rows: list[Labelled], settings: TrainSettings) -> tuple[list[Labelled
 def _require_both(rows: list[Labelled], what: str, settings: TrainSettings) -> None:
     counts = Counter(row.label for row in rows)
     if min(counts[True], counts[False]) < FEWEST:
-        raise InputError(f"the {what} rows hold {counts[True]} positive and {counts[False]} negative texts, expected at "
-                         f"least {FEWEST} of each", where=", ".join(map(str, settings.data)),
+        raise InputError(f"the {what} rows hold {counts[True]} positive and {counts[False]} negative texts, expected "
+                         f"at least {FEWEST} of each", where=", ".join(map(str, settings.data)),
                          fix="give more labelled texts of both classes, or correct the label column")
 
 

@@ -37,7 +37,7 @@ def test_every_text_owns_as_many_ngrams_as_it_has(texts, characters, words):
     features = FeatureSettings(characters=characters, words=words, bits=10)
     for alone in texts:
         single = [set(gram.buckets[gram.starts[0]:gram.ends[0]]) for gram in ngrams([alone], features)]
-        grouped = [gram for gram in ngrams([*texts, alone], features)]
+        grouped = list(ngrams([*texts, alone], features))
         assert single == [set(gram.buckets[gram.starts[-1]:gram.ends[-1]]) for gram in grouped]
 
 
@@ -57,7 +57,8 @@ def test_a_saved_classifier_scores_the_same_bytes(tmp_path):
     one = classifier(window=50)
     one.save(tmp_path / "x.safetensors")
     texts = ["word " * 40, "河水" * 90]
-    for again in (Classifier.load(tmp_path / "x.safetensors"), Classifier.load(tmp_path), pickle.loads(pickle.dumps(one))):
+    pickled = pickle.loads(pickle.dumps(one))
+    for again in (Classifier.load(tmp_path / "x.safetensors"), Classifier.load(tmp_path), pickled):
         assert again.model == one.model
         assert (again.probability(texts) == one.probability(texts)).all()
 

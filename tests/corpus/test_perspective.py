@@ -1,4 +1,4 @@
-"""Breaks when the key leaks, a busy service is not asked again, or a bad answer becomes a score. Nothing leaves here."""
+"""Breaks when the key leaks, a busy service is not asked again, or a bad answer becomes a score."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def test_requests_keep_to_the_rate():
     assert service.pauses == [0.5, 1.0]
 
 
-@pytest.mark.parametrize("answers", [[(403, b"key refused")], [(200, b"{}")], [(503, b"")] * 3, [OSError("secret")] * 3])
+@pytest.mark.parametrize("answers", [[(403, b"key refused")], [(200, b"{}")], [(503, b"")] * 3,
+                                     [OSError("secret")] * 3])
 def test_no_usable_answer_is_an_error_that_hides_the_key(answers):
     with pytest.raises(ServiceError) as error:
         Service(*answers).client(retries=2).scores(["a"], "en")

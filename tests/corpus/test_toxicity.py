@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +17,10 @@ def words(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", [
-    "固体废物处理与垃圾分类", "今日你好，节日你我同庆", "体操你做得很好", "三只母狗", "滚开的水", "应该死守", "精神病学与神经病理", "日本的操场上有鸡",
-    "杂种优势", "去死皮", "过去死去的人", "变态反应", "Scunthorpe class assessment", "a shiitake dickens", "Essex bass",
+    "固体废物处理与垃圾分类", "今日你好，节日你我同庆", "体操你做得很好", "三只母狗", "滚开的水", "应该死守",
+    "精神病学与神经病理", "日本的操场上有鸡",
+    "杂种优势", "去死皮", "过去死去的人", "变态反应", "Scunthorpe class assessment", "a shiitake dickens",
+    "Essex bass",
 ])
 def test_innocent_neighbours_are_left_alone(text):
     assert words(text) == []
@@ -37,13 +41,15 @@ def test_terms_stand_where_they_say(text):
 @given(st.text(alphabet="ab 河水。.!\n；\"你", max_size=120))
 def test_passages_are_in_order_and_lose_no_token(text):
     spans = passages(text)
-    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:]))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
     covered = "".join(text[start:end] for start, end in spans)
     assert sum(map(str.isalnum, covered)) == sum(map(str.isalnum, text))
 
 
 def test_a_quoted_or_explained_word_weighs_little():
-    for plain, quoted in (("You are an idiot.", "The word idiot comes from Greek."), ("你这个白痴", "“白痴”一词原为医学用语")):
+    for plain, quoted in (("You are an idiot.", "The word idiot comes from Greek."),
+                          ("你这个白痴",
+                          "“白痴”一词原为医学用语")):
         assert weigh(quoted, list(find_terms(quoted)))[0] <= weigh(plain, list(find_terms(plain)))[0] / 4
 
 
