@@ -16,11 +16,7 @@ from headwater.corpus.ngrams import FeatureSettings
 from headwater.corpus.training import TrainSettings, train_classifier
 from headwater.errors import InputError
 
-<<<<<<< HEAD
-WORDS = ["river", "water", "city", "bridge", "mountain", "year", "people", "valley", "lake", "source", "stone", "boat", "market", "winter"]
-=======
 WORDS = ["river", "water", "city", "bridge", "mountain", "year", "people", "valley", "lake", "source", "stone"]
->>>>>>> h-classify3
 
 
 def rows(count: int = 400, **more: str) -> list[dict]:
