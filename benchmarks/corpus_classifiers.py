@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import _labelled_texts
+import _labelled_texts as labelled_texts
 import _scans
 import numpy as np
 from _harness import Case, arguments, report
@@ -36,9 +36,9 @@ LIMITS = {
 
 def settings_of(name: str, rows: Path) -> TrainSettings:
     """How each shipped classifier was trained."""
-    clean = sorted({one for names in _labelled_texts.CLEAN.values() for one in names})
+    clean = sorted({one for names in labelled_texts.CLEAN.values() for one in names})
     people = ["cold", "crosswoz", "hh_rlhf", "kdconv", "l2r", "self_instruct"] if name == "machine" else []
-    common: dict[str, Any] = {"data": [rows], "name": name, "limits": LIMITS[name], "licences": _labelled_texts.LICENCES,
+    common: dict[str, Any] = {"data": [rows], "name": name, "limits": LIMITS[name], "licences": labelled_texts.LICENCES,
                               "calibrate_on": [*clean, *people, "atlas"]}
     if name == "machine":
         return TrainSettings(**common, features=FeatureSettings(characters=4, words=2, bits=20), penalty=1e-6,
@@ -53,20 +53,21 @@ def settings_of(name: str, rows: Path) -> TrainSettings:
                          penalty=1e-5, window=400, short=0, balance=0.5, false_positives=0.002)
 
 
-def rows_of(name: str) -> Iterable[_labelled_texts.Row]:
+def rows_of(name: str) -> Iterable[labelled_texts.Row]:
     """What each is trained and judged on."""
     if name == "machine":
-        return [*_labelled_texts.machine(), *_labelled_texts.detection_benchmark()]
+        return [*labelled_texts.machine(), *labelled_texts.detection_benchmark()]
     if name == "ocr":
-        return _labelled_texts.damaged([*_labelled_texts.clean(), *_labelled_texts.atlas()], dict.fromkeys(("en", "zh"), _scans.LEARNT))
-    return _labelled_texts.toxicity()
+        return labelled_texts.damaged([*labelled_texts.clean(), *labelled_texts.atlas()],
+                                      dict.fromkeys(("en", "zh"), _scans.LEARNT))
+    return labelled_texts.toxicity()
 
 
 def train(names: list[str], out: Path) -> None:
     """Write the weights and cards of these classifiers."""
     for name in names:
         with tempfile.TemporaryDirectory() as scratch:
-            rows = _labelled_texts.write(Path(scratch) / "rows.jsonl", rows_of(name))
+            rows = labelled_texts.write(Path(scratch) / "rows.jsonl", rows_of(name))
             train_classifier(settings_of(name, rows), Path(scratch) / name)
             out.mkdir(parents=True, exist_ok=True)
             for made in (Path(scratch) / name).iterdir():
@@ -77,7 +78,7 @@ def train(names: list[str], out: Path) -> None:
 def held(name: str) -> list[Labelled]:
     """The rows that the shipped classifier neither learnt from nor was calibrated on."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = _labelled_texts.write(Path(scratch) / "rows.jsonl", rows_of(name))
+        path = labelled_texts.write(Path(scratch) / "rows.jsonl", rows_of(name))
         settings = settings_of(name, path)
         return [row for row in dict.fromkeys(read_labelled(path, Columns()))
                 if row.source in settings.only_held or row.draw() < settings.held_share / 2]
@@ -87,14 +88,14 @@ def judged(name: str) -> dict[str, Any]:
     """Figures of one shipped classifier on held-out rows and on clean text of sources it never saw."""
     classifier = Classifier.load(name)
     others = [Labelled(prose(row.text) if name == "ocr" else row.text, False, row.lang, row.group,
-                       f"unseen_{row.source}") for row in _labelled_texts.clean(_labelled_texts.JUDGED)]
+                       f"unseen_{row.source}") for row in labelled_texts.clean(labelled_texts.JUDGED)]
     return judge(classifier, held(name) + others)
 
 
 def in_domain() -> dict[str, float]:
     """AUC per language on held-out rows of agt2025 after training on its other rows (never shipped)."""
     with tempfile.TemporaryDirectory() as scratch:
-        rows = _labelled_texts.write(Path(scratch) / "rows.jsonl", _labelled_texts.detection_benchmark())
+        rows = labelled_texts.write(Path(scratch) / "rows.jsonl", labelled_texts.detection_benchmark())
         figures = train_classifier(TrainSettings(data=[rows], features=FeatureSettings(bits=20)), Path(scratch) / "out")
     return {language: values["auc"] for language, values in figures["languages"].items()}
 
@@ -107,7 +108,7 @@ def unseen_damage() -> dict[str, float]:
     for kind, damage in _scans.UNSEEN.items():
         for language in ("en", "zh"):
             texts = [row.text for row in rows if row.language == language]
-            broken = list(_labelled_texts.damaged([_labelled_texts.Row(text, 0, language, text, "") for text in texts],
+            broken = list(labelled_texts.damaged([labelled_texts.Row(text, 0, language, text, "") for text in texts],
                                             {language: [damage]}))
             scores = classifier.probability([row.text for row in broken])
             figures[f"{kind}.{language}"] = auc(scores, np.array([row.label for row in broken], np.bool_))
@@ -124,7 +125,7 @@ def documents_per_second(classifier: Classifier, texts: list[str]) -> float:
 def main() -> None:
     options = arguments(__doc__, ("--train", {"type": Path, "metavar": "FOLDER", "help": "write the weights there"}),
                         ("--only", {"nargs": "+", "choices": SHIPPED, "default": list(SHIPPED)}))
-    if not _labelled_texts.DATA.is_dir():
+    if not labelled_texts.DATA.is_dir():
         report("corpus_classifiers", [Case(name, "auc", None, "the real data (../shared) is not here")
                                       for name in options.only], ceilings={})
         return
@@ -142,8 +143,8 @@ def main() -> None:
     for name in options.only if options.full else []:
         cases += [Case(f"{name} {extra[name].__name__} {key}", "auc", value, "none")
                   for key, value in (extra[name]().items() if name in extra else [])]
-    for language, sources in _labelled_texts.CLEAN.items():
-        text = "".join(row.text for row in _labelled_texts.clean({language: sources[:2]}))
+    for language, sources in labelled_texts.CLEAN.items():
+        text = "".join(row.text for row in labelled_texts.clean({language: sources[:2]}))
         size = 2000 if language == "en" else 700
         texts = [text[at:at + size] for at in range(0, len(text) - size, size)][:400]
         cases += [Case(f"{name} {language}", "2 kB documents per CPU second",

@@ -73,8 +73,8 @@ class C4(Rules):
     """C4's page rules (its line rules are `LineRules`)."""
 
     min_sentences: int | None = 5
-    max_curly_brackets: float | None = 0
-    """Per character; C4 drops every page that has one, and so every page with program text in most languages."""
+    max_curly_brackets: float | None = None
+    """Per character. C4 has 0 and so drops every page with program text in most languages; off here."""
     max_lorem_ipsum: int | None = 0
     """Occurrences."""
 

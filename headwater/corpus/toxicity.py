@@ -41,6 +41,9 @@ class ToxicitySettings(Settings):
     """A shipped classifier, or the path of one trained by 'headwater corpus classifier'."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Score from which a passage is abuse; null takes 0.7, chosen on clean books, manuals and articles."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.03
+    """Share of the tokens that such passages must hold before the document is abuse: a page that reports one insult
+    is none."""
     passages: Annotated[int, Field(ge=0)] = 3
     """Worst passages reported."""
     perspective: PerspectiveSettings = PerspectiveSettings()
@@ -58,8 +61,9 @@ class Passage:
 
 @dataclass(frozen=True)
 class Toxicity:
-    """`score` is that of the worst passage; `passages` are the worst ones at or above the threshold, worst first;
-    `terms` the words of abuse in them; `share` the share of the text's tokens that such passages hold."""
+    """`score` is that of the worst passage, `toxic` the verdict on the whole; `passages` are the worst ones at or above
+    the threshold, worst first; `terms` the words of abuse in them; `share` the share of the text's tokens that such
+    passages hold."""
 
     score: float
     toxic: bool
@@ -108,7 +112,8 @@ class ToxicityJudge:
         words = {term.word for term in terms for passage in bad if passage.start <= term.start < passage.end}
         held = sum(count_tokens(text[passage.start:passage.end]) for passage in bad)
         share = held / count_tokens(text) if held else 0.0
-        return Toxicity(ranked[0].score if ranked else 0.0, bool(bad), tuple(bad[:self.settings.passages]),
+        toxic = bool(bad) and share >= self.settings.share
+        return Toxicity(ranked[0].score if ranked else 0.0, toxic, tuple(bad[:self.settings.passages]),
                         tuple(sorted(words)), share)
 
 

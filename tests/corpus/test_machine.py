@@ -62,7 +62,7 @@ def test_a_language_without_a_threshold_is_never_flagged(language):
 
 
 def test_a_threshold_of_ones_own_and_switches_hold():
-    judge = MachineJudge(MachineSettings(ocr=None, machine_threshold=1e-12))
+    judge = MachineJudge(MachineSettings(ocr=None, machine_thresholds={"en": 1e-12}))
     assert judge.ocr_damaged(PROSE["en"], "en") is None
     assert judge.machine_made(PROSE["en"], "en").flagged
     assert issubclass(MachineSettings, Settings)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.insults import find_terms
-from headwater.corpus.toxicity import ToxicityJudge, passages, toxicity, weigh
+from headwater.corpus.toxicity import ToxicityJudge, ToxicitySettings, passages, toxicity, weigh
 
 
 def words(text: str) -> list[str]:
@@ -66,7 +66,8 @@ EXPLAINED = {"en": "The slur “nigger” is a derogatory term whose history sch
 def test_an_insult_inside_a_long_article_is_the_worst_passage(language):
     text = ARTICLE[language] * 20 + "\n" + INSULT[language] + "\n" + ARTICLE[language] * 20
     verdict = toxicity(text, language)
-    assert verdict.toxic
+    assert not verdict.toxic, "one insult on a long page is no page of abuse"
+    assert toxicity(text, language, ToxicitySettings(share=0)).toxic
     assert INSULT[language][:10] in text[verdict.passages[0].start:verdict.passages[0].end]
     assert verdict.terms
     assert verdict.share < 0.1
