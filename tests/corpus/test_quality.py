@@ -18,7 +18,8 @@ from headwater.corpus.quality import (
 from headwater.corpus.statistics import Statistics, measure
 from headwater.errors import SettingsError
 
-DEFAULT = QualitySettings()
+DEFAULT = QualitySettings.parse({"english": {"c4": {"max_curly_brackets": 0}}})
+"""With every published English rule on."""
 CLEAN = {"en": Statistics(
     words=1000, mean_word_length=5.0, longest_word=20, hashes=0.0, ellipses=0.0, bullet_lines=0.0, ellipsis_lines=0.0,
     alphabetic_words=0.95, stop_words=8, dup_lines=0.0, dup_line_chars=0.0, dup_paragraphs=0.0,
