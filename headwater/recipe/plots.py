@@ -85,6 +85,22 @@ def funnel_plot(steps: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, "funnel", "Documents left after every step of the corpus")
 
 
+def mix_plot(shares: Sequence[Mapping[str, Any]]) -> str:
+    """What there is of every group beside what is written of it, in millions of tokens."""
+    figure, (axes,) = _figure(1, 1, WIDTH, 0.9 + 0.5 * len(shares))
+    for place, share in enumerate(shares):
+        axes.barh(place - 0.2, share["tokens"] / 1e6, color=SOFT, height=0.36)
+        axes.barh(place + 0.2, share["written_tokens"] / 1e6, color=SERIES[0], height=0.36)
+        axes.annotate(f"{share['epochs']:.2f} epochs", (max(share["tokens"], share["written_tokens"]) / 1e6, place),
+                      xytext=(5, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(shares)), [share["group"] for share in shares])
+    axes.invert_yaxis()
+    axes.set_xlabel("million tokens")
+    axes.margins(x=0.18)
+    _legend(axes, [(SOFT, "there is"), (SERIES[0], "written")])
+    return _svg(figure, "mix", "Composition of the training split")
+
+
 def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
     """Training loss over tokens, the validation's bits per byte or loss beside it where they were taken."""
     names = sorted({key for row in rows for key in row if key.startswith("validation")})

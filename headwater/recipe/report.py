@@ -83,7 +83,8 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"plots_missing": "",
                 "funnel_plot": plots.funnel_plot(content["funnel"]["steps"]) if content["funnel"] else "",
+                "mix_plot": plots.mix_plot(content["funnel"]["mix"]) if content["funnel"].get("mix") else "",
                 "loss_plots": {name: plots.loss_plot(name, rows) for name, rows in content["curves"].items()},
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
-        return {"plots_missing": str(error), "funnel_plot": "", "loss_plots": {}, "accuracy_plot": ""}
+        return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "accuracy_plot": ""}

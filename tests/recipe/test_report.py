@@ -8,10 +8,14 @@ from headwater.errors import InputError
 from headwater.recipe import plots, sections
 from headwater.recipe.report import render, write_report
 
-STEP = {"documents_in": 10, "documents_out": 7, "characters_in": 900, "characters_out": 700}
+STEP = {"documents_in": 9, "documents_out": 6, "bytes_in": 900, "bytes_out": 600, "tokens_in": 0, "tokens_out": 150}
 FUNNEL = {"steps": [{"step": "near_duplicates", **STEP, "languages": {"en": STEP, "zh": STEP},
                      "reasons": {"copy of <b>another</b>": 3}}],
-          "kept": {"train": {"documents": 6, "characters": 600, "tokens": 150, "languages": {"zh": {"documents": 6}}}}}
+          "kept": {"train": {"documents": 6, "characters": 600, "bytes": 1800, "tokens": 150,
+                             "languages": {"zh": {"documents": 6}}}},
+          "examples": {"near_duplicates": [{"reason": "near copy", "detail": "copy of <i>x</i>", "excerpt": "河流"}]},
+          "mix": [{"group": "books", "documents": 3, "tokens": 100, "target": 0.5, "epochs": 1.5,
+                   "written_documents": 4, "written_tokens": 150}]}
 COMPRESSION = {"split": "validation", "vocab_size": 4096, "languages": {"zh": {
     "documents": 3, "characters": 100, "tokens": 60, "tokens_per_character": 0.6, "bytes_per_token": 5.0}}}
 SAMPLES = [{"model": "train", "messages": [{"role": "user", "content": "清澜河有多长？"},
