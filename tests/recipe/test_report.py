@@ -57,7 +57,7 @@ def test_the_page_shows_every_part(finished):
     text = write_report(finished).read_text(encoding="utf-8")
     for part in ("tiny", "清澜河有多长？", "near duplicates", "0.600", "50.0%", "headwater run", "Conversations"):
         assert part in text
-    assert Page(text).tags.count("figure") == 3
+    assert Page(text).tags.count("figure") == 4
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(finished):
