@@ -67,6 +67,15 @@ def read_cuts(ledger: Ledger, cuts: Pass, examined: Pass) -> Iterator[tuple[int,
                     yield first[name] + values["row"], values
 
 
+def count_cuts(cuts: Pass) -> dict[str, int]:
+    """Sentences cut, and the documents that lost one; nothing when there are none."""
+    documents = sentences = 0
+    for batch in read_batches(cuts.store, cuts.files(CUT), ["removed"]):
+        documents += batch.num_rows
+        sentences += len(batch["removed"].flatten())
+    return {"sentences cut": sentences, "documents shortened": documents} if sentences else {}
+
+
 def _judge(ledger: Ledger, settings: SentenceSettings, examined: Pass, scratch: Path) -> dict[str, pa.Table]:
     """By examined file, the verdicts on the sentences of each document of it that loses one."""
     files = [(record.files[EXAMINED], record.files.get(SENTENCE_KEYS)) for _, parts in sorted(examined.records.items())

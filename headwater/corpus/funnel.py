@@ -19,8 +19,9 @@ PER_REASON = 3
 Mask = NDArray[np.bool_]
 
 
-def funnel(ledger: Ledger, validation: Mask) -> dict[str, Any]:
-    """The whole funnel as plain values: `steps` in order, then what was kept per split.
+def funnel(ledger: Ledger, validation: Mask, changes: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """The whole funnel as plain values: `steps` in order, then what was kept per split; `changes` counts, by step,
+    what was changed in documents that stay.
 
     Bytes are those of the pages as read up to the step "extract", and of their extracted text (UTF-8) after it; tokens
     are counted from there on (before it: 0). A document counts under the language it is later found to have,
@@ -28,7 +29,8 @@ def funnel(ledger: Ledger, validation: Mask) -> dict[str, Any]:
     """
     splits = {"train": ~validation, "validation": validation}
     kept = ledger.step == len(ledger.steps)
-    return {"steps": [_step(ledger, number) for number in range(len(ledger.steps))],
+    return {"steps": [_step(ledger, number) | {"changes": changes.get(name, {})}
+                      for number, name in enumerate(ledger.steps)],
             "kept": {name: _totals(ledger, kept & part) for name, part in splits.items()}}
 
 
@@ -66,7 +68,7 @@ def _totals(ledger: Ledger, chosen: Mask) -> dict[str, Any]:
     return {**counts(chosen), "languages": {name: counts(chosen & own) for name, own in _languages(ledger, chosen)}}
 
 
-def examples(store: Store, files: list[File]) -> dict[str, list[dict[str, str]]]:
+def examples(store: Store, files: list[File], steps: list[str]) -> dict[str, list[dict[str, str]]]:
     """Of every step some of the documents it removed, `PER_REASON` of each reason, drawn by their ids."""
     chosen: dict[tuple[str, str], list[dict[str, str]]] = {}
     for batch in read_batches(store, files):
@@ -75,10 +77,20 @@ def examples(store: Store, files: list[File]) -> dict[str, list[dict[str, str]]]
             drawn.append(row)
             if len(drawn) > 4 * PER_REASON:
                 drawn[:] = sorted(drawn, key=lambda one: one["id"])[:PER_REASON]
-    found: dict[str, list[dict[str, str]]] = {}
+    found: dict[str, list[dict[str, str]]] = {step: [] for step in steps}
     for (step, _), rows in sorted(chosen.items()):
-        found.setdefault(step, []).extend(sorted(rows, key=lambda one: one["id"])[:PER_REASON])
-    return found
+        found[step].extend(sorted(rows, key=lambda one: one["id"])[:PER_REASON])
+    return {step: rows for step, rows in found.items() if rows}
+
+
+def masked(store: Store, files: list[File]) -> dict[str, int]:
+    """Private data masked in the examined documents, by kind."""
+    counts: dict[str, int] = {}
+    for batch in read_batches(store, files, ["masked"]):
+        for kinds in batch["masked"].to_pylist():
+            for kind, count in kinds:
+                counts[f"{kind} masked"] = counts.get(f"{kind} masked", 0) + count
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def funnel_table(values: dict[str, Any]) -> Table:
@@ -87,7 +99,7 @@ def funnel_table(values: dict[str, Any]) -> Table:
     for heading in ("step", "documents in", "removed", "documents out", "MB out", "why"):
         table.add_column(heading, justify="left" if heading in ("step", "why") else "right", no_wrap=heading != "why")
     for step in values["steps"]:
-        why = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items())
+        why = ", ".join(f"{reason} {count:,}" for reason, count in {**step["reasons"], **step["changes"]}.items())
         removed = step["documents_in"] - step["documents_out"]
         table.add_row(step["step"], f"{step['documents_in']:,}", f"{removed:,}", f"{step['documents_out']:,}",
                       f"{step['bytes_out'] / 1e6:,.1f}", why)

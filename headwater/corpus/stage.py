@@ -13,16 +13,16 @@ from pydantic import Field
 
 from headwater.artifacts import sweep_temporaries, write_json
 from headwater.corpus.columns import check_columns
-from headwater.corpus.cuts import cut_sentences, read_cuts
+from headwater.corpus.cuts import count_cuts, cut_sentences, read_cuts
 from headwater.corpus.engine import EngineSettings, import_daft
 from headwater.corpus.examining import EXAMINED, examine_units
 from headwater.corpus.extract import extract
-from headwater.corpus.funnel import examples, funnel, funnel_table
+from headwater.corpus.funnel import examples, funnel, funnel_table, masked
 from headwater.corpus.language import identify
 from headwater.corpus.ledger import Ledger
 from headwater.corpus.mix import MixSettings, Share, copies, mix_table
 from headwater.corpus.sources import Shard, Source, list_shards
-from headwater.corpus.steps import StepSettings
+from headwater.corpus.steps import PRIVATE, SENTENCES, StepSettings
 from headwater.corpus.units import plan_units
 from headwater.corpus.writing import write_units
 from headwater.documents import PARTS
@@ -71,16 +71,17 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     basis = [settings.model_dump(mode="json", exclude={"engine"}), [file.sha256 for file in ledger.files]]
     with bar("corpus: comparing documents"):
         ledger.deduplicate(examined, out / SCRATCH)
-    cuts = None
+    cuts, changes = None, {PRIVATE: masked(store, ledger.files)}
     if settings.repeated_sentences is not None:
         cuts = cut_sentences(ledger, settings.repeated_sentences, examined, settings.engine, out / SCRATCH, basis)
         ledger.apply_cuts(read_cuts(ledger, cuts, examined), settings.min_tokens)
+        changes[SENTENCES] = count_cuts(cuts)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     validation = ledger.validation(settings.validation_share)
     written, shares = _mix(ledger, validation, settings.mix)
-    values = funnel(ledger, validation) | {"mix": [asdict(share) for share in shares]}
+    values = funnel(ledger, validation, changes) | {"mix": [asdict(share) for share in shares]}
     splits = write_units(ledger, validation, written, examined, cuts, settings.engine, basis)
-    values["examples"] = examples(store, splits["removed"])
+    values["examples"] = examples(store, splits["removed"], ledger.steps)
     write_json(out / "funnel.json", values)
     show(funnel_table(values))
     if shares:

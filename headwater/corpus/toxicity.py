@@ -40,7 +40,8 @@ class ToxicitySettings(Settings):
     classifier: str = "toxicity"
     """A shipped classifier, or the path of one trained by 'headwater corpus classifier'."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Score from which a passage is abuse; null takes 0.7, chosen on clean books, manuals and articles."""
+    """Score from which a passage is abuse; null takes 0.9 for English and 0.7 for others, chosen on
+    clean books, manuals, articles and real pages."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.03
     """Share of the tokens that such passages must hold before the document is abuse: a page that reports one insult
     is none."""
@@ -90,7 +91,7 @@ class ToxicityJudge:
             scores = self._remote.scores([text[start:end] for start, end in spans], language)
         else:
             scores = self._own_scores(text, language, spans, terms)
-        return self._verdict(text, spans, scores, terms)
+        return self._verdict(text, language, spans, scores, terms)
 
     def _own_scores(self, text: str, language: str, spans: list[tuple[int, int]], terms: list[Term]) -> list[float]:
         assert self._classifier is not None
@@ -104,8 +105,9 @@ class ToxicityJudge:
                         + SPEECH_ODDS * bool(_SPEECH.search(text[start:end])))
                 for value, (weight, _), (start, end) in zip(odds, found, spans)]
 
-    def _verdict(self, text: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term]) -> Toxicity:
-        threshold = self.settings.threshold or DEFAULT_THRESHOLD
+    def _verdict(self, text: str, language: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term]
+                 ) -> Toxicity:
+        threshold = self.settings.threshold or DEFAULT_THRESHOLDS.get(language, DEFAULT_THRESHOLD)
         ranked = sorted((Passage(start, end, score) for (start, end), score in zip(spans, scores)),
                         key=lambda passage: (-passage.score, passage.start))
         bad = [passage for passage in ranked if passage.score >= threshold]
@@ -125,7 +127,8 @@ SPEECH_ODDS = -1.5
 """What is taken from both in somebody's reported speech."""
 WORDS_ALONE = -4.0
 """Log-odds before any word of abuse, in a language that the classifier does not know."""
-DEFAULT_THRESHOLD = 0.7
+DEFAULT_THRESHOLDS, DEFAULT_THRESHOLD = {"en": 0.9}, 0.7
+"""English passages of 0.7 to 0.9 are hot, mostly not abusive; of the Chinese ones a quarter of the plain insults is."""
 
 
 def toxicity(text: str, language: str, settings: ToxicitySettings | None = None) -> Toxicity:

@@ -28,7 +28,8 @@ CLEAN = {"en": Statistics(
     sentences=40, curly_brackets=0.0, lorem_ipsum=0, punctuated_lines=0.9, short_lines=0.1, newlines=0.1, letters=0.9,
     han=0.9, digits=0.01, symbols=0.02, marks=0.06, function_words=0.2, unpunctuated=0.02, broken=0.0)}
 CLEAN["zh"] = replace(CLEAN["en"], stop_words=40)
-FAMILIES = {"en": dict(EnglishRules.parse({"characters": {}, "c4": {"max_curly_brackets": 0}})), "zh": dict(ChineseRules())}
+FAMILIES = {"en": dict(EnglishRules.parse({"characters": {}, "c4": {"max_curly_brackets": 0}})),
+            "zh": dict(ChineseRules())}
 ALL = [(language, family, rule) for language, families in FAMILIES.items() for family, rules in families.items()
        for rule in type(rules).model_fields]
 

@@ -10,7 +10,7 @@ from headwater.recipe.report import render, write_report
 
 STEP = {"documents_in": 9, "documents_out": 6, "bytes_in": 900, "bytes_out": 600, "tokens_in": 0, "tokens_out": 150}
 FUNNEL = {"steps": [{"step": "near_duplicates", **STEP, "languages": {"en": STEP, "zh": STEP},
-                     "reasons": {"copy of <b>another</b>": 3}}],
+                     "reasons": {"copy of <b>another</b>": 3}, "changes": {"sentences cut": 2}}],
           "kept": {"train": {"documents": 6, "characters": 600, "bytes": 1800, "tokens": 150,
                              "languages": {"zh": {"documents": 6}}}},
           "examples": {"near_duplicates": [{"reason": "near copy", "detail": "copy of <i>x</i>", "excerpt": "河流"}]},
