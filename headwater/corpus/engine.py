@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -14,7 +16,8 @@ from headwater.settings import Settings
 
 PROCESSES_FROM = 8 << 20
 """Bytes of work from which worker processes (a second to start, one per core) beat a thread of this process."""
-
+PARENT_SECONDS = 0.2
+"""How often a worker process looks whether its parent is still there."""
 
 _chosen: list[str] = []
 """The runner that this process has used."""
@@ -37,7 +40,8 @@ def map_units(work: Callable[[str], str], units: list[str], settings: EngineSett
     """
     daft = import_daft(settings)
     processes = settings.runner == "ray" or (size >= PROCESSES_FROM and len(units) > 1)
-    function = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1, use_process=processes)(_Each(work))
+    parent = os.getpid() if processes and settings.runner == "native" else None
+    function = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1, use_process=processes)(_Each(work, parent))
     frame = daft.from_pydict({"unit": units})
     if settings.runner == "ray":
         frame = frame.into_partitions(len(units))
@@ -57,10 +61,14 @@ class _Each:
 
     __name__ = "work"
 
-    def __init__(self, work: Callable[[str], str]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[str], str], parent: int | None) -> None:
+        """parent: the process whose end ends this one too; Ray sees to its workers itself."""
+        self.work, self.parent = work, parent
 
     def __call__(self, units: Any) -> list[str]:
+        if self.parent is not None:
+            threading.Thread(target=_end_with, args=(self.parent,), daemon=True).start()
+            self.parent = None
         return [self._outcome(unit) for unit in units.to_pylist()]
 
     def _outcome(self, unit: str) -> str:
@@ -70,6 +78,13 @@ class _Each:
             return json.dumps({"error": [type(error).__name__, error.what, error.where, error.fix]})
         except Exception:
             return json.dumps({"failure": traceback.format_exc()})
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would go on writing, beside the run that takes up the work again."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def _result(outcome: str) -> str:
