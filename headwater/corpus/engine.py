@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import connection
 from typing import Any, Literal
 
 from headwater import errors
@@ -16,6 +17,8 @@ from headwater.settings import Settings
 
 PROCESSES_FROM = 8 << 20
 """Bytes of work from which worker processes (a second to start, one per core) beat a thread of this process."""
+START_SECONDS = 120.0
+"""A worker process that has not answered after so long is gone: Daft itself would wait for ever."""
 PARENT_SECONDS = 0.2
 """How often a worker process looks whether its parent is still there."""
 
@@ -41,7 +44,8 @@ def map_units(work: Callable[[str], str], units: list[str], settings: EngineSett
     daft = import_daft(settings)
     processes = settings.runner == "ray" or (size >= PROCESSES_FROM and len(units) > 1)
     parent = os.getpid() if processes and settings.runner == "native" else None
-    function = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1, use_process=processes)(_Each(work, parent))
+    batched = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1, use_process=processes)
+    function = batched(_Each(work, parent))
     frame = daft.from_pydict({"unit": units})
     if settings.runner == "ray":
         frame = frame.into_partitions(len(units))
@@ -106,9 +110,24 @@ def import_daft(settings: EngineSettings | None = None) -> Any:
     except ImportError as error:
         raise MissingExtraError(f"the corpus stage needs Daft ({error})",
                                 fix="pip install 'headwater[corpus]'") from None
+    _limit_waiting()
     if settings is not None:
         _choose_runner(daft, settings)
     return daft
+
+
+def _limit_waiting() -> None:
+    """Let Daft's wait for a worker that died while it started end with an error."""
+    from daft.execution import udf
+
+    class Listener(connection.Listener):
+        def accept(self) -> connection.Connection:
+            ready = connection.wait([self._listener._socket], START_SECONDS)
+            if not ready:
+                raise RuntimeError("UDF process did not start")
+            return super().accept()
+
+    udf.Listener = Listener
 
 
 def _choose_runner(daft: Any, settings: EngineSettings) -> None:

@@ -61,6 +61,7 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     the same bytes; what is finished is not done again. Raises `InputError` for a missing or empty source, a table
     without the text column, or when no document is left.
     """
+    _check_mix(settings)
     shards = list_shards(settings.sources)
     check_columns(shards)
     _check_extras(shards, settings)
@@ -118,7 +119,7 @@ def _build(settings: CorpusSettings, units: list[Unit], store: Store, out: Path)
     show(funnel_table(values))
     if shares:
         show(mix_table(shares))
-    if not len(ledger.kept):
+    if not values["kept"]["train"]["documents"]:
         raise _nothing_left(values, settings, store)
     named = {name: [asdict(file) for file in files] for name, files in splits.items()}
     write_json(out / PARTS, {"store": store.place if settings.store else None, "splits": named})
@@ -141,6 +142,16 @@ def _mix(ledger: Ledger, validation: NDArray[np.bool_], settings: MixSettings | 
     return written, shares
 
 
+def _check_mix(settings: CorpusSettings) -> None:
+    """What can be said of the mix's groups before the work."""
+    names = sorted({source.label for source in settings.sources})
+    wanted = settings.mix.shares or {} if settings.mix is not None and settings.mix.by == "source" else {}
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise SettingsError(f"no source is named '{unknown[0]}' (there are: {', '.join(names)})", where="mix.shares",
+                            fix="name the sources, each by its `name` or the last part of its path")
+
+
 def _check_extras(shards: list[Shard], settings: CorpusSettings) -> None:
     """Import what the run will need now, so that a missing package is said before the work and not after."""
     import_daft(settings.engine)
@@ -156,6 +167,8 @@ def _nothing_left(values: dict[str, Any], settings: CorpusSettings, store: Store
         return InputError("the sources hold no document at all", where=where, fix="give a source with documents")
     lost = [f"{step['step']} removed {step['documents_in'] - step['documents_out']} ({', '.join(step['reasons'])})"
             for step in values["steps"] if step["documents_in"] > step["documents_out"]]
+    held = values["kept"]["validation"]["documents"]
+    lost += [f"validation took {held}"] if held else []
     return InputError(f"no document is left of {found}: {'; '.join(lost)}", where=where,
                       fix=f"see {store.uri('removed')} for the reasons, then change the sources or that step")
 
