@@ -80,6 +80,8 @@ def _judge(ledger: Ledger, settings: SentenceSettings, examined: Pass, scratch: 
     """By examined file, the verdicts on the sentences of each document of it that loses one."""
     files = [(record.files[EXAMINED], record.files.get(SENTENCE_KEYS)) for _, parts in sorted(examined.records.items())
              for record in parts if record.files]
+    if not any(keys is not None for _, keys in files):
+        return {}  # no document is left
     columns = Columns(scratch / SENTENCE_KEYS, ledger.store, [keys for _, keys in files if keys is not None])
     first = {file.name: rows.start for file, rows in slices(ledger.files)}
     counts = [0 if keys is None else keys.rows for _, keys in files]

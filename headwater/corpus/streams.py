@@ -25,9 +25,10 @@ LARGEST = 64 << 20
 def lines(stream: io.BufferedReader) -> Iterator[bytes]:
     """The lines; of one that is too large its beginning, the rest skipped."""
     while line := stream.readline(LARGEST + 1):
+        rest = line
+        while len(rest) > LARGEST and not rest.endswith(b"\n"):
+            rest = stream.readline(LARGEST + 1)
         yield line
-        while len(line) > LARGEST and not line.endswith(b"\n"):
-            line = stream.readline(LARGEST + 1)
 
 
 class _Decompressed(io.RawIOBase):
