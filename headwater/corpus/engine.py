@@ -17,7 +17,7 @@ from headwater.settings import Settings
 
 PROCESSES_FROM = 8 << 20
 """Bytes of work from which worker processes (a second to start, one per core) beat a thread of this process."""
-START_SECONDS = 120.0
+START_SECONDS = 60.0
 """A worker process that has not answered after so long is gone: Daft itself would wait for ever."""
 PARENT_SECONDS = 0.2
 """How often a worker process looks whether its parent is still there."""
