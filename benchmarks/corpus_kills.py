@@ -39,7 +39,7 @@ MODES = ("threads", "processes", "parent alone", "one worker")
 
 
 def main() -> None:
-    options = arguments(__doc__, ("--runs", {"type": int, "default": None, "help": "of each mode; 1, or 5 with --full"}),
+    options = arguments(__doc__, ("--runs", {"type": int, "help": "of each mode; 1, or 5 with --full"}),
                         ("--kills", {"type": int, "default": 3, "help": "of each run"}),
                         ("--seed", {"type": int, "default": 0}))
     runs = options.runs if options.runs is not None else 5 if options.full else 1
