@@ -4,7 +4,7 @@
 
 Quality is the token F1 of the extracted against the labelled text (Han characters and lower-cased words as a bag),
 averaged over pages, per language, also on the half of the pages that our own weights were not fitted on
-(`extraction_weights.py`). Speed is one thread, in this process, the same pages for everyone.
+(`_extraction_weights.py`). Speed is one thread, in this process, the same pages for everyone.
 """
 
 from __future__ import annotations

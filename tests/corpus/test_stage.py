@@ -277,7 +277,8 @@ NOTICE = "Sign up today and get our free walking guide sent straight to your inb
 
 def test_sentences_that_many_documents_share_are_cut_from_all_of_them(tmp_path: Path) -> None:
     texts = [f"{english(seed, 200)} {NOTICE} {english(seed + 100, 60)}" for seed in range(8)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in [*texts, f"{NOTICE} " * 20]))
+    texts.append(f"{NOTICE} " * 20)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     options = {"repeated_sentences": {"documents": 4, "similarity": 1}, "near_duplicates": None, "validation_share": 0}
     run(settings(tmp_path, **options), tmp_path / "out")
     kept = rows(tmp_path / "out", "train")
