@@ -134,7 +134,7 @@ def _read_file(path: Path, source: BenchmarkSource) -> tuple[str, Iterator[tuple
         return "text", ((row, (line, (), "")) for row, line in enumerate(text.splitlines()))
     if suffix == ".tsv":
         return "mgsm", _headless(text, "\t")
-    if suffix == ".csv" and (source.format == "mmlu" or source.format == "auto" and _is_mmlu(text)):
+    if suffix == ".csv" and (source.format == "mmlu" or (source.format == "auto" and _is_mmlu(text))):
         return "mmlu", _headless(text, ",")
     records = _records(text, suffix, path)
     kind, form = _kind(records), source.format
