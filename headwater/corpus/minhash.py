@@ -60,11 +60,11 @@ def shingles(texts: list[str], ngram: int) -> tuple[U32, NDArray[np.int64]]:
     counts = np.maximum(lengths - ngram + 1, 0)
     shingle_bounds, token_bounds = _cumulative(counts), _cumulative(lengths)
     first = np.arange(shingle_bounds[-1]) + np.repeat(token_bounds[:-1] - shingle_bounds[:-1], counts)
-    keys = _odd_numbers(2, ngram)
+    keys = odd_numbers(2, ngram)
     total = np.zeros(len(first), np.uint64)
     for offset in range(ngram):
         total += tokens[first + offset] * keys[offset]
-    return (_mix(total) >> np.uint64(32)).astype(np.uint32), shingle_bounds
+    return (mix(total) >> np.uint64(32)).astype(np.uint32), shingle_bounds
 
 
 def signatures(texts: list[str], settings: MinHashSettings) -> tuple[U32, NDArray[np.bool_]]:
@@ -105,7 +105,7 @@ def _token_hashes(texts: list[str]) -> tuple[U64, NDArray[np.int64]]:
     """A hash of every token of every text, and the bounds of each text's tokens; same tokens as `length.tokens`."""
     lowered = [text.lower() for text in texts]
     codes = np.frombuffer("\n".join([*lowered, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds = _kinds()[codes]
+    kinds = token_kinds()[codes]
     follows = np.zeros(len(kinds), np.bool_)
     np.logical_and(kinds[1:] == _WORD, kinds[:-1] == _WORD, out=follows[1:])
     kept = kinds > 0
@@ -113,14 +113,14 @@ def _token_hashes(texts: list[str]) -> tuple[U64, NDArray[np.int64]]:
     letters = codes[kept].astype(np.uint64)
     starts = np.flatnonzero(~follows[kept])
     place = np.arange(len(letters)) - np.repeat(starts, np.diff(np.append(starts, len(letters))))
-    weighted = letters * _odd_numbers(1, _POWERS)[place % _POWERS]
-    hashes = _mix(np.add.reduceat(weighted, starts)) if len(starts) else np.zeros(0, np.uint64)
+    weighted = letters * odd_numbers(1, _POWERS)[place % _POWERS]
+    hashes = mix(np.add.reduceat(weighted, starts)) if len(starts) else np.zeros(0, np.uint64)
     ends = np.cumsum([len(text) + 1 for text in lowered])
     return hashes, np.concatenate([[0], np.searchsorted(starts_at, ends)])
 
 
 @lru_cache(maxsize=1)
-def _kinds() -> NDArray[np.uint8]:
+def token_kinds() -> NDArray[np.uint8]:
     """For every code point: 0 separator, 1 part of a word, 2 Han character."""
     everything = "".join(map(chr, range(0x110000)))
     kinds = np.zeros(0x110000, np.uint8)
@@ -132,7 +132,7 @@ def _kinds() -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=8)
-def _odd_numbers(seed: int, count: int) -> U64:
+def odd_numbers(seed: int, count: int) -> U64:
     return np.random.Generator(np.random.PCG64(seed)).integers(0, 2**63, count, np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -142,7 +142,7 @@ def _permutations(count: int, seed: int) -> tuple[U32, U32]:
     return numbers[0] | np.uint32(1), numbers[1]
 
 
-def _mix(values: U64) -> U64:
+def mix(values: U64) -> U64:
     """MurmurHash3's 64-bit finalizer: every input bit reaches every output bit."""
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)

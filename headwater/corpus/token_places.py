@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.corpus.minhash import U64, _kinds, _mix, _odd_numbers
+from headwater.corpus.minhash import U64, mix, odd_numbers, token_kinds
 
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
@@ -34,7 +34,7 @@ def places(text: str) -> Tokens:
     opening bracket or a line's end ("A. ", "(b)", "C、", "1."); so a question is the same however they are written.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    folded, kinds = _folded()[codes], _kinds()[codes]
+    folded, kinds = _folded()[codes], token_kinds()[codes]
     kept = np.flatnonzero(kinds)
     kinds = kinds[kept]
     follows = np.zeros(len(kept), np.bool_)
@@ -45,8 +45,8 @@ def places(text: str) -> Tokens:
         return Tokens(np.zeros(0, np.uint64), nothing, nothing, 0)
     lengths = np.diff(np.append(first, len(kept)))
     place = np.arange(len(kept)) - np.repeat(first, lengths)
-    weighted = folded[kept].astype(np.uint64) * _odd_numbers(1, _POWERS)[place % _POWERS]
-    hashes = _mix(np.add.reduceat(weighted, first))
+    weighted = folded[kept].astype(np.uint64) * odd_numbers(1, _POWERS)[place % _POWERS]
+    hashes = mix(np.add.reduceat(weighted, first))
     starts = kept[first]
     real = ~_labels(codes, starts, lengths)
     starts, lengths = starts[real], lengths[real]
@@ -57,9 +57,9 @@ def ngrams(hashes: U64, size: int, salt: int) -> U64:
     """Hashes of a text's n-grams in order [max(0, T - size + 1)]; another salt or size gives other hashes."""
     count = max(0, len(hashes) - size + 1)
     total = np.full(count, salt, np.uint64)
-    for offset, key in enumerate(_odd_numbers(2 + salt, size)):
+    for offset, key in enumerate(odd_numbers(2 + salt, size)):
         total += hashes[offset:offset + count] * key
-    return _mix(total)
+    return mix(total)
 
 
 def _labels(codes: U32, starts: I64, lengths: I64) -> NDArray[np.bool_]:
