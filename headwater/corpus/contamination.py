@@ -41,7 +41,7 @@ class ContaminationSettings(Settings):
     """Tokens in an n-gram of a question in words."""
     characters: Annotated[int, Field(ge=2, le=50)] = 10
     """Tokens in an n-gram of a Chinese question."""
-    whole: Annotated[int, Field(ge=4)] = 16
+    whole: Annotated[int, Field(ge=4)] = 14
     """Least letters of a question too short for n-grams that is sought whole, a Chinese character being two."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Least share of a question's n-grams; with 0 the first one found counts."""

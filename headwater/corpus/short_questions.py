@@ -28,6 +28,9 @@ class Found(NamedTuple):
 class ShortQuestions:
     """Whole short questions, compared without spaces, punctuation, case and width.
 
+    One counts only where more than spaces follows it (a mark, a blank to fill in, a line's end): the stem "Consumer
+    surplus is" begins many a clean sentence.
+
     A question of n letters, 2^k <= n < 2^(k+1), is known by the hashes of its first and its last 2^k letters, which
     cover it; a document's stretches of 2^k letters are hashed by doubling, for all k at once, at every token's start.
     """
@@ -78,7 +81,7 @@ class ShortQuestions:
             for place, low, high in zip(starts[likely], first, last, strict=True):
                 for row in range(low, high):
                     end = int(place + self._lengths[row])
-                    if (end <= len(found.at) and found.ends[end - 1] and _level(end - int(place)) == level
+                    if (end <= len(found.at) and found.closed[end - 1] and _level(end - int(place)) == level
                             and mix(hashes[end - (1 << level):][:1])[0] == self._tails[row]):
                         yield Found(int(self._owners[row]), int(found.at[place]), int(found.at[end - 1]) + 1)
 

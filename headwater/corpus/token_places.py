@@ -15,7 +15,7 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 _WORD, _HAN = 1, 2
 _POWERS = 1024
-_LETTER, _OPENS, _CLOSES, _SIGN = 1, 2, 4, 8
+_LETTER, _OPENS, _CLOSES, _SIGN, _SPACE = 1, 2, 4, 8, 16
 
 
 class Tokens(NamedTuple):
@@ -55,12 +55,12 @@ def places(text: str) -> Tokens:
 
 class Letters(NamedTuple):
     """Hashes [N] of a text's letters, digits and signs of calculation, the characters where they stand [N], which of
-    them start a token [S], whether a token ends behind each [N], and how many are Chinese."""
+    them start a token [S], whether more than spaces stands between each and the next [N], how many are Chinese."""
 
     hashes: U64
     at: I64
     starts: I64
-    ends: NDArray[np.bool_]
+    closed: NDArray[np.bool_]
     han: int
 
 
@@ -68,14 +68,15 @@ def letters(text: str) -> Letters:
     """What is left of a text without spaces, brackets and punctuation, folded as in `places`; "+-*/=<>[]{}" stay,
     for a sum is made of them."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    folded, kinds = _folded()[codes], token_kinds()[codes]
-    at = np.flatnonzero((kinds > 0) | (_classes()[codes] & _SIGN > 0))
+    folded, kinds, classes = _folded()[codes], token_kinds()[codes], _classes()[codes]
+    kept = (kinds > 0) | (classes & _SIGN > 0)
+    at = np.flatnonzero(kept)
     kinds = kinds[at]
-    ends = np.ones(len(at), np.bool_)
-    np.logical_or(np.diff(at) != 1, (kinds[1:] != _WORD) | (kinds[:-1] != _WORD), out=ends[:-1])
-    begins = (kinds > 0) & np.concatenate([[True], ends])[:-1]
-    return Letters(mix(folded[at].astype(np.uint64) + np.uint64(1)), at, np.flatnonzero(begins), ends,
-                   int((kinds == _HAN).sum()))
+    marks = np.cumsum(~kept & (classes & _SPACE == 0))[at]
+    begins = kinds > 0
+    begins[1:] &= (np.diff(at) != 1) | (kinds[1:] != _WORD) | (kinds[:-1] != _WORD)
+    return Letters(mix(folded[at].astype(np.uint64) + np.uint64(1)), at, np.flatnonzero(begins),
+                   np.diff(marks, append=-1) != 0, int((kinds == _HAN).sum()))
 
 
 def ngrams(hashes: U64, size: int, salt: int) -> U64:
@@ -104,7 +105,7 @@ def _classes() -> NDArray[np.uint8]:
     classes = np.zeros(0x110000, np.uint8)
     for letters, bit in (("ABCDEFGHabcdefgh123456789ＡＢＣＤＥＦＧＨａｂｃｄｅｆｇｈ１２３４５６７８９", _LETTER),
                          (" \t\n\r\u3000\xa0([（［【", _OPENS), (".．、)）]］】:：", _CLOSES),
-                         ("+-*/=<>[]{}＋－＊／＝＜＞［］｛｝", _SIGN)):
+                         ("+-*/=<>[]{}＋－＊／＝＜＞［］｛｝", _SIGN), (" \t\u3000\xa0", _SPACE)):
         classes[[ord(letter) for letter in letters]] |= np.uint8(bit)
     return classes
 
