@@ -21,7 +21,7 @@ from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("sizes", "owners", "grams", "bounds", "posts", "bitmap")
 _WORD_SALT, _HAN_SALT = 1, 2
 
@@ -147,10 +147,12 @@ class LeakIndex:
                 raise ValueError(f"format {about['format']}")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             short = {name: np.load(folder / f"short_{name}.npy", allow_pickle=False) for name in SHORT_ARRAYS}
+            names = [(benchmark, file, row) for benchmark, file, row in about["names"]]
+            unchecked = int(about["unchecked"])
+            settings = ContaminationSettings.parse(about["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"not a saved index of questions ({error})", where=folder, fix="build it again") from None
-        names = [(benchmark, file, row) for benchmark, file, row in about["names"]]
-        return cls(ContaminationSettings.parse(about["settings"]), names, arrays, ShortQuestions(short), about["unchecked"])
+        return cls(settings, names, arrays, ShortQuestions(short), unchecked)
 
     def _all_arrays(self) -> dict[str, NDArray[Any]]:
         return self._arrays | {f"short_{name}": array for name, array in self._short.arrays.items()}
