@@ -134,7 +134,7 @@ def _read_file(path: Path, source: BenchmarkSource) -> tuple[str, Iterator[tuple
         return "text", iter(())
     text = _text(path)
     if form == "text":
-        return "text", ((row, (line, (), "")) for row, line in enumerate(text.splitlines()))
+        return "text", ((row, (line, (), "")) for row, line in enumerate(text.split("\n")))
     rows = _table(text, "\t" if suffix == ".tsv" else ",", path) if suffix in (".csv", ".tsv") else []
     if suffix == ".tsv" and form in ("auto", "mgsm"):
         return "mgsm", _headless(rows, 2, path)

@@ -15,7 +15,7 @@ from headwater.errors import InputError
 from tests.corpus.conftest import chinese, english
 
 ENGLISH = Question("b", "en", 0, "A merchant buys 12 lanterns for 3 coins each and sells them all at the harbour "
-                   "for 5 coins each; how many coins has he won in the end?", ("20", "24 coins", "36", "60"), "24 coins")
+                   "for 5 coins each; how many coins has he won in the end?", ("20", "24 coins", "36"), "24 coins")
 CHINESE = Question("b", "zh", 0, "一位商人以每盏3枚铜钱的价格买进12盏灯笼，"
                    "又以每盏5枚的价格全部卖出，他一共赚了多少枚铜钱？",
                    ("20枚", "24枚", "36枚", "60枚"), "24枚")
