@@ -15,7 +15,7 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 _WORD, _HAN = 1, 2
 _POWERS = 1024
-_LETTER, _OPENS, _CLOSES, _SIGN, _SPACE = 1, 2, 4, 8, 16
+_LETTER, _OPENS, _CLOSES, _SIGN, _SPACE, _ASKS = 1, 2, 4, 8, 16, 32
 
 
 class Tokens(NamedTuple):
@@ -55,12 +55,13 @@ def places(text: str) -> Tokens:
 
 class Letters(NamedTuple):
     """Hashes [N] of a text's letters, digits and signs of calculation, the characters where they stand [N], which of
-    them start a token [S], whether more than spaces stands between each and the next [N], how many are Chinese."""
+    them start a token [S], what stands between each and the next [N] (0 spaces or nothing, 1 more or the text's end,
+    2 a question mark), and how many are Chinese."""
 
     hashes: U64
     at: I64
     starts: I64
-    closed: NDArray[np.bool_]
+    gaps: NDArray[np.uint8]
     han: int
 
 
@@ -72,11 +73,19 @@ def letters(text: str) -> Letters:
     kept = (kinds > 0) | (classes & _SIGN > 0)
     at = np.flatnonzero(kept)
     kinds = kinds[at]
-    marks = np.cumsum(~kept & (classes & _SPACE == 0))[at]
     begins = kinds > 0
     begins[1:] &= (np.diff(at) != 1) | (kinds[1:] != _WORD) | (kinds[:-1] != _WORD)
-    return Letters(mix(folded[at].astype(np.uint64) + np.uint64(1)), at, np.flatnonzero(begins),
-                   np.diff(marks, append=-1) != 0, int((kinds == _HAN).sum()))
+    gaps = _between(~kept & (classes & _SPACE == 0), at).astype(np.uint8)
+    gaps[-1:] = 1
+    gaps[_between(classes & _ASKS > 0, at)] = 2
+    return Letters(mix(folded[at].astype(np.uint64) + np.uint64(1)), at, np.flatnonzero(begins), gaps,
+                   int((kinds == _HAN).sum()))
+
+
+def _between(marks: NDArray[np.bool_], at: I64) -> NDArray[np.bool_]:
+    """Whether a mark stands between each place and the next, or the end."""
+    seen = np.cumsum(marks)
+    return np.diff(seen[at], append=seen[-1:]) > 0 if len(at) else np.zeros(0, np.bool_)
 
 
 def ngrams(hashes: U64, size: int, salt: int) -> U64:
@@ -105,7 +114,8 @@ def _classes() -> NDArray[np.uint8]:
     classes = np.zeros(0x110000, np.uint8)
     for letters, bit in (("ABCDEFGHabcdefgh123456789ＡＢＣＤＥＦＧＨａｂｃｄｅｆｇｈ１２３４５６７８９", _LETTER),
                          (" \t\n\r\u3000\xa0([（［【", _OPENS), (".．、)）]］】:：", _CLOSES),
-                         ("+-*/=<>[]{}＋－＊／＝＜＞［］｛｝", _SIGN), (" \t\u3000\xa0", _SPACE)):
+                         ("+-*/=<>[]{}＋－＊／＝＜＞［］｛｝", _SIGN), (" \t\u3000\xa0", _SPACE),
+                         ("?？", _ASKS)):
         classes[[ord(letter) for letter in letters]] |= np.uint8(bit)
     return classes
 

@@ -96,9 +96,10 @@ def test_the_parts_of_a_question_count_only_near_each_other() -> None:
     assert files(english(1, 400).join(halves)) == []
 
 
-def test_a_short_question_needs_a_mark_or_a_line_end_behind_it() -> None:
+def test_a_short_question_needs_its_question_mark_and_a_stem_any_mark_behind_it() -> None:
     assert files("He asked: what is a lantern clock?") == ["short#0"]
     assert files("What is a lantern clock made of") == []
+    assert files("He knew what is a lantern clock. Then he left.") == []
     assert files("灯笼的骨架多用____。") == ["short#1"]
     assert files("灯笼的骨架多用竹篾扎成，外面糊纸。") == []
 
