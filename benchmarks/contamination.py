@@ -137,21 +137,25 @@ def speed(count: int) -> list[Case]:
     index = LeakIndex.of_questions(asked, settings)
     built = time.process_time() - start
     runs: dict[str, Callable[[str], object]] = {OURS: index.leaks}
-    if peer := installed("datatrove"):
-        runs["datatrove"] = datatrove(questions)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    name = f"datatrove {installed('datatrove')}"
+    try:
+        runs[name] = datatrove(questions)
+    except ImportError as error:
+        name = f"datatrove: {str(error).splitlines()[0]}"
+    seconds: dict[str, list[float]] = {who: [] for who in runs}
     for run in runs.values():
         run(pages[0])
     for _ in range(3):
-        for name, run in runs.items():
+        for who, run in runs.items():
             start = time.process_time()
             for page in pages:
                 run(page)
-            seconds[name].append(time.process_time() - start)
-    rates = {name: count / float(np.median(values)) for name, values in seconds.items()}
+            seconds[who].append(time.process_time() - start)
+    rates = {who: count / float(np.median(values)) for who, values in seconds.items()}
     case = f"{QUESTIONS:,} questions, documents of {sum(map(len, pages)) / count:,.0f} characters"
-    row = Case.compare(case, "documents per CPU second", rates[OURS], f"datatrove {peer}", rates["datatrove"]) if peer \
-        else Case(case, "documents per CPU second", rates[OURS], "datatrove: not installed")
+    metric = "documents per CPU second"
+    row = Case.compare(case, metric, rates[OURS], name, rates[name]) if name in rates \
+        else Case(case, metric, rates[OURS], name)
     return [row, Case(case, "index, MB", index.nbytes / 1e6, NOBODY), Case(case, "build, CPU s", built, NOBODY)]
 
 
