@@ -81,7 +81,7 @@ class LeakIndex:
     """The n-grams of every question. Build it once; worker processes `load` what it saved, memory-mapped.
 
     Takes about 30 bytes per distinct n-gram (24 in the arrays, 2 to 4 in the bitmap) and the questions' names;
-    50,000 questions of 40 tokens each take about 60 MB. Deterministic; holds no text of any question.
+    50,000 questions of 40 tokens each take about 45 MB. Deterministic; holds no text of any question.
     """
 
     def __init__(self, settings: ContaminationSettings, names: list[tuple[str, str, int]],
