@@ -39,6 +39,8 @@ def _require_text_column(schema: pa.Schema, shard: Shard) -> None:
     if shard.text_column not in schema.names:
         raise _no_text_column("Parquet file", schema.names, shard)
     kind = schema.field(shard.text_column).type
+    if pa.types.is_dictionary(kind):  # pandas writes its categories so
+        kind = kind.value_type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise InputError(f"the column '{shard.text_column}' holds {kind}, not text", where=shard.path,
                          fix="set text_column to a column of text")

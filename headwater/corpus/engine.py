@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import connection
 from typing import Any, Literal
 
 from headwater import errors
@@ -14,7 +17,10 @@ from headwater.settings import Settings
 
 PROCESSES_FROM = 8 << 20
 """Bytes of work from which worker processes (a second to start, one per core) beat a thread of this process."""
-
+START_SECONDS = 120.0
+"""A worker process that has not answered after so long is gone: Daft itself would wait for ever."""
+PARENT_SECONDS = 0.2
+"""How often a worker process looks whether its parent is still there."""
 
 _chosen: list[str] = []
 """The runner that this process has used."""
@@ -37,7 +43,9 @@ def map_units(work: Callable[[str], str], units: list[str], settings: EngineSett
     """
     daft = import_daft(settings)
     processes = settings.runner == "ray" or (size >= PROCESSES_FROM and len(units) > 1)
-    function = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1, use_process=processes)(_Each(work))
+    parent = os.getpid() if processes and settings.runner == "native" else None
+    batched = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1, use_process=processes)
+    function = batched(_Each(work, parent))
     frame = daft.from_pydict({"unit": units})
     if settings.runner == "ray":
         frame = frame.into_partitions(len(units))
@@ -57,10 +65,14 @@ class _Each:
 
     __name__ = "work"
 
-    def __init__(self, work: Callable[[str], str]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[str], str], parent: int | None) -> None:
+        """parent: the process whose end ends this one too; Ray sees to its workers itself."""
+        self.work, self.parent = work, parent
 
     def __call__(self, units: Any) -> list[str]:
+        if self.parent is not None:
+            threading.Thread(target=_end_with, args=(self.parent,), daemon=True).start()
+            self.parent = None
         return [self._outcome(unit) for unit in units.to_pylist()]
 
     def _outcome(self, unit: str) -> str:
@@ -70,6 +82,13 @@ class _Each:
             return json.dumps({"error": [type(error).__name__, error.what, error.where, error.fix]})
         except Exception:
             return json.dumps({"failure": traceback.format_exc()})
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would go on writing, beside the run that takes up the work again."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def _result(outcome: str) -> str:
@@ -91,9 +110,24 @@ def import_daft(settings: EngineSettings | None = None) -> Any:
     except ImportError as error:
         raise MissingExtraError(f"the corpus stage needs Daft ({error})",
                                 fix="pip install 'headwater[corpus]'") from None
+    _limit_waiting()
     if settings is not None:
         _choose_runner(daft, settings)
     return daft
+
+
+def _limit_waiting() -> None:
+    """Let Daft's wait for a worker that died while it started end with an error."""
+    from daft.execution import udf
+
+    class Listener(connection.Listener):
+        def accept(self) -> connection.Connection:
+            ready = connection.wait([self._listener._socket], START_SECONDS)
+            if not ready:
+                raise RuntimeError("UDF process did not start")
+            return super().accept()
+
+    udf.Listener = Listener
 
 
 def _choose_runner(daft: Any, settings: EngineSettings) -> None:

@@ -24,6 +24,7 @@ from headwater.corpus.sources import Shard
 from headwater.corpus.steps import Examiner, StepSettings
 from headwater.corpus.units import Piece, Unit
 from headwater.progress import bar
+from headwater.settings import input_paths
 from headwater.storage import Store
 
 EXAMINED, WORK, QUESTIONS = "examined", ".work/examined", ".work/questions"
@@ -46,7 +47,8 @@ def examine_units(units: list[Unit], settings: StepSettings, engine: EngineSetti
     """Examine what is not yet examined of the units; the pass then names the files of `STAGED` rows."""
     done = Pass(store, WORK)
     questions = "" if settings.contamination is None else _index_questions(settings.contamination, store)
-    done.start([questions, settings.model_dump(mode="json", exclude=LATER), [_identity(unit) for unit in units]])
+    done.start([questions, consulted(settings), settings.model_dump(mode="json", exclude=LATER),
+                [identity(unit) for unit in units]])
     left = [unit for unit in units if not done.is_done(unit.number)]
     finished = sum(unit.size for unit in units) - sum(unit.size for unit in left)
     documents = sum(part.documents for parts in done.records.values() for part in parts)
@@ -65,7 +67,7 @@ class _Work:
     """Examines a unit's documents and commits them part by part; returns how many there were."""
 
     def __init__(self, settings: StepSettings, store: Store) -> None:
-        self.settings, self.store = settings, store
+        self.settings, self.store, self.consulted = settings, store, hash_json(consulted(settings))
 
     def __call__(self, order: str) -> str:
         values = json.loads(order)
@@ -79,7 +81,8 @@ class _Work:
         return str(found)
 
     def _examined(self, rows: list[tuple[Shard, Raw]]) -> dict[str, pa.Table]:
-        examiner = _examiner(self.settings.model_dump_json(include=set(StepSettings.model_fields)), self.store.place)
+        examiner = _examiner(self.settings.model_dump_json(include=set(StepSettings.model_fields)), self.store.place,
+                             self.consulted)
         documents = [examiner.examine(raw) for _, raw in rows]
         values = [vars(document) | {"source": shard.source, "licence": document.licence or shard.licence,
                                     "scripts": list(document.scripts.items()), "masked": list(document.masked.items())}
@@ -94,8 +97,8 @@ class _Work:
 
 
 @lru_cache(maxsize=2)
-def _examiner(settings: str, place: str) -> Examiner:
-    """One per process: classifiers and benchmarks take time to load."""
+def _examiner(settings: str, place: str, consulted: str) -> Examiner:
+    """One per process: classifiers and benchmarks take time to load. `consulted` tells other ones of the same path."""
     parsed = StepSettings.model_validate_json(settings)
     if parsed.contamination is None:
         return Examiner(parsed)
@@ -142,6 +145,13 @@ def _piece(values: dict[str, Any]) -> Piece:
     return Piece(**values | {"shard": Shard(**shard | {"path": Path(shard["path"])})})
 
 
-def _identity(unit: Unit) -> list[Any]:
+def consulted(settings: StepSettings) -> list[Any]:
+    """The classifiers and benchmarks that documents are held against: their files by size and time."""
+    paths = [path for name, path in input_paths(settings).items() if not name.startswith("sources.")]
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def identity(unit: Unit) -> list[Any]:
     """What would make the unit another one: its files by size and time, and the parts of them."""
     return [[vars(piece.shard), piece.shard.path.stat().st_mtime_ns, piece.begin, piece.end] for piece in unit.pieces]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from headwater.artifacts import storage_errors
 from headwater.corpus.commits import File, read_batches
 from headwater.corpus.minhash import I64, U8, MinHashSettings, band_keys
 from headwater.corpus.repeated import SentenceSettings, sentence_keys
@@ -63,7 +64,7 @@ class Columns:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._types: dict[str, np.dtype] = {}
-        with ExitStack() as stack:
+        with storage_errors(folder), ExitStack() as stack:
             streams = {}
             for batch in read_batches(store, files, rows=1 << 14):
                 for name in batch.schema.names:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from headwater.corpus.linear import Classifier
-from headwater.settings import Settings
+from headwater.settings import InputPath, Settings
 
 _BLOCK = re.compile(r"```.*?(?:```|\Z)|\$\$.*?\$\$|\\\[.*?\\\]|<[^>\n]{1,200}>", re.DOTALL)
 _FORMULA = re.compile(r"\$[^$\n]+\$|\\\(.*?\\\)|https?://\S+")
@@ -21,13 +21,13 @@ Probability = Annotated[float, Field(gt=0, le=1)]
 class MachineSettings(Settings):
     """Thresholds are per language; a text in a language that the classifier was not trained on is never flagged."""
 
-    machine: str | None = "machine"
+    machine: Literal["machine"] | InputPath | None = "machine"
     """Classifier of machine-made text, shipped or the path of one trained by 'headwater corpus classifier'; null:
     off."""
     machine_thresholds: dict[str, Probability] = {"en": 0.9, "zh": 0.7}
     """Probability from which a text is machine-made, by language; one not named takes the classifier's own. These are
     stricter: at most one in a hundred of 242 real pages, most of them from before such machines, lies above."""
-    ocr: str | None = "ocr"
+    ocr: Literal["ocr"] | InputPath | None = "ocr"
     """Classifier of scanning damage; null: off."""
     ocr_thresholds: dict[str, Probability] = {"en": 0.5, "zh": 0.99}
     """Probability from which a text is damaged, by language; chosen likewise."""

@@ -28,7 +28,7 @@ class MixSettings(Settings):
     even)."""
     tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens wanted in all; when not set as many as let the group that is scarcest for its share come once."""
-    max_epochs: Annotated[float, Field(gt=0)] = 4.0
+    max_epochs: Annotated[float, Field(gt=0, le=100)] = 4.0
     """No group is repeated more often (Muennighoff et al. 2023: up to four epochs are about as good as new text)."""
     score_power: Annotated[float, Field(ge=0, le=8)] = 0.0
     """Within a group a document comes in proportion to its quality score to this power; 0 ignores the score."""
@@ -85,8 +85,9 @@ def _targets(settings: MixSettings, available: dict[str, int]) -> dict[str, floa
         weights = {name: settings.shares.get(name, 0.0) for name in available}
     else:
         power = 1 / settings.temperature if settings.temperature is not None else 1.0
-        weights = {name: float(count) ** power for name, count in available.items()}
-    total = sum(weights.values())
+        largest = max([1, *available.values()])
+        weights = {name: (count / largest) ** power for name, count in available.items()}
+    total = sum(weights.values()) or 1.0  # 0 where no document has a token
     return {name: weight / total for name, weight in weights.items()}
 
 

@@ -100,7 +100,14 @@ def _json_document(line: bytes, place: str, number: int, text_column: str) -> Ra
 def _row_document(row: dict[str, Any], place: str, text_column: str) -> Raw:
     known = [row.get(name) for name in ("url", "licence", "license")]
     url, *licences = [value if isinstance(value, str) else "" for value in known]
-    return Raw(url or place, row[text_column].encode("utf-8", "surrogatepass"), licence=licences[0] or licences[1])
+    text: str = row[text_column]
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError:  # JSON may escape half a surrogate pair, which is no character
+        content = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
+    if len(content) > LARGEST:
+        return Raw(url or place, problem=TOO_LARGE, detail=f"{len(content)} bytes")
+    return Raw(url or place, content, licence=licences[0] or licences[1])
 
 
 def read_parquet(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -> Iterator[Raw]:
@@ -158,9 +165,11 @@ def _response(record: Any, name: str) -> Raw:
     try:
         record.parse_http(auto_decode="all")
         status, kind = record.http_headers.status_code, record.http_content_type or "text/html"
-        content = record.reader.read()
+        content = record.reader.read(LARGEST + 1)  # the body may be compressed and unpack to anything
     except (OSError, ValueError, AttributeError) as error:
         return Raw(url, problem="damaged HTTP response", detail=message(error))
+    if len(content) > LARGEST:
+        return Raw(url, problem=TOO_LARGE)
     if status != 200:
         return Raw(url, problem="not a page", detail=f"HTTP status {status}")
     if "html" not in kind and not kind.startswith("text/plain"):

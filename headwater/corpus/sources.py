@@ -50,7 +50,7 @@ class Source(Settings):
     @property
     def label(self) -> str:
         """The name kept beside every document: `name`, or the last part of the path."""
-        return self.name or self.path.name
+        return _shown(self.name or self.path.name)
 
 
 @dataclass(frozen=True)

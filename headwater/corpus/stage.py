@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.artifacts import sweep_temporaries, write_json
+from headwater.artifacts import hash_json, read_json, sweep_temporaries, write_json
 from headwater.corpus.columns import check_columns
 from headwater.corpus.cuts import count_cuts, cut_sentences, read_cuts
 from headwater.corpus.engine import EngineSettings, import_daft
-from headwater.corpus.examining import EXAMINED, examine_units
+from headwater.corpus.examining import EXAMINED, consulted, examine_units, identity
 from headwater.corpus.extract import extract
 from headwater.corpus.funnel import examples, funnel, funnel_table, masked
 from headwater.corpus.language import identify
@@ -23,7 +23,7 @@ from headwater.corpus.ledger import Ledger
 from headwater.corpus.mix import MixSettings, Share, copies, mix_table
 from headwater.corpus.sources import Shard, Source, list_shards
 from headwater.corpus.steps import PRIVATE, SENTENCES, StepSettings
-from headwater.corpus.units import plan_units
+from headwater.corpus.units import Unit, plan_units
 from headwater.corpus.writing import write_units
 from headwater.documents import PARTS
 from headwater.errors import InputError, SettingsError
@@ -32,6 +32,8 @@ from headwater.storage import Store
 
 Figures = dict[str, float]
 SCRATCH = ".work/scratch"
+FINISHED = "checkpoints/finished.json"
+"""From what the corpus was made. It lies where no later stage looks, since it tells of times."""
 
 
 def _atlas() -> list[Source]:
@@ -56,17 +58,48 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     """Write `{train,validation,removed}/*.parquet`, `out/parts.json`, which names them, and `out/funnel.json`.
 
     Returns the funnel's figures. Killed and called again it goes on after the last part that was committed and writes
-    the same bytes. Raises `InputError` for a missing or empty source, a table without the text column, or when no
-    document is left.
+    the same bytes; what is finished is not done again. Raises `InputError` for a missing or empty source, a table
+    without the text column, or when no document is left.
     """
+    _check_mix(settings)
     shards = list_shards(settings.sources)
     check_columns(shards)
     _check_extras(shards, settings)
     out.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(out)
-    (out / PARTS).unlink(missing_ok=True)
-    store = Store(settings.store or out)
-    examined = examine_units(plan_units(shards), settings, settings.engine, store)
+    store = _store(settings, out)
+    units = plan_units(shards)
+    origin = hash_json([settings.model_dump(mode="json", exclude={"engine"}), consulted(settings),
+                        [identity(unit) for unit in units]])
+    if not _is_finished(out, store, origin):
+        for record in (FINISHED, PARTS):
+            (out / record).unlink(missing_ok=True)
+        _build(settings, units, store, out)
+        write_json(out / FINISHED, origin)
+    store.remove(".work")
+    shutil.rmtree(out / ".work", ignore_errors=True)
+    sweep_temporaries(out)
+    return _figures(read_json(out / "funnel.json"))
+
+
+def _store(settings: CorpusSettings, out: Path) -> Store:
+    """By a name that holds in any working folder."""
+    if settings.store is not None and "://" in settings.store:
+        return Store(settings.store)
+    return Store((out if settings.store is None else Path(settings.store)).absolute())
+
+
+def _is_finished(out: Path, store: Store, origin: str) -> bool:
+    """Whether an earlier call got as far as the last step, cleaning up, from the same settings and files."""
+    if not (out / FINISHED).exists() or not (out / PARTS).exists() or read_json(out / FINISHED) != origin:
+        return False
+    named = {file["name"] for files in read_json(out / PARTS)["splits"].values() for file in files}
+    return named <= {name for folder in {name.rpartition("/")[0] for name in named} for name in store.names(folder)}
+
+
+def _build(settings: CorpusSettings, units: list[Unit], store: Store, out: Path) -> None:
+    """Everything up to `parts.json`."""
+    examined = examine_units(units, settings, settings.engine, store)
     ledger = Ledger(store, examined.files(EXAMINED), settings)
     basis = [settings.model_dump(mode="json", exclude={"engine"}), [file.sha256 for file in ledger.files]]
     with bar("corpus: comparing documents"):
@@ -86,13 +119,10 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     show(funnel_table(values))
     if shares:
         show(mix_table(shares))
-    if not len(ledger.kept):
-        raise _nothing_left(values, settings, out)
-    write_json(out / PARTS, {"store": settings.store, "splits": {name: [asdict(file) for file in files]
-                                                                 for name, files in splits.items()}})
-    store.remove(".work")
-    shutil.rmtree(out / ".work", ignore_errors=True)
-    return _figures(values)
+    if not values["kept"]["train"]["documents"]:
+        raise _nothing_left(values, settings, store)
+    named = {name: [asdict(file) for file in files] for name, files in splits.items()}
+    write_json(out / PARTS, {"store": store.place if settings.store else None, "splits": named})
 
 
 def _mix(ledger: Ledger, validation: NDArray[np.bool_], settings: MixSettings | None
@@ -112,6 +142,16 @@ def _mix(ledger: Ledger, validation: NDArray[np.bool_], settings: MixSettings | 
     return written, shares
 
 
+def _check_mix(settings: CorpusSettings) -> None:
+    """What can be said of the mix's groups before the work."""
+    names = sorted({source.label for source in settings.sources})
+    wanted = settings.mix.shares or {} if settings.mix is not None and settings.mix.by == "source" else {}
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise SettingsError(f"no source is named '{unknown[0]}' (there are: {', '.join(names)})", where="mix.shares",
+                            fix="name the sources, each by its `name` or the last part of its path")
+
+
 def _check_extras(shards: list[Shard], settings: CorpusSettings) -> None:
     """Import what the run will need now, so that a missing package is said before the work and not after."""
     import_daft(settings.engine)
@@ -120,15 +160,17 @@ def _check_extras(shards: list[Shard], settings: CorpusSettings) -> None:
         extract("<p>a text</p>", settings.extractor)
 
 
-def _nothing_left(values: dict[str, Any], settings: CorpusSettings, out: Path) -> InputError:
+def _nothing_left(values: dict[str, Any], settings: CorpusSettings, store: Store) -> InputError:
     found = values["steps"][0]["documents_in"]
     where = ", ".join(str(source.path) for source in settings.sources)
     if not found:
         return InputError("the sources hold no document at all", where=where, fix="give a source with documents")
     lost = [f"{step['step']} removed {step['documents_in'] - step['documents_out']} ({', '.join(step['reasons'])})"
             for step in values["steps"] if step["documents_in"] > step["documents_out"]]
+    held = values["kept"]["validation"]["documents"]
+    lost += [f"validation took {held}"] if held else []
     return InputError(f"no document is left of {found}: {'; '.join(lost)}", where=where,
-                      fix=f"see {out / 'removed'} for each document's reason, then change the sources or that step")
+                      fix=f"see {store.uri('removed')} for the reasons, then change the sources or that step")
 
 
 def _figures(values: dict[str, Any]) -> Figures:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from headwater.artifacts import storage_errors
 from headwater.corpus.sources import Shard, compression
 
 LARGEST = 64 << 20
@@ -71,7 +74,7 @@ def opened(shard: Shard, begin: int = 0) -> Iterator[tuple[io.BufferedReader, Ca
     `begin` is a byte of an uncompressed file; positions of the stream count from there.
     """
     kind = compression(shard.path)
-    with gzip.open(shard.path) if kind == "gzip" else pa.input_stream(str(shard.path), compression=kind) as opened:
+    with gzip.open(shard.path) if kind == "gzip" else pa.input_stream(_file(shard), compression=kind) as opened:
         if begin:
             opened.seek(begin)
         raw = _Decompressed(opened)
@@ -82,16 +85,21 @@ def opened(shard: Shard, begin: int = 0) -> Iterator[tuple[io.BufferedReader, Ca
 def seekable(shard: Shard) -> Iterator[Any]:
     """The Parquet file itself, or its decompressed copy on disk."""
     if compression(shard.path) is None:
-        with pa.memory_map(str(shard.path)) as stream:
+        with _file(shard) as stream:
             yield stream
         return
     with opened(shard) as (stream, damage), tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(stream, copy, 1 << 20)
+        with storage_errors(Path(tempfile.gettempdir())):  # a full disk here is no damage of the source
+            shutil.copyfileobj(stream, copy, 1 << 20)
         if damage():
             raise OSError(damage())
         copy.seek(0)
         yield copy
 
 
+def _file(shard: Shard) -> pa.NativeFile:
+    return pa.OSFile(os.fsencode(shard.path))  # names may be any bytes
+
+
 def message(error: BaseException) -> str:
-    return f"{error or type(error).__name__}".splitlines()[0][:200]
+    return (f"{error}".strip() or type(error).__name__).splitlines()[0][:200]

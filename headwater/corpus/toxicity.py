@@ -13,7 +13,7 @@ from headwater.corpus.insults import MILD, Term, find_terms
 from headwater.corpus.length import count_tokens
 from headwater.corpus.linear import Classifier
 from headwater.corpus.perspective import Perspective, PerspectiveSettings
-from headwater.settings import Settings
+from headwater.settings import InputPath, Settings
 
 _SENTENCE = re.compile(r"[^\n。！？!?.;；]*[\n。！？!?.;；]+[\"'”’」』)）]*|[^\n。！？!?.;；]+$")
 _ADDRESS = re.compile(r"(?<![A-Za-z])(?:you|your|you're|u|ur|yourself)(?![A-Za-z])|你|您", re.IGNORECASE)
@@ -37,7 +37,7 @@ class ToxicitySettings(Settings):
 
     engine: Literal["own", "perspective"] = "own"
     """The own words and classifier, or Google's Perspective API (its key from PERSPECTIVE_API_KEY)."""
-    classifier: str = "toxicity"
+    classifier: Literal["toxicity"] | InputPath = "toxicity"
     """A shipped classifier, or the path of one trained by 'headwater corpus classifier'."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Score from which a passage is abuse; null takes 0.9 for English and 0.7 for others, chosen on

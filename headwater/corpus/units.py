@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -98,7 +99,7 @@ def _first_end(block: bytes, wanted: int) -> int:
 
 def _row_group_pieces(whole: Piece, wanted: int) -> Iterator[Piece]:
     try:
-        metadata = pq.read_metadata(whole.shard.path)
+        metadata = pq.read_metadata(pa.OSFile(os.fsencode(whole.shard.path)))
     except (OSError, ValueError, pa.ArrowException):
         yield whole  # damaged: counted when it is read
         return

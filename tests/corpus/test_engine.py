@@ -95,7 +95,7 @@ def test_a_killed_run_in_an_object_store_loses_nothing_and_reads_only_what_count
     assert documents(out) == documents(tmp_path / "here")
     assert "train/900000-000000.parquet" not in store.names("train")
     assert store.names(".work/examined/records") == []
-    assert sorted(file.name for file in out.iterdir()) == ["funnel.json", "parts.json"]
+    assert sorted(file.name for file in out.iterdir()) == ["checkpoints", "funnel.json", "parts.json"]
 
 
 def _fail(unit: str) -> str:
