@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.corpus.minhash import U64, _kinds, _mix, _odd_numbers
+from headwater.corpus.length import HAN_CHARACTER, WORD, token_kinds
+from headwater.corpus.minhash import U64, _mix, _odd_numbers
 
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
-_WORD, _HAN = 1, 2
 _POWERS = 1024
 _LETTER, _OPENS, _CLOSES = 1, 2, 4
 
@@ -34,11 +34,11 @@ def places(text: str) -> Tokens:
     opening bracket or a line's end ("A. ", "(b)", "C、", "1."); so a question is the same however they are written.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    folded, kinds = _folded()[codes], _kinds()[codes]
+    folded, kinds = _folded()[codes], token_kinds()[codes]
     kept = np.flatnonzero(kinds)
     kinds = kinds[kept]
     follows = np.zeros(len(kept), np.bool_)
-    np.logical_and(np.diff(kept) == 1, (kinds[1:] == _WORD) & (kinds[:-1] == _WORD), out=follows[1:])
+    np.logical_and(np.diff(kept) == 1, (kinds[1:] == WORD) & (kinds[:-1] == WORD), out=follows[1:])
     first = np.flatnonzero(~follows)
     if not len(first):
         nothing = np.zeros(0, np.int64)
@@ -50,7 +50,7 @@ def places(text: str) -> Tokens:
     starts = kept[first]
     real = ~_labels(codes, starts, lengths)
     starts, lengths = starts[real], lengths[real]
-    return Tokens(hashes[real], starts, starts + lengths, int((kinds[first][real] == _HAN).sum()))
+    return Tokens(hashes[real], starts, starts + lengths, int((kinds[first][real] == HAN_CHARACTER).sum()))
 
 
 def ngrams(hashes: U64, size: int, salt: int) -> U64:
