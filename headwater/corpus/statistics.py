@@ -40,7 +40,8 @@ _PARAGRAPH = re.compile(r"\n{2,}")
 _MORE_BLANK_LINES = re.compile(r"\n{3,}")
 _ENGLISH_WORD = re.compile("[a-z]+")
 _FUNCTION = re.compile(f"[{''.join(sorted(FUNCTION_CHARACTERS))}]")
-_SENTENCE_END = re.compile(r"[.!?。！？｡．…](?:(?<=[.!?])[.!?]*[\"'”’)\]]*(?=\s|$)|(?<=[。！？｡．!?])[。！？｡．!?]*|(?<=…)…*)")
+_SENTENCE_END = re.compile(r"[.!?。！？｡．…](?:(?<=[.!?])[.!?]*[\"'”’)\]]*(?=\s|$)|"
+                           r"(?<=[。！？｡．!?])[。！？｡．!?]*|(?<=…)…*)")
 _MISDECODED = re.compile("[锟烫屯ÃÂâäåæçèé](?:(?<=锟)斤拷|(?<=烫)烫烫|(?<=屯)屯屯|(?<=[ÃÂ])[\u0080-\u00bf]|(?<=â)€|"
                          "(?<=[äåæçèé])[\u0080-\u00bf]{2})")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
