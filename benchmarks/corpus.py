@@ -1,6 +1,6 @@
 """Corpus: extraction quality and speed on real labelled pages, MinHash speed, the whole stage, each against its peers.
 
-    python benchmarks/corpus.py [--full] [--pages FOLDER] [--text FOLDER] [--only PART]
+    python benchmarks/corpus.py [--full] [--pages FOLDER] [--text FOLDER] [--every N] [--only PART]
 
 Quality is the token F1 of the extracted against the labelled text (Han characters and lower-cased words as a bag),
 averaged over pages, per language, also on the half of the pages that our own weights were not fitted on
@@ -145,13 +145,15 @@ def _best(function: Callable[[], object]) -> float:
 def main() -> None:
     options = arguments(__doc__, PAGES_OPTION,
                         ("--text", {"type": Path, "default": TEXT, "help": "folder of texts, en and zh"}),
+                        ("--every", {"type": int, "help": "every N-th document end to end (24; 1 with --full)"}),
                         ("--only", {"choices": ("pages", "stage", "growth"), "help": "a part of it"}))
     chosen = {options.only} if options.only else {"pages", "stage", "growth"}
     rows: list[Case] = []
     if "pages" in chosen:
         rows += page_rows(options.pages, full=options.full)
     if "stage" in chosen:
-        rows += end_to_end_rows(options.pages, options.text, *((1, 3) if options.full else (24, 1)))
+        rows += end_to_end_rows(options.pages, options.text, options.every or (1 if options.full else 24),
+                                3 if options.full else 1)
     if "growth" in chosen:
         rows += growth_rows(*((2000, 3) if options.full else (50, 1)))
     report("corpus", rows, ceilings(), PEERS)
