@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
@@ -10,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.corpus.length import HAN
+from headwater.corpus.length import WORD, token_kinds
 from headwater.settings import Seed, Settings
 
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
-_WORD, _HAN = 1, 2
 _POWERS = 1024
 """Positions inside a word that hash differently; beyond, a word's letters are compared modulo this distance."""
 
@@ -200,7 +198,7 @@ def token_hashes(texts: list[str]) -> tuple[U64, I64]:
     codes = np.frombuffer("\n".join([*lowered, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
     kinds = token_kinds()[codes]
     follows = np.zeros(len(kinds), np.bool_)
-    np.logical_and(kinds[1:] == _WORD, kinds[:-1] == _WORD, out=follows[1:])
+    np.logical_and(kinds[1:] == WORD, kinds[:-1] == WORD, out=follows[1:])
     kept = kinds > 0
     starts_at = np.flatnonzero(kept & ~follows)
     letters = codes[kept].astype(np.uint64)
@@ -211,18 +209,6 @@ def token_hashes(texts: list[str]) -> tuple[U64, I64]:
     hashes = mix(np.add.reduceat(weighted, starts)) if len(starts) else np.zeros(0, np.uint64)
     ends = np.cumsum([len(text) + 1 for text in lowered])
     return hashes, np.concatenate([[0], np.searchsorted(starts_at, ends)])
-
-
-@lru_cache(maxsize=1)
-def token_kinds() -> NDArray[np.uint8]:
-    """For every code point: 0 separator, 1 part of a word, 2 Han character."""
-    everything = "".join(map(chr, range(0x110000)))
-    kinds = np.zeros(0x110000, np.uint8)
-    for match in re.finditer(r"[^\W_]+", everything):
-        kinds[match.start():match.end()] = _WORD
-    for match in re.finditer(f"[{HAN}]+", everything):
-        kinds[match.start():match.end()] = _HAN
-    return kinds
 
 
 @lru_cache(maxsize=8)

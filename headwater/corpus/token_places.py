@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.corpus.minhash import U64, mix, odd_numbers, token_kinds
+from headwater.corpus.length import HAN_CHARACTER, WORD, token_kinds
+from headwater.corpus.minhash import U64, mix, odd_numbers
 
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
-_WORD, _HAN = 1, 2
 _POWERS = 1024
 _LETTER, _OPENS, _CLOSES, _SIGN, _SPACE, _ASKS = 1, 2, 4, 8, 16, 32
 
@@ -38,7 +38,7 @@ def places(text: str) -> Tokens:
     kept = np.flatnonzero(kinds)
     kinds = kinds[kept]
     follows = np.zeros(len(kept), np.bool_)
-    np.logical_and(np.diff(kept) == 1, (kinds[1:] == _WORD) & (kinds[:-1] == _WORD), out=follows[1:])
+    np.logical_and(np.diff(kept) == 1, (kinds[1:] == WORD) & (kinds[:-1] == WORD), out=follows[1:])
     first = np.flatnonzero(~follows)
     if not len(first):
         nothing = np.zeros(0, np.int64)
@@ -50,7 +50,7 @@ def places(text: str) -> Tokens:
     starts = kept[first]
     real = ~_labels(codes, starts, lengths)
     starts, lengths = starts[real], lengths[real]
-    return Tokens(hashes[real], starts, starts + lengths, int((kinds[first][real] == _HAN).sum()))
+    return Tokens(hashes[real], starts, starts + lengths, int((kinds[first][real] == HAN_CHARACTER).sum()))
 
 
 class Letters(NamedTuple):
@@ -74,12 +74,12 @@ def letters(text: str) -> Letters:
     at = np.flatnonzero(kept)
     kinds = kinds[at]
     begins = kinds > 0
-    begins[1:] &= (np.diff(at) != 1) | (kinds[1:] != _WORD) | (kinds[:-1] != _WORD)
+    begins[1:] &= (np.diff(at) != 1) | (kinds[1:] != WORD) | (kinds[:-1] != WORD)
     gaps = _between(~kept & (classes & _SPACE == 0), at).astype(np.uint8)
     gaps[-1:] = 1
     gaps[_between(classes & _ASKS > 0, at)] = 2
     return Letters(mix(folded[at].astype(np.uint64) + np.uint64(1)), at, np.flatnonzero(begins), gaps,
-                   int((kinds == _HAN).sum()))
+                   int((kinds == HAN_CHARACTER).sum()))
 
 
 def _between(marks: NDArray[np.bool_], at: I64) -> NDArray[np.bool_]:
