@@ -122,12 +122,12 @@ def _limit_waiting() -> None:
 
     class Listener(connection.Listener):
         def accept(self) -> connection.Connection:
-            ready = connection.wait([self._listener._socket], START_SECONDS)
+            ready = connection.wait([self._listener._socket], START_SECONDS)  # type: ignore[attr-defined]
             if not ready:
                 raise RuntimeError("UDF process did not start")
             return super().accept()
 
-    udf.Listener = Listener
+    udf.Listener = Listener  # type: ignore[misc]
 
 
 def _choose_runner(daft: Any, settings: EngineSettings) -> None:
