@@ -1,10 +1,14 @@
-"""Corpus: extraction quality and speed on real labelled pages, MinHash speed, each against its peers.
+"""Corpus: extraction quality and speed on real labelled pages, MinHash speed, the whole stage, each against its peers.
 
-    python benchmarks/corpus.py [--full] [--pages FOLDER]
+    python benchmarks/corpus.py [--full] [--pages FOLDER] [--text FOLDER] [--every N] [--only PART]
 
 Quality is the token F1 of the extracted against the labelled text (Han characters and lower-cased words as a bag),
 averaged over pages, per language, also on the half of the pages that our own weights were not fitted on
-(`extraction_weights.py`). Speed is one thread, in this process, the same pages for everyone.
+(`_extraction_weights.py`). Speed is one thread, in this process, the same pages for everyone.
+
+End to end is every page and text of the folders (--quick: every 24th) through the stage and through datatrove's local
+pipeline with the equivalent steps (`_datatrove.py`), each in processes of its own, in turn; memory is that of all its
+processes. The growth is that of generated documents through every step.
 """
 
 from __future__ import annotations
@@ -12,16 +16,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+from _end_to_end import end_to_end_rows, growth_rows
 from _harness import Case, arguments, installed, measure_interleaved, report
-from _labelled import PAGES_OPTION, Page, labelled_pages
+from _labelled import PAGES, PAGES_OPTION, Page, labelled_pages
 
 from headwater.corpus.extract import extract, token_f1
 from headwater.corpus.length import tokens
 from headwater.corpus.minhash import MinHashSettings, signatures
 
-PEERS = ("trafilatura", "readability-lxml", "justext", "datasketch", "rensa", "resiliparse")
+TEXT = PAGES.parent / "text"
+PEERS = ("datatrove", "trafilatura", "readability-lxml", "justext", "datasketch", "rensa", "resiliparse")
 OURS = ("fast", "precise")
 
 
@@ -136,18 +143,31 @@ def _best(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__, PAGES_OPTION)
+    options = arguments(__doc__, PAGES_OPTION,
+                        ("--text", {"type": Path, "default": TEXT, "help": "folder of texts, en and zh"}),
+                        ("--every", {"type": int, "help": "every N-th document end to end (24; 1 with --full)"}),
+                        ("--only", {"choices": ("pages", "stage", "growth"), "help": "a part of it"}))
+    chosen = {options.only} if options.only else {"pages", "stage", "growth"}
     rows: list[Case] = []
+    if "pages" in chosen:
+        rows += page_rows(options.pages, full=options.full)
+    if "stage" in chosen:
+        rows += end_to_end_rows(options.pages, options.text, options.every or (1 if options.full else 24),
+                                3 if options.full else 1)
+    if "growth" in chosen:
+        rows += growth_rows(*((2000, 3) if options.full else (50, 1)))
+    report("corpus", rows, ceilings(), PEERS)
+
+
+def page_rows(folder: Path, *, full: bool) -> list[Case]:
     texts = [f"第{number}条河流 river {word} 流过城市 flows past city {number * word}. " * 40
              for number in range(100) for word in range(10)]
-    if options.pages.is_dir():
-        pages = list(labelled_pages(options.pages))
-        texts = [page.gold for page in pages] * 4
-        rows += extraction_rows(pages if options.full else pages[::3])
-    else:
-        rows.append(Case("extract", "token F1", None, f"no labelled pages at {options.pages.name}"))
-    rows += minhash_rows(texts, 9 if options.full else 5)
-    report("corpus", rows, ceilings(), PEERS)
+    if not folder.is_dir():
+        return [Case("extract", "token F1", None, f"no labelled pages at {folder.name}"),
+                *minhash_rows(texts, 9 if full else 5)]
+    pages = list(labelled_pages(folder))
+    return [*extraction_rows(pages if full else pages[::3]),
+            *minhash_rows([page.gold for page in pages] * 4, 9 if full else 5)]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Duplicates: recall and precision on real text with planted edits and on the Atlas, growth, memory, speed.
 
-    python benchmarks/duplicates.py [--full] [--text FOLDER] [--million]
+    python benchmarks/duplicates.py [--full] [--text FOLDER]
 
 The Atlas's pages are those of 100 tokens and more. Real text is the folder's documents whose hash is odd; thresholds
 were chosen on the others. A copy is found when it and its original share a representative; a removed document is right
 when its representative is of its own family. A planted sentence is found when it is cut whole; a cut sentence is right
-when it was planted or stands (token similarity 0.7) in as many documents as the setting asks. The million documents are
-generated, in a process of their own.
+when it was planted or stands (token similarity 0.7) in as many documents as the setting asks.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -307,19 +304,8 @@ def _grams(words: list[str], size: int) -> list[list[str]]:
     return [words[start:start + size] for start in range(max(1, len(words) - size + 1))]
 
 
-def growth_rows(sizes: tuple[int, ...]) -> Iterator[Case]:
-    """Generated short documents, each size in a process of its own, whose whole peak memory counts."""
-    script = Path(__file__).with_name("_million.py")
-    for size in sizes:
-        lines = subprocess.run([sys.executable, str(script), str(size)], check=True, capture_output=True, text=True)
-        figures = json.loads(lines.stdout.splitlines()[-1])
-        for metric, value in figures.items():
-            yield Case(f"{size:,} generated documents", metric, value, "-")
-
-
 def main() -> None:
-    options = arguments(__doc__, ("--text", {"type": Path, "default": TEXT, "help": "folder of real text"}),
-                        ("--million", {"action": "store_true", "help": "a million documents too (minutes)"}))
+    options = arguments(__doc__, ("--text", {"type": Path, "default": TEXT, "help": "folder of real text"}))
     rates = (0.02, 0.05, 0.1) if options.full else (0.1,)
     rows = [*curve_rows(1000 if options.full else 300), *atlas_rows()]
     if options.text.is_dir():
@@ -330,9 +316,6 @@ def main() -> None:
                               tuple(kind for kind in EDITS if kind != "header and footer") if options.full else QUICK)
     else:
         rows.append(Case("real text", "recall", None, f"no text at {options.text.name}"))
-    rows += growth_rows((62_500, 250_000) if options.full else (16_000,))
-    if options.million or options.full:
-        rows += growth_rows((1_000_000,))
     report("duplicates", rows, {}, PEERS)
 
 

@@ -6,8 +6,9 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,11 +39,11 @@ class BenchmarkSource(Settings):
     name: Annotated[str, Field(min_length=1)] | None = None
     """What reports call it; the last part of the path when not set."""
     format: BenchmarkFormat = "auto"
-    """auto tells every file by its content and leaves out those without questions (answer keys, prompts); a plain
-    text file, one question per line, counts only where a folder holds nothing else. records: CSV, JSON or JSON lines
-    with named fields."""
+    """auto tells every file by its content and leaves out those without questions (answer keys, prompts, plain
+    text). records: CSV, TSV, JSON or JSON lines with named fields. text: one question per line; never guessed, for
+    a text file is as likely an essay."""
     question_field: str | None = None
-    """Where records hold the question; found by its usual names when not set."""
+    """Where records hold the question; found by its usual names when not set. A list holds a question each."""
     answer_field: str | None = None
     """Where records hold the answer."""
 
@@ -104,9 +105,10 @@ def read_benchmark(source: BenchmarkSource) -> Benchmark:
         else:
             left_out.append(name)
     if not questions:
-        raise InputError(f"no question recognised in {len(left_out)} files of format {source.format}",
-                         where=source.path, fix="set `format`, or `question_field` for CSV, JSON or JSON lines of "
-                         f"your own (fields known: {', '.join(QUESTION_FIELDS)})")
+        raise InputError(f"no question recognised in {len(left_out)} files (format: {source.format})",
+                         where=source.path, fix="set `format` (text for plain text, one question per line), or "
+                         "`question_field` for CSV, JSON or JSON lines of your own (fields known: "
+                         f"{', '.join(QUESTION_FIELDS)})")
     return Benchmark(source.label, tuple(questions), dict(formats), tuple(left_out))
 
 
@@ -116,10 +118,9 @@ Parts = tuple[str, tuple[str, ...], str]
 def _files(source: BenchmarkSource) -> list[Path]:
     if source.path.is_file():
         return [source.path]
-    files = [file for file in sorted(source.path.rglob("*")) if file.is_file() and _suffix(file) in _SUFFIXES
-             and not any(part.startswith(".") for part in file.relative_to(source.path).parts)]
-    tables = [file for file in files if _suffix(file) != ".txt"]
-    return tables if source.format == "auto" and tables else files
+    suffixes = (".txt",) if source.format == "text" else _SUFFIXES
+    return [file for file in sorted(source.path.rglob("*")) if file.is_file() and _suffix(file) in suffixes
+            and not any(part.startswith(".") for part in file.relative_to(source.path).parts)]
 
 
 def _suffix(path: Path) -> str:
@@ -128,21 +129,24 @@ def _suffix(path: Path) -> str:
 
 def _read_file(path: Path, source: BenchmarkSource) -> tuple[str, Iterator[tuple[int, Parts]]]:
     """The format's name and the numbered questions of one file."""
+    suffix, form = _suffix(path), source.format
+    if (suffix == ".txt") != (form == "text"):
+        return "text", iter(())
     text = _text(path)
-    suffix = _suffix(path)
-    if source.format == "text" or suffix == ".txt":
-        return "text", ((row, (line, (), "")) for row, line in enumerate(text.splitlines()))
-    if suffix == ".tsv":
-        return "mgsm", _headless(text, "\t")
-    if suffix == ".csv" and (source.format == "mmlu" or (source.format == "auto" and _is_mmlu(text))):
-        return "mmlu", _headless(text, ",")
-    records = _records(text, suffix, path)
-    kind, form = _kind(records), source.format
+    if form == "text":
+        return "text", ((row, (line, (), "")) for row, line in enumerate(text.split("\n")))
+    rows = _table(text, "\t" if suffix == ".tsv" else ",", path) if suffix in (".csv", ".tsv") else []
+    if suffix == ".tsv" and form in ("auto", "mgsm"):
+        return "mgsm", _headless(rows, 2, path)
+    if suffix == ".csv" and (form == "mmlu" or (form == "auto" and _is_mmlu(rows))):
+        return "mmlu", _headless(rows, 6, path)
+    records = _named(rows, path) if suffix in (".csv", ".tsv") else _records(text, path)
+    kind = _kind(records)
     if form not in ("auto", "records") and kind != form:
         return kind, iter(())
     if kind == "squad":
         return kind, enumerate(_squad(records))
-    return kind, ((row, _parts(record, source)) for row, record in enumerate(records))
+    return kind, ((row, parts) for row, record in enumerate(records) for parts in _parts(record, source))
 
 
 def _text(path: Path) -> str:
@@ -150,39 +154,64 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
         if path.suffix.lower() == ".gz":
             content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot be read: {error}", where=path, fix="fetch the file again") from None
+    try:
         return content.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as UTF-8 text: {error}", where=path, fix="fetch the file again") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"line {line} is not UTF-8 text: {error.reason}", where=path,
+                         fix="fetch the file again, or convert it to UTF-8") from None
 
 
-def _table(text: str, delimiter: str) -> Iterator[list[str]]:
-    return (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
+def _table(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the line on which it ends."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise InputError(f"line {reader.line_num} is not {_suffix(path)[1:].upper()}: {error}", where=path,
+                         fix="correct the line") from None
 
 
-def _is_mmlu(text: str) -> bool:
-    first = next(_table(text, ","), [])
+def _is_mmlu(rows: Sequence[tuple[int, list[str]]]) -> bool:
+    first = rows[0][1] if rows else []
     return len(first) == 6 and first[-1].strip() in tuple("ABCD") and first[2:] != list("ABCD")
 
 
-def _headless(text: str, delimiter: str) -> Iterator[tuple[int, Parts]]:
+def _headless(rows: Iterable[tuple[int, list[str]]], columns: int, path: Path) -> Iterator[tuple[int, Parts]]:
     """MMLU (question, choices, letter) and MGSM (question, answer)."""
-    for row, (first, *rest) in enumerate(_table(text, delimiter)):
-        options, answer = tuple(rest[:-1]), rest[-1].strip() if rest else ""
-        yield row, (first, options, _choice(answer, options))
+    for number, (line, row) in enumerate(rows):
+        if len(row) != columns:
+            raise InputError(f"line {line} has {len(row)} columns where {columns} were expected", where=path,
+                             fix="correct the line, or set `format` to records if the first row names the columns")
+        options, answer = tuple(row[1:-1]), row[-1].strip()
+        yield number, (row[0], options, _choice(answer, options))
 
 
-def _records(text: str, suffix: str, path: Path) -> list[Mapping[str, Any]]:
-    if suffix == ".csv":
-        header, *rows = list(_table(text, ",")) or [[]]
-        return [dict(zip(header, row, strict=False)) for row in rows]
+def _named(rows: Sequence[tuple[int, list[str]]], path: Path) -> list[Mapping[str, Any]]:
+    """Rows under the names of the first one."""
+    header = rows[0][1] if rows else []
+    for line, row in rows[1:]:
+        if len(row) > len(header):
+            raise InputError(f"line {line} has {len(row)} columns, the first row {len(header)}", where=path,
+                             fix="correct the line")
+    return [dict(zip(header, row, strict=False)) for _, row in rows[1:]]
+
+
+def _records(text: str, path: Path) -> list[Mapping[str, Any]]:
     try:
         return list(_objects(json.loads(text)))
-    except ValueError:
-        pass
-    try:
-        return [record for line in text.split("\n") if line.strip() for record in _objects(json.loads(line))]
-    except ValueError as error:
-        raise InputError(f"neither JSON nor JSON lines: {error}", where=path, fix="correct or remove it") from None
+    except (ValueError, RecursionError) as error:
+        whole = error
+    records: list[Mapping[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            records += _objects(json.loads(line)) if line.strip() else ()
+        except (ValueError, RecursionError) as error:
+            what = f"line {number} is not JSON: {error}" if records else f"neither JSON nor JSON lines: {whole}"
+            raise InputError(what, where=path, fix="correct or remove it") from None
+    return records
 
 
 def _objects(value: Any) -> Iterable[Mapping[str, Any]]:
@@ -203,28 +232,29 @@ def _kind(records: list[Mapping[str, Any]]) -> str:
 
 
 def _squad(records: list[Mapping[str, Any]]) -> Iterator[Parts]:
-    for article in records:
-        for paragraph in article["paragraphs"]:
-            for asked in paragraph.get("qas", ()):
-                answers = asked.get("answers") or [{}]
-                yield str(asked.get("question", "")), (), str(answers[0].get("text", ""))
+    asked = (question for article in records for paragraph in _objects(article.get("paragraphs"))
+             for question in _objects(paragraph.get("qas")))
+    for question in asked:
+        answers = _objects(question.get("answers"))
+        yield _plain(question.get("question")), (), _plain(next(iter(answers), {}).get("text"))
 
 
-def _parts(record: Mapping[str, Any], source: BenchmarkSource) -> Parts:
+def _parts(record: Mapping[str, Any], source: BenchmarkSource) -> Iterator[Parts]:
+    """The questions of one record: several where its field holds a list of them (turns, instructions)."""
     fields = {str(key).lower(): value for key, value in record.items()}
-    question = _first(fields, (source.question_field,) if source.question_field else QUESTION_FIELDS)
-    passage = _plain(fields.get("passage"))
+    asked = _first(fields, (source.question_field,) if source.question_field else QUESTION_FIELDS)
     options = fields.get("options")
     if not isinstance(options, list):
         options = [fields[letter.lower()] for letter in LETTERS if letter.lower() in fields]
     choices = tuple(map(_plain, options))
-    answer = _first(fields, (source.answer_field,) if source.answer_field else ANSWER_FIELDS)
-    text = "\n".join(filter(None, (passage, question))) if question else ""
-    return text, choices, _choice(answer, choices)
+    answer = _plain(_first(fields, (source.answer_field,) if source.answer_field else ANSWER_FIELDS))
+    for question in filter(None, map(_plain, asked if isinstance(asked, list) else [asked])):
+        text = "\n".join(filter(None, (_plain(fields.get("passage")), question)))
+        yield text, choices, _choice(answer, choices)
 
 
-def _first(fields: Mapping[str, Any], names: Iterable[str]) -> str:
-    return next((_plain(fields[name.lower()]) for name in names if fields.get(name.lower())), "")
+def _first(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((fields[name.lower()] for name in names if fields.get(name.lower())), None)
 
 
 def _plain(value: Any) -> str:

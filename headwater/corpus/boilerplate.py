@@ -37,7 +37,7 @@ WEIGHTS = Weights(
     opinion={"bias": -0.75, "odds": 0.91, "likely": -1.42, "outer_mean": -2.15, "outer_share": 0.64, "likely_-2": 0.91,
              "likely_-1": 0.12, "likely_+1": 0.16, "likely_+2": 0.22, "kept": 2.0, "kept_-1": 0.63, "kept_+1": 0.37,
              "kept_page": 0.05})
-"""Fitted by `python benchmarks/extraction_weights.py`, which prints them, on one half of the labelled pages; which
+"""Fitted by `python benchmarks/_extraction_weights.py`, which prints them, on one half of the labelled pages; which
 features there are was chosen within that half too."""
 SHARPNESS = 1.5
 """Probabilities are raised to this power before the choice: above 1 it leaves out more of the doubtful blocks."""

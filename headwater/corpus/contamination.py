@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.corpus.benchmarks import Benchmark, BenchmarkSource, Question, read_benchmark
+from headwater.corpus.short_questions import ARRAYS as SHORT_ARRAYS
+from headwater.corpus.short_questions import ShortQuestions
 from headwater.corpus.token_places import I64, U64, ngrams, places
 from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("sizes", "owners", "grams", "bounds", "posts", "bitmap")
 _WORD_SALT, _HAN_SALT = 1, 2
 
@@ -29,7 +31,8 @@ class ContaminationSettings(Settings):
 
     A question is cut into n-grams of tokens (words, or characters where most tokens are Chinese). It is found where
     enough of them stand in a stretch of the document not much longer than itself. A question shorter than an n-gram
-    is sought with its choices and with its answer; is it still shorter, it is not sought (the build says how many).
+    is sought whole, letter by letter, and by n-grams with its choices and with its answer; is it too short for all
+    of these, it is not sought (the build says how many).
     """
 
     benchmarks: Annotated[tuple[BenchmarkSource, ...], Field(min_length=1)]
@@ -38,6 +41,8 @@ class ContaminationSettings(Settings):
     """Tokens in an n-gram of a question in words."""
     characters: Annotated[int, Field(ge=2, le=50)] = 10
     """Tokens in an n-gram of a Chinese question."""
+    whole: Annotated[int, Field(ge=4)] = 14
+    """Least letters of a question too short for n-grams that is sought whole, a Chinese character being two."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Least share of a question's n-grams; with 0 the first one found counts."""
     shortest: Annotated[int, Field(ge=1)] = 13
@@ -76,12 +81,13 @@ class LeakIndex:
     """The n-grams of every question. Build it once; worker processes `load` what it saved, memory-mapped.
 
     Takes about 30 bytes per distinct n-gram (24 in the arrays, 2 to 4 in the bitmap) and the questions' names;
-    50,000 questions of 40 tokens each take about 60 MB. Deterministic; holds no text of any question.
+    50,000 questions of 40 tokens each take about 45 MB. Deterministic; holds no text of any question.
     """
 
     def __init__(self, settings: ContaminationSettings, names: list[tuple[str, str, int]],
-                 arrays: dict[str, NDArray[np.generic]], unchecked: int) -> None:
-        self.settings, self.names, self.unchecked, self._arrays = settings, names, unchecked, arrays
+                 arrays: dict[str, NDArray[Any]], short: ShortQuestions, unchecked: int) -> None:
+        self.settings, self.names, self.unchecked = settings, names, unchecked
+        self._arrays, self._short = arrays, short
         self._sizes, self._owners, self._grams, self._bounds, self._posts, self._bitmap = (
             arrays[name] for name in _ARRAYS)
         self._shift = np.uint64(64 - (8 * len(self._bitmap) - 1).bit_length())
@@ -103,25 +109,30 @@ class LeakIndex:
     @classmethod
     def of_questions(cls, questions: Iterable[Question], settings: ContaminationSettings) -> LeakIndex:
         """Index questions at hand; the settings' benchmarks are not read."""
-        names: list[tuple[str, str, int]] = []
-        keys: list[U64] = []
-        owners: list[int] = []
-        for number, question in enumerate(questions):
-            names.append((question.benchmark, question.file, question.row))
-            found = _keys_of(question, settings)
+        asked = list(questions)
+        keys = [_unit(question.text, settings) for question in asked]
+        owners = list(range(len(asked)))
+        few = np.flatnonzero(_uncommon(keys, settings.common)[1] == 0)
+        for number in map(int, few):
+            found = _with_more(asked[number], settings)
             keys += found
             owners += [number] * len(found)
-        return cls(settings, names, *_arrays(keys, owners, len(names), settings.common))
+        short, whole = ShortQuestions.of(((int(number), asked[number].text, asked[number].options) for number in few),
+                                         settings.whole)
+        arrays = _arrays(keys, owners, settings.common)
+        sought = whole | {owner for owner, size in zip(owners, arrays["sizes"], strict=True) if size}
+        names = [(question.benchmark, question.file, question.row) for question in asked]
+        return cls(settings, names, arrays, short, len(asked) - len(sought))
 
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        return sum(array.nbytes for array in self._arrays.values())
+        return sum(array.nbytes for array in self._all_arrays().values())
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder (plain .npy arrays and one JSON file)."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, array in self._arrays.items():
+        for name, array in self._all_arrays().items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         about = {"format": FORMAT, "settings": self.settings.model_dump(mode="json"), "names": self.names,
                  "unchecked": self.unchecked}
@@ -135,33 +146,44 @@ class LeakIndex:
             if about["format"] != FORMAT:
                 raise ValueError(f"format {about['format']}")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            short = {name: np.load(folder / f"short_{name}.npy", allow_pickle=False) for name in SHORT_ARRAYS}
+            names = [(benchmark, file, row) for benchmark, file, row in about["names"]]
+            unchecked = int(about["unchecked"])
+            settings = ContaminationSettings.parse(about["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"not a saved index of questions ({error})", where=folder, fix="build it again") from None
-        names = [(benchmark, file, row) for benchmark, file, row in about["names"]]
-        return cls(ContaminationSettings.parse(about["settings"]), names, arrays, about["unchecked"])
+        return cls(settings, names, arrays, ShortQuestions(short), unchecked)
+
+    def _all_arrays(self) -> dict[str, NDArray[Any]]:
+        return self._arrays | {f"short_{name}": array for name, array in self._short.arrays.items()}
 
     def leaks(self, text: str) -> list[Leak]:
         """The questions found in a document, in the order of their places."""
-        tokens = places(text)
-        found = [self._found(tokens.hashes, size, salt) for size, salt in _passes(self.settings)]
-        ends_at = np.concatenate([at + size - 1 for (at, _), (size, _) in zip(found, _passes(self.settings),
-                                                                              strict=True)])
-        starts_at = np.concatenate([at for at, _ in found])
-        grams = np.concatenate([gram for _, gram in found])
-        if not len(grams):
-            return []
         best: dict[int, Leak] = {}
-        for unit, starts, ends, numbers in self._candidates(starts_at, ends_at, grams):
-            hit = _window(starts, ends, numbers, *self._needs(unit, int(ends[0] - starts[0] + 1)))
-            if hit is None:
-                continue
-            first, last, count = hit
-            owner = int(self._owners[unit])
-            leak = Leak(*self.names[owner], count / int(self._sizes[unit]), int(tokens.starts[first]),
-                        int(tokens.ends[last]))
+        for owner, leak in (*self._whole_leaks(text), *self._leaks_of_ngrams(text)):
             if owner not in best or leak.share > best[owner].share:
                 best[owner] = leak
         return sorted(best.values(), key=lambda leak: (leak.start, leak.end, leak.question))
+
+    def _whole_leaks(self, text: str) -> Iterator[tuple[int, Leak]]:
+        for owner, start, end in self._short.find(text):
+            yield owner, Leak(*self.names[owner], 1.0, start, end)
+
+    def _leaks_of_ngrams(self, text: str) -> Iterator[tuple[int, Leak]]:
+        tokens = places(text)
+        passes = _passes(self.settings)
+        found = [self._found(tokens.hashes, size, salt) for size, salt in passes]
+        ends_at = np.concatenate([at + size - 1 for (at, _), (size, _) in zip(found, passes, strict=True)])
+        starts_at, grams = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if not len(grams):
+            return
+        for unit, starts, ends, numbers in self._candidates(starts_at, ends_at, grams):
+            hit = _window(starts, ends, numbers, *self._needs(unit, int(ends[0] - starts[0] + 1)))
+            if hit is not None:
+                first, last, count = hit
+                owner = int(self._owners[unit])
+                yield owner, Leak(*self.names[owner], count / int(self._sizes[unit]), int(tokens.starts[first]),
+                                  int(tokens.ends[last]))
 
     def _found(self, hashes: U64, size: int, salt: int) -> tuple[I64, I64]:
         """Where the document's n-grams are some question's, and the n-grams' numbers."""
@@ -230,12 +252,10 @@ def _passes(settings: ContaminationSettings) -> tuple[tuple[int, int], tuple[int
     return (settings.words, _WORD_SALT), (settings.characters, _HAN_SALT)
 
 
-def _keys_of(question: Question, settings: ContaminationSettings) -> list[U64]:
-    """The n-grams of the question; of one too short, those with its choices and those with its answer."""
-    found = _unit(question.text, settings)
-    if len(found):
-        return [found]
-    units = [_unit(f"{question.text}\n{more}", settings) for more in ("\n".join(question.options), question.answer)]
+def _with_more(question: Question, settings: ContaminationSettings) -> list[U64]:
+    """The n-grams of a short question with its choices, and with its answer."""
+    units = [_unit(f"{question.text}\n{more}", settings) for more in ("\n".join(question.options), question.answer)
+             if more.strip()]
     return [unit for unit in units if len(unit)]
 
 
@@ -245,29 +265,27 @@ def _unit(text: str, settings: ContaminationSettings) -> U64:
     return np.unique(ngrams(tokens.hashes, size, salt))
 
 
-def _arrays(keys: list[U64], owners: list[int], questions: int,
-            common: int) -> tuple[dict[str, NDArray[np.generic]], int]:
-    """The index's arrays, and how many questions nothing is left of.
-
-    `grams` [G] are sorted; n-gram g stands in the units posts[bounds[g]:bounds[g+1]]; `sizes` and `owners` [units].
-    """
-    sizes = np.array([len(unit) for unit in keys], np.int64)
-    flat = np.concatenate([np.zeros(0, np.uint64), *keys])
-    units = np.repeat(np.arange(len(keys)), sizes)
-    order = np.argsort(flat, kind="stable")
-    flat, units = flat[order], units[order]
-    wholes = np.array([_whole(unit) for unit in keys], np.uint64)
-    use = _spread(flat, wholes[units]) <= common
-    flat, units = flat[use], units[use]
+def _arrays(keys: list[U64], owners: list[int], common: int) -> dict[str, NDArray[Any]]:
+    """`grams` [G] are sorted; n-gram g stands in the units posts[bounds[g]:bounds[g+1]]; `sizes`, `owners` [units]."""
+    (flat, units), sizes = _uncommon(keys, common)
     grams, first = np.unique(flat, return_index=True)
     bits = max(16, (16 * len(grams)).bit_length())
     bitmap = np.zeros(1 << (bits - 3), np.uint8)
     slots = grams >> np.uint64(64 - bits)
     np.bitwise_or.at(bitmap, slots >> np.uint64(3), np.uint8(1) << (slots & np.uint64(7)).astype(np.uint8))
-    sizes = np.bincount(units, minlength=len(keys))
-    sought = {owner for owner, size in zip(owners, sizes, strict=True) if size}
     return {"sizes": sizes, "owners": np.array(owners, np.int64), "grams": grams,
-            "bounds": np.append(first, len(flat)), "posts": units, "bitmap": bitmap}, questions - len(sought)
+            "bounds": np.append(first, len(flat)), "posts": units, "bitmap": bitmap}
+
+
+def _uncommon(keys: list[U64], common: int) -> tuple[tuple[U64, I64], I64]:
+    """The sorted n-grams of all units that are no common phrase, the unit of each, and how many every unit has."""
+    flat = np.concatenate([np.zeros(0, np.uint64), *keys])
+    units = np.repeat(np.arange(len(keys)), [len(unit) for unit in keys])
+    order = np.argsort(flat, kind="stable")
+    flat, units = flat[order], units[order]
+    wholes = np.array([_whole(unit) for unit in keys], np.uint64)
+    use = _spread(flat, wholes[units]) <= common
+    return (flat[use], units[use]), np.bincount(units[use], minlength=len(keys))
 
 
 def _whole(unit: U64) -> np.uint64:

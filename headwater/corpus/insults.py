@@ -85,7 +85,12 @@ def _chinese() -> tuple[re.Pattern[str], dict[str, tuple[float, re.Pattern[str] 
 
 
 def _pattern(words: list[str], before: str, after: str) -> re.Pattern[str]:
-    return re.compile(before + "|".join(map(re.escape, sorted(words, key=lambda word: (-len(word), word)))) + after)
+    """Longer words first, and grouped by their first letter: most places are then left after one look."""
+    initials: dict[str, list[str]] = {}
+    for word in sorted(words, key=lambda word: (-len(word), word)):
+        initials.setdefault(word[0], []).append(re.escape(word[1:]))
+    return re.compile(before + "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in initials.items())
+                      + after)
 
 
 def find_terms(text: str) -> Iterator[Term]:

@@ -99,9 +99,11 @@ class Classifier:
     def _score(self, texts: list[str]) -> F64:
         totals, counts = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
         for buckets, starts, ends in ngrams(texts, self.model.features):
-            sums = np.zeros(len(buckets) + 1)
-            np.cumsum(self._weights[buckets], out=sums[1:])
-            totals += sums[ends] - sums[starts]
+            some = np.flatnonzero(ends > starts)
+            if len(some):
+                weights = np.append(self._weights.take(buckets), np.float32(0))  # an end may lie beyond the last
+                bounds = np.stack([starts[some], ends[some]], 1).reshape(-1)
+                totals[some] += np.add.reduceat(weights, bounds, dtype=np.float64)[::2]
             counts += ends - starts
         return totals / np.sqrt(np.maximum(counts, 1)) + self.model.bias
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
@@ -10,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.corpus.length import HAN
+from headwater.corpus.length import WORD, token_kinds
 from headwater.settings import Seed, Settings
 
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
-_WORD, _HAN = 1, 2
 _POWERS = 1024
 """Positions inside a word that hash differently; beyond, a word's letters are compared modulo this distance."""
 
@@ -108,11 +106,11 @@ def ngrams(tokens: U64, bounds: I64, ngram: int) -> tuple[U32, I64]:
     counts = np.maximum(lengths - ngram + 1, 0)
     shingle_bounds, token_bounds = _cumulative(counts), _cumulative(lengths)
     first = np.arange(shingle_bounds[-1]) + np.repeat(token_bounds[:-1] - shingle_bounds[:-1], counts)
-    keys = _odd_numbers(2, ngram)
+    keys = odd_numbers(2, ngram)
     total = np.zeros(len(first), np.uint64)
     for offset in range(ngram):
         total += tokens[first + offset] * keys[offset]
-    return (_mix(total) >> np.uint64(32)).astype(np.uint32), shingle_bounds
+    return (mix(total) >> np.uint64(32)).astype(np.uint32), shingle_bounds
 
 
 def signatures(texts: list[str], settings: MinHashSettings) -> tuple[U32, NDArray[np.bool_]]:
@@ -157,7 +155,7 @@ def fold_bands(values: U32, rows: int) -> U64:
     """
     keys = np.zeros((len(values) // rows, values.shape[1]), np.uint64)
     for row in range(rows):
-        keys = _mix((keys ^ values[row::rows]) * np.uint64(0x9E3779B97F4A7C15))
+        keys = mix((keys ^ values[row::rows]) * np.uint64(0x9E3779B97F4A7C15))
     return np.maximum(keys, np.uint64(1))
 
 
@@ -165,11 +163,11 @@ def sequence_hashes(tokens: U64, bounds: I64) -> U64:
     """One 64-bit hash, never 0, of each text's whole sequence of tokens; 0 for a text without tokens."""
     counts = np.diff(bounds)
     place = np.arange(len(tokens)) - np.repeat(bounds[:-1], counts)
-    factors = _mix((place.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    factors = mix((place.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     result = np.zeros(len(counts), np.uint64)
     if len(tokens):
-        sums = np.add.reduceat(_mix(tokens ^ factors), bounds[:-1][counts > 0])
-        result[counts > 0] = np.maximum(_mix(sums), np.uint64(1))
+        sums = np.add.reduceat(mix(tokens ^ factors), bounds[:-1][counts > 0])
+        result[counts > 0] = np.maximum(mix(sums), np.uint64(1))
     return result
 
 
@@ -198,35 +196,23 @@ def token_hashes(texts: list[str]) -> tuple[U64, I64]:
     """
     lowered = [text.lower() for text in texts]
     codes = np.frombuffer("\n".join([*lowered, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds = _kinds()[codes]
+    kinds = token_kinds()[codes]
     follows = np.zeros(len(kinds), np.bool_)
-    np.logical_and(kinds[1:] == _WORD, kinds[:-1] == _WORD, out=follows[1:])
+    np.logical_and(kinds[1:] == WORD, kinds[:-1] == WORD, out=follows[1:])
     kept = kinds > 0
     starts_at = np.flatnonzero(kept & ~follows)
     letters = codes[kept].astype(np.uint64)
     letters[(letters >= 0xFF10) & (letters <= 0xFF5A)] -= np.uint64(0xFEE0)  # full-width forms
     starts = np.flatnonzero(~follows[kept])
     place = np.arange(len(letters)) - np.repeat(starts, np.diff(np.append(starts, len(letters))))
-    weighted = letters * _odd_numbers(1, _POWERS)[place & (_POWERS - 1)]
-    hashes = _mix(np.add.reduceat(weighted, starts)) if len(starts) else np.zeros(0, np.uint64)
+    weighted = letters * odd_numbers(1, _POWERS)[place & (_POWERS - 1)]
+    hashes = mix(np.add.reduceat(weighted, starts)) if len(starts) else np.zeros(0, np.uint64)
     ends = np.cumsum([len(text) + 1 for text in lowered])
     return hashes, np.concatenate([[0], np.searchsorted(starts_at, ends)])
 
 
-@lru_cache(maxsize=1)
-def _kinds() -> NDArray[np.uint8]:
-    """For every code point: 0 separator, 1 part of a word, 2 Han character."""
-    everything = "".join(map(chr, range(0x110000)))
-    kinds = np.zeros(0x110000, np.uint8)
-    for match in re.finditer(r"[^\W_]+", everything):
-        kinds[match.start():match.end()] = _WORD
-    for match in re.finditer(f"[{HAN}]+", everything):
-        kinds[match.start():match.end()] = _HAN
-    return kinds
-
-
 @lru_cache(maxsize=8)
-def _odd_numbers(seed: int, count: int) -> U64:
+def odd_numbers(seed: int, count: int) -> U64:
     return np.random.Generator(np.random.PCG64(seed)).integers(0, 2**63, count, np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -236,7 +222,7 @@ def _permutations(count: int, seed: int) -> tuple[U32, U32]:
     return numbers[0] | np.uint32(1), numbers[1]
 
 
-def _mix(values: U64) -> U64:
+def mix(values: U64) -> U64:
     """MurmurHash3's 64-bit finalizer: every input bit reaches every output bit."""
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)

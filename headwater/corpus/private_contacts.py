@@ -121,8 +121,13 @@ _MOBILE = re.compile(
     r"(?:\d{8}|([ -])\d{4}\1\d{4}|([ -])\d{3}\2\d{5})" + RIGHT + "(?![ ]?(?:个|元|万|亿|次|吨|字节|公里|美元))")
 
 
+_PERHAPS_MOBILE = re.compile(r"1[3-9]\d(?:\d{8}|[ -]\d{3})")
+
+
 def mobiles(text: str) -> Iterator[Span]:
     """Chinese mobile numbers: a prefix in use and 8 digits, with or without +86, in one piece or in groups."""
+    if not _PERHAPS_MOBILE.search(text):
+        return
     for match in _MOBILE.finditer(text):
         start = match.start()
         in_query = text[start - 1:start] == "=" and not called(_PHONE_WORD, text, start)

@@ -56,7 +56,8 @@ finished sentences in clean text (of each source, then the median over sources).
 UNFINISHED, REPEATED = 0.5, 1.0
 """How far towards the limit a sentence without an end has gone, and one that the document has said before."""
 
-_SENTENCE = re.compile(r"[^\n]*?(?:[。！？｡…]+[”’」』）\"')]*|[.!?]+[\"'”’)\]]*(?=\s|$)|(?=\n)|$)")
+_END = r"[.!?]+[\"'”’)\]]*(?=\s|$)"
+_SENTENCE = re.compile(rf"(?:[^\n。！？｡….!?]++|(?!{_END})[.!?])*+(?:[。！？｡…]+[”’」』）\"')]*|{_END}|(?=\n)|$)")
 _FINISHED = frozenset("。！？｡…”’」』）.!?\"')]；;：:")
 
 

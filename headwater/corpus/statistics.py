@@ -34,13 +34,16 @@ LINE_ENDS = {"en": frozenset(".!?…。！？｡．\"'”’」』"), "zh": froz
 BLANK, HAN, LETTER, DIGIT, MARK, SYMBOL, BROKEN = range(7)
 _MARKS = frozenset(",.;:!?，。；：！？、…“”‘’「」『』《》（）()\"'·—")
 _HAN_ONE = re.compile(f"[{length.HAN}]")
-_ELLIPSIS = re.compile(r"\.{3,}|…+|。{3,}")
+# A pattern that begins with one set of characters, or with letters, skips to the next of them; hence lookbehinds.
+_ELLIPSIS = re.compile(r"\.\.\.+|……*|。。。+")
 _PARAGRAPH = re.compile(r"\n{2,}")
 _MORE_BLANK_LINES = re.compile(r"\n{3,}")
 _ENGLISH_WORD = re.compile("[a-z]+")
 _FUNCTION = re.compile(f"[{''.join(sorted(FUNCTION_CHARACTERS))}]")
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？｡．!?]+|…+")
-_MISDECODED = re.compile("锟斤拷|烫烫烫|屯屯屯|[ÃÂ][\u0080-\u00bf]|â€|[äåæçèé][\u0080-\u00bf]{2}")
+_SENTENCE_END = re.compile(r"[.!?。！？｡．…](?:(?<=[.!?])[.!?]*[\"'”’)\]]*(?=\s|$)|"
+                           r"(?<=[。！？｡．!?])[。！？｡．!?]*|(?<=…)…*)")
+_MISDECODED = re.compile("[锟烫屯ÃÂâäåæçèé](?:(?<=锟)斤拷|(?<=烫)烫烫|(?<=屯)屯屯|(?<=[ÃÂ])[\u0080-\u00bf]|(?<=â)€|"
+                         "(?<=[äåæçèé])[\u0080-\u00bf]{2})")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]

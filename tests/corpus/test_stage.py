@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +20,10 @@ import pytest
 
 from headwater.corpus import engine, examining, units
 from headwater.corpus.funnel import funnel_table
+from headwater.corpus.length import count_tokens
 from headwater.corpus.sources import list_shards
 from headwater.corpus.stage import CorpusSettings, run
-from headwater.corpus.steps import Examiner
+from headwater.corpus.steps import Examiner, content_id
 from headwater.corpus.writing import KEPT, REMOVED
 from headwater.documents import corpus_files, read_documents
 from headwater.errors import InputError, SettingsError
@@ -184,7 +186,7 @@ import json, sys
 from pathlib import Path
 from headwater.corpus import units
 from headwater.corpus.stage import CorpusSettings, run
-from headwater.corpus.steps import Examiner
+from headwater.corpus.steps import Examiner, content_id
 units.SMALLEST, units.WANTED = 1, 60
 run(CorpusSettings.parse({"sources": [{"path": sys.argv[1]}], **json.loads(sys.argv[3])}), Path(sys.argv[2]))
 """
@@ -268,3 +270,74 @@ def test_real_pages_run_end_to_end(tmp_path: Path, shared: Path) -> None:
     assert figures["documents"] == 31
     assert figures["removed.read"] == 0
     assert figures["kept.zh"] >= 15
+
+
+NOTICE = "Sign up today and get our free walking guide sent straight to your inbox every week."
+
+
+def test_sentences_that_many_documents_share_are_cut_from_all_of_them(tmp_path: Path) -> None:
+    texts = [f"{english(seed, 200)} {NOTICE} {english(seed + 100, 60)}" for seed in range(8)]
+    texts.append(f"{NOTICE} " * 20)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    options = {"repeated_sentences": {"documents": 4, "similarity": 1}, "near_duplicates": None, "validation_share": 0}
+    run(settings(tmp_path, **options), tmp_path / "out")
+    kept = rows(tmp_path / "out", "train")
+    assert len(kept) == 8
+    for row in kept:
+        assert NOTICE not in row["text"]
+        assert row["tokens"] == count_tokens(row["text"])
+        assert row["id"] == content_id(row["text"]).hex()
+    (removed,) = rows(tmp_path / "out", "removed")
+    assert (removed["step"], removed["reason"]) == ("repeated_sentences", "too short without repeated sentences")
+    step = json.loads((tmp_path / "out/funnel.json").read_text("utf-8"))["steps"][-1]
+    assert step["changes"] == {"sentences cut": 8 + 20, "documents shortened": 9}
+
+
+def test_questions_of_a_benchmark_are_removed_or_cut_and_told(tmp_path: Path) -> None:
+    question = "Which river carries the most water to the northern sea in an ordinary spring after heavy snow?"
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/rivers_test.csv").write_text(f'"{question}",Velna,Taro,Dovan,Sani,A\n')
+    (tmp_path / "rows").mkdir()
+    texts = [english(1, 200), f"{english(2, 200)}\n{question.upper()} a) Velna\n{english(3, 200)}"]
+    (tmp_path / "rows/rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    for action, kept in (("drop", 1), ("cut", 2)):
+        benchmark = {"benchmarks": [{"path": tmp_path / "bench"}], "action": action, "margin": 0}
+        figures = run(settings(tmp_path / "rows", contamination=benchmark, validation_share=0), tmp_path / action)
+        assert figures["kept"] == kept
+        assert all(question.upper() not in row["text"] for row in rows(tmp_path / action, "train"))
+    (removed,) = rows(tmp_path / "drop", "removed")
+    assert removed["step"] == "contamination"
+    assert "rivers_test.csv" in removed["detail"]
+
+
+def test_a_mix_repeats_and_leaves_out_and_readers_see_it(tmp_path: Path, pages: Maker) -> None:
+    folder = pages(40)
+    mix = {"by": "language", "shares": {"en": 3, "zh": 1}, "tokens": 10_000}
+    figures = run(settings(folder, mix=mix, validation_share=0), tmp_path / "out")
+    found = list(read_documents(corpus_files(tmp_path / "out", "train"), ["text", "language"]))
+    times = Counter(row["text"] for row in found)
+    english_times = {times[row["text"]] for row in found if row["language"] == "en"}
+    assert english_times <= {2, 3}
+    assert max(times[row["text"]] for row in found if row["language"] == "zh") == 1
+    assert figures["removed.mix"] == 40 - len(times) > 0
+    first = [row["text"] for row in found[:len(times)]]
+    assert len(set(first)) == len(first), "a second copy comes before another document's first"
+    with pytest.raises(SettingsError, match="no documents of 'fr'"):
+        run(settings(folder, mix={"by": "language", "shares": {"fr": 1}}), tmp_path / "bad")
+
+
+def test_private_data_is_masked_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": f"{english(1)} Write to jane.roe@rivermill.org please."}))
+    run(settings(tmp_path, private_data={}, validation_share=0), tmp_path / "out")
+    (kept,) = rows(tmp_path / "out", "train")
+    assert "Write to <EMAIL> please." in kept["text"]
+    values = json.loads((tmp_path / "out/funnel.json").read_text("utf-8"))
+    assert next(step for step in values["steps"] if step["step"] == "private_data")["changes"] == {"email masked": 1}
+
+
+def test_every_sentence_of_a_kept_document_has_its_score(tmp_path: Path, pages: Maker) -> None:
+    run(settings(pages(4), validation_share=0), tmp_path / "out")
+    for row in rows(tmp_path / "out", "train"):
+        assert 0 <= row["score"] <= 1
+        assert len(row["sentences"]) > 5
+        assert all(0 <= one["score"] <= 1 and one["start"] < one["end"] <= len(row["text"]) for one in row["sentences"])

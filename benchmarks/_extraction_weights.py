@@ -1,6 +1,6 @@
 """Fits the weights of `headwater/corpus/boilerplate.py` on half of the labelled pages and prints them.
 
-    python benchmarks/extraction_weights.py [--pages FOLDER]
+    python benchmarks/_extraction_weights.py [--pages FOLDER]
 
 A page belongs to the half that is fitted when the SHA-1 of its name is even; the sets whose licence is unclear are
 left out of it. A block counts as main text by the share of its tokens, three by three, that its page's label holds.
