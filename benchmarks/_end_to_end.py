@@ -166,7 +166,7 @@ _FUNCTION = list("的是不了在有和就这我也个为与以之")
 
 
 def _write_generated(file: Path, count: int) -> None:
-    """Invented prose, every other document Chinese, that no step has a reason to remove."""
+    """Invented prose, every other document Chinese, of which hardly any step has a reason to remove any."""
     with open(file, "w", encoding="utf-8") as stream:
         for number in range(count):
             draw = random.Random(number)
