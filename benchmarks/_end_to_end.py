@@ -18,6 +18,7 @@ from _harness import Case, installed
 from _processes import Cost, run_measured
 
 from headwater.corpus.encodings import declared_charset, decode
+from headwater.corpus.engine import PROCESSES_FROM
 from headwater.corpus.readers import Raw, read
 from headwater.corpus.sources import Source, list_shards
 
@@ -39,24 +40,27 @@ _KEPT = re.compile(r"^kept (\d+)", re.MULTILINE)
 
 class Documents:
     """Real pages and texts, laid out below a folder as both pipelines want them: `html` for ours, `pages` the same for
-    datatrove, `texts` for both. `count` of them in all."""
+    datatrove, `texts` for both. `count` of them in all, `workers` processes to run datatrove in: one where ours starts
+    none."""
 
     def __init__(self, folder: Path, html: Path, text: Path, every: int) -> None:
         self.folder, self.count = folder, 0
         for name in ("html", "pages", "texts"):
             (folder / name).mkdir(parents=True)
         with ExitStack() as stack:
-            # As many files as workers: datatrove gives a worker whole files.
+            # As many files as cores: datatrove gives a worker whole files.
             self._streams = {(kind, part): stack.enter_context(open(folder / kind / f"{part}.jsonl", "w"))
-                             for kind in ("pages", "texts") for part in range(workers())}
+                             for kind in ("pages", "texts") for part in range(cores())}
             for number, page in enumerate(_pages(html, every)):
                 self._add_page(number, page)
             for text_ in _texts(text, every):
                 self._add("texts", text_)
+        size = sum(file.stat().st_size for kind in ("html", "texts") for file in (folder / kind).iterdir())
+        self.workers = cores() if size >= PROCESSES_FROM else 1
 
     def _add(self, kind: str, text: str) -> None:
         row = {"id": str(self.count), "url": str(self.count), "text": text}
-        self._streams[kind, self.count % workers()].write(json.dumps(row) + "\n")
+        self._streams[kind, self.count % cores()].write(json.dumps(row) + "\n")
         self.count += 1
 
     def _add_page(self, number: int, page: Raw) -> None:
@@ -68,7 +72,7 @@ class Documents:
         self._add("pages", text.encode("utf-8", "replace").decode())
 
 
-def workers() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
@@ -98,7 +102,7 @@ def end_to_end_rows(html: Path, text: Path, every: int, rounds: int) -> Iterator
         if installed("datatrove"):
             script = Path(__file__).with_name("_datatrove.py")
             commands["datatrove"] = lambda out: [sys.executable, str(script), str(documents.folder), str(out),
-                                                 str(workers())]
+                                                 str(documents.workers)]
         costs = _measure(commands, rounds)
     for ours in OURS:
         yield from _compared(f"{name}, {ours}", documents.count, costs[ours], costs.get("datatrove"))
@@ -166,7 +170,7 @@ _FUNCTION = list("的是不了在有和就这我也个为与以之")
 
 
 def _write_generated(file: Path, count: int) -> None:
-    """Invented prose, every other document Chinese, that no step has a reason to remove."""
+    """Invented prose, every other document Chinese, of which hardly any step has a reason to remove any."""
     with open(file, "w", encoding="utf-8") as stream:
         for number in range(count):
             draw = random.Random(number)

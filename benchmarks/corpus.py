@@ -6,7 +6,7 @@ Quality is the token F1 of the extracted against the labelled text (Han characte
 averaged over pages, per language, also on the half of the pages that our own weights were not fitted on
 (`_extraction_weights.py`). Speed is one thread, in this process, the same pages for everyone.
 
-End to end is every page and text of the folders (--quick: every 24th) through the stage and through datatrove's local
+End to end is every page and text of the folders (--quick: every 36th) through the stage and through datatrove's local
 pipeline with the equivalent steps (`_datatrove.py`), each in processes of its own, in turn; memory is that of all its
 processes. The growth is that of generated documents through every step.
 """
@@ -145,14 +145,14 @@ def _best(function: Callable[[], object]) -> float:
 def main() -> None:
     options = arguments(__doc__, PAGES_OPTION,
                         ("--text", {"type": Path, "default": TEXT, "help": "folder of texts, en and zh"}),
-                        ("--every", {"type": int, "help": "every N-th document end to end (24; 1 with --full)"}),
+                        ("--every", {"type": int, "help": "every N-th document end to end (36; 1 with --full)"}),
                         ("--only", {"choices": ("pages", "stage", "growth"), "help": "a part of it"}))
     chosen = {options.only} if options.only else {"pages", "stage", "growth"}
     rows: list[Case] = []
     if "pages" in chosen:
         rows += page_rows(options.pages, full=options.full)
     if "stage" in chosen:
-        rows += end_to_end_rows(options.pages, options.text, options.every or (1 if options.full else 24),
+        rows += end_to_end_rows(options.pages, options.text, options.every or (1 if options.full else 36),
                                 3 if options.full else 1)
     if "growth" in chosen:
         rows += growth_rows(*((2000, 3) if options.full else (50, 1)))
@@ -166,8 +166,8 @@ def page_rows(folder: Path, *, full: bool) -> list[Case]:
         return [Case("extract", "token F1", None, f"no labelled pages at {folder.name}"),
                 *minhash_rows(texts, 9 if full else 5)]
     pages = list(labelled_pages(folder))
-    return [*extraction_rows(pages if full else pages[::3]),
-            *minhash_rows([page.gold for page in pages] * 4, 9 if full else 5)]
+    return [*extraction_rows(pages if full else pages[::9]),
+            *minhash_rows([page.gold for page in pages] * (4 if full else 1), 9 if full else 5)]
 
 
 if __name__ == "__main__":

@@ -279,20 +279,27 @@ def _ngram_shares(words: U64, lengths: I64, scale: float) -> tuple[list[float], 
         for offset in range(size, longer):
             grams = grams * _FACTOR + words[places + offset]
         size = longer
-        order = np.argsort(grams, kind="stable")
-        ranked = grams[order]
-        again = np.zeros(len(ranked), bool)
-        again[1:] = ranked[1:] == ranked[:-1]
+        order = np.argsort(grams)
+        again = _follows(grams[order])
         if not again.any():  # then no longer n-gram is repeated either
             break
+        again[:-1] |= again[1:]
+        repeated = np.sort(order[again])
+        places, grams = places[repeated], grams[repeated]
+        order = np.argsort(grams, kind="stable")  # in order of place too, and so of the few that are repeated alone
+        again = _follows(grams[order])
         if n in TOP_NGRAMS:
             tops.append(_top(places[order], again, ends, size) / total)
         else:
             dups.append(_covered(places[order][again], lengths, size) / total)
-        again[:-1] |= again[1:]
-        repeated = np.sort(order[again])
-        places, grams = places[repeated], grams[repeated]
     return tops + [0.0] * (len(TOP_NGRAMS) - len(tops)), dups + [0.0] * (len(DUPLICATE_NGRAMS) - len(dups))
+
+
+def _follows(ranked: U64) -> NDArray[np.bool_]:
+    """Which sorted n-grams equal the one before."""
+    again = np.zeros(len(ranked), np.bool_)
+    again[1:] = ranked[1:] == ranked[:-1]
+    return again
 
 
 def _top(places: I64, again: NDArray[np.bool_], ends: I64, size: int) -> int:
