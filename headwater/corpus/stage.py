@@ -51,7 +51,7 @@ class CorpusSettings(StepSettings):
     """What does the work."""
     store: str | None = None
     """A folder that every worker sees, or an object store (s3://bucket/prefix), for the documents and the work under
-    way; the stage's own folder when not set."""
+    way; the stage's own folder when not set. One store holds one corpus."""
 
 
 def run(settings: CorpusSettings, out: Path) -> Figures:
