@@ -28,8 +28,8 @@ from datatrove.pipeline.formatters import PIIFormatter
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
-from headwater.corpus.language import identify
-from headwater.corpus.statistics import FUNCTION_CHARACTERS
+from headwater.corpus.judging.language import identify
+from headwater.corpus.judging.statistics import FUNCTION_CHARACTERS
 
 LANGUAGES = ("en", "zh")
 _TIMEOUT = 20

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable
 
-from headwater.corpus.length import HAN
+from headwater.corpus.judging.length import HAN
 
 _TOKEN = re.compile(f"([{HAN}]|[^\\W_{HAN}]+)")
 _SENTENCE = re.compile(r"(?<=[。！？\n])|(?<=[.!?] )")

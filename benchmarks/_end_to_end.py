@@ -17,10 +17,10 @@ from typing import Any
 from _harness import Case, installed
 from _processes import Cost, run_measured
 
-from headwater.corpus.encodings import declared_charset, decode
-from headwater.corpus.engine import PROCESSES_FROM
-from headwater.corpus.readers import Raw, read
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.passes.engine import PROCESSES_FROM
+from headwater.corpus.reading.encodings import declared_charset, decode
+from headwater.corpus.reading.readers import Raw, read
+from headwater.corpus.reading.sources import Source, list_shards
 
 PROGRAM = """
 import json, sys

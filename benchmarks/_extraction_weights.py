@@ -1,4 +1,4 @@
-"""Fits the weights of `headwater/corpus/boilerplate.py` on half of the labelled pages and prints them.
+"""Fits the weights of `headwater/corpus/extraction/boilerplate.py` on half of the labelled pages and prints them.
 
     python benchmarks/_extraction_weights.py [--pages FOLDER]
 
@@ -13,11 +13,11 @@ import numpy as np
 from _harness import arguments
 from _labelled import PAGES_OPTION, labelled_pages
 
-from headwater.corpus import boilerplate
-from headwater.corpus.blocks import Page as Blocks
-from headwater.corpus.blocks import join_blocks, read_blocks
-from headwater.corpus.extract import second_opinion, token_f1
-from headwater.corpus.length import tokens
+from headwater.corpus.extraction import boilerplate
+from headwater.corpus.extraction.blocks import Page as Blocks
+from headwater.corpus.extraction.blocks import join_blocks, read_blocks
+from headwater.corpus.extraction.extract import second_opinion, token_f1
+from headwater.corpus.judging.length import tokens
 
 NOT_FITTED = "llm_webkit_bench"
 PENALTY = 1 / 0.3

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headwater.corpus.encodings import declared_charset, decode
-from headwater.corpus.extract import extract
-from headwater.corpus.length import tokens
-from headwater.corpus.readers import read
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.extraction.extract import extract
+from headwater.corpus.judging.length import tokens
+from headwater.corpus.reading.encodings import declared_charset, decode
+from headwater.corpus.reading.readers import read
+from headwater.corpus.reading.sources import Source, list_shards
 
 PAGES = Path(__file__).resolve().parents[2] / "shared/data/html"
 PAGES_OPTION = ("--pages", {"type": Path, "default": PAGES, "help": "folder of labelled pages"})

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from headwater.artifacts import read_jsonl
 from headwater.atlas import stage
-from headwater.corpus.machine import prose
+from headwater.corpus.classifying.machine import prose
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Callable
 
-from headwater.corpus.checksums import resident_id_check
+from headwater.corpus.privacy.checksums import resident_id_check
 
 Draw = random.Random
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from _harness import Case, arguments, installed, report
 
-from headwater.corpus.benchmarks import BenchmarkSource, Question, read_benchmark
-from headwater.corpus.contamination import ContaminationSettings, LeakIndex
+from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Question, read_benchmark
+from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
 
 OURS, NOBODY = "ours", "-"
 QUESTIONS = 50_000

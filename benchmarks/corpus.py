@@ -23,9 +23,9 @@ from _end_to_end import end_to_end_rows, growth_rows
 from _harness import Case, arguments, installed, measure_interleaved, report
 from _labelled import PAGES, PAGES_OPTION, Page, labelled_pages
 
-from headwater.corpus.extract import extract, token_f1
-from headwater.corpus.length import tokens
-from headwater.corpus.minhash import MinHashSettings, signatures
+from headwater.corpus.deduplication.minhash import MinHashSettings, signatures
+from headwater.corpus.extraction.extract import extract, token_f1
+from headwater.corpus.judging.length import tokens
 
 TEXT = PAGES.parent / "text"
 PEERS = ("datatrove", "trafilatura", "readability-lxml", "justext", "datasketch", "rensa", "resiliparse")

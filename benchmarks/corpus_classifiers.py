@@ -18,12 +18,12 @@ import _scans
 import numpy as np
 from _harness import Case, arguments, report
 
-from headwater.corpus.labelled import Columns, Labelled, read_labelled
-from headwater.corpus.linear import SHIPPED, Classifier
-from headwater.corpus.machine import prose
-from headwater.corpus.ngrams import FeatureSettings
-from headwater.corpus.regression import auc
-from headwater.corpus.training import TrainSettings, judge, train_classifier
+from headwater.corpus.classifying.labelled import Columns, Labelled, read_labelled
+from headwater.corpus.classifying.linear import SHIPPED, Classifier
+from headwater.corpus.classifying.machine import prose
+from headwater.corpus.classifying.ngrams import FeatureSettings
+from headwater.corpus.classifying.regression import auc
+from headwater.corpus.classifying.training import TrainSettings, judge, train_classifier
 
 LIMITS = {
     "machine": "Tells the style of assistants of 2022 to 2024 from people's prose. Short texts, texts asked to sound "

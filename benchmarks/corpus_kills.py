@@ -27,7 +27,9 @@ ROOT = Path(__file__).parents[1]
 CHILD = """
 import sys
 from pathlib import Path
-from headwater.corpus import engine, examining, units
+from headwater.corpus.passes import engine
+from headwater.corpus.passes import examining
+from headwater.corpus.reading import units
 from headwater.corpus.stage import CorpusSettings, run
 units.SMALLEST, units.WANTED, examining.PART_DOCUMENTS = 1, 12, 7
 engine.PROCESSES_FROM = 1 << 60 if sys.argv[3] == "threads" else 0

@@ -27,12 +27,18 @@ from _harness import Case, arguments, installed, measure_interleaved, report
 
 from headwater.atlas.stage import AtlasSettings
 from headwater.atlas.stage import run as invent
-from headwater.corpus.clusters import Clusters, estimate_from, representatives
-from headwater.corpus.cutting import Cut, remove_sentences
-from headwater.corpus.length import tokens
-from headwater.corpus.minhash import BandKeys, MinHashSettings, band_keys, detection_probability, exact_jaccard
-from headwater.corpus.repeated import SentenceSettings, sentence_keys, verdicts
-from headwater.corpus.sentences import split
+from headwater.corpus.deduplication.clusters import Clusters, estimate_from, representatives
+from headwater.corpus.deduplication.cutting import Cut, remove_sentences
+from headwater.corpus.deduplication.minhash import (
+    BandKeys,
+    MinHashSettings,
+    band_keys,
+    detection_probability,
+    exact_jaccard,
+)
+from headwater.corpus.deduplication.repeated import SentenceSettings, sentence_keys, verdicts
+from headwater.corpus.deduplication.sentences import split
+from headwater.corpus.judging.length import tokens
 
 TEXT = Path(__file__).resolve().parents[2] / "shared/data/text"
 BATCH = 64

@@ -22,11 +22,11 @@ from pathlib import Path
 from _harness import Case, arguments, installed, report
 from _private_items import CHINESE, ENGLISH, NEGATIVES, part
 
-from headwater.corpus.encodings import declared_charset, decode
-from headwater.corpus.extract import extract, tidy
-from headwater.corpus.private import find_private
-from headwater.corpus.readers import read
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.privacy.private import find_private
+from headwater.corpus.reading.encodings import declared_charset, decode
+from headwater.corpus.reading.readers import read
+from headwater.corpus.reading.sources import Source, list_shards
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 Labels = list[tuple[int, int, str]]

@@ -18,10 +18,10 @@ import numpy as np
 from _harness import Case, arguments, installed, report
 from _quality_texts import CLEAN_KINDS, DERIVED_FROM, Clean, clean_texts, junk, raw_pages
 
-from headwater.corpus.quality import QualitySettings, judge
-from headwater.corpus.score import score_document, score_sentences
-from headwater.corpus.statistics import measure
-from headwater.corpus.thresholds import derive
+from headwater.corpus.judging.quality import QualitySettings, judge
+from headwater.corpus.judging.score import score_document, score_sentences
+from headwater.corpus.judging.statistics import measure
+from headwater.corpus.judging.thresholds import derive
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 SETTINGS = QualitySettings()

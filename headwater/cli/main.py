@@ -20,8 +20,8 @@ from headwater.recipe.stages import STAGES, Stages, load
 _CORPUS = "headwater.corpus."
 TWO_WORDS = {"corpus explain": ("say what would happen to a document of a file, and why", "explain:explain",
                                 "explain:ExplainSettings"),
-             "corpus classifier": ("train a classifier of texts from labelled ones", "training:train_and_tell",
-                                   "training:TrainSettings")}
+             "corpus classifier": ("train a classifier of texts from labelled ones",
+                                   "classifying.training:train_and_tell", "classifying.training:TrainSettings")}
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 

@@ -10,12 +10,12 @@ from pydantic import Field
 from rich.markup import escape
 from rich.table import Table
 
-from headwater.corpus.clusters import estimate_from
-from headwater.corpus.duplicates import exact_key
-from headwater.corpus.minhash import MinHashSettings, band_keys
-from headwater.corpus.readers import read
-from headwater.corpus.score import score_sentences
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.deduplication.clusters import estimate_from
+from headwater.corpus.deduplication.duplicates import exact_key
+from headwater.corpus.deduplication.minhash import MinHashSettings, band_keys
+from headwater.corpus.judging.score import score_sentences
+from headwater.corpus.reading.readers import read
+from headwater.corpus.reading.sources import Source, list_shards
 from headwater.corpus.steps import EXACT, NEAR, Examiner, StepSettings, Verdict
 from headwater.documents import corpus_files, read_documents
 from headwater.errors import InputError

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.artifacts import hash_json, read_json, sweep_temporaries, write_json
-from headwater.corpus.columns import check_columns
-from headwater.corpus.cuts import count_cuts, cut_sentences, read_cuts
-from headwater.corpus.engine import EngineSettings, import_daft
-from headwater.corpus.examining import EXAMINED, consulted, examine_units, identity
-from headwater.corpus.extract import extract
+from headwater.corpus.extraction.extract import extract
 from headwater.corpus.funnel import examples, funnel, funnel_table, masked
-from headwater.corpus.language import identify
+from headwater.corpus.judging.language import identify
 from headwater.corpus.ledger import Ledger
 from headwater.corpus.mix import MixSettings, Share, copies, mix_table
-from headwater.corpus.sources import Shard, Source, list_shards
+from headwater.corpus.passes.cuts import count_cuts, cut_sentences, read_cuts
+from headwater.corpus.passes.engine import EngineSettings, import_daft
+from headwater.corpus.passes.examining import EXAMINED, consulted, examine_units, identity
+from headwater.corpus.passes.writing import write_units
+from headwater.corpus.reading.columns import check_columns
+from headwater.corpus.reading.sources import Shard, Source, list_shards
+from headwater.corpus.reading.units import Unit, plan_units
 from headwater.corpus.steps import PRIVATE, SENTENCES, StepSettings
-from headwater.corpus.units import Unit, plan_units
-from headwater.corpus.writing import write_units
 from headwater.documents import PARTS
 from headwater.errors import InputError, SettingsError
 from headwater.progress import bar, show

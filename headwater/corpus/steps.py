@@ -9,24 +9,24 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headwater.corpus.contamination import ContaminationSettings, LeakIndex, remove_leaks
-from headwater.corpus.duplicates import exact_key
-from headwater.corpus.encodings import declared_charset, decode
-from headwater.corpus.extract import Extractor, extract, has_tags, not_html, tidy
-from headwater.corpus.language import identify
-from headwater.corpus.length import count_tokens
-from headwater.corpus.licence import page_licence
-from headwater.corpus.machine import MachineJudge, MachineSettings
-from headwater.corpus.minhash import MinHashSettings
+from headwater.corpus.classifying.machine import MachineJudge, MachineSettings
+from headwater.corpus.classifying.toxicity import ToxicityJudge, ToxicitySettings
+from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex, remove_leaks
+from headwater.corpus.deduplication.duplicates import exact_key
+from headwater.corpus.deduplication.minhash import MinHashSettings
+from headwater.corpus.deduplication.repeated import SentenceSettings
+from headwater.corpus.extraction.extract import Extractor, extract, has_tags, not_html, tidy
+from headwater.corpus.judging.language import identify
+from headwater.corpus.judging.length import count_tokens
+from headwater.corpus.judging.quality import QualitySettings, clean_lines, judge
+from headwater.corpus.judging.score import score_document
+from headwater.corpus.judging.scripts import script_shares
+from headwater.corpus.judging.statistics import measure
 from headwater.corpus.mix import MixSettings
-from headwater.corpus.private import PrivateSettings, count_private, find_private, mask_private
-from headwater.corpus.quality import QualitySettings, clean_lines, judge
-from headwater.corpus.readers import Raw
-from headwater.corpus.repeated import SentenceSettings
-from headwater.corpus.score import score_document
-from headwater.corpus.scripts import script_shares
-from headwater.corpus.statistics import measure
-from headwater.corpus.toxicity import ToxicityJudge, ToxicitySettings
+from headwater.corpus.privacy.private import PrivateSettings, count_private, find_private, mask_private
+from headwater.corpus.reading.encodings import declared_charset, decode
+from headwater.corpus.reading.licence import page_licence
+from headwater.corpus.reading.readers import Raw
 from headwater.settings import Settings
 
 READ, EXTRACT, LANGUAGE, LENGTH, QUALITY = "read", "extract", "language", "length", "quality"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headwater.corpus.benchmarks import BenchmarkSource, Question, read_benchmark
+from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Question, read_benchmark
 from headwater.errors import InputError
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.clusters import Clusters, estimate_from, key_ranges, representatives
-from headwater.corpus.minhash import MinHashSettings, band_keys, detection_probability
-from headwater.corpus.minhash import exact_jaccard as jaccard
+from headwater.corpus.deduplication.clusters import Clusters, estimate_from, key_ranges, representatives
+from headwater.corpus.deduplication.minhash import MinHashSettings, band_keys, detection_probability
+from headwater.corpus.deduplication.minhash import exact_jaccard as jaccard
 from tests.corpus.test_minhash import planted
 
 DEFAULT = MinHashSettings()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.benchmarks import BenchmarkSource, Question
-from headwater.corpus.contamination import ContaminationSettings, Leak, LeakIndex, remove_leaks
-from headwater.corpus.length import tokens
+from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Question
+from headwater.corpus.decontamination.contamination import ContaminationSettings, Leak, LeakIndex, remove_leaks
+from headwater.corpus.judging.length import tokens
 from headwater.errors import InputError
 from tests.corpus.conftest import chinese, english
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.clusters import estimate_from, representatives
-from headwater.corpus.duplicates import exact_key, first_with_key, union
-from headwater.corpus.minhash import I64, MinHashSettings, band_keys, detection_probability, exact_jaccard
+from headwater.corpus.deduplication.clusters import estimate_from, representatives
+from headwater.corpus.deduplication.duplicates import exact_key, first_with_key, union
+from headwater.corpus.deduplication.minhash import I64, MinHashSettings, band_keys, detection_probability, exact_jaccard
 from tests.corpus.test_minhash import planted
 
 DEFAULT = MinHashSettings(loose=None, similarity=0)

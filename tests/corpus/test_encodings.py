@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.encodings import declared_charset, decode
+from headwater.corpus.reading.encodings import declared_charset, decode
 from tests.corpus.conftest import chinese, english
 
 TRADITIONAL = "臺灣的河流從山上開始，經過許多城市與村莊，最後流入大海。這裡的人們喜歡在河邊散步，看著船來船往。" * 3

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headwater.corpus.engine import EngineSettings, map_units
+from headwater.corpus.passes.engine import EngineSettings, map_units
 from headwater.corpus.stage import CorpusSettings, run
 from headwater.documents import corpus_files, read_documents
 from headwater.errors import HeadwaterError, InputError, SettingsError
@@ -28,7 +28,7 @@ import json, sys
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from headwater.corpus import units
+from headwater.corpus.reading import units
 from headwater.corpus.stage import CorpusSettings, run
 cluster = Cluster()
 for _ in range(2):
@@ -45,7 +45,7 @@ cluster.shutdown()
 CHILD = """
 import json, sys
 from pathlib import Path
-from headwater.corpus import units
+from headwater.corpus.reading import units
 from headwater.corpus.stage import CorpusSettings, run
 units.SMALLEST, units.WANTED = 1, 20
 settings = {"sources": [{"path": sys.argv[1]}], "store": sys.argv[3], **json.loads(sys.argv[4])}

@@ -21,13 +21,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from headwater.artifacts import read_json
-from headwater.corpus import engine, readers, stage, streams, units
-from headwater.corpus.engine import EngineSettings, map_units
-from headwater.corpus.readers import DAMAGED, TOO_LARGE, read
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus import stage
+from headwater.corpus.passes import engine
+from headwater.corpus.passes.engine import EngineSettings, map_units
+from headwater.corpus.reading import readers, streams, units
+from headwater.corpus.reading.readers import DAMAGED, TOO_LARGE, read
+from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.units import plan_units
 from headwater.corpus.stage import CorpusSettings, run
 from headwater.corpus.steps import Examiner, StepSettings
-from headwater.corpus.units import plan_units
 from headwater.documents import corpus_files, count_texts, read_texts
 from headwater.errors import HeadwaterError, InputError, SettingsError, StorageError
 from tests.corpus.conftest import PLAIN, chinese, english, page
@@ -205,7 +207,7 @@ def test_a_worker_that_dies_while_it_starts_is_told(monkeypatch: pytest.MonkeyPa
 ORPHANED = """
 import sys, time
 from pathlib import Path
-from headwater.corpus.engine import EngineSettings, map_units
+from headwater.corpus.passes.engine import EngineSettings, map_units
 def work(unit):
     Path(unit.split("|")[1]).write_text("begun")
     time.sleep(3)

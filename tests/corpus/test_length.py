@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.length import count_tokens, token_starts, tokens
+from headwater.corpus.judging.length import count_tokens, token_starts, tokens
 
 ALPHABET = "ab9_ ,.\n-é中文字\u3007𠀀ｆ９한\ud800\U0010ffff"
 

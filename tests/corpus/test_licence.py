@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from headwater.corpus.licence import page_licence
+from headwater.corpus.reading.licence import page_licence
 
 
 @pytest.mark.parametrize(("markup", "licence"), [

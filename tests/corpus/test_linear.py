@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.linear import SHIPPED, Classifier, Model, cut
-from headwater.corpus.ngrams import FeatureSettings, ngrams
-from headwater.corpus.regression import auc, fit, sparse_rows
+from headwater.corpus.classifying.linear import SHIPPED, Classifier, Model, cut
+from headwater.corpus.classifying.ngrams import FeatureSettings, ngrams
+from headwater.corpus.classifying.regression import auc, fit, sparse_rows
 from headwater.errors import InputError
 
 FEATURES = FeatureSettings(characters=3, words=2, bits=12)
@@ -109,7 +109,7 @@ def test_auc_is_the_chance_of_the_right_order(pairs):
 def test_shipped_weights_are_small_and_calibrated_in_both_languages():
     from importlib.resources import files
 
-    folder = files("headwater.corpus") / "weights"
+    folder = files("headwater.corpus.classifying") / "weights"
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) < 3_000_000
     for name in SHIPPED:
         assert set(Classifier.load(name).model.thresholds) == {"en", "zh"}

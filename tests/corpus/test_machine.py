@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headwater.corpus.linear import Classifier
-from headwater.corpus.machine import MachineJudge, MachineSettings, machine_made, ocr_damaged, prose
+from headwater.corpus.classifying.linear import Classifier
+from headwater.corpus.classifying.machine import MachineJudge, MachineSettings, machine_made, ocr_damaged, prose
 from headwater.settings import Settings
 
 PROSE = {"en": "We left the village before sunrise and walked along the river until the road turned north. Nobody "

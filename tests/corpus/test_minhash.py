@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.length import tokens
-from headwater.corpus.minhash import (
+from headwater.corpus.deduplication.minhash import (
     MinHashSettings,
     detection_probability,
     estimated_jaccard,
@@ -17,6 +16,7 @@ from headwater.corpus.minhash import (
     signature,
     signatures,
 )
+from headwater.corpus.judging.length import tokens
 
 DEFAULT = MinHashSettings()
 TEXTS = st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("ab12 河流水，。\n_-É"), max_size=60)

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from headwater.corpus import perspective
-from headwater.corpus.perspective import Perspective, PerspectiveSettings, ServiceError
-from headwater.corpus.toxicity import ToxicityJudge, ToxicitySettings
+from headwater.corpus.classifying import perspective
+from headwater.corpus.classifying.perspective import Perspective, PerspectiveSettings, ServiceError
+from headwater.corpus.classifying.toxicity import ToxicityJudge, ToxicitySettings
 from headwater.errors import SettingsError
 
 

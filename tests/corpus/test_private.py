@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.checksums import iban, luhn, old_resident_id, resident_id
-from headwater.corpus.presidio_engine import recognise
-from headwater.corpus.private import Private, PrivateSettings, count_private, find_private, mask_private
+from headwater.corpus.privacy.checksums import iban, luhn, old_resident_id, resident_id
+from headwater.corpus.privacy.presidio import recognise
+from headwater.corpus.privacy.private import Private, PrivateSettings, count_private, find_private, mask_private
 from headwater.errors import MissingExtraError, SettingsError
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from headwater.corpus.extract import tidy
-from headwater.corpus.quality import (
+from headwater.corpus.extraction.extract import tidy
+from headwater.corpus.judging.quality import (
     ChineseRules,
     EnglishRules,
     LineRules,
@@ -15,7 +15,7 @@ from headwater.corpus.quality import (
     clean_lines,
     judge,
 )
-from headwater.corpus.statistics import Statistics, measure
+from headwater.corpus.judging.statistics import Statistics, measure
 from headwater.errors import SettingsError
 
 DEFAULT = QualitySettings.parse({"english": {"c4": {"max_curly_brackets": 0}}})

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.corpus import readers, streams
-from headwater.corpus.columns import check_columns
-from headwater.corpus.readers import DAMAGED, Raw, read
-from headwater.corpus.sources import Source, list_shards
+from headwater.corpus.reading import readers, streams
+from headwater.corpus.reading.columns import check_columns
+from headwater.corpus.reading.readers import DAMAGED, Raw, read
+from headwater.corpus.reading.sources import Source, list_shards
 from headwater.errors import InputError, SettingsError
 from tests.corpus.conftest import page
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.cutting import Cut, remove_sentences
-from headwater.corpus.repeated import COMPANION, KEPT, REPEATED, SentenceSettings, sentence_keys, verdicts
-from headwater.corpus.sentences import split
+from headwater.corpus.deduplication.cutting import Cut, remove_sentences
+from headwater.corpus.deduplication.repeated import COMPANION, KEPT, REPEATED, SentenceSettings, sentence_keys, verdicts
+from headwater.corpus.deduplication.sentences import split
 from tests.corpus.conftest import chinese, english
 
 DEFAULT = SentenceSettings()

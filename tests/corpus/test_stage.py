@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.corpus import engine, examining, units
 from headwater.corpus.funnel import funnel_table
-from headwater.corpus.length import count_tokens
-from headwater.corpus.sources import list_shards
+from headwater.corpus.judging.length import count_tokens
+from headwater.corpus.passes import engine, examining
+from headwater.corpus.passes.writing import KEPT, REMOVED
+from headwater.corpus.reading import units
+from headwater.corpus.reading.sources import list_shards
 from headwater.corpus.stage import CorpusSettings, run
 from headwater.corpus.steps import Examiner, content_id
-from headwater.corpus.writing import KEPT, REMOVED
 from headwater.documents import corpus_files, read_documents
 from headwater.errors import InputError, SettingsError
 from headwater.storage import Store
@@ -184,7 +185,7 @@ def test_parts_of_a_unit_hold_the_same_documents_as_the_whole(
 CHILD = """
 import json, sys
 from pathlib import Path
-from headwater.corpus import units
+from headwater.corpus.reading import units
 from headwater.corpus.stage import CorpusSettings, run
 from headwater.corpus.steps import Examiner, content_id
 units.SMALLEST, units.WANTED = 1, 60

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from headwater.corpus.extract import extract, tidy
-from headwater.corpus.language import identify
-from headwater.corpus.length import count_tokens
-from headwater.corpus.readers import Raw
+from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.judging.language import identify
+from headwater.corpus.judging.length import count_tokens
+from headwater.corpus.reading.readers import Raw
 from headwater.corpus.steps import Examined, Examiner, StepSettings
 from headwater.errors import SettingsError
 from tests.corpus.conftest import PLAIN, chinese, english, page

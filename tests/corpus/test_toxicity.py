@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.insults import find_terms
-from headwater.corpus.toxicity import ToxicityJudge, ToxicitySettings, passages, toxicity, weigh
+from headwater.corpus.classifying.insults import find_terms
+from headwater.corpus.classifying.toxicity import ToxicityJudge, ToxicitySettings, passages, toxicity, weigh
 
 
 def words(text: str) -> list[str]:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.corpus.labelled import Columns, read_labelled
-from headwater.corpus.linear import Classifier
-from headwater.corpus.ngrams import FeatureSettings
-from headwater.corpus.training import TrainSettings, train_classifier
+from headwater.corpus.classifying.labelled import Columns, read_labelled
+from headwater.corpus.classifying.linear import Classifier
+from headwater.corpus.classifying.ngrams import FeatureSettings
+from headwater.corpus.classifying.training import TrainSettings, train_classifier
 from headwater.errors import InputError
 
 WORDS = ["river", "water", "city", "bridge", "mountain", "year", "people", "valley", "lake", "source", "stone"]

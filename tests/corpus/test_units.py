@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.corpus import units
-from headwater.corpus.readers import Raw, read
-from headwater.corpus.sources import Source, list_shards
-from headwater.corpus.units import plan_units
+from headwater.corpus.reading import units
+from headwater.corpus.reading.readers import Raw, read
+from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.units import plan_units
 
 
 def in_units(path: Path) -> list[Raw]:

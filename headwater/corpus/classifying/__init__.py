@@ -1,0 +1,1 @@
+"""Texts judged by trained classifiers: machine-made, misread, abusive; and how they are trained."""

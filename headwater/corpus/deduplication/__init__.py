@@ -1,0 +1,1 @@
+"""Copies of documents, exact and near, and sentences that many documents share."""

@@ -1,0 +1,1 @@
+"""What a text is like: language, scripts, length, statistics, quality rules, score."""

@@ -1,0 +1,1 @@
+"""The passes over all units: spread over workers, committed part by part."""

@@ -1,0 +1,1 @@
+"""Private data: found by form and check digits, masked."""

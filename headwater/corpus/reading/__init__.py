@@ -1,0 +1,1 @@
+"""Files of raw documents: found, cut into units of work, decompressed, read, decoded."""
