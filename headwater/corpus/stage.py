@@ -32,6 +32,7 @@ from headwater.storage import Store
 
 Figures = dict[str, float]
 SCRATCH = ".work/scratch"
+OWNER = "owner/corpus.json"
 FINISHED = "checkpoints/finished.json"
 """From what the corpus was made. It lies where no later stage looks, since it tells of times."""
 
@@ -68,6 +69,8 @@ def run(settings: CorpusSettings, out: Path) -> Figures:
     out.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(out)
     store = _store(settings, out)
+    if settings.store is not None:
+        _claim(store, out)
     units = plan_units(shards)
     origin = hash_json([settings.model_dump(mode="json", exclude={"engine"}), consulted(settings),
                         [identity(unit) for unit in units]])
@@ -150,6 +153,16 @@ def _check_mix(settings: CorpusSettings) -> None:
     if unknown:
         raise SettingsError(f"no source is named '{unknown[0]}' (there are: {', '.join(names)})", where="mix.shares",
                             fix="name the sources, each by its `name` or the last part of its path")
+
+
+def _claim(store: Store, out: Path) -> None:
+    """Keep in the store whose corpus it holds. Raises `InputError` when it is another folder's."""
+    mine = str(out.absolute())
+    owner = store.get_json(OWNER) if store.names("owner") else mine
+    if owner != mine:
+        raise InputError(f"this store holds the corpus of {owner}", where=store.uri(""),
+                         fix=f"give another store for this one, or remove {OWNER} there if that corpus is done with")
+    store.put_json(OWNER, mine)
 
 
 def _check_extras(shards: list[Shard], settings: CorpusSettings) -> None:

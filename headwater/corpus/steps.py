@@ -27,6 +27,7 @@ from headwater.corpus.privacy.private import PrivateSettings, count_private, fin
 from headwater.corpus.reading.encodings import declared_charset, decode
 from headwater.corpus.reading.licence import page_licence
 from headwater.corpus.reading.readers import Raw
+from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 
 READ, EXTRACT, LANGUAGE, LENGTH, QUALITY = "read", "extract", "language", "length", "quality"
@@ -176,8 +177,8 @@ class Examiner:
                 yield Verdict(name, "", step(found, raw))
             except Removal as removal:
                 yield Verdict(name, removal.reason, tidy(removal.detail))
-            except (KeyboardInterrupt, SystemExit, GeneratorExit):
-                raise
+            except (HeadwaterError, KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise  # a package that is missing, a service that is down: no document's fault
             except BaseException as error:  # a panic of a Rust library is no Exception, and still that page's fault
                 yield Verdict(name, "error", tidy(f"{type(error).__name__}: {error}")[:EXCERPT])
 

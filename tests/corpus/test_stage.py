@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headwater.corpus import steps
 from headwater.corpus.funnel import funnel_table
 from headwater.corpus.judging.length import count_tokens
 from headwater.corpus.passes import engine, examining
@@ -27,7 +28,7 @@ from headwater.corpus.reading.sources import list_shards
 from headwater.corpus.stage import CorpusSettings, run
 from headwater.corpus.steps import Examiner, content_id
 from headwater.documents import corpus_files, read_documents
-from headwater.errors import InputError, SettingsError
+from headwater.errors import HeadwaterError, InputError, SettingsError
 from headwater.storage import Store
 from tests.corpus.conftest import PLAIN, chinese, english, page
 
@@ -186,6 +187,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from headwater.corpus.reading import units
+from headwater.corpus import steps
 from headwater.corpus.stage import CorpusSettings, run
 from headwater.corpus.steps import Examiner, content_id
 units.SMALLEST, units.WANTED = 1, 60
@@ -342,3 +344,23 @@ def test_every_sentence_of_a_kept_document_has_its_score(tmp_path: Path, pages: 
         assert 0 <= row["score"] <= 1
         assert len(row["sentences"]) > 5
         assert all(0 <= one["score"] <= 1 and one["start"] < one["end"] <= len(row["text"]) for one in row["sentences"])
+
+
+def test_a_store_that_holds_another_corpus_is_refused(tmp_path: Path, pages: Maker) -> None:
+    folder, store = pages(4), tmp_path / "store"
+    run(settings(folder, store=str(store), validation_share=0), tmp_path / "one")
+    run(settings(folder, store=str(store), validation_share=0, min_tokens=101), tmp_path / "one")
+    with pytest.raises(InputError, match=r"this store holds the corpus of .*one"):
+        run(settings(folder, store=str(store)), tmp_path / "two")
+    assert len(list(read_documents(corpus_files(tmp_path / "one", "train"), ["text"]))) == 4
+
+
+def test_a_service_that_fails_stops_the_run_and_removes_nothing(
+        tmp_path: Path, pages: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> None:
+        raise HeadwaterError("the service does not answer", fix="try again")
+
+    monkeypatch.setattr(steps, "find_private", fails)
+    with pytest.raises(HeadwaterError, match="does not answer"):
+        run(settings(pages(4), private_data={}), tmp_path / "out")
+    assert not (tmp_path / "out/removed").exists()
