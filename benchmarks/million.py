@@ -72,15 +72,11 @@ def write(folder: Path, count: int) -> np.ndarray:
 
 def removed_copies(out: Path, count: int) -> np.ndarray:
     """For each document the one it was removed as a copy of, its own number when it was kept."""
-    numbers, kept = {}, np.arange(count)
-    for split in ("train", "validation"):
-        for file in (out / split).glob("*.parquet"):
-            table = pq.read_table(file, columns=["id", "url"])
-            numbers.update(zip(table["id"].to_pylist(), map(int, table["url"].to_pylist())))
+    kept = np.arange(count)
     for file in (out / "removed").glob("*.parquet"):
         table = pq.read_table(file, columns=["url", "detail"])
         for url, detail in zip(table["url"].to_pylist(), table["detail"].to_pylist()):
-            kept[int(url)] = numbers[re.match("copy of ([0-9a-f]+)", detail)[1]]
+            kept[int(url)] = int(re.match("copy of ([0-9]+)", detail)[1])
     return kept
 
 

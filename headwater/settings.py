@@ -79,12 +79,32 @@ def _explain(cls: type[BaseModel], item: ErrorDetails) -> tuple[str, str]:
                                                  f"set {path}.NAME=... with some of {', '.join(sorted(inner))}")
     if item["type"] in {"model_type", "model_attributes_type", "dict_type", "mapping_type"}:
         known = sorted(known_names(cls, location)) if item["type"].startswith("model") else []
+        off = f"write {path}=null to turn it off, or " if item["input"] is False else "write "
         return (f"setting '{path}' is a group of settings, got {_short(item['input'])}",
-                f"write {path}.NAME=..." + (f" with one of {', '.join(known)}" if known else ""))
-    message = item["msg"].removeprefix("Value error, ")
+                f"{off}{path}.NAME=..." + (f" with one of {', '.join(known)}" if known else ""))
+    message = item["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     if not location:
         return message, "correct the settings"
-    return f"setting '{path}': {message} (got {_short(item['input'])})", f"correct '{path}'"
+    return f"setting '{path}': {message} (got {_short(item['input'])})", _fix(path, item)
+
+
+def _fix(path: str, item: ErrorDetails) -> str:
+    kind, bounds = item["type"], item.get("ctx", {})
+    if kind in ("tuple_type", "list_type"):
+        return f"write {path}=[{item['input']}]"
+    if kind == "literal_error":
+        nearest = nearest_name(str(item["input"]), re.findall("'([^']*)'", bounds["expected"]))
+        return f"did you mean '{nearest}'?" if nearest else f"write one of {bounds['expected']}"
+    for name, words in _BOUNDS.items():
+        if name in bounds:
+            return f"give '{path}' a value {words} {bounds[name]}"
+    return _FIXES.get(kind, "correct '{path}'").format(path=path)
+
+
+_BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+_FIXES = {"bool_parsing": "write {path}=true or {path}=false", "bool_type": "write {path}=true or {path}=false",
+          "int_parsing": "give '{path}' a whole number", "int_from_float": "give '{path}' a whole number",
+          "float_parsing": "give '{path}' a number", "string_type": "give '{path}' a text"}
 
 
 def _short(value: object, limit: int = 80) -> str:

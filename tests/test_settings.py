@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,8 @@ class Outer(Settings):
     nested: dict[str, dict[str, InputPath]] = {}
     maybe: InputPath | None = None
     log: Path = Path("log")
+    mode: Literal["fast", "precise"] = "fast"
+    flag: bool = False
 
 
 FULL = {"inner": {"path": "a"}, "more": [{"path": "b"}, {"path": "c"}], "named": {"x": "d"}, "several": ["e", "f"],
@@ -57,7 +60,12 @@ def test_a_path_that_is_no_input_is_still_a_path_setting():
     ({}, "setting 'inner' is required"),
     ({"inner": {"path": "a", "weight": -1}}, "greater than 0"),
     ({"inner": {"path": "a", "weight": "heavy"}}, r"setting 'inner\.weight'(.|\n)*'heavy'"),
-    ({"inner": {"path": "a"}, "zzzzzz": 1}, "known: inner, log"),
+    ({"inner": {"path": "a", "weight": 0}}, "give 'inner.weight' a value above 0"),
+    ({"inner": {"path": "a"}, "more": "b"}, r"should be a(.|\n)*list(.|\n)*write more=\[b\]"),
+    ({"inner": {"path": "a"}, "mode": "fasst"}, "did you mean 'fast'"),
+    ({"inner": {"path": "a"}, "flag": "maybe"}, "write flag=true or flag=false"),
+    ({"inner": False}, "write inner=null to turn it off"),
+    ({"inner": {"path": "a"}, "zzzzzz": 1}, "known: flag, inner, log"),
     (["inner"], "expected a group of settings"),
 ])
 def test_a_wrong_setting_is_named_with_what_it_got(values, message):

@@ -32,7 +32,8 @@ def describe(settings: type[BaseModel]) -> str:
 
 
 def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-    for name, field in settings.model_fields.items():
+    own = set(settings.__annotations__)  # what a class adds before what it inherits
+    for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] not in own):
         group = _group(field.annotation) or next((mark.model for mark in field.metadata if isinstance(mark, FieldsOf)),
                                                  None)
         if group is None:

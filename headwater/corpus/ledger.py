@@ -44,7 +44,8 @@ class Ledger:
 
     `step` [N] is the index in `steps` of the step that removed it, len(steps) for a kept one; `reason`, `language`,
     `source` are coded strings; `tokens`, `raw_bytes`, `text_bytes`, `characters` counts; `key` and `id` 16 bytes.
-    `twin` [N] is the kept document of which this one is a copy, `similarity` [N] how similar a near copy was estimated.
+    `twin` [N] is the kept document of which this one is a copy, `similarity` [N] how similar a near copy was estimated,
+    `addresses` has the addresses of those kept documents.
     """
 
     def __init__(self, store: Store, files: list[File], settings: StepSettings) -> None:
@@ -62,6 +63,7 @@ class Ledger:
         self.key, self.id = self._blobs("key"), self._blobs("id")
         self.twin = np.full(len(self), NO_TWIN, np.int64)
         self.similarity = np.zeros(len(self), np.float32)
+        self.addresses: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.step)
@@ -86,6 +88,7 @@ class Ledger:
             copies = np.flatnonzero(self.twin != NO_TWIN)  # the original of an exact copy may be a near copy itself
             beyond = self.twin[self.twin[copies]]
             self.twin[copies] = np.where(beyond == NO_TWIN, self.twin[copies], beyond)
+        self.addresses = dict(self._addresses(np.unique(self.twin[self.twin != NO_TWIN])))
 
     def _remove_near(self, settings: MinHashSettings, columns: Columns) -> None:
         gone = self.step != len(self.steps)
@@ -133,14 +136,19 @@ class Ledger:
                 chosen[own[np.argmin(draw[own])]] = True
         return chosen
 
-    def hex_id(self, row: int) -> str:
-        return self.id[row].tobytes().hex()
+    def _addresses(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+        """Where the documents [rows], ascending, came from."""
+        for file, own in slices(self.files):
+            chosen = rows[np.searchsorted(rows, own.start):np.searchsorted(rows, own.stop)]
+            if len(chosen):
+                urls = pa.chunked_array([batch["url"] for batch in read_batches(self.store, [file], ["url"])])
+                yield from zip(chosen.tolist(), urls.take(pa.array(chosen - own.start)).to_pylist())
 
     def detail(self, row: int) -> str:
         """Of a copy: which document it copies, and how nearly; "" for others."""
         if self.twin[row] == NO_TWIN:
             return ""
-        text = f"copy of {self.hex_id(self.twin[row])}"
+        text = f"copy of {self.addresses[int(self.twin[row])]}"
         near = self.steps[self.step[row]] == NEAR
         return f"{text}, estimated similarity {self.similarity[row]:.2f}" if near else text
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from headwater.settings import Settings
 
 F64 = NDArray[np.float64]
+_TOLERANCE = 0.02
 
 
 class MixSettings(Settings):
@@ -21,8 +22,8 @@ class MixSettings(Settings):
     by: Literal["source", "language"] = "source"
     """What a share is a share of: the sources by name, or the languages."""
     shares: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """Target share of the tokens for each group (any scale, for example {en: 1, zh: 1}); a group without one is left
-    out."""
+    """Target share of the tokens for each group, on any scale: {books: 1, web: 3}, or with by=language {en: 1, zh: 1};
+    a group without one is left out."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Instead of `shares`: a group's share follows its tokens to the power 1/temperature (1 as it is, larger: more
     even)."""
@@ -42,12 +43,14 @@ class MixSettings(Settings):
 
 @dataclass(frozen=True)
 class Share:
-    """One group of the mix: what there is, what was wanted, what is written."""
+    """One group of the mix: what there is, what was wanted, what is written: `share` of the written tokens, `epochs`
+    times its own."""
 
     group: str
     documents: int
     tokens: int
     target: float
+    share: float
     epochs: float
     written_documents: int
     written_tokens: int
@@ -65,16 +68,35 @@ def copies(settings: MixSettings, groups: NDArray[np.int32], names: list[str], t
     targets = _targets(settings, available)
     rates = _rates(settings, available, targets)
     result = np.zeros(len(groups), np.int16)
-    table = []
+    written = {}
     for name, rows in found.items():
         wanted = rates[name] * _relative(scores[rows], tokens[rows], settings.score_power)
         wanted = np.minimum(wanted, max(settings.max_epochs, rates[name]))
         whole = np.floor(wanted)
         result[rows] = whole + (draw[rows] < wanted - whole)
-        written = int((tokens[rows] * result[rows]).sum())
-        table.append(Share(name, len(rows), available[name], targets[name], rates[name], int(result[rows].sum()),
-                           written))
+        written[name] = int((tokens[rows] * result[rows]).sum())
+    total = max(1, sum(written.values()))
+    table = [Share(name, len(rows), available[name], targets[name], written[name] / total,
+                   written[name] / max(1, available[name]), int(result[rows].sum()), written[name])
+             for name, rows in found.items()]
     return result, sorted(table, key=lambda share: (-share.target, share.group))
+
+
+def shortfall(settings: MixSettings, shares: list[Share]) -> str:
+    """What of the wanted tokens and target shares is not there, and why; empty where the mix is as wanted (within two
+    points, or two hundredths of the tokens)."""
+    told = [f"{share.group} is {share.share:.1%} of the tokens, not {share.target:.1%}" for share in shares
+            if abs(share.share - share.target) > _TOLERANCE]
+    total = sum(share.written_tokens for share in shares)
+    if settings.tokens is not None and abs(total - settings.tokens) > _TOLERANCE * settings.tokens:
+        told.append(f"{total:,} tokens are written, not {settings.tokens:,}")
+    if not told:
+        return ""
+    bound = [share.group for share in shares if share.epochs > settings.max_epochs - _TOLERANCE]
+    why = (f"{', '.join(bound)} may come {settings.max_epochs:g} times at most (mix.max_epochs)" if bound else
+           "documents are drawn whole, and these are few" if not settings.score_power else
+           "no document comes more often than mix.max_epochs, and few have the high scores")
+    return f"{'; '.join(told)}: {why}"
 
 
 def _targets(settings: MixSettings, available: dict[str, int]) -> dict[str, float]:
@@ -109,11 +131,10 @@ def _relative(scores: F64, tokens: NDArray[np.int64], power: float) -> F64:
 
 def mix_table(shares: list[Share]) -> Table:
     """The composition as a rich table."""
-    total = max(1, sum(share.written_tokens for share in shares))
     table = Table(title="Composition of the training split")
     for heading in ("group", "documents", "tokens", "target", "epochs", "tokens written", "share"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for share in shares:
         table.add_row(share.group, f"{share.documents:,}", f"{share.tokens:,}", f"{share.target:.1%}",
-                      f"{share.epochs:.2f}", f"{share.written_tokens:,}", f"{share.written_tokens / total:.1%}")
+                      f"{share.epochs:.2f}", f"{share.written_tokens:,}", f"{share.share:.1%}")
     return table

@@ -14,9 +14,9 @@ from pydantic import Field
 from headwater.artifacts import hash_json, read_json, sweep_temporaries, write_json
 from headwater.corpus.extraction.extract import extract
 from headwater.corpus.funnel import examples, funnel, funnel_table, masked
-from headwater.corpus.judging.language import identify
+from headwater.corpus.judging.language import check_languages
 from headwater.corpus.ledger import Ledger
-from headwater.corpus.mix import MixSettings, Share, copies, mix_table
+from headwater.corpus.mix import MixSettings, Share, copies, mix_table, shortfall
 from headwater.corpus.passes.cuts import count_cuts, cut_sentences, read_cuts
 from headwater.corpus.passes.engine import EngineSettings, import_daft
 from headwater.corpus.passes.examining import EXAMINED, consulted, examine_units, identity
@@ -27,7 +27,7 @@ from headwater.corpus.reading.units import Unit, plan_units
 from headwater.corpus.steps import PRIVATE, SENTENCES, StepSettings
 from headwater.documents import PARTS
 from headwater.errors import InputError, SettingsError
-from headwater.progress import bar, show
+from headwater.progress import bar, say, show
 from headwater.storage import Store
 
 Figures = dict[str, float]
@@ -115,13 +115,16 @@ def _build(settings: CorpusSettings, units: list[Unit], store: Store, out: Path)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     validation = ledger.validation(settings.validation_share)
     written, shares = _mix(ledger, validation, settings.mix)
-    values = funnel(ledger, validation, changes) | {"mix": [asdict(share) for share in shares]}
+    missed = shortfall(settings.mix, shares) if settings.mix is not None else ""
+    values = funnel(ledger, validation, changes) | {"mix": [asdict(share) for share in shares], "mix_shortfall": missed}
     splits = write_units(ledger, validation, written, examined, cuts, settings.engine, basis)
     values["examples"] = examples(store, splits["removed"], ledger.steps)
     write_json(out / "funnel.json", values)
     show(funnel_table(values))
     if shares:
         show(mix_table(shares))
+    if missed:
+        say(f"corpus: the mix is not as wanted: {missed}")
     if not values["kept"]["train"]["documents"]:
         raise _nothing_left(values, settings, store)
     named = {name: [asdict(file) for file in files] for name, files in splits.items()}
@@ -168,7 +171,7 @@ def _claim(store: Store, out: Path) -> None:
 def _check_extras(shards: list[Shard], settings: CorpusSettings) -> None:
     """Import what the run will need now, so that a missing package is said before the work and not after."""
     import_daft(settings.engine)
-    identify("a text")
+    check_languages(settings.languages or ())
     if any(shard.format in ("html", "warc") for shard in shards):
         extract("<p>a text</p>", settings.extractor)
 

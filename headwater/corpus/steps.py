@@ -16,7 +16,7 @@ from headwater.corpus.deduplication.duplicates import exact_key
 from headwater.corpus.deduplication.minhash import MinHashSettings
 from headwater.corpus.deduplication.repeated import SentenceSettings
 from headwater.corpus.extraction.extract import Extractor, extract, has_tags, not_html, tidy
-from headwater.corpus.judging.language import identify
+from headwater.corpus.judging.language import check_languages, identify
 from headwater.corpus.judging.length import count_tokens
 from headwater.corpus.judging.quality import QualitySettings, clean_lines, judge
 from headwater.corpus.judging.score import score_document
@@ -122,11 +122,13 @@ class Removal(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a step said of a document: `removed` with its reason, or kept with what was measured or changed."""
+    """What a step said of a document: `removed` with its reason, or kept with what was measured or changed; a step
+    that compares documents has not `judged` one alone."""
 
     step: str
     removed: str
     detail: str
+    judged: bool = True
 
 
 class Examiner:
@@ -135,6 +137,7 @@ class Examiner:
     def __init__(self, settings: StepSettings, leaks: LeakIndex | None = None) -> None:
         """leaks: the index of `settings.contamination`, built here when not given."""
         self.settings = settings
+        check_languages(settings.languages or ())
         self._machine = MachineJudge(settings.machine_text) if settings.machine_text else None
         self._toxicity = ToxicityJudge(settings.toxicity) if settings.toxicity else None
         self._leaks = leaks
@@ -265,7 +268,8 @@ class Examiner:
         found.leaks = [leak.question for leak in leaks]
         if not leaks:
             return "no question of the benchmarks"
-        told = ", ".join(f"{name} {leak.share:.2f}" for name, leak in zip(found.leaks, leaks))
+        told = ", ".join(f"{name} {leak.share:.2f}: {found.text[leak.start:leak.end][:EXCERPT // 2]!r}"
+                         for name, leak in zip(found.leaks, leaks))
         if self.settings.contamination.action == "drop":
             raise Removal("benchmark question", told)
         found.text = remove_leaks(found.text, leaks, self.settings.contamination)
@@ -288,10 +292,11 @@ class Examiner:
         private = find_private(found.text, self.settings.private_data)
         if not private:
             return "none"
-        found.masked = count_private(private)
-        told = ", ".join(f"{kind} {count}" for kind, count in found.masked.items())
+        counts = count_private(private)
+        told = ", ".join(f"{kind} {count}" for kind, count in counts.items())
         if self.settings.private_data.action == "drop":
             raise Removal("private data", told)
+        found.masked = counts
         found.text = mask_private(found.text, private)
         self._resize(found)
         return f"masked: {told}"

@@ -65,8 +65,10 @@ class Step:
             try:
                 replaced = substitute(value, folders, where=self.where)
             except SettingsError as error:
-                raise SettingsError(f"'{name}': {error.what}", where=self.where,
-                                    fix="run that stage first, or give a path in its place") from None
+                told = "" if name in self.settings.model_fields_set else " is not given, and its default"
+                raise SettingsError(f"'{name}'{told}: {error.what}", where=self.where,
+                                    fix=f"give {name}=... with a path, or run that stage into a folder beside this one"
+                                    ) from None
             if replaced != value:
                 values[name] = replaced
         return type(self.settings).parse(values, where=self.where)

@@ -21,14 +21,15 @@ REPORT = "report.html"
 
 
 def write_report(run: Path) -> Path:
-    """Write `report.html` and `summary.json` from what lies in the run's folder; returns the report's path.
+    """Write `report.html` and `summary.json` from what lies in the folder of a run or of one stage; returns the
+    report's path.
 
     Raises `InputError` where nothing of a run is there. Without matplotlib the page says so in the plots' place.
     """
     run = Path(run)
     if not manifests(run):
         raise InputError("no finished stage here" if run.is_dir() else "no such folder", where=run,
-                         fix="give the --out folder of 'headwater run'")
+                         fix="give the --out folder of 'headwater run' or of a stage")
     write_summary(run)
     write_text(run / REPORT, render(run))
     return run / REPORT

@@ -11,6 +11,7 @@ import yaml
 
 from headwater.artifacts import read_json, read_jsonl
 from headwater.recipe.manifest import Manifest
+from headwater.recipe.summary import stage_folder
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"}
@@ -21,26 +22,30 @@ MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
 
 
 def funnel(run: Path) -> dict[str, Any]:
-    """`corpus/funnel.json` with a list of (reason, documents) per step."""
-    values = _read(run / "corpus" / "funnel.json")
-    return values if values.get("steps") else {}
+    """`corpus/funnel.json`, and as `shown` the languages to list: English, Chinese and every one of which something
+    was kept."""
+    values = _read(stage_folder(run, "corpus") / "funnel.json")
+    if not values.get("steps"):
+        return {}
+    kept = sorted({code for split in values["kept"].values() for code in split["languages"]} - set(LANGUAGES))
+    return values | {"shown": {**LANGUAGES, **{code: code for code in kept}}}
 
 
 def tokenizer(run: Path) -> dict[str, Any]:
     """`tokenizer/compression.json`."""
-    return _read(run / "tokenizer" / "compression.json")
+    return _read(stage_folder(run, "tokenizer") / "compression.json")
 
 
 def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str, float]]]:
     """Every training stage's logged steps."""
-    files = {name: run / name / "metrics.jsonl" for name in stages}
+    files = {name: stage_folder(run, name) / "metrics.jsonl" for name in stages}
     rows = {name: list(read_jsonl(path)) for name, path in files.items() if path.exists()}
     return {name: [row for row in ones if "loss" in row and "tokens" in row] for name, ones in rows.items() if ones}
 
 
 def samples(run: Path) -> list[dict[str, Any]]:
     """Conversations by what the user first said, so that the models' answers stand together."""
-    path = run / "evaluate" / "samples.json"
+    path = stage_folder(run, "evaluate") / "samples.json"
     found = list(read_json(path)) if path.exists() else []
     openings = [sample["messages"][0]["content"] for sample in found]
     return [sample for opening in dict.fromkeys(openings)

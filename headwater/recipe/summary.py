@@ -16,9 +16,18 @@ SUMMARY = "summary.json"
 
 
 def manifests(run: Path) -> dict[str, Manifest]:
-    """The finished stages of a run, in the recipe's order."""
+    """The finished stages of a run, in the recipe's order; of a stage's own folder that stage."""
+    alone = read_manifest(run)
+    if alone is not None:
+        return {alone.stage: alone}
     found = {name: read_manifest(run / name) for name in _stage_names(run)}
     return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def stage_folder(run: Path, stage: str) -> Path:
+    """Where the run keeps the stage: below it, or the folder itself when it is the stage's own."""
+    alone = read_manifest(run)
+    return run if alone is not None and alone.stage == stage else run / stage
 
 
 def _stage_names(run: Path) -> list[str]:

@@ -65,7 +65,21 @@ def test_a_stage_alone_writes_the_same_manifest(tmp_path, capsys):
 
 def test_a_stage_alone_without_its_neighbour_says_what_to_set(tmp_path, capsys):
     assert main(["train", "--out", str(tmp_path / "train")], stages=STAGES) == 2
-    assert "run that stage first, or give a path" in capsys.readouterr().err
+    assert "give pages=... with a path, or run that stage" in capsys.readouterr().err
+
+
+def test_a_mistyped_second_word_is_told_the_nearest(capsys):
+    assert main(["corpus", "explian", "page.html"]) == 2
+    assert "did you mean 'corpus explain'" in capsys.readouterr().err
+
+
+def test_a_stages_own_folder_has_a_report_that_changes_nothing_for_later_stages(tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "recipes")
+    assert main(["run", str(recipe), "--out", str(tmp_path / "run")], stages=STAGES) == 0
+    assert main(["report", str(tmp_path / "run" / "source")]) == 0
+    assert (tmp_path / "run" / "source" / "report.html").exists()
+    assert main(["run", str(recipe), "--out", str(tmp_path / "run")], stages=STAGES) == 0
+    assert "train: unchanged, skipped" in capsys.readouterr().err
 
 
 def test_settings_prints_a_recipe_that_is_read_again(tmp_path, capsys):

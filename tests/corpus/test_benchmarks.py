@@ -67,7 +67,7 @@ def test_answer_keys_and_mappings_are_left_out_and_counted(tmp_path: Path) -> No
 def test_a_list_of_questions_gives_one_each_under_its_record(tmp_path: Path) -> None:
     # Joined into one, a leaked first turn would be too small a share of it.
     found = read(tmp_path, {"q.jsonl": '{"turns": ["First?", "Then?"]}\n{"turns": ["Another?"]}\n'})
-    assert [(question.text, question.row) for question in found] == [("First?", 0), ("Then?", 0), ("Another?", 1)]
+    assert [(question.text, question.row) for question in found] == [("First?", 1), ("Then?", 1), ("Another?", 2)]
 
 
 def test_a_passage_belongs_to_its_question(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_hidden_files_are_not_read(tmp_path: Path) -> None:
 def test_questions_are_in_the_order_of_file_names_and_rows(tmp_path: Path) -> None:
     rows = '{"question": "1", "answer": ""}\n{"question": "2", "answer": ""}\n'
     assert [(question.file, question.row) for question in read(tmp_path, {"b.jsonl": rows, "a/c.jsonl": rows})] == [
-        ("a/c.jsonl", 0), ("a/c.jsonl", 1), ("b.jsonl", 0), ("b.jsonl", 1)]
+        ("a/c.jsonl", 1), ("a/c.jsonl", 2), ("b.jsonl", 1), ("b.jsonl", 2)]
 
 
 @pytest.mark.parametrize(("name", "content", "problem"), [

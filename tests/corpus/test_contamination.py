@@ -161,7 +161,7 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
 def test_an_index_is_built_from_files(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text(f'"{ENGLISH.text}",1,2,3,4,A\n')
     index = LeakIndex.build(ContaminationSettings(benchmarks=(BenchmarkSource(path=tmp_path, name="mine"),)))
-    assert [leak.question for leak in index.leaks(ENGLISH.text)] == ["mine/q.csv#0"]
+    assert [leak.question for leak in index.leaks(ENGLISH.text)] == ["mine/q.csv#1"]
 
 
 def test_a_cut_takes_the_margin_and_whole_sentences() -> None:

@@ -57,7 +57,40 @@ def test_copies_are_sought_in_a_corpus(tmp_path: Path, capsys: pytest.CaptureFix
     assert "http://a/5" in shown
     again.write_text(english(77, 300))
     explain(again, settings)
-    assert "copy" not in told(capsys).split("exact duplicates")[1].split("kept;")[0].replace("exact copy", "x")
+    assert "no copy there" in (shown := told(capsys))
+    assert "near copy" not in shown
+
+
+def test_a_document_is_no_copy_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a/one", 1), ("b/one", 2), ("c/two", 3), ("c/three", 3)):
+        (tmp_path / "pages" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pages" / f"{name}.txt").write_text(english(seed, 300))
+    run(CorpusSettings.parse({"sources": [{"path": tmp_path / "pages"}], "validation_share": 0, **PLAIN}),
+        tmp_path / "corpus")
+    settings = ExplainSettings.parse(PLAIN | {"against": tmp_path / "corpus"})
+    explain(tmp_path / "pages" / "a" / "one.txt", settings)
+    assert "no copy there" in told(capsys)
+    explain(tmp_path / "pages" / "c" / "two.txt", settings)
+    assert "copy of c/three.txt" in told(capsys)
+
+
+def test_steps_among_documents_are_not_judged_without_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                                               ) -> None:
+    (tmp_path / "a.txt").write_text(english(1))
+    explain(tmp_path / "a.txt", ExplainSettings.parse({"near_duplicates": None, "mix": {}}))
+    shown = told(capsys)
+    assert [shown.count(step) for step in ("exact duplicates", "repeated sentences", "mix", "near duplicates")] == [
+        1, 1, 1, 0]
+    assert shown.count("not judged") == 3
+
+
+def test_code_keeps_its_indentation_and_a_named_format_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                                             ) -> None:
+    (tmp_path / "page.php").write_bytes(page(f"{english(1)}</p><pre>def f():\n    return 1</pre><p>{english(2)}"))
+    explain(tmp_path / "page.php", ExplainSettings.parse(PLAIN | {"format": "html"}))
+    assert "     return 1" in told(capsys)
+    with pytest.raises(InputError, match="this is a folder"):
+        explain(tmp_path, ExplainSettings())
 
 
 def test_a_document_beyond_the_last_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from headwater.corpus.classifying.linear import Classifier
 from headwater.corpus.classifying.machine import MachineJudge, MachineSettings, machine_made, ocr_damaged, prose
+from headwater.errors import InputError
 from headwater.settings import Settings
 
 PROSE = {"en": "We left the village before sunrise and walked along the river until the road turned north. Nobody "
@@ -66,6 +67,25 @@ def test_a_threshold_of_ones_own_and_switches_hold():
     assert judge.ocr_damaged(PROSE["en"], "en") is None
     assert judge.machine_made(PROSE["en"], "en").flagged
     assert issubclass(MachineSettings, Settings)
+
+
+def test_ones_own_classifier_judges_by_its_own_threshold_and_for_its_own_task(tmp_path):
+    shipped = Classifier.load("machine")
+    mine = Classifier(shipped.model.model_copy(update={"name": "mine", "thresholds": {"en": 0.123}}), shipped.codes)
+    mine.save(tmp_path / "mine.safetensors")
+    judge = MachineJudge(MachineSettings(machine=tmp_path / "mine.safetensors"))
+    assert judge.machine_made(PROSE["en"], "en").threshold == 0.123
+    assert judge.ocr_damaged(PROSE["en"], "en").threshold == 0.5
+    Classifier.load("toxicity").save(tmp_path / "toxicity.safetensors")
+    with pytest.raises(InputError, match="tells 'toxicity', not 'ocr'"):
+        MachineJudge(MachineSettings(ocr=tmp_path / "toxicity.safetensors"))
+
+
+def test_nothing_is_nobodys_work():
+    for text in ("", " \n\u3000"):
+        for language in ("en", "zh"):
+            assert not machine_made(text, language).flagged
+            assert not ocr_damaged(text, language).flagged
 
 
 def test_shipped_classifiers_hold_on_clean_pages_of_the_real_data(shared: Path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from headwater.corpus.mix import MixSettings, copies, mix_table
+from headwater.corpus.mix import MixSettings, copies, mix_table, shortfall
 
 NAMES = ["web", "books", "code"]
 
@@ -65,6 +65,18 @@ def test_better_documents_come_more_often() -> None:
     written, table = copies(settings, groups, names, tokens, scores, draw)
     assert written[scores > 0.8].mean() > 3 * written[scores < 0.2].mean()
     assert sum(share.written_tokens for share in table) == pytest.approx(settings.tokens, rel=0.02)
+
+
+def test_what_cannot_be_reached_is_said() -> None:
+    def told(**values) -> str:
+        settings = MixSettings(**values)
+        return shortfall(settings, copies(settings, *corpus())[1])
+
+    assert told(shares={"web": 1, "books": 1}) == told(tokens=5_000_000, max_epochs=3) == ""
+    assert "code may come 2 times at most" in (said := told(shares={"web": 1, "code": 1}, tokens=4_000_000,
+                                                            max_epochs=2))
+    assert "not 50.0%" in said
+    assert "are written, not 1,000,000,000,000" in told(tokens=10**12)
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**7))

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.privacy.checksums import iban, luhn, old_resident_id, resident_id
-from headwater.corpus.privacy.presidio import recognise
 from headwater.corpus.privacy.private import Private, PrivateSettings, count_private, find_private, mask_private
 from headwater.errors import MissingExtraError, SettingsError
 
@@ -166,9 +165,11 @@ def test_kinds_are_chosen_and_counted():
     assert count_private(find_private(text)) == {"email": 2, "mobile": 1}
 
 
-def test_persons_need_a_model():
-    with pytest.raises(SettingsError, match="spaCy model"):
-        list(recognise("x", ["person"]))
+def test_settings_without_effect_are_refused():
+    for values, told in (({"kinds": ["person"]}, "need engine=presidio"), ({"spacy_model": "x"}, "presidio's"),
+                         ({"kinds": ["location", "ip"], "engine": "presidio"}, "spacy_model")):
+        with pytest.raises(SettingsError, match=told):
+            PrivateSettings.parse(values)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("presidio_analyzer") is not None, reason="presidio is installed")

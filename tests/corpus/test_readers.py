@@ -167,7 +167,7 @@ def test_damaged_parquet_is_a_loss_and_damaged_row_group_loses_only_itself(tmp_p
     (tmp_path / "b.parquet").write_bytes(content)
     found = documents(tmp_path)
     assert [(raw.url, raw.problem) for raw in found if raw.problem] == [("a.parquet", DAMAGED),
-                                                                      ("b.parquet#100", DAMAGED)]
+                                                                      ("b.parquet#101", DAMAGED)]
     assert sum(raw.problem is None for raw in found) == 200
 
 

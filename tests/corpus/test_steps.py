@@ -90,6 +90,14 @@ def test_language_survives_control_characters_and_finds_traditional() -> None:
     assert identify("").code == "und"
 
 
+def test_unknown_languages_are_refused_with_their_code() -> None:
+    for languages, fix in (("english", "write en"), ("Chinese", "write zh"), ("hebrew", "write he"), ("zz", "ISO")):
+        with pytest.raises(SettingsError, match=f"no language code(.|\\n)*{fix}"):
+            Examiner(StepSettings(languages=(languages,)))
+    Examiner(StepSettings(languages=("zh", "he", "und", "ja")))
+    assert identify("הנהר זורם דרך העיר אל הים, ואנשים רבים גרים לאורכו כבר שנים רבות.").code == "he"
+
+
 def test_tidy_gives_text_that_encodes_and_keeps_paragraphs() -> None:
     assert tidy("a\r\n b \u3000\n\n\n\nc\x00\x07\ufeff \ud83d") == "a\n b\n\nc \ufffd"
     assert tidy("\ud83d\ude00") == "😀"

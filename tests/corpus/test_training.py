@@ -83,6 +83,13 @@ def test_wrong_columns_and_labels_are_named(tmp_path, row, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_column_that_was_named_must_be_there(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "river", "label": 1, "lang": "en"}])
+    assert list(read_labelled(path, Columns()))
+    with pytest.raises(InputError, match=r"no column 'idiom'(.|\n)*set columns\.language"):
+        list(read_labelled(path, Columns(language="idiom")))
+
+
 def test_one_class_alone_is_refused(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [row | {"label": 0} for row in rows()])
     with pytest.raises(InputError, match="0 positive"):

@@ -110,7 +110,7 @@ def test_the_written_out_recipe_resolves_to_the_same_settings(recipe, tmp_path):
 def test_a_stage_alone_takes_its_neighbours_folders():
     step = load_stage(STAGES["train"], ["steps=3"])
     assert step.resolved({"source": Path("a/source")}).pages == Path("a/source/pages")
-    with pytest.raises(SettingsError, match=r"'pages'.*source(.|\n)*run that stage first"):
+    with pytest.raises(SettingsError, match=r"'pages'.*source(.|\n)*or run that stage"):
         step.resolved({})
 
 

@@ -13,9 +13,11 @@ FUNNEL = {"steps": [{"step": "near_duplicates", **STEP, "languages": {"en": STEP
                      "reasons": {"copy of <b>another</b>": 3}, "changes": {"sentences cut": 2}}],
           "kept": {"train": {"documents": 6, "characters": 600, "bytes": 1800, "tokens": 150,
                              "languages": {"zh": {"documents": 6}}}},
-          "examples": {"near_duplicates": [{"reason": "near copy", "detail": "copy of <i>x</i>", "excerpt": "河流"}]},
-          "mix": [{"group": "books", "documents": 3, "tokens": 100, "target": 0.5, "epochs": 1.5,
-                   "written_documents": 4, "written_tokens": 150}]}
+          "examples": {"near_duplicates": [{"reason": "near copy", "detail": "copy of <i>x</i>", "url": "http://a/<b>",
+                                            "excerpt": "河流"}]},
+          "mix": [{"group": "books", "documents": 3, "tokens": 100, "target": 0.5, "share": 1.0,
+                   "epochs": 1.5, "written_documents": 4, "written_tokens": 150}],
+          "mix_shortfall": "books is 100.0% of the tokens, not 50.0%"}
 COMPRESSION = {"split": "validation", "vocab_size": 4096, "languages": {"zh": {
     "documents": 3, "characters": 100, "tokens": 60, "tokens_per_character": 0.6, "bytes_per_token": 5.0}}}
 SAMPLES = [{"model": "train", "messages": [{"role": "user", "content": "清澜河有多长？"},

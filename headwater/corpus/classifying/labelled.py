@@ -17,7 +17,7 @@ _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
 
 
 class Columns(Settings):
-    """Names of the columns; those of group and source may be absent from a file, and that of language too."""
+    """Names of the columns; one of language, group or source that is not set may be absent from a file."""
 
     text: str = "text"
     """The text."""
@@ -99,8 +99,8 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _require(row: dict[str, Any], columns: Columns, path: Path) -> None:
-    for column, setting in ((columns.text, "text"), (columns.label, "label")):
-        if column not in row:
+    for setting in dict.fromkeys(("text", "label", *sorted(columns.model_fields_set))):
+        if (column := getattr(columns, setting)) not in row:
             nearest = nearest_name(column, map(str, row))
             raise InputError(f"no column '{column}' (columns: {', '.join(map(str, row))})", where=path,
                              fix=f"set columns.{setting}" + (f", perhaps to '{nearest}'" if nearest else ""))

@@ -62,12 +62,17 @@ class Classifier:
         return cls(model.model_copy(update={"scale": scale}), codes)
 
     @classmethod
-    def load(cls, path_or_name: str | Path) -> Classifier:
+    def load(cls, path_or_name: str | Path, *, task: str | None = None) -> Classifier:
         """A shipped classifier by name, or weights that `training.train_classifier` wrote.
 
-        Raises `InputError` when there is no such file or it holds something else.
+        task: what it is wanted for, one of `SHIPPED`. Raises `InputError` when there is no such file, it holds
+        something else, or was trained for another of these tasks.
         """
-        return _shipped(path_or_name) if path_or_name in SHIPPED else _read(_weights_file(Path(path_or_name)))
+        found = _shipped(path_or_name) if path_or_name in SHIPPED else _read(_weights_file(Path(path_or_name)))
+        if task is not None and found.model.name in SHIPPED and found.model.name != task:
+            raise InputError(f"this classifier tells '{found.model.name}', not '{task}'", where=path_or_name,
+                             fix=f"give one trained for '{task}', or leave it to the shipped one")
+        return found
 
     def save(self, path: Path) -> None:
         """Write a safetensors file that `load` reads."""

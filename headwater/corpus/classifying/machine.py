@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,6 +16,8 @@ _BLOCK = re.compile(r"```.*?(?:```|\Z)|\$\$.*?\$\$|\\\[.*?\\\]|<[^>\n]{1,200}>",
 _FORMULA = re.compile(r"\$[^$\n]+\$|\\\(.*?\\\)|https?://\S+")
 _LETTERS = 0.65
 """Share of letters among its visible characters from which a line is prose."""
+STRICT = {"machine": {"en": 0.9, "zh": 0.7}, "ocr": {"en": 0.5, "zh": 0.99}}
+"""Thresholds of the shipped classifiers here; what they were calibrated to removes too many real pages."""
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -24,13 +27,14 @@ class MachineSettings(Settings):
     machine: Literal["machine"] | InputPath | None = "machine"
     """Classifier of machine-made text, shipped or the path of one trained by 'headwater corpus classifier'; null:
     off."""
-    machine_thresholds: dict[str, Probability] = {"en": 0.9, "zh": 0.7}
-    """Probability from which a text is machine-made, by language; one not named takes the classifier's own. These are
-    stricter: at most one in a hundred of 242 real pages, most of them from before such machines, lies above."""
+    machine_thresholds: dict[str, Probability] = {}
+    """Probability from which a text is machine-made, by language. For one not named: the shipped classifier takes 0.9
+    for English and 0.7 for Chinese (at most one in a hundred of 242 real pages, most of them from before such
+    machines, lies above), your own takes what it was calibrated to."""
     ocr: Literal["ocr"] | InputPath | None = "ocr"
     """Classifier of scanning damage; null: off."""
-    ocr_thresholds: dict[str, Probability] = {"en": 0.5, "zh": 0.99}
-    """Probability from which a text is damaged, by language; chosen likewise."""
+    ocr_thresholds: dict[str, Probability] = {}
+    """Probability from which a text is damaged, by language; likewise, 0.5 for English and 0.99 for Chinese."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,30 @@ class MachineJudge:
 
     def __init__(self, settings: MachineSettings | None = None) -> None:
         self.settings = settings or MachineSettings()
-        self._machine = Classifier.load(self.settings.machine) if self.settings.machine else None
-        self._ocr = Classifier.load(self.settings.ocr) if self.settings.ocr else None
+        self._machine = _load("machine", self.settings.machine)
+        self._ocr = _load("ocr", self.settings.ocr)
+        self._machine_limits = STRICT.get(str(self.settings.machine), {}) | self.settings.machine_thresholds
+        self._ocr_limits = STRICT.get(str(self.settings.ocr), {}) | self.settings.ocr_thresholds
 
     def machine_made(self, text: str, language: str) -> Score | None:
         """Whether a machine wrote the text; None when that classifier is off."""
-        limit = self.settings.machine_thresholds.get(language)
-        return score(self._machine, text, language, limit) if self._machine else None
+        return score(self._machine, text, language, self._machine_limits.get(language)) if self._machine else None
 
     def ocr_damaged(self, text: str, language: str) -> Score | None:
         """Whether the text's prose was misread from a scan; None when that classifier is off."""
-        limit = self.settings.ocr_thresholds.get(language)
-        return score(self._ocr, prose(text), language, limit) if self._ocr else None
+        return score(self._ocr, prose(text), language, self._ocr_limits.get(language)) if self._ocr else None
+
+
+def _load(task: str, classifier: str | Path | None) -> Classifier | None:
+    return None if classifier is None else Classifier.load(classifier, task=task)
 
 
 def score(classifier: Classifier, text: str, language: str, threshold: float | None = None) -> Score:
-    """The classifier's verdict on one text, at the given threshold or the one calibrated for the language."""
+    """The classifier's verdict on one text, at the given threshold or the one calibrated for the language. A text
+    without a visible character is never flagged."""
     limit = classifier.threshold(language) if threshold is None else threshold
     probability = float(classifier.probability([text])[0])
-    return Score(probability, limit, limit is not None and probability >= limit)
+    return Score(probability, limit, limit is not None and probability >= limit and bool(text.strip()))
 
 
 def prose(text: str) -> str:

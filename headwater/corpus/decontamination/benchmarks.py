@@ -54,7 +54,7 @@ class BenchmarkSource(Settings):
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `file` is its path below the benchmark and `row` its place there, from 0.
+    """One question; `file` is its path below the benchmark and `row` its place there, from 1.
 
     `text` is the question with a passage that belongs to it, without the choices `options`; `answer` is the right
     choice's text where there are choices. A reading-comprehension passage (SQuAD form) is no part of its questions:
@@ -98,7 +98,7 @@ def read_benchmark(source: BenchmarkSource) -> Benchmark:
     for path in _files(source):
         name = path.name if path == source.path else path.relative_to(source.path).as_posix()
         kind, rows = _read_file(path, source)
-        read = [Question(source.label, name, row, *parts) for row, parts in rows if parts[0].strip()]
+        read = [Question(source.label, name, row + 1, *parts) for row, parts in rows if parts[0].strip()]
         questions += read
         if read:
             formats[kind] += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from headwater.errors import MissingExtraError
+from headwater.errors import MissingExtraError, SettingsError
 
 # CLD2 refuses control characters, surrogates and non-characters.
 _REFUSED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe-\U0001ffff]")
@@ -22,6 +24,20 @@ class Language:
 
 
 UNKNOWN = Language("und", 0.0)
+_RENAMED = {"iw": "he", "jw": "jv"}
+"""What ISO 639-1 calls them today."""
+
+
+def check_languages(codes: Collection[str]) -> None:
+    """Raises `SettingsError` for a code that `identify` never gives."""
+    pycld2 = _detector()
+    told = set(pycld2.DETECTED_LANGUAGES)
+    known = {_plain(code): name.lower() for name, code in pycld2.LANGUAGES if name in told} | {"zh": "chinese"}
+    for code in codes:
+        if code not in known and code != UNKNOWN.code:
+            meant = next((one for one, name in known.items() if name == code.lower()), None)
+            raise SettingsError(f"'{code}' is no language code", where="languages",
+                                fix=f"write {meant}" if meant else "write ISO 639-1 codes such as en, zh and de")
 
 
 def identify(text: str) -> Language:
@@ -29,11 +45,7 @@ def identify(text: str) -> Language:
 
     Raises `MissingExtraError` when pycld2 is not installed.
     """
-    try:
-        import pycld2
-    except ImportError as error:
-        raise MissingExtraError(f"language identification needs pycld2 ({error})",
-                                fix="pip install 'headwater[corpus]'") from None
+    pycld2 = _detector()
     try:
         _, _, found = pycld2.detect(_REFUSED.sub(" ", text), isPlainText=True, bestEffort=True)
     except pycld2.error:
@@ -41,4 +53,18 @@ def identify(text: str) -> Language:
     _, code, percent, _ = found[0]
     if code == "un":
         return UNKNOWN
-    return Language(code.split("-")[0], percent / 100, traditional=code == "zh-Hant")
+    return Language(_plain(code), percent / 100, traditional=code == "zh-Hant")
+
+
+def _plain(code: str) -> str:
+    code = code.split("-")[0]
+    return _RENAMED.get(code, code)
+
+
+def _detector() -> Any:
+    try:
+        import pycld2
+    except ImportError as error:
+        raise MissingExtraError(f"language identification needs pycld2 ({error})",
+                                fix="pip install 'headwater[corpus]'") from None
+    return pycld2

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from headwater import errors
 from headwater.errors import HeadwaterError, MissingExtraError, SettingsError
 from headwater.settings import Settings
@@ -33,6 +35,12 @@ class EngineSettings(Settings):
     """native: this machine's cores; ray: a Ray cluster."""
     address: str | None = None
     """Of the Ray cluster ("auto" finds the one this machine belongs to); one on this machine when not set."""
+
+    @model_validator(mode="after")
+    def _address_is_rays(self) -> EngineSettings:
+        if self.address is not None and self.runner != "ray":
+            raise ValueError("address is of a Ray cluster: set runner=ray too, or leave it out")
+        return self
 
 
 def map_units(work: Callable[[str], str], units: list[str], settings: EngineSettings, *, size: int) -> Iterator[str]:

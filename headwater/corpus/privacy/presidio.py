@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from headwater.errors import MissingExtraError, SettingsError
+from headwater.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from headwater.corpus.privacy.private import Kind
@@ -21,12 +21,8 @@ _LEAST_SCORE = 0.4
 def recognise(text: str, kinds: Collection[Kind], model: str | None = None) -> Iterator[tuple[Kind, int, int]]:
     """(kind, start, end) of what Presidio's English recognisers find of those kinds.
 
-    Without a spaCy model only its patterns run. Raises `MissingExtraError` without presidio-analyzer or that model,
-    `SettingsError` when persons or locations are asked for and no model is given.
+    Without a spaCy model only its patterns run. Raises `MissingExtraError` without presidio-analyzer or that model.
     """
-    if model is None and (lacking := {"person", "location"} & set(kinds)):
-        raise SettingsError(f"kinds {', '.join(sorted(lacking))} need a spaCy model", where="spacy_model",
-                            fix="give an installed one, or leave these kinds out")
     entities = [entity for entity, kind in _KINDS.items() if kind in kinds]
     if entities:
         for result in _analyzer(model).analyze(text, language="en", entities=entities, score_threshold=_LEAST_SCORE):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headwater.corpus.privacy import addresses as private_addresses
 from headwater.corpus.privacy import contacts as private_contacts
@@ -50,6 +50,15 @@ class PrivateSettings(Settings):
     """Our rules alone, or the recognisers of presidio beside them (far slower)."""
     spacy_model: str | None = None
     """An installed spaCy model for presidio, which names and places need; null runs its patterns alone."""
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> PrivateSettings:
+        if self.engine == "rules" and self.spacy_model is not None:
+            raise ValueError("spacy_model is presidio's: set engine=presidio too, or leave it out")
+        lacking = [kind for kind in self.kinds if kind not in RULE_KINDS]
+        if lacking and self.spacy_model is None:
+            raise ValueError(f"kinds {', '.join(lacking)} need engine=presidio and an installed spacy_model")
+        return self
 
 
 @dataclass(frozen=True, order=True)
@@ -96,7 +105,7 @@ def find_private(text: str, settings: PrivateSettings | None = None) -> list[Pri
     """What private data the text holds: sorted, none overlapping (of two that overlap the longer stays).
 
     Complete: masking what was found leaves nothing to find. Raises `MissingExtraError` when the engine asked for is
-    not installed, `SettingsError` for kinds that the engine cannot find.
+    not installed.
     """
     settings = settings or PrivateSettings()
     found = _search(text, settings)

@@ -122,10 +122,11 @@ def read_parquet(shard: Shard, begin: int = 0, end: int | None = None, first: in
             try:
                 for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
                     for values in batch.to_pylist():
-                        yield _parquet_document(values, f"{shard.name}#{row}", shard.text_column)
                         row += 1
+                        yield _parquet_document(values, f"{shard.name}#{row}", shard.text_column)
             except (OSError, ValueError, pa.ArrowException) as error:
-                yield Raw(f"{shard.name}#{row}", problem=DAMAGED, detail=f"rows {row} to {after - 1}: {message(error)}")
+                yield Raw(f"{shard.name}#{row + 1}", problem=DAMAGED,
+                          detail=f"rows {row + 1} to {after}: {message(error)}")
             row = after
 
 
