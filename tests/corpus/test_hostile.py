@@ -66,6 +66,18 @@ def test_a_line_too_large_for_its_unit_repeats_no_document(tmp_path: Path, monke
     assert [raw.url for raw in found] == [f"rows.jsonl#{number}" for number in range(1, 6)]
 
 
+def test_files_of_nothing_and_links_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for name in ("a.html", "b.txt", "c.jsonl", "d.parquet", "e.jsonl.gz"):
+        (folder / name).touch()
+    (folder / "f.html").symlink_to(tmp_path / "gone.html")
+    (folder / "g.txt").write_text(english(1))
+    run(settings(folder, validation_share=0), tmp_path / "out")
+    assert removed(tmp_path / "out") == dict.fromkeys(
+        ("a.html", "b.txt", "c.jsonl", "d.parquet", "e.jsonl.gz", "f.html"), "empty")
+
+
 def test_rows_and_bodies_that_unpack_to_anything_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "LARGEST", 1000)
     pq.write_table(pa.table({"text": ["z" * 100_000, "short"]}), tmp_path / "a.parquet")

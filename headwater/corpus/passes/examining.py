@@ -20,7 +20,7 @@ from headwater.corpus.deduplication.keys import DOCUMENT_KEYS, SENTENCE_KEYS, do
 from headwater.corpus.passes.commits import Pass, Record
 from headwater.corpus.passes.engine import EngineSettings, map_units
 from headwater.corpus.reading.readers import Raw, read
-from headwater.corpus.reading.sources import Shard
+from headwater.corpus.reading.sources import Shard, status
 from headwater.corpus.reading.units import Piece, Unit
 from headwater.corpus.steps import Examiner, StepSettings
 from headwater.progress import bar
@@ -154,4 +154,4 @@ def consulted(settings: StepSettings) -> list[Any]:
 
 def identity(unit: Unit) -> list[Any]:
     """What would make the unit another one: its files by size and time, and the parts of them."""
-    return [[vars(piece.shard), piece.shard.path.stat().st_mtime_ns, piece.begin, piece.end] for piece in unit.pieces]
+    return [[vars(piece.shard), status(piece.shard.path).st_mtime_ns, piece.begin, piece.end] for piece in unit.pieces]

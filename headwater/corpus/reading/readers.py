@@ -44,6 +44,9 @@ def read(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -
     if shard.format is None:
         yield Raw(shard.name, problem="unknown kind of file", detail="no reader knows its suffix")
         return
+    if not shard.size:
+        yield Raw(shard.name, problem="empty", detail="" if shard.path.exists() else "a link that leads nowhere")
+        return
     try:
         if shard.format == "jsonl":
             yield from read_jsonl(shard, begin, end, first)

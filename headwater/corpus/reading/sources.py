@@ -75,6 +75,11 @@ def list_shards(sources: list[Source]) -> list[Shard]:
     return [shard for source in sources for shard in _shards_of(source)]
 
 
+def status(file: Path) -> os.stat_result:
+    """Size and time of a file, of a link that leads nowhere its own."""
+    return file.stat() if file.exists() else file.lstat()
+
+
 def compression(path: Path) -> str | None:
     """ "gzip" or "zstd" by the last suffix, or None."""
     return COMPRESSIONS.get(path.suffix.lower())
@@ -94,7 +99,7 @@ def _shards_of(source: Source) -> Iterator[Shard]:
             kind = source.format
         found += 1
         name = _shown(file.name if single else file.relative_to(source.path).as_posix())
-        yield Shard(file, name, file.stat().st_size, kind, source.label, source.licence, source.text_column)
+        yield Shard(file, name, file.stat().st_size if file.exists() else 0, kind, source.label, source.licence, source.text_column)
     if not found:
         wanted = "file" if source.format == "auto" else f"{source.format} file"
         raise InputError(f"the folder holds no {wanted} matching {', '.join(source.include)}", where=source.path,
@@ -108,7 +113,8 @@ def _shown(name: str) -> str:
 
 def _files_below(source: Source) -> list[Path]:
     left_out = {file for pattern in source.exclude for file in source.path.glob(pattern)}
-    files = {file for pattern in source.include for file in source.path.glob(pattern) if file.is_file()} - left_out
+    files = {file for pattern in source.include for file in source.path.glob(pattern)
+             if file.is_file() or (file.is_symlink() and not file.exists())} - left_out
     shown = {file for file in files if not any(part.startswith(".") for part in file.relative_to(source.path).parts)}
     return sorted(shown, key=lambda file: file.relative_to(source.path).parts)
 
