@@ -36,6 +36,10 @@ def test_damage_is_told_from_the_clean_text(language):
     assert ocr_damaged(damaged(PROSE[language] * 3, language), language).flagged
 
 
+def test_blanks_behind_chinese_punctuation_are_a_habit():
+    assert not ocr_damaged(PROSE["zh"].replace("，", "， ").replace("。", "。 ") * 9, "zh").flagged
+
+
 def test_code_and_formulas_are_no_damage():
     text = PROSE["en"] + "\n```c\nfor (i=0;i<n;++i) { a[i] ^= ~b[i]; }\n```\nSee $x_{i}^{2}$ in `table`.\n1 | 2 | ^ ~ 3"
     assert prose(text) == PROSE["en"] + "\nSee x in table."

@@ -101,6 +101,7 @@ def test_unknown_languages_are_refused_with_their_code() -> None:
 def test_tidy_gives_text_that_encodes_and_keeps_paragraphs() -> None:
     assert tidy("a\r\n b \u3000\n\n\n\nc\x00\x07\ufeff \ud83d") == "a\n b\n\nc \ufffd"
     assert tidy("\ud83d\ude00") == "😀"
+    assert tidy("a \ufffd b\n\n\ufffd\ufffd \ufffd\n\nc") == "a \ufffd b\n\nc"
 
 
 def test_unknown_step_setting_is_refused_with_the_nearest() -> None:

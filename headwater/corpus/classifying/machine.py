@@ -14,6 +14,7 @@ from headwater.settings import InputPath, Settings
 
 _BLOCK = re.compile(r"```.*?(?:```|\Z)|\$\$.*?\$\$|\\\[.*?\\\]|<[^>\n]{1,200}>", re.DOTALL)
 _FORMULA = re.compile(r"\$[^$\n]+\$|\\\(.*?\\\)|https?://\S+")
+_HABIT = re.compile("(?<=[，。、：；！？”）]) +(?=[^ ])")
 _LETTERS = 0.65
 """Share of letters among its visible characters from which a line is prose."""
 STRICT = {"machine": {"en": 0.9, "zh": 0.7}, "ocr": {"en": 0.5, "zh": 0.99}}
@@ -61,8 +62,11 @@ class MachineJudge:
         return score(self._machine, text, language, self._machine_limits.get(language)) if self._machine else None
 
     def ocr_damaged(self, text: str, language: str) -> Score | None:
-        """Whether the text's prose was misread from a scan; None when that classifier is off."""
-        return score(self._ocr, prose(text), language, self._ocr_limits.get(language)) if self._ocr else None
+        """Whether the text's prose was misread from a scan; None when that classifier is off. A blank after Chinese
+        punctuation is a writer's habit and no gap of a scan."""
+        if self._ocr is None:
+            return None
+        return score(self._ocr, _HABIT.sub("", prose(text)), language, self._ocr_limits.get(language))
 
 
 def _load(task: str, classifier: str | Path | None) -> Classifier | None:

@@ -20,6 +20,7 @@ DISAGREEMENT = 0.3
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _LINE_END = re.compile(r"\r\n?|\x85|\u2028|\u2029")
 _TRAILING = re.compile(r"(?<![ \t\u00a0\u3000])[ \t\u00a0\u3000]++(?=\n|$)")
+_LOST_LINE = re.compile(r"^[ \t]*+\ufffd[ \t\ufffd]*+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 _UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\b[^>]*+(?:>|\Z)|\Z)", re.IGNORECASE | re.DOTALL)
 _ANY_TAG = re.compile(r"<[^>]*+(?:>|\Z)")
@@ -155,11 +156,13 @@ def _missing(package: str, error: ImportError) -> MissingExtraError:
 
 
 def tidy(text: str) -> str:
-    """`text` with line feeds only, without control characters, line-end blanks and runs of blank lines.
+    """`text` with line feeds only, without control characters, line-end blanks, runs of blank lines and lines of lost
+    characters (U+FFFD) alone, which were ornaments.
 
     Lone surrogates (possible in JSON escapes) become U+FFFD, so the result always encodes as UTF-8.
     """
     text = _LINE_END.sub("\n", text)
     text = _TRAILING.sub("", _CONTROL.sub("", text))
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    text = _LOST_LINE.sub("", text) if "\ufffd" in text else text
     return _BLANK_LINES.sub("\n\n", text).strip()

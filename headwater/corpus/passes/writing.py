@@ -65,7 +65,8 @@ def write_units(ledger: Ledger, validation: NDArray[np.bool_], copies: NDArray[n
         for _ in map_units(_Work(ledger.store), orders, engine, size=sum(file.bytes for file in ledger.files)):
             shown.advance()
     complete = Pass(ledger.store, WRITTEN, place="")
-    kinds = sorted({kind for parts in complete.records.values() for part in parts for kind in part.files})
+    found = {kind for parts in complete.records.values() for part in parts for kind in part.files}
+    kinds = sorted(found, key=lambda kind: (len(kind), kind))  # epoch-2 before epoch-10
     splits = {split: [file for kind in kinds if kind.split("/")[0] == split for file in complete.files(kind)]
               for split in SPLITS}
     _sweep(ledger.store, kinds, {file.name for files in splits.values() for file in files})
