@@ -17,7 +17,7 @@ _FORMULA = re.compile(r"\$[^$\n]+\$|\\\(.*?\\\)|https?://\S+")
 _HABIT = re.compile("(?<=[，。、：；！？”）]) +(?=[^ ])")
 _LETTERS = 0.65
 """Share of letters among its visible characters from which a line is prose."""
-STRICT = {"machine": {"en": 0.9, "zh": 0.7}, "ocr": {"en": 0.5, "zh": 0.99}}
+STRICT = {"machine": {"en": 0.9, "zh": 0.7}, "ocr": {"en": 0.5, "zh": 0.95}}
 """Thresholds of the shipped classifiers here; what they were calibrated to removes too many real pages."""
 Probability = Annotated[float, Field(gt=0, le=1)]
 
@@ -35,7 +35,7 @@ class MachineSettings(Settings):
     ocr: Literal["ocr"] | InputPath | None = "ocr"
     """Classifier of scanning damage; null: off."""
     ocr_thresholds: dict[str, Probability] = {}
-    """Probability from which a text is damaged, by language; likewise, 0.5 for English and 0.99 for Chinese."""
+    """Probability from which a text is damaged, by language; likewise, 0.5 for English and 0.95 for Chinese."""
 
 
 @dataclass(frozen=True)
