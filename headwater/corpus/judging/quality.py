@@ -241,11 +241,12 @@ class Cleaned:
     dropped: dict[str, int]
 
 
-def judge(text: str, language: str, settings: QualitySettings) -> Verdict:
+def judge(text: str, language: str, settings: QualitySettings | None = None) -> Verdict:
     """Measure a tidied text and hold it against the rules of its language; other languages than "en", "zh" pass.
 
     `settings.lines` is not applied here: call `clean_lines` first where the lines are to be dropped.
     """
+    settings = settings or QualitySettings()
     statistics = measure(text, language)
     rules = {"en": settings.english, "zh": settings.chinese}.get(language)
     families = [(name, family) for name, family in rules or () if family is not None]
@@ -259,8 +260,9 @@ _POLICY = re.compile(
     "隐私政策|隱私政策|隐私权政策|隱私權政策|使用条款|使用條款|服务条款|服務條款|用户协议|用戶協議", re.IGNORECASE)
 
 
-def clean_lines(text: str, language: str, rules: LineRules) -> Cleaned:
+def clean_lines(text: str, language: str, rules: LineRules | None = None) -> Cleaned:
     """`text` without the lines that break a rule. Blank lines stay, as they part paragraphs."""
+    rules = rules or LineRules()
     dropped: dict[str, int] = {}
     kept = []
     for line in text.split("\n"):

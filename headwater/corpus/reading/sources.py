@@ -99,7 +99,8 @@ def _shards_of(source: Source) -> Iterator[Shard]:
             kind = source.format
         found += 1
         name = _shown(file.name if single else file.relative_to(source.path).as_posix())
-        yield Shard(file, name, file.stat().st_size if file.exists() else 0, kind, source.label, source.licence, source.text_column)
+        size = file.stat().st_size if file.exists() else 0
+        yield Shard(file, name, size, kind, source.label, source.licence, source.text_column)
     if not found:
         wanted = "file" if source.format == "auto" else f"{source.format} file"
         raise InputError(f"the folder holds no {wanted} matching {', '.join(source.include)}", where=source.path,
