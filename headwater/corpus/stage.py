@@ -17,7 +17,7 @@ from headwater.corpus.funnel import examples, funnel, funnel_table, masked
 from headwater.corpus.judging.language import check_languages
 from headwater.corpus.ledger import Ledger
 from headwater.corpus.mix import MixSettings, Share, copies, mix_table, shortfall
-from headwater.corpus.passes.cuts import count_cuts, cut_sentences, read_cuts
+from headwater.corpus.passes.cuts import count_cuts, cut_sentences, read_cuts, sampled_cuts
 from headwater.corpus.passes.engine import EngineSettings, import_daft
 from headwater.corpus.passes.examining import EXAMINED, consulted, examine_units, identity
 from headwater.corpus.passes.writing import write_units
@@ -107,11 +107,11 @@ def _build(settings: CorpusSettings, units: list[Unit], store: Store, out: Path)
     basis = [settings.model_dump(mode="json", exclude={"engine"}), [file.sha256 for file in ledger.files]]
     with bar("corpus: comparing documents"):
         ledger.deduplicate(examined, out / SCRATCH)
-    cuts, changes = None, {PRIVATE: masked(store, ledger.files)}
+    cuts, changes, sentences = None, {PRIVATE: masked(store, ledger.files)}, []
     if settings.repeated_sentences is not None:
         cuts = cut_sentences(ledger, settings.repeated_sentences, examined, settings.engine, out / SCRATCH, basis)
         ledger.apply_cuts(read_cuts(ledger, cuts, examined), settings.min_tokens)
-        changes[SENTENCES] = count_cuts(cuts)
+        changes[SENTENCES], sentences = count_cuts(cuts), sampled_cuts(cuts)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     validation = ledger.validation(settings.validation_share)
     written, shares = _mix(ledger, validation, settings.mix)
@@ -119,6 +119,8 @@ def _build(settings: CorpusSettings, units: list[Unit], store: Store, out: Path)
     values = funnel(ledger, validation, changes) | {"mix": [asdict(share) for share in shares], "mix_shortfall": missed}
     splits = write_units(ledger, validation, written, examined, cuts, settings.engine, basis)
     values["examples"] = examples(store, splits["removed"], ledger.steps)
+    if sentences:
+        values["examples"][SENTENCES] = [*values["examples"].get(SENTENCES, []), *sentences]
     write_json(out / "funnel.json", values)
     show(funnel_table(values))
     if shares:

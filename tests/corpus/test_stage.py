@@ -292,8 +292,12 @@ def test_sentences_that_many_documents_share_are_cut_from_all_of_them(tmp_path: 
         assert row["id"] == content_id(row["text"]).hex()
     (removed,) = rows(tmp_path / "out", "removed")
     assert (removed["step"], removed["reason"]) == ("repeated_sentences", "too short without repeated sentences")
-    step = json.loads((tmp_path / "out/funnel.json").read_text("utf-8"))["steps"][-1]
+    values = json.loads((tmp_path / "out/funnel.json").read_text("utf-8"))
+    step = values["steps"][-1]
     assert step["changes"] == {"sentences cut": 8 + 20, "documents shortened": 9}
+    shown = values["examples"]["repeated_sentences"]
+    assert {"sentence cut", "too short without repeated sentences"} == {one["reason"] for one in shown}
+    assert any("in 9 documents" in one["detail"] for one in shown)
 
 
 def test_questions_of_a_benchmark_are_removed_or_cut_and_told(tmp_path: Path) -> None:

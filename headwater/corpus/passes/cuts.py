@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from headwater.corpus.ledger import Ledger, slices
 from headwater.corpus.passes.commits import Pass, Record, read_batches
 from headwater.corpus.passes.engine import EngineSettings, map_units
 from headwater.corpus.passes.examining import EXAMINED
+from headwater.corpus.steps import EXCERPT, SENTENCES
 from headwater.progress import bar
 from headwater.storage import Store
 
@@ -27,6 +29,8 @@ CUT, WORK, VERDICTS = "cut", ".work/cut", ".work/verdicts"
 CUTS = pa.schema([("row", pa.int64()), ("text", pa.large_string()), ("removed", pa.list_(pa.string())),
                   ("tokens", pa.int64()), ("characters", pa.int64()), ("text_bytes", pa.int64())])
 """`row` is the document's among those of its examined file."""
+SAMPLED = 12
+"""Sentences shown of those cut."""
 
 
 def cut_sentences(ledger: Ledger, settings: SentenceSettings, examined: Pass, engine: EngineSettings, scratch: Path,
@@ -74,6 +78,20 @@ def count_cuts(cuts: Pass) -> dict[str, int]:
         documents += batch.num_rows
         sentences += len(batch["removed"].flatten())
     return {"sentences cut": sentences, "documents shortened": documents} if sentences else {}
+
+
+def sampled_cuts(cuts: Pass) -> list[dict[str, str]]:
+    """Some of the sentences cut, drawn by their hash, each with the number of documents that held that wording."""
+    drawn: dict[bytes, tuple[str, int]] = {}
+    for batch in read_batches(cuts.store, cuts.files(CUT), ["removed"]):
+        for sentences in batch["removed"].to_pylist():
+            for sentence in {" ".join(sentence.split()) for sentence in sentences}:
+                key = hashlib.blake2b(sentence.encode(), digest_size=8).digest()
+                drawn[key] = sentence[:EXCERPT], drawn.get(key, ("", 0))[1] + 1
+            if len(drawn) > 20 * SAMPLED:
+                drawn = dict(sorted(drawn.items())[:SAMPLED])  # who is among the least hashes at the end always was
+    return [{"step": SENTENCES, "reason": "sentence cut", "detail": f"in {count:,} documents in this wording",
+             "url": "", "excerpt": sentence} for _, (sentence, count) in sorted(drawn.items())[:SAMPLED]]
 
 
 def _judge(ledger: Ledger, settings: SentenceSettings, examined: Pass, scratch: Path) -> dict[str, pa.Table]:
