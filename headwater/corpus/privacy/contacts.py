@@ -31,14 +31,14 @@ _BRACKETED = re.compile(
     rf"AT)[ ]?{_CLOSE}{_DOMAIN}", re.IGNORECASE)
 _TOP = re.compile(rf"(?:{_GENERIC}|[A-Za-z]{{2}})\Z", re.IGNORECASE)
 _BRACKETED_AT = re.compile(r"[\[({（【] ?(?:at|@) ?[\])}）】]")
-_NOBODY = re.compile(r"(?:^|\.)(?:(?:your|my)?(?:domain|company|site)\.com|"
-                     r"test)$", re.IGNORECASE)
+_NOBODY = re.compile(r"(?:^|\.)(?:(?:your|my)?(?:domain|company|site)\.com|example\.(?:com|net|org)|test)$",
+                     re.IGNORECASE)
 
 
 def emails(text: str) -> Iterator[Span]:
     """Mail addresses, also with spaces around the @ and as `name [at] host dot com`.
 
-    Left out: domains that stand for any (`yourdomain.com`) and `git@host:path`.
+    Left out: domains that stand for any (`yourdomain.com`, `example.org`: RFC 2606) and `git@host:path`.
     """
     if "@" in text:
         for match in _AT.finditer(text):
