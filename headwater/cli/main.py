@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """`corpus explain FILE` as one command of two words, `corpus explian FILE` too, so that it is known for none."""
+    """`corpus explain FILE` as one command of two words, a mistyped second one too, so that it is known for none."""
     pair = " ".join(words[:2])
     second = words[1:2] and not words[1].startswith("-") and "=" not in words[1]
     mistyped = second and any(known.startswith(f"{words[0]} ") for known in TWO_WORDS)

@@ -69,7 +69,7 @@ def test_a_stage_alone_without_its_neighbour_says_what_to_set(tmp_path, capsys):
 
 
 def test_a_mistyped_second_word_is_told_the_nearest(capsys):
-    assert main(["corpus", "explian", "page.html"]) == 2
+    assert main(["corpus", "explan", "page.html"]) == 2
     assert "did you mean 'corpus explain'" in capsys.readouterr().err
 
 

@@ -10,65 +10,20 @@ _IBAN_LENGTHS = {
     for length, codes in (
         entry.split(":")
         for entry in [
-            "15:NO",
-            "16:BE",
+            "15:NO", "16:BE",
             "18:DK,FK,FI,FO,GL,NL,SD",  # codespell:ignore
-            "19:MK,SI",
-            "20:AT,BA,EE,KZ,LT,LU,MN,XK",
-            "21:CH,HR,LI,LV",
-            "22:BG,BH,CR,DE,GB,GE,IE,ME,RS,VA",
-            "23:AE,GI,IL,IQ,OM,SO,TL",
-            "24:AD,CZ,ES,MD,PK,RO,SA,SE,SK,TN,VG",
-            "25:LY,PT,ST",
-            "26:IS,TR",
-            "27:BI,DJ,FR,GR,IT,MC,MR,SM",
-            "28:AL,AZ,BY,CY,DO,GT,HN,HU,LB,NI,PL,SV",
-            "29:BR,EG,PS,QA,UA",
-            "30:JO,KW,MU,YE",
-            "31:MT,SC",
-            "32:LC",
-            "33:RU",
+            "19:MK,SI", "20:AT,BA,EE,KZ,LT,LU,MN,XK", "21:CH,HR,LI,LV", "22:BG,BH,CR,DE,GB,GE,IE,ME,RS,VA",
+            "23:AE,GI,IL,IQ,OM,SO,TL", "24:AD,CZ,ES,MD,PK,RO,SA,SE,SK,TN,VG", "25:LY,PT,ST", "26:IS,TR",
+            "27:BI,DJ,FR,GR,IT,MC,MR,SM", "28:AL,AZ,BY,CY,DO,GT,HN,HU,LB,NI,PL,SV", "29:BR,EG,PS,QA,UA",
+            "30:JO,KW,MU,YE", "31:MT,SC", "32:LC", "33:RU",
         ]
     )
     for code in codes.split(",")
 }
 _PROVINCES = frozenset(
     [
-        "11",
-        "12",
-        "13",
-        "14",
-        "15",
-        "21",
-        "22",
-        "23",
-        "31",
-        "32",
-        "33",
-        "34",
-        "35",
-        "36",
-        "37",
-        "41",
-        "42",
-        "43",
-        "44",
-        "45",
-        "46",
-        "50",
-        "51",
-        "52",
-        "53",
-        "54",
-        "61",
-        "62",
-        "63",
-        "64",
-        "65",
-        "71",
-        "81",
-        "82",
-        "83",
+        "11", "12", "13", "14", "15", "21", "22", "23", "31", "32", "33", "34", "35", "36", "37", "41", "42", "43",
+        "44", "45", "46", "50", "51", "52", "53", "54", "61", "62", "63", "64", "65", "71", "81", "82", "83",
     ]
 )
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)

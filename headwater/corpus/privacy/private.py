@@ -18,22 +18,8 @@ from headwater.corpus.privacy.numbers import Span
 from headwater.settings import Settings
 
 Kind = Literal[
-    "secret",
-    "email",
-    "resident_id",
-    "iban",
-    "bank_card",
-    "ssn",
-    "passport",
-    "account",
-    "mobile",
-    "phone",
-    "ip",
-    "mac",
-    "plate",
-    "address",
-    "person",
-    "location",
+    "secret", "email", "resident_id", "iban", "bank_card", "ssn", "passport", "account", "mobile", "phone", "ip",
+    "mac", "plate", "address", "person", "location",
 ]
 RULE_KINDS: tuple[Kind, ...] = get_args(Kind)[:-2]
 """What the rules find; persons and locations take the engine presidio with a model."""
@@ -82,20 +68,11 @@ _SIX_DIGITS = re.compile(r"\d(?:[ ./()-]{0,3}\d){5}")
 Finder = Callable[[str], Iterator[Span]]
 # By form the surest first: of two findings of one length the earlier kind wins.
 _FINDERS: dict[Kind, Finder] = {
-    "secret": private_contacts.secrets,
-    "email": private_contacts.emails,
-    "resident_id": private_numbers.resident_ids,
-    "iban": private_numbers.ibans,
-    "bank_card": private_numbers.bank_cards,
-    "mobile": private_contacts.mobiles,
-    "phone": private_contacts.phones,
-    "ssn": private_numbers.ssns,
-    "passport": private_numbers.passports,
-    "ip": private_numbers.ip_addresses,
-    "mac": private_numbers.mac_addresses,
-    "account": private_contacts.accounts,
-    "plate": private_contacts.plates,
-    "address": private_addresses.addresses,
+    "secret": private_contacts.secrets, "email": private_contacts.emails, "resident_id": private_numbers.resident_ids,
+    "iban": private_numbers.ibans, "bank_card": private_numbers.bank_cards, "mobile": private_contacts.mobiles,
+    "phone": private_contacts.phones, "ssn": private_numbers.ssns, "passport": private_numbers.passports,
+    "ip": private_numbers.ip_addresses, "mac": private_numbers.mac_addresses, "account": private_contacts.accounts,
+    "plate": private_contacts.plates, "address": private_addresses.addresses,
 }
 _LONG_NUMBERS = frozenset({"resident_id", "iban", "bank_card", "mobile", "phone", "ssn", "passport"})
 _ORDER = {kind: place for place, kind in enumerate(get_args(Kind))}
