@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
 
-from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.extraction.extract import extract
 from headwater.corpus.judging.language import identify
 from headwater.corpus.judging.length import count_tokens
 from headwater.corpus.reading.encodings import declared_charset, decode
 from headwater.corpus.reading.readers import read
 from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.tidying import tidy
 
 PIECE = 8000
 """Characters after which a book is cut, at a line's end: as long as a chapter."""

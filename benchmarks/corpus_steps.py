@@ -29,7 +29,7 @@ from headwater.atlas.stage import AtlasSettings
 from headwater.atlas.stage import run as invent
 from headwater.corpus.classifying.machine import MachineJudge
 from headwater.corpus.classifying.toxicity import ToxicityJudge
-from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.extraction.extract import extract
 from headwater.corpus.judging.language import identify
 from headwater.corpus.judging.length import HAN, count_tokens
 from headwater.corpus.judging.quality import QualitySettings, judge
@@ -39,6 +39,7 @@ from headwater.corpus.privacy.private import find_private
 from headwater.corpus.reading.encodings import declared_charset, decode
 from headwater.corpus.reading.readers import read
 from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.tidying import tidy
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 LANGUAGES = ("en", "zh")

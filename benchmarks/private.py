@@ -22,11 +22,12 @@ from pathlib import Path
 from _harness import Case, arguments, installed, report
 from _private_items import CHINESE, ENGLISH, NEGATIVES, part
 
-from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.extraction.extract import extract
 from headwater.corpus.privacy.private import find_private
 from headwater.corpus.reading.encodings import declared_charset, decode
 from headwater.corpus.reading.readers import read
 from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.tidying import tidy
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 Labels = list[tuple[int, int, str]]

@@ -21,7 +21,7 @@ from _quality_texts import CLEAN_KINDS, DERIVED_FROM, Clean, clean_texts, junk, 
 from headwater.corpus.judging.quality import QualitySettings, judge
 from headwater.corpus.judging.score import score_document, score_sentences
 from headwater.corpus.judging.statistics import measure
-from headwater.corpus.judging.thresholds import derive
+from headwater.corpus.thresholds import derive
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 SETTINGS = QualitySettings()

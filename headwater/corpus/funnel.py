@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from headwater.corpus.commits import File, read_batches
 from headwater.corpus.ledger import Ledger
-from headwater.corpus.passes.commits import File, read_batches
 from headwater.corpus.steps import EXTRACT
 from headwater.storage import Store
 

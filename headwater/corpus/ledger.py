@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from headwater.corpus.commits import File, Pass, read_batches
 from headwater.corpus.deduplication.clusters import estimate_from, representatives
 from headwater.corpus.deduplication.duplicates import first_with_key
 from headwater.corpus.deduplication.keys import DOCUMENT_KEYS, Columns, band
 from headwater.corpus.deduplication.minhash import MinHashSettings
-from headwater.corpus.passes.commits import File, Pass, read_batches
 from headwater.corpus.steps import EXACT, EXTRACT, MIX, NEAR, SENTENCES, StepSettings
 from headwater.storage import Store
 

@@ -15,7 +15,7 @@ from headwater.corpus.decontamination.contamination import ContaminationSettings
 from headwater.corpus.deduplication.duplicates import exact_key
 from headwater.corpus.deduplication.minhash import MinHashSettings
 from headwater.corpus.deduplication.repeated import SentenceSettings
-from headwater.corpus.extraction.extract import Extractor, extract, has_tags, not_html, tidy
+from headwater.corpus.extraction.extract import Extractor, extract, has_tags, not_html
 from headwater.corpus.judging.language import check_languages, identify
 from headwater.corpus.judging.length import count_tokens
 from headwater.corpus.judging.quality import QualitySettings, clean_lines, judge
@@ -27,6 +27,7 @@ from headwater.corpus.privacy.private import PrivateSettings, count_private, fin
 from headwater.corpus.reading.encodings import declared_charset, decode
 from headwater.corpus.reading.licence import page_licence
 from headwater.corpus.reading.readers import Raw
+from headwater.corpus.reading.tidying import tidy
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 

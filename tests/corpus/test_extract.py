@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from headwater.corpus.extraction import extract as module
 from headwater.corpus.extraction.blocks import DEEPEST, NestingError, check_nesting, join_blocks, read_blocks
 from headwater.corpus.extraction.boilerplate import chosen, main_blocks
-from headwater.corpus.extraction.extract import extract, tidy, token_f1
+from headwater.corpus.extraction.extract import extract, token_f1
+from headwater.corpus.reading.tidying import tidy
 from tests.corpus.conftest import chinese, english, page
 
 OURS = ["fast", "precise"]

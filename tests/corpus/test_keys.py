@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from headwater.corpus.commits import Pass, Record
 from headwater.corpus.deduplication.keys import DOCUMENT_KEYS, SKETCH, Columns, band, document_keys, sentence_table
 from headwater.corpus.deduplication.minhash import LooseBands, MinHashSettings, band_keys
 from headwater.corpus.deduplication.repeated import SentenceSettings, sentence_keys
-from headwater.corpus.passes.commits import Pass, Record
 from headwater.storage import Store
 from tests.corpus.conftest import chinese, english
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from headwater.corpus.extraction.extract import tidy
 from headwater.corpus.judging.quality import (
     ChineseRules,
     EnglishRules,
@@ -16,6 +15,7 @@ from headwater.corpus.judging.quality import (
     judge,
 )
 from headwater.corpus.judging.statistics import Statistics, measure
+from headwater.corpus.reading.tidying import tidy
 from headwater.errors import SettingsError
 
 DEFAULT = QualitySettings.parse({"english": {"c4": {"max_curly_brackets": 0}}})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.extraction.extract import tidy
 from headwater.corpus.judging.score import REFERENCES, score_document, score_sentences
 from headwater.corpus.judging.statistics import measure
+from headwater.corpus.reading.tidying import tidy
 from tests.corpus.conftest import chinese, english
 from tests.corpus.test_quality import CLEAN
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.corpus.extraction.extract import tidy
 from headwater.corpus.judging.statistics import CHARACTERS_PER_WORD, measure
+from headwater.corpus.reading.tidying import tidy
 
 TEXTS = st.text(alphabet=st.characters() | st.sampled_from("ab .\n河流水，。的\ufffd{#-…\U00020000"), max_size=300)
 COUNTS = {"words", "mean_word_length", "longest_word", "stop_words", "sentences", "lorem_ipsum", "hashes", "ellipses",

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.extraction.extract import extract
 from headwater.corpus.judging.language import identify
 from headwater.corpus.judging.length import count_tokens
 from headwater.corpus.reading.readers import Raw
+from headwater.corpus.reading.tidying import tidy
 from headwater.corpus.steps import Examined, Examiner, StepSettings
 from headwater.errors import SettingsError
 from tests.corpus.conftest import PLAIN, chinese, english, page

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.corpus.judging.thresholds import derive, main
+from headwater.corpus.thresholds import derive, main
 from headwater.errors import InputError
 from tests.corpus.conftest import chinese
 from tests.corpus.test_quality import CLEAN

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headwater.artifacts import read_jsonl
-from headwater.corpus.extraction.extract import tidy
+from headwater.corpus.reading.tidying import tidy
 from headwater.errors import InputError
 from headwater.settings import Settings, nearest_name
 

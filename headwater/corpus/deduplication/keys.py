@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from headwater.artifacts import storage_errors
+from headwater.corpus.commits import File, read_batches
 from headwater.corpus.deduplication.minhash import I64, U8, MinHashSettings, band_keys
 from headwater.corpus.deduplication.repeated import SentenceSettings, sentence_keys
-from headwater.corpus.passes.commits import File, read_batches
 from headwater.storage import Store
 
 DOCUMENT_KEYS, SENTENCE_KEYS = "document_keys", "sentence_keys"

@@ -11,25 +11,15 @@ from typing import Literal
 from headwater.corpus.extraction.blocks import NestingError, check_nesting, join_blocks, read_blocks
 from headwater.corpus.extraction.boilerplate import main_blocks
 from headwater.corpus.judging.length import HAN, tokens
+from headwater.corpus.reading.tidying import tidy
 from headwater.errors import MissingExtraError
 
 Extractor = Literal["fast", "precise", "trafilatura", "resiliparse", "justext"]
 DISAGREEMENT = 0.3
 """Token F1 below which the precise extractor takes the other opinion, when that is the longer one."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_LINE_END = re.compile(r"\r\n?|\x85|\u2028|\u2029")
-_TRAILING = re.compile(r"(?<![ \t\u00a0\u3000])[ \t\u00a0\u3000]++(?=\n|$)")
-_LOST_LINE = re.compile(r"^[ \t]*+\ufffd[ \t\ufffd]*+$", re.MULTILINE)
-_BLANK_LINES = re.compile(r"\n{3,}")
 _UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\b[^>]*+(?:>|\Z)|\Z)", re.IGNORECASE | re.DOTALL)
 _ANY_TAG = re.compile(r"<[^>]*+(?:>|\Z)")
-_TAG = re.compile(  # possessive, and always a match: a search that failed at every "<" would be quadratic
-    r"<(/?)(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
-    r"|p|li|dt|dd|td|th|tr|option|thead|tbody|tfoot)[\s/>])[a-z][^>]*+(?:>|\Z)", re.IGNORECASE)
-_TAG = re.compile(
-    r"<(/?)(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
-    r"|p|li|dt|dd|td|th|tr|option|thead|tbody|tfoot)[\s/>])[a-z][^>]*(?<!/)>", re.IGNORECASE)
 _TAG = re.compile(r"<[a-zA-Z!/?]")
 _HAN = re.compile(f"[{HAN}]")
 _HAN_SHARE = 0.02
@@ -153,16 +143,3 @@ def _justext(page: str) -> str:
 def _missing(package: str, error: ImportError) -> MissingExtraError:
     return MissingExtraError(f"the extractor {package} cannot be imported ({error})",
                              fix="pip install 'headwater[corpus]'")
-
-
-def tidy(text: str) -> str:
-    """`text` with line feeds only, without control characters, line-end blanks, runs of blank lines and lines of lost
-    characters (U+FFFD) alone, which were ornaments.
-
-    Lone surrogates (possible in JSON escapes) become U+FFFD, so the result always encodes as UTF-8.
-    """
-    text = _LINE_END.sub("\n", text)
-    text = _TRAILING.sub("", _CONTROL.sub("", text))
-    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    text = _LOST_LINE.sub("", text) if "\ufffd" in text else text
-    return _BLANK_LINES.sub("\n\n", text).strip()

@@ -3,7 +3,7 @@
 English thresholds are the published ones: Gopher (Rae et al. 2021, table A1), C4 (Raffel et al. 2020, section 2.2),
 FineWeb (Penedo et al. 2024, section 3.6). Chinese ones are derived: every rule keeps 99.5 % of the clean documents of
 each of seventeen sources (manuals, books, encyclopaedias, articles, laws, recipes, poems), in the units of
-`statistics.Statistics`; `headwater.corpus.judging.thresholds` derives them anew. Texts in other languages pass.
+`statistics.Statistics`; `headwater.corpus.thresholds` derives them anew. Texts in other languages pass.
 """
 
 from __future__ import annotations

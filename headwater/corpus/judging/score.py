@@ -3,7 +3,7 @@
 Each statistic lies between what is typical of clean text and the limit that hardly any clean text passes; d is how far
 it has gone from the one towards the other (0 on the good side of typical, 1 at the limit). The score is
 2 ** -sqrt(sum of d squared): 1 for typical text, 1/2 for one at the limit of a single statistic, and the less the more
-statistics stray. Both values come from real clean texts (`headwater.corpus.judging.thresholds`, first halves of the
+statistics stray. Both values come from real clean texts (`headwater.corpus.thresholds`, first halves of the
 sources).
 """
 

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headwater.corpus.commits import Pass, Record, read_batches
 from headwater.corpus.deduplication.cutting import remove_sentences
 from headwater.corpus.deduplication.keys import SENTENCE_KEYS, Columns, band
 from headwater.corpus.deduplication.minhash import U8
 from headwater.corpus.deduplication.repeated import REPEATED, SentenceSettings, verdicts
 from headwater.corpus.judging.length import count_tokens
 from headwater.corpus.ledger import Ledger, slices
-from headwater.corpus.passes.commits import Pass, Record, read_batches
 from headwater.corpus.passes.engine import EngineSettings, map_units
 from headwater.corpus.passes.examining import EXAMINED
 from headwater.corpus.steps import EXCERPT, SENTENCES

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from headwater.artifacts import hash_file, hash_json
+from headwater.corpus.commits import Pass, Record
 from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
 from headwater.corpus.deduplication.keys import DOCUMENT_KEYS, SENTENCE_KEYS, document_keys, sentence_table
-from headwater.corpus.passes.commits import Pass, Record
 from headwater.corpus.passes.engine import EngineSettings, map_units
 from headwater.corpus.reading.readers import Raw, read
 from headwater.corpus.reading.sources import Shard, status

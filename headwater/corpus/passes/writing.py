@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from headwater.corpus.commits import File, Pass, Record
 from headwater.corpus.judging.score import score_sentences
 from headwater.corpus.ledger import Ledger, slices
-from headwater.corpus.passes.commits import File, Pass, Record
 from headwater.corpus.passes.cuts import CUT
 from headwater.corpus.passes.engine import EngineSettings, map_units
 from headwater.corpus.passes.examining import EXAMINED

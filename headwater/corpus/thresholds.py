@@ -1,6 +1,6 @@
 """Thresholds of quality rules from clean texts: what the statistics of such texts are, and how far they reach.
 
-    python -m headwater.corpus.judging.thresholds FOLDER [--language zh] [--quantile 0.995]
+    python -m headwater.corpus.thresholds FOLDER [--language zh] [--quantile 0.995]
 
 Every folder (or file) inside FOLDER is one source of clean texts in any format the corpus stage reads. Texts are
 split in halves by the SHA-1 of their name: thresholds come from the first half, the share of texts within all of them
@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from headwater.corpus.extraction.extract import extract, tidy
+from headwater.corpus.extraction.extract import extract
 from headwater.corpus.judging.statistics import Statistics, measure
 from headwater.corpus.reading.encodings import declared_charset, decode
 from headwater.corpus.reading.readers import read
 from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.tidying import tidy
 from headwater.errors import InputError
 
 LOWER = ("words", "stop_words", "sentences", "letters", "han", "marks", "function_words", "punctuated_lines")
@@ -93,7 +94,7 @@ def _texts(path: Path) -> Iterable[tuple[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the derived thresholds, then each source's share of held-out texts within all of them."""
-    parser = argparse.ArgumentParser(prog="python -m headwater.corpus.judging.thresholds", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m headwater.corpus.thresholds", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--language", default="zh", choices=("en", "zh"))
