@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from headwater.corpus.classifying.linear import SHIPPED, Classifier
 from headwater.corpus.classifying.machine import prose
 from headwater.corpus.classifying.ngrams import FeatureSettings
 from headwater.corpus.classifying.regression import auc
+from headwater.corpus.classifying.toxicity import ToxicityJudge
 from headwater.corpus.classifying.training import TrainSettings, judge, train_classifier
 
 LIMITS = {
@@ -75,6 +77,7 @@ def train(names: list[str], out: Path) -> None:
         print((out / f"{name}.md").read_text())
 
 
+@cache
 def held(name: str) -> list[Labelled]:
     """The rows that the shipped classifier neither learnt from nor was calibrated on."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -98,6 +101,20 @@ def in_domain() -> dict[str, float]:
         rows = labelled_texts.write(Path(scratch) / "rows.jsonl", labelled_texts.detection_benchmark())
         figures = train_classifier(TrainSettings(data=[rows], features=FeatureSettings(bits=20)), Path(scratch) / "out")
     return {language: values["auc"] for language, values in figures["languages"].items()}
+
+
+def toxicity_step() -> list[Case]:
+    """What the step makes of each held row as a document of its own, with its words, passages and shares."""
+    step, cases = ToxicityJudge(), []
+    rows = held("toxicity")
+    for source in sorted({row.source for row in rows if row.label}):
+        labels = np.array([row.label for row in rows if row.source == source], np.bool_)
+        verdicts = [step(row.text, row.language) for row in rows if row.source == source]
+        toxic = np.array([verdict.toxic for verdict in verdicts])
+        for metric, value in (("auc", auc(np.array([verdict.score for verdict in verdicts]), labels)),
+                              ("recall", toxic[labels].mean()), ("false_positives", toxic[~labels].mean())):
+            cases.append(Case(f"toxicity step {source}", metric, float(value), "none"))
+    return cases
 
 
 def unseen_damage() -> dict[str, float]:
@@ -139,6 +156,8 @@ def main() -> None:
             for key, values in figures[kind].items():
                 cases += [Case(f"{name} {key}", metric, values[metric], "none") for metric in
                           ("auc", "recall", "false_positives") if metric in values]
+    if "toxicity" in options.only:
+        cases += toxicity_step()
     extra: dict[str, Callable[[], dict[str, float]]] = {"machine": in_domain, "ocr": unseen_damage}
     for name in options.only if options.full else []:
         cases += [Case(f"{name} {extra[name].__name__} {key}", "auc", value, "none")

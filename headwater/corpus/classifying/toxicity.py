@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from headwater.corpus.classifying.insults import MILD, Term, find_terms
+from headwater.corpus.classifying.insults import DOUBLE, INNOCENT, MILD, Term, find_terms
 from headwater.corpus.classifying.linear import Classifier
 from headwater.corpus.classifying.perspective import Perspective, PerspectiveSettings
 from headwater.corpus.judging.length import count_tokens
 from headwater.settings import InputPath, Settings
 
 _SENTENCE = re.compile(r"[^\n。！？!?.;；]*[\n。！？!?.;；]+[\"'”’」』)）]*|[^\n。！？!?.;；]+$")
-_ADDRESS = re.compile(r"(?<![A-Za-z])(?:you|your|you're|u|ur|yourself)(?![A-Za-z])|你|您", re.IGNORECASE)
+_TERM = "\0"
+"""Stands for a word of abuse in `_CALLED`."""
+_CALLED = re.compile(
+    rf"(?<![a-z])(?:you are|you were|you're|u r|ur|(?:you|your|u)(?:\W{{1,3}}\w+){{0,3}}\W{{0,3}}{_TERM})(?![a-z])"
+    rf"|{_TERM}(?:\W{{1,3}}\w+)?\W{{1,3}}(?:you|u)(?![a-z])"
+    rf"|[你您]们?(?:[这那真才个是种也算配]|就是|不要脸|[死臭大老小太全家都头]{{0,6}}{_TERM})|{_TERM}[吧，]?[你您]",
+    re.IGNORECASE)
+"""Where somebody is told what he is: "you are", 你这, or a word of abuse beside "you"."""
 _MENTION = re.compile(r"(?<![a-z])(?:words?|terms?|slurs?|insults?|insulting|pejorative|derogatory|offensive|called|"
                       r"nicknamed|etymology|epithets?|meaning|means|expression|phrase)(?![a-z])|一词|词语|词汇|蔑称|贬义|贬称|俚语|"
                       r"粗话|脏话|骂人|辱骂|侮辱性|意为|意思是|称为|称作|绰号|外号|歧视性", re.IGNORECASE)
-_OPEN, _CLOSE = "\"“‘「『《'", "\"”’」』》'"
+_QUOTATION = re.compile("[\"“‘「『《][^\"“”‘’「」『』《》\n]+[\"”’」』》]|(?<!\\w)'[^'\n]{1,24}'(?!\\w)")
 _SPEECH = re.compile("[“”「」『』]")
 _SPOKEN_OF = 0.25
 """What a word of abuse counts that is quoted, or spoken of as a word."""
-_MILD_ALONE = 0.5
-"""What a plain insult counts in a sentence that addresses nobody."""
 _ENOUGH = 2.5
 """Weight of words beyond which more of them add nothing."""
 _SHORT = 24
@@ -42,9 +48,10 @@ class ToxicitySettings(Settings):
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Score from which a passage is abuse; null takes 0.9 for English and 0.7 for others, chosen on
     clean books, manuals, articles and real pages."""
-    share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """Share of the tokens that such passages must hold before the document is abuse: a page that reports one insult
-    is none."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of the tokens that such passages must hold before the document is abuse."""
+    lone_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share that one such passage with at most one word of abuse must hold: a page that reports an insult is none."""
     passages: Annotated[int, Field(ge=0)] = 3
     """Worst passages reported."""
     perspective: PerspectiveSettings = PerspectiveSettings()
@@ -111,10 +118,12 @@ class ToxicityJudge:
         ranked = sorted((Passage(start, end, score) for (start, end), score in zip(spans, scores)),
                         key=lambda passage: (-passage.score, passage.start))
         bad = [passage for passage in ranked if passage.score >= threshold]
-        words = {term.word for term in terms for passage in bad if passage.start <= term.start < passage.end}
+        words = {term.word for term in terms if term.weight
+                 for passage in bad if passage.start <= term.start < passage.end}
         held = sum(count_tokens(text[passage.start:passage.end]) for passage in bad)
         share = held / count_tokens(text) if held else 0.0
-        toxic = bool(bad) and share >= self.settings.share
+        enough = self.settings.share if len(bad) > 1 or len(words) > 1 else self.settings.lone_share
+        toxic = bool(bad) and share >= enough
         return Toxicity(ranked[0].score if ranked else 0.0, toxic, tuple(bad[:self.settings.passages]),
                         tuple(sorted(words)), share)
 
@@ -156,29 +165,39 @@ def passages(text: str) -> list[tuple[int, int]]:
 
 def weigh(passage: str, terms: list[Term], start: int = 0) -> tuple[float, str]:
     """Weight from 0 to 2.5 of the words of abuse in a passage that begins at `start` of its text, and the passage
-    without those it only speaks of.
+    without the words that may be none, so that the classifier judges what stands around them.
 
-    A word in quotation marks, or in a sentence about words, counts a quarter; a plain insult that addresses nobody
-    half; in a long passage all count less.
+    Those are words in a quotation or in a sentence about words, which count a quarter, and words of two meanings
+    where nobody is called one and no plainer word stands beside them: only one counts. In a long passage all count
+    less.
     """
     if not terms:
         return 0.0, passage
-    addressed, about_words = bool(_ADDRESS.search(passage)), bool(_MENTION.search(passage))
-    total, plain = 0.0, passage
-    for term in reversed(terms):
-        first, last = term.start - start, term.end - start
-        weight = term.weight if addressed or term.weight > MILD else term.weight * _MILD_ALONE
-        if about_words or _is_quoted(passage, first, last):
-            weight *= _SPOKEN_OF
-            plain = plain[:first] + plain[last:]
-        total += weight
-    return min(_ENOUGH, total * min(1.0, 2 * _SHORT / max(1, count_tokens(passage)))), plain
+    called = bool(_CALLED.search(_replaced(passage, [term for term in terms if term.weight], start, _TERM)))
+    doubtful = not called and all(term.weight <= DOUBLE for term in terms)
+    spoken_of = set(terms if _MENTION.search(passage) else _quoted(passage, terms, start))
+    weights = [(max(MILD, term.weight) if called and term.weight else term.weight)
+               * (_SPOKEN_OF if term in spoken_of else 1) for term in terms]
+    unsaid = [term for term in terms if doubtful or term in spoken_of or term.weight == INNOCENT]
+    total = max(weights) if doubtful else sum(weights)
+    weight = min(_ENOUGH, total * min(1.0, 2 * _SHORT / max(1, count_tokens(passage))))
+    return weight, _replaced(passage, unsaid, start, "")
 
 
-def _is_quoted(passage: str, first: int, last: int) -> bool:
-    """Whether quotation marks stand right around the word (up to two characters away)."""
-    before, after = passage[max(0, first - 2):first], passage[last:last + 2]
-    return any(mark in before for mark in _OPEN) and any(mark in after for mark in _CLOSE)
+def _quoted(passage: str, terms: list[Term], start: int) -> list[Term]:
+    """The terms in quotations that hold less than half of the passage."""
+    spans = [match.span() for match in _QUOTATION.finditer(passage) if len(match[0]) < len(passage) / 2]
+    at = [bisect(spans, (term.start - start, 0)) - 1 for term in terms]
+    return [term for term, number in zip(terms, at) if number >= 0 and term.end - start < spans[number][1]]
+
+
+def _replaced(passage: str, terms: list[Term], start: int, instead: str) -> str:
+    """The passage with another text in the place of these terms."""
+    pieces, done = [], 0
+    for term in terms:
+        pieces += [passage[done:term.start - start], instead]
+        done = term.end - start
+    return "".join(pieces) + passage[done:]
 
 
 def _squash(odds: float) -> float:
