@@ -124,12 +124,28 @@ def removals(data: Path, every: int) -> list[Case]:
         for group, texts in (("clean texts", clean), ("real pages", pages), ("clean invented pages", world),
                              *([(f"planted pages ({kind})", planted[kind])] if kind in planted else [])):
             cases += flagged(name, group, texts, verdict)
+    cases += flagged("abuse", "clean texts in short pages", short_pages(clean), verdicts["abuse"][1])
     rows = list(read_jsonl(data / "filters/agt2025_human_vs_ai/agt2025.jsonl"))[::every]
     for label, group in ((1, "texts of GPT-4.5 and DeepSeek-R1"), (0, "texts of people beside them")):
         texts = {language: [row["text"] for row in rows if row["label"] == label and row["lang"] == language]
                  for language in LANGUAGES}
         cases += flagged("machine-made", group, texts, verdicts["machine-made"][1])
     return cases + mixing(clean) + speeds(clean)
+
+
+def short_pages(texts: Texts) -> Texts:
+    """The texts cut at line ends into pages of little more than 100 tokens, where one sentence is a large share."""
+    found: Texts = {language: [] for language in texts}
+    for language, wholes in texts.items():
+        for whole in wholes:
+            page, size = [], 0
+            for line in whole.split("\n"):
+                page.append(line)
+                size += count_tokens(line)
+                if size >= 100:
+                    found[language].append("\n".join(page))
+                    page, size = [], 0
+    return found
 
 
 def flag(score: object) -> bool:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.classifying.insults import find_terms
+from headwater.corpus.classifying.linear import Classifier
 from headwater.corpus.classifying.toxicity import ToxicityJudge, ToxicitySettings, passages, toxicity, weigh
+from headwater.errors import InputError
 
 
 def words(text: str) -> list[str]:
@@ -78,6 +80,19 @@ def test_plain_articles_and_explained_slurs_are_no_abuse(language):
     judge = ToxicityJudge()
     assert not judge(ARTICLE[language] * 10, language).toxic
     assert not judge(ARTICLE[language] + EXPLAINED[language] + ARTICLE[language], language).toxic
+
+
+def test_ones_own_classifier_judges_at_the_threshold_it_was_calibrated_to(tmp_path):
+    shipped, sentence = Classifier.load("toxicity"), "They came to the village and spoiled the well of everyone there."
+    odds = shipped.probability([sentence])[0]
+    for name, threshold, expected in (("strict", odds * 1.01, False), ("loose", odds * 0.99, True)):
+        mine = shipped.model.model_copy(update={"name": name, "thresholds": {"en": threshold}})
+        Classifier(mine, shipped.codes).save(tmp_path / f"{name}.safetensors")
+        settings = ToxicitySettings(classifier=tmp_path / f"{name}.safetensors")
+        assert toxicity(sentence, "en", settings).toxic is expected
+    Classifier.load("machine").save(tmp_path / "machine.safetensors")
+    with pytest.raises(InputError, match="tells 'machine', not 'toxicity'"):
+        ToxicityJudge(ToxicitySettings(classifier=tmp_path / "machine.safetensors"))
 
 
 def test_other_languages_and_empty_texts_are_judged_without_failing():

@@ -46,8 +46,8 @@ class ToxicitySettings(Settings):
     classifier: Literal["toxicity"] | InputPath = "toxicity"
     """A shipped classifier, or the path of one trained by 'headwater corpus classifier'."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Score from which a passage is abuse; null takes 0.9 for English and 0.7 for others, chosen on
-    clean books, manuals, articles and real pages."""
+    """Score from which a passage is abuse; null takes 0.9 for English and 0.7 for others, chosen on clean books,
+    manuals, articles and real pages, and with a classifier of your own what that was calibrated to."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of the tokens that such passages must hold before the document is abuse."""
     lone_share: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -88,7 +88,7 @@ class ToxicityJudge:
         self._remote = perspective
         if self.settings.engine == "perspective" and perspective is None:
             self._remote = Perspective.from_environment(self.settings.perspective)
-        self._classifier = Classifier.load(self.settings.classifier) if self._remote is None else None
+        self._classifier = Classifier.load(self.settings.classifier, task="toxicity") if self._remote is None else None
 
     def __call__(self, text: str, language: str) -> Toxicity:
         """Judge one text; a language the classifier was not trained on is judged by its words alone."""
@@ -112,9 +112,14 @@ class ToxicityJudge:
                         + SPEECH_ODDS * bool(_SPEECH.search(text[start:end])))
                 for value, (weight, _), (start, end) in zip(odds, found, spans)]
 
+    def _default_threshold(self, language: str) -> float:
+        if self._remote is None and self.settings.classifier != SHIPPED_CLASSIFIER:
+            return _squash(WORDLESS_ODDS)  # of a passage without a word of abuse at the classifier's threshold
+        return DEFAULT_THRESHOLDS.get(language, DEFAULT_THRESHOLD)
+
     def _verdict(self, text: str, language: str, spans: list[tuple[int, int]], scores: list[float], terms: list[Term]
                  ) -> Toxicity:
-        threshold = self.settings.threshold or DEFAULT_THRESHOLDS.get(language, DEFAULT_THRESHOLD)
+        threshold = self.settings.threshold or self._default_threshold(language)
         ranked = sorted((Passage(start, end, score) for (start, end), score in zip(spans, scores)),
                         key=lambda passage: (-passage.score, passage.start))
         bad = [passage for passage in ranked if passage.score >= threshold]
@@ -128,6 +133,7 @@ class ToxicityJudge:
                         tuple(sorted(words)), share)
 
 
+SHIPPED_CLASSIFIER = "toxicity"
 LEXICAL_ODDS = 2.5
 """Log-odds that one unit of lexical weight adds to the classifier's."""
 WORDLESS_ODDS = -1.0
