@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from headwater.corpus.privacy.kinds import Kind
 from headwater.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from headwater.corpus.privacy.private import Kind
 
 _KINDS: dict[str, Kind] = {
     "EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "CREDIT_CARD": "bank_card", "IBAN_CODE": "iban",

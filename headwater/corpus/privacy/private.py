@@ -14,15 +14,9 @@ from pydantic import Field, model_validator
 from headwater.corpus.privacy import addresses as private_addresses
 from headwater.corpus.privacy import contacts as private_contacts
 from headwater.corpus.privacy import numbers as private_numbers
+from headwater.corpus.privacy.kinds import RULE_KINDS, Kind
 from headwater.corpus.privacy.numbers import Span
 from headwater.settings import Settings
-
-Kind = Literal[
-    "secret", "email", "resident_id", "iban", "bank_card", "ssn", "passport", "account", "mobile", "phone", "ip",
-    "mac", "plate", "address", "person", "location",
-]
-RULE_KINDS: tuple[Kind, ...] = get_args(Kind)[:-2]
-"""What the rules find; persons and locations take the engine presidio with a model."""
 
 
 class PrivateSettings(Settings):
