@@ -48,8 +48,9 @@ def conserved(clusters: I64, weights: I64, sequences: Callable[[I64], U8]) -> tu
     """Of each cluster, which share of its representative's tokens at least half of its members have.
 
     `clusters` [N] names each member's representative (itself a member), `weights` [N] how often a member counts.
-    Copies with scattered changes agree on nearly all tokens; of a pattern filled differently each time they agree on
-    the pattern alone. Returns (representatives [R] with other members, shares [R]). Memory: about 400 bytes per cluster.
+    Copies with scattered changes agree on nearly all tokens; instances of a pattern filled differently each time agree
+    on the pattern alone. Returns (representatives [R] with other members, shares [R]). Memory: about 400 bytes per
+    cluster.
     """
     members = np.flatnonzero(clusters != np.arange(len(clusters)))
     roots, place = np.unique(clusters[members], return_inverse=True)

@@ -55,7 +55,7 @@ class SentenceSettings(Settings):
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Share of words and Han characters that two copies have in common in the same order; 1 for equal ones only."""
     numbers: bool = True
-    """Sentences are kept where fewer than half of the documents agree in the figures: facts, not boilerplate."""
+    """Sentences in whose figures fewer than half of the documents agree are kept, and short ones with any: facts."""
     keep: Literal["none", "first"] = "none"
     """Whether the first document that holds a repeated sentence keeps it."""
     block_share: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -68,8 +68,8 @@ class SentenceKeys(NamedTuple):
     """What is stored of the S sentences of some documents, in order.
 
     `exact` [S] hashes the tokens (0: never cut), `keys` [S, 24] are band keys (0: not judged, too short), `sketch`
-    [S, 64] are the tokens, a byte each, to verify by, `figures` [S] hashes the figures, their number in the low byte (0: none); `bounds`
-    [documents + 1]: document i owns sentences bounds[i] to bounds[i + 1] of `split`.
+    [S, 64] are the tokens, a byte each, to verify by, `figures` [S] hashes the figures, their number in the low byte
+    (0: none); `bounds` [documents + 1]: document i owns sentences bounds[i] to bounds[i + 1] of `split`.
     """
 
     exact: U64
@@ -92,6 +92,9 @@ def sentence_keys(texts: list[str], settings: SentenceSettings) -> SentenceKeys:
     sketch = np.zeros((len(sentences), WIDTH), np.uint8)
     figures = np.zeros(len(sentences), np.uint32)
     judged = _judged(sentences, counts, settings)
+    if settings.numbers:
+        short = np.setdiff1d(np.flatnonzero(exact), judged)
+        exact[[index for index in short if _FIGURES.search(sentences[index])]] = 0
     if len(judged) and settings.similarity < 1:
         chosen = _chosen(tokens, token_bounds, judged)
         keys[judged] = fold_bands(minimums(*ngrams(*chosen, NGRAM), BANDS * ROWS, settings.seed), ROWS).T

@@ -44,7 +44,8 @@ def split(text: str) -> list[Sentence]:
 
     Lines are paragraphs. English sentences end at . ! ? before white space and a capital or figure (not after known
     abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to the sentence. Headings
-    (#), code (fenced, indented, or ending in ; { }), formulas on lines of their own and table rows are one piece a line.
+    (#), code (fenced, indented, ending in ; { }, or a formula on a line of its own) and table rows are one piece a
+    line.
     """
     found: list[Sentence] = []
     for start, end, kind in _lines(text):
