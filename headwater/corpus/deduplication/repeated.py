@@ -31,7 +31,7 @@ from headwater.settings import Seed, Settings
 KEPT, REPEATED, COMPANION = 0, 1, 2
 """Verdicts: a companion is repeated too, but so short that it goes only with a repeated neighbour."""
 NGRAM, BANDS, ROWS = 2, 24, 3
-CONSERVED = 0.85
+CONSERVED = 0.8
 """Copies have at least this share of their tokens in common with half of the others."""
 _SHORTEST = 3
 _FIGURES = re.compile(r"\d+(?:[.,:]\d+)*|[〇零一二三四五六七八九十百千万亿]{2,}")
