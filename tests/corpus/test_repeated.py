@@ -155,7 +155,8 @@ def test_structure_around_a_cut_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["“First words here. Second words here.” he said. The third.",
-                                  "“第一句话在这里。第二句话也在。”他说。第三句。"])
+                                  "“第一句话在这里。第二句话也在。”他说。第三句。",
+                                  "<!-- The first words. The second words. -->"])
 def test_half_a_quotation_is_never_cut(text: str) -> None:
     assert cut_by_hand(text, 0) == text
 

@@ -33,7 +33,7 @@ KEPT, REPEATED, COMPANION = 0, 1, 2
 NGRAM, BANDS, ROWS = 2, 24, 3
 CONSERVED = 0.8
 """Copies have at least this share of their tokens in common with half of the others."""
-_SHORTEST = 3
+_SHORTEST = 2
 _FIGURES = re.compile(r"\d+(?:[.,:]\d+)*|[〇零一二三四五六七八九十百千万亿]{2,}")
 _ADDRESS = re.compile(r"(?:https?://|www\.)[^\s\u3000-\uffef]+|\]\([^)\s]*\)")
 _HAN = re.compile(f"[{HAN}]")
