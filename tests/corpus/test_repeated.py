@@ -106,6 +106,33 @@ def test_facts_that_differ_in_their_figures_survive() -> None:
     assert all(cut.removed for cut in cut_all(texts, SentenceSettings(numbers=False)))
 
 
+def test_a_copy_with_another_figure_goes_with_the_many_that_agree() -> None:
+    texts = [f"{english(seed)}\nCall the office in the old harbour on day {3 if seed else 4} of any month to order."
+             for seed in range(6)]
+    assert all(cut.removed for cut in cut_all(texts))
+
+
+@pytest.mark.parametrize(("pattern", "fillings"), [
+    ("The {} server asks the {} for what the {} wrote.", ["read cache client", "search index crawler",
+     "login table user", "mail queue sender", "video store camera", "map tile driver"]),
+    ("为依法惩处{}犯罪活动，现就审理{}案件的若干问题解释如下：", ["偷税抗税 骗取退税", "破坏土地 占用耕地",
+     "侵犯商标 假冒专利", "操纵证券 内幕交易", "拐卖人口 收买儿童", "走私文物 倒卖古董"])])
+def test_a_pattern_filled_with_other_words_each_time_is_no_copy(pattern: str, fillings: list[str]) -> None:
+    texts = [f"{english(seed)}\n{pattern.format(*filling.split())}" for seed, filling in enumerate(fillings)]
+    assert [cut.text for cut in cut_all(texts)] == texts
+
+
+def test_a_formula_on_its_own_line_survives() -> None:
+    line = r"$$f(x) = \sum_{i=1}^n w_i x_i + b + c + d + e$$"
+    texts = [f"{english(seed)}\n{line}" for seed in range(6)]
+    assert [cut.text for cut in cut_all(texts)] == texts
+
+
+def test_a_short_companion_with_a_figure_stays() -> None:
+    texts = [f"{english(seed)}\n{NOTICE} It serves 4 people." for seed in range(5)]
+    assert all(cut.removed == (NOTICE,) for cut in cut_all(texts))
+
+
 def test_a_short_companion_goes_with_its_repeated_neighbour_only() -> None:
     texts = [f"{english(seed)}\n{NOTICE} Click it now." for seed in range(5)] + [f"{english(9)} Click it now."]
     cuts = cut_all(texts)
@@ -128,7 +155,8 @@ def test_structure_around_a_cut_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["“First words here. Second words here.” he said. The third.",
-                                  "“第一句话在这里。第二句话也在。”他说。第三句。"])
+                                  "“第一句话在这里。第二句话也在。”他说。第三句。",
+                                  "<!-- The first words. The second words. -->"])
 def test_half_a_quotation_is_never_cut(text: str) -> None:
     assert cut_by_hand(text, 0) == text
 

@@ -11,7 +11,7 @@ from headwater.corpus.deduplication.minhash import U8
 from headwater.corpus.deduplication.repeated import COMPANION, REPEATED, SentenceSettings
 from headwater.corpus.deduplication.sentences import MARKER, Sentence, split
 
-_PAIRS = ("“”", "「」", "『』", "（）", "()", "【】", "《》", "[]")
+_PAIRS = ("“”", "「」", "『』", "（）", "()", "【】", "《》", "[]", ("<!--", "-->"))
 _CONNECTIVE = re.compile(
     r"(?:however|but|therefore|thus|hence|moreover|furthermore|besides|nevertheless|nonetheless|otherwise|instead"
     r"|consequently|meanwhile|also|yet|still|then|so|for example|for instance|in addition|as a result|in contrast"

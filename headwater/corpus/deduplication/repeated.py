@@ -11,14 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from headwater.corpus.deduplication.clusters import (
-    F32,
-    RANGE_DOCUMENTS,
-    Estimate,
-    estimate_from,
-    key_ranges,
-    representatives,
-)
+from headwater.corpus.deduplication.alignment import WIDTH, alignment_from, conserved, token_bytes
+from headwater.corpus.deduplication.clusters import RANGE_DOCUMENTS, key_ranges, representatives
 from headwater.corpus.deduplication.minhash import (
     I64,
     U8,
@@ -37,9 +31,9 @@ from headwater.settings import Seed, Settings
 KEPT, REPEATED, COMPANION = 0, 1, 2
 """Verdicts: a companion is repeated too, but so short that it goes only with a repeated neighbour."""
 NGRAM, BANDS, ROWS = 2, 24, 3
-DRIFT = 0.85
-"""Stricter than for documents: sentences of one pattern form longer chains."""
-_SHORTEST = 3
+CONSERVED = 0.8
+"""Copies have at least this share of their tokens in common with half of the others."""
+_SHORTEST = 2
 _FIGURES = re.compile(r"\d+(?:[.,:]\d+)*|[〇零一二三四五六七八九十百千万亿]{2,}")
 _ADDRESS = re.compile(r"(?:https?://|www\.)[^\s\u3000-\uffef]+|\]\([^)\s]*\)")
 _HAN = re.compile(f"[{HAN}]")
@@ -58,10 +52,10 @@ class SentenceSettings(Settings):
     """Shortest sentence judged, in words of alphabetic scripts."""
     min_han: Annotated[int, Field(ge=1)] = 12
     """Shortest sentence judged, in Han characters; a mixed sentence adds up its shares of both."""
-    similarity: Annotated[float, Field(gt=0, le=1)] = 0.35
-    """Least estimated Jaccard similarity (2-grams of words and Han characters) of two copies; 1 for equal ones only."""
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Share of words and Han characters that two copies have in common in the same order; 1 for equal ones only."""
     numbers: bool = True
-    """Sentences with different figures are different sentences: facts, not boilerplate."""
+    """Sentences in whose figures fewer than half of the documents agree are kept, and short ones with any: facts."""
     keep: Literal["none", "first"] = "none"
     """Whether the first document that holds a repeated sentence keeps it."""
     block_share: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -74,8 +68,8 @@ class SentenceKeys(NamedTuple):
     """What is stored of the S sentences of some documents, in order.
 
     `exact` [S] hashes the tokens (0: never cut), `keys` [S, 24] are band keys (0: not judged, too short), `sketch`
-    [S, 72] verifies, `figures` [S] hashes the figures, their number in the low byte (0: none); `bounds`
-    [documents + 1]: document i owns sentences bounds[i] to bounds[i + 1] of `split`.
+    [S, 64] are the tokens, a byte each, to verify by, `figures` [S] hashes the figures, their number in the low byte
+    (0: none); `bounds` [documents + 1]: document i owns sentences bounds[i] to bounds[i + 1] of `split`.
     """
 
     exact: U64
@@ -95,15 +89,18 @@ def sentence_keys(texts: list[str], settings: SentenceSettings) -> SentenceKeys:
     counts = np.diff(token_bounds)
     exact = sequence_hashes(tokens, token_bounds) * (counts >= _SHORTEST)
     keys = np.zeros((len(sentences), BANDS), np.uint64)
-    sketch = np.zeros((len(sentences), BANDS * ROWS), np.uint8)
+    sketch = np.zeros((len(sentences), WIDTH), np.uint8)
     figures = np.zeros(len(sentences), np.uint32)
     judged = _judged(sentences, counts, settings)
+    if settings.numbers:
+        short = np.setdiff1d(np.flatnonzero(exact), judged)
+        exact[[index for index in short if _FIGURES.search(sentences[index])]] = 0
     if len(judged) and settings.similarity < 1:
-        values = minimums(*ngrams(*_chosen(tokens, token_bounds, judged), NGRAM), BANDS * ROWS, settings.seed)
-        keys[judged] = fold_bands(values, ROWS).T
+        chosen = _chosen(tokens, token_bounds, judged)
+        keys[judged] = fold_bands(minimums(*ngrams(*chosen, NGRAM), BANDS * ROWS, settings.seed), ROWS).T
+        sketch[judged] = token_bytes(*chosen)
         if settings.numbers:
             figures[judged] = [_figures(sentences[index]) for index in judged]
-        sketch[judged] = values.T.astype(np.uint8)
     elif len(judged):
         keys[judged, 0] = exact[judged]
     return SentenceKeys(exact, keys, sketch, figures, bounds)
@@ -139,9 +136,10 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
 
     `exact` and `figures` [S] as in `SentenceKeys`; `documents` [S], ascending, numbers the document of each; `columns`
     gives the keys [S] of the band asked for, `sketches` the sketches of the sentences asked for. Equal sentences are
-    one; different ones meet as documents do (`representatives`), the more frequent standing for the rarer; a
-    component's sentences are repeated when it spans `settings.documents` documents and its figures do not vary from
-    document to document. Memory: about 100 bytes per sentence, beside the sketches.
+    one; different ones meet as documents do (`representatives`), the more frequent standing for the rarer, and belong
+    together when their tokens align. A cluster's sentences are repeated when it spans `settings.documents` documents,
+    is no pattern filled with other words each time (`conserved`), and most documents agree in its figures. Memory:
+    about 100 bytes per sentence, beside the sketches, and 400 per cluster that spans so many documents.
     """
     same, first = _equal_sentences(exact, range_sentences)
     spread = _documents_of(same, documents, len(first))
@@ -149,14 +147,17 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
     judged = columns(0)[first] != 0
     cluster = np.arange(len(first))
     if settings.similarity < 1:
-        estimate = _same_figures(estimate_from(lambda rows: sketches(first[rows])), figures[first])
-        cluster = representatives((columns(band)[first] for band in range(BANDS)), estimate, spread,
-                                  settings.similarity, join=True,
-                                  drift=DRIFT, range_documents=range_sentences).representative
-    figures_in = _distinct(cluster, figures[first]) if settings.numbers else np.zeros(len(first), np.int64)
+        def sequences(wordings: I64) -> U8:
+            return sketches(first[wordings])
+
+        cluster = representatives((columns(band)[first] for band in range(BANDS)), alignment_from(sequences), spread,
+                                  settings.similarity, join=True, drift=1,
+                                  range_documents=range_sentences).representative
+        cluster = _without_patterns(cluster, spread, sequences, settings.documents)
+    odd = _odd_figures(cluster, figures[first], spread) if settings.numbers else np.zeros(len(first), np.int64)
     cluster = cluster[same]
     spread = _documents_of(cluster, documents, len(first))
-    repeated = (spread >= settings.documents) & (2 * figures_in <= spread)
+    repeated = (spread >= settings.documents) & (2 * odd <= spread)
     result[judged[same] & repeated[cluster]] = REPEATED
     if settings.keep == "first":
         earliest = np.full(len(first), np.iinfo(np.int64).max)
@@ -165,14 +166,15 @@ def verdicts(exact: U64, documents: I64, figures: U32, columns: Callable[[int], 
     return result
 
 
-def _same_figures(estimate: Estimate, figures: U32) -> Estimate:
-    """The estimate, 0 for sentences that have different figures (one may have none)."""
-
-    def guarded(left: I64, right: I64) -> F32:
-        one, other = figures[left], figures[right]
-        return np.where((one != other) & (one != 0) & (other != 0), np.float32(0), estimate(left, right))
-
-    return guarded
+def _without_patterns(cluster: I64, spread: I64, sequences: Callable[[I64], U8], least: int) -> I64:
+    """The clusters [N] of wordings, each that is a pattern filled with ever different words taken apart again."""
+    large = np.bincount(cluster, spread, len(cluster)) >= least
+    members = np.flatnonzero(large[cluster])
+    place = np.searchsorted(members, cluster[members])
+    roots, share = conserved(place, spread[members], lambda rows: sequences(members[rows]))
+    pattern = np.zeros(len(cluster), np.bool_)
+    pattern[members[roots[share < CONSERVED]]] = True
+    return np.where(pattern[cluster], np.arange(len(cluster)), cluster)
 
 
 def _equal_sentences(exact: U64, most: int) -> tuple[I64, I64]:
@@ -188,10 +190,17 @@ def _equal_sentences(exact: U64, most: int) -> tuple[I64, I64]:
     return same, np.concatenate([*first, silent[:1]]).astype(np.int64)
 
 
-def _distinct(groups: I64, figures: U32) -> I64:
-    """How many different figures each group [N] has; a group with one for every second document states facts."""
-    pairs = np.unique(np.stack([groups, figures.astype(np.int64)])[:, figures != 0], axis=1)
-    return np.bincount(pairs[0], minlength=len(groups))
+def _odd_figures(groups: I64, figures: U32, weights: I64) -> I64:
+    """How many documents of each group [N] have other figures than most of it; figureless ones agree with all."""
+    stated = np.flatnonzero(figures)
+    order = np.lexsort((figures[stated], groups[stated]))
+    group, figure = groups[stated][order], figures[stated][order]
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (group[1:] != group[:-1]) | (figure[1:] != figure[:-1])
+    agreeing = np.bincount(np.cumsum(new) - 1, weights[stated][order]).astype(np.int64)
+    commonest = np.zeros(len(groups), np.int64)
+    np.maximum.at(commonest, group[new], agreeing)
+    return np.bincount(groups[stated], weights[stated], len(groups)).astype(np.int64) - commonest
 
 
 def _documents_of(groups: I64, documents: I64, count: int) -> I64:

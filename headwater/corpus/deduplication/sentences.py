@@ -18,7 +18,8 @@ MARKER = re.compile(r"[ \t\u3000]*(?:>[ \t]?)*(?:(?:[-*+•·]|\d{1,3}[.)、]|[�
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 _HEADING = re.compile(r"#{1,6}[ \t]")
 _TABLE = re.compile(r"[ \t]*\||[^\n]*\S\t[ \t]*\S")
-_CODE = re.compile(r"(?: {4}|\t)|(?:\$|>>>|\.\.\.|//|#include|import|def|class|return) |[^\n]*[;{}][ \t]*$")
+_CODE = re.compile(r"(?: {4}|\t)|(?:\$|>>>|\.\.\.|//|#include|import|def|class|return) |[^\n]*[;{}][ \t]*$"
+                   r"|[ \t]*(\$\$?)[^$\n]+\1[^\w\n]*$")
 _CLOSERS = "”’」』）》】\"')\\]*_"
 _END = re.compile(
     f"(?:[。！？…][。！？…!?]*|．(?!\\d))[{_CLOSERS}]*"
@@ -43,7 +44,8 @@ def split(text: str) -> list[Sentence]:
 
     Lines are paragraphs. English sentences end at . ! ? before white space and a capital or figure (not after known
     abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to the sentence. Headings
-    (#), code (fenced, indented, or ending in ; { }) and table rows are one piece a line.
+    (#), code (fenced, indented, ending in ; { }, or a formula on a line of its own) and table rows are one piece a
+    line.
     """
     found: list[Sentence] = []
     for start, end, kind in _lines(text):
