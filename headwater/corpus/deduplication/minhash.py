@@ -113,12 +113,6 @@ def ngrams(tokens: U64, bounds: I64, ngram: int) -> tuple[U32, I64]:
     return (mix(total) >> np.uint64(32)).astype(np.uint32), shingle_bounds
 
 
-def signatures(texts: list[str], settings: MinHashSettings) -> tuple[U32, NDArray[np.bool_]]:
-    """MinHash signatures [len(texts), permutations] and whether each text has one (it has no shingle otherwise)."""
-    hashes, bounds = shingles(texts, settings.ngram)
-    return minimums(hashes, bounds, settings.permutations, settings.seed).T, np.diff(bounds) > 0
-
-
 def minimums(hashes: U32, bounds: I64, count: int, seed: int) -> U32:
     """The least hash of each text under each permutation: [count, texts], 0 for a text without shingles.
 
@@ -169,16 +163,6 @@ def sequence_hashes(tokens: U64, bounds: I64) -> U64:
         sums = np.add.reduceat(mix(tokens ^ factors), bounds[:-1][counts > 0])
         result[counts > 0] = np.maximum(mix(sums), np.uint64(1))
     return result
-
-
-def signature(text: str, settings: MinHashSettings) -> U32:
-    """The MinHash signature [permutations] of one text (all zeros for a text without tokens)."""
-    return signatures([text], settings)[0][0]
-
-
-def estimated_jaccard(first: U32, second: U32) -> float:
-    """Share of equal signature places: an unbiased estimate, standard error sqrt(s (1 - s) / permutations)."""
-    return float((first == second).mean())
 
 
 def exact_jaccard(first: str, second: str, ngram: int) -> float:
