@@ -91,6 +91,22 @@ def test_language_survives_control_characters_and_finds_traditional() -> None:
     assert identify("").code == "und"
 
 
+def test_code_does_not_make_a_chinese_manual_english() -> None:
+    code = "```sh\nsudo apt install the-package and then run this command in the terminal window\n```\n" * 9
+    links = "[文档](https://example.com/the/long/english/path/of/a/page) " * 9
+    assert identify(f"{code}安装之后，请按照下面的步骤配置服务器，然后重新启动系统。{links}" * 2).code == "zh"
+    assert identify("你好").code == "zh"
+
+
+def test_table_cells_stay_in_their_columns() -> None:
+    table = ("<table><tr><th>City</th><th>1990</th><th>2000</th></tr><tr><td>Ulm</td><td></td><td>117</td></tr>"
+             "<tr><td></td><td>5</td><td>6</td></tr><tr><td colspan=2>both</td><td>7</td></tr></table>")
+    for extractor in ("fast", "precise"):
+        text = extract(f"<article><p>{english(3)}</p>{table}<p>{english(4)}</p></article>", extractor)
+        for row in ("City | 1990 | 2000", "\nUlm | | 117\n", "\n| 5 | 6\n", "\nboth | | 7\n"):
+            assert row in text
+
+
 def test_unknown_languages_are_refused_with_their_code() -> None:
     for languages, fix in (("english", "write en"), ("Chinese", "write zh"), ("hebrew", "write he"), ("zz", "ISO")):
         with pytest.raises(SettingsError, match=f"no language code(.|\\n)*{fix}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ _NAMES = re.compile(
     r"|(?P<content>article|content|main|post|entry|body|text|story|markdown|prose|detail|message|thread|answer)")
 _NAME_HINTS = {"drop": DROP, "comment": COMMENT, "aside": ASIDE, "chrome": CHROME, "content": CONTENT}
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+_WIDEST = 100
+"""Columns that one cell may claim."""
 _LONGEST_NAMES = 200
 _BREAK = "\v"
 _PIECE = 1 << 15
@@ -48,7 +51,7 @@ class Block:
     """A run of text between two block boundaries; `link_bytes` of its `bytes` (UTF-8) stand in links.
 
     `element`, `row` and `cell` are places in `Page.parents`: of the element it stands directly in, of the table row
-    and of the cell around it (0: none).
+    and of the cell around it (0: none); `column` counts the cells of the row before that one, empty ones too.
     """
 
     text: str
@@ -59,6 +62,7 @@ class Block:
     element: int
     row: int
     cell: int
+    column: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class _Open(NamedTuple):
     hints: int
     row: int
     cell: int
+    column: int = 0
 
 
 class _Depth:
@@ -106,6 +111,7 @@ class _Blocks(_Depth):
         self._open = [_Open("", 0, 0, 0, 0)]
         self._text: list[str] = []
         self._known: dict[str, int] = {}
+        self._cells: dict[int, int] = {}  # of each row, those begun
         self._links = self._link_bytes = 0
         self._dropped = 0  # elements open inside a dropped one, itself included
         self._code = 0  # the same of <pre>, where white space counts
@@ -126,7 +132,7 @@ class _Blocks(_Depth):
         elif self._code:
             self._code += 1
         else:
-            self._begin(tag, _TAG_HINTS.get(tag, 0) | hints)
+            self._begin(tag, _TAG_HINTS.get(tag, 0) | hints, attributes.get("colspan", ""))
 
     def end(self, tag: str) -> None:
         super().end(tag)
@@ -152,19 +158,20 @@ class _Blocks(_Depth):
     def close(self) -> None:
         self._flush()
 
-    def _begin(self, tag: str, hints: int) -> None:
+    def _begin(self, tag: str, hints: int, width: str) -> None:
         self._flush()
         outer = self._open[-1]
         place = len(self.page.parents)
         self.page.parents.append(outer.place)
-        row, cell = outer.row, outer.cell
+        row, cell, column = outer.row, outer.cell, outer.column
         if tag == "tr":
-            row, cell = place, 0
+            row, cell, column = place, 0, 0
         elif tag in ("td", "th"):
-            cell = place
+            cell, column = place, self._cells.get(row, 0)
+            self._cells[row] = column + (min(int(width), _WIDEST) if width.isdecimal() and width != "0" else 1)
         elif tag == "table":
-            row = cell = 0
-        self._open.append(_Open(tag, place, outer.hints | hints, row, cell))
+            row = cell = column = 0
+        self._open.append(_Open(tag, place, outer.hints | hints, row, cell, column))
         self._code = int(tag == "pre")
 
     def _flush(self) -> None:
@@ -177,7 +184,7 @@ class _Blocks(_Depth):
             inner = self._open[-1]
             size = len(text.encode("utf-8", "replace"))
             self.page.blocks.append(Block(text, inner.tag, size, min(self._link_bytes, size), inner.hints, inner.place,
-                                          inner.row, inner.cell))
+                                          inner.row, inner.cell, inner.column))
         self._link_bytes = 0
 
     def _hints(self, attributes: dict[str, str]) -> int:
@@ -235,14 +242,18 @@ def _parse(page: str, target: _Depth) -> None:
 
 
 def join_blocks(blocks: list[Block]) -> str:
-    """The text of the blocks, one below the other; the cells of a table row stand in one line, parted by " | "."""
-    in_cell: dict[int, int] = {}
-    for block in blocks:
-        in_cell[block.cell] = in_cell.get(block.cell, 0) + 1
+    """The text of the blocks, one below the other; the cells of a table row stand in one line, parted by " | ", an
+    empty one between its bars, so that each stays in its column."""
+    in_cell = Counter(block.cell for block in blocks)
+    simple = [bool(block.cell) and in_cell[block.cell] == 1 and "\n" not in block.text for block in blocks]
+    in_row = Counter(block.row for block, alone in zip(blocks, simple) if alone)
     parts: list[str] = []
-    row = 0
-    for block in blocks:
-        simple = block.row if block.cell and in_cell[block.cell] == 1 and "\n" not in block.text else 0
-        parts += [" | " if simple and simple == row else "\n", block.text]
-        row = simple
-    return "".join(parts[1:])
+    row = column = 0
+    for block, alone in zip(blocks, simple):
+        if alone and block.row == row:
+            parts.append(" |" * max(1, block.column - column) + " ")
+        else:
+            parts.append("\n" + "| " * (block.column if alone and in_row[block.row] > 1 else 0))
+        parts.append(block.text)
+        row, column = (block.row, block.column) if alone else (0, 0)
+    return "".join(parts).removeprefix("\n")

@@ -13,6 +13,13 @@ from headwater.errors import MissingExtraError, SettingsError
 _REFUSED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe-\U0001ffff]")
 
 
+# Code, formulas, markup and addresses, which are written in Latin letters in every language.
+_CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]{1,200}`|\$\$.*?(?:\$\$|\Z)|<[^>\n]{1,200}>|https?://\S+"
+                   r"|\]\([^)\n]{0,200}\)", re.DOTALL)
+_ENOUGH = 100
+"""Characters without code by which a text is judged."""
+
+
 @dataclass(frozen=True)
 class Language:
     """`code` is ISO 639-1 ("und" when it cannot be told), `share` the part of the text in it, `traditional` the
@@ -41,17 +48,20 @@ def check_languages(codes: Collection[str]) -> None:
 
 
 def identify(text: str) -> Language:
-    """The main language of `text`. Chinese is "zh" in either script (Cantonese too).
+    """The main language of `text`, of its prose where it has some beside code: a Chinese manual is Chinese. Chinese is
+    "zh" in either script (Cantonese too).
 
     Raises `MissingExtraError` when pycld2 is not installed.
     """
     pycld2 = _detector()
+    prose = _CODE.sub(" ", text)
+    judged = prose if len(prose) - prose.count(" ") >= _ENOUGH else text
     try:
-        _, _, found = pycld2.detect(_REFUSED.sub(" ", text), isPlainText=True, bestEffort=True)
+        _, _, found = pycld2.detect(_REFUSED.sub(" ", judged), isPlainText=True, bestEffort=True)
     except pycld2.error:
         return UNKNOWN
-    _, code, percent, _ = found[0]
-    if code == "un":
+    code, percent = next(((code, percent) for _, code, percent, _ in found if code != "un"), ("un", 0))
+    if not percent:
         return UNKNOWN
     return Language(_plain(code), percent / 100, traditional=code == "zh-Hant")
 
