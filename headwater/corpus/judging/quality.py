@@ -110,11 +110,11 @@ class Characters(Rules):
 class ChineseGopherQuality(Rules):
     """Gopher's document rules in Chinese units; a word's mean length means nothing here."""
 
-    min_words: int | None = 80
+    min_words: int | None = 50
     """Han characters and other words, in lines that hold Han."""
     max_words: int | None = 160_000
     """Gopher's 100,000 at 1.6 characters a word."""
-    max_hashes: float | None = 0.09
+    max_hashes: float | None = 0.07
     max_ellipses: float | None = 0.009
     max_bullet_lines: float | None = 0.9
     max_ellipsis_lines: float | None = 0.09
@@ -125,19 +125,19 @@ class ChineseGopherQuality(Rules):
 class ChineseGopherRepetition(Rules):
     """Gopher's repetition rules over Han lines; n-grams are of 1.6 n characters, rounded."""
 
-    max_dup_lines: float | None = 0.5
-    max_dup_line_chars: float | None = 0.4
-    max_dup_paragraphs: float | None = 0.4
-    max_dup_paragraph_chars: float | None = 0.3
+    max_dup_lines: float | None = 0.6
+    max_dup_line_chars: float | None = 0.5
+    max_dup_paragraphs: float | None = 0.6
+    max_dup_paragraph_chars: float | None = 0.5
     max_top_2gram_chars: float | None = 0.2
     max_top_3gram_chars: float | None = 0.2
-    max_top_4gram_chars: float | None = 0.2
+    max_top_4gram_chars: float | None = 0.3
     max_dup_5gram_chars: float | None = 0.6
     max_dup_6gram_chars: float | None = 0.5
     max_dup_7gram_chars: float | None = 0.5
     max_dup_8gram_chars: float | None = 0.5
-    max_dup_9gram_chars: float | None = 0.4
-    max_dup_10gram_chars: float | None = 0.4
+    max_dup_9gram_chars: float | None = 0.5
+    max_dup_10gram_chars: float | None = 0.5
 
 
 class ChineseC4(Rules):
@@ -152,14 +152,14 @@ class ChineseFineWeb(Rules):
 
     max_short_lines: float | None = 0.8
     """Lines of at most 10 characters that do not end as sentences do."""
-    max_newlines: float | None = 0.3
+    max_newlines: float | None = 0.4
 
 
 class ChineseCharacters(Rules):
     """What the characters say."""
 
     min_letters: float | None = 0.5
-    min_han: float | None = 0.06
+    min_han: float | None = 0.02
     """Of all lines, program text included."""
     max_digits: float | None = 0.3
     max_symbols: float | None = 0.3

@@ -36,6 +36,7 @@ _MARKS = frozenset(",.;:!?，。；：！？、…“”‘’「」『』《》
 _HAN_ONE = re.compile(f"[{length.HAN}]")
 # A pattern that begins with one set of characters, or with letters, skips to the next of them; hence lookbehinds.
 _ELLIPSIS = re.compile(r"\.\.\.+|……*|。。。+")
+_HEADING = re.compile(r"^[ \t>]{0,8}#{1,6}(?= )", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n{2,}")
 _MORE_BLANK_LINES = re.compile(r"\n{3,}")
 _ENGLISH_WORD = re.compile("[a-z]+")
@@ -64,7 +65,7 @@ class Statistics:
     mean_word_length: float
     longest_word: int
     hashes: float
-    """Number signs per word."""
+    """Number signs per word; in Chinese those of headings (Markdown) are none."""
     ellipses: float
     """Ellipses per word."""
     bullet_lines: float
@@ -144,7 +145,7 @@ def measure(text: str, language: str) -> Statistics:
     tops, dups = _ngram_shares(hashes, lengths, CHARACTERS_PER_WORD if chinese else 1.0)
     return Statistics(
         words=words, mean_word_length=visible / max(len(starts), 1), longest_word=int(lengths.max(initial=0)),
-        hashes=text.count("#") * per_word, ellipses=ellipses * per_word,
+        hashes=(text.count("#") - (_headings(text) if chinese else 0)) * per_word, ellipses=ellipses * per_word,
         bullet_lines=_share(line.startswith(BULLETS) for line in lines),
         ellipsis_lines=_share(line.endswith(("...", "…")) for line in lines),
         alphabetic_words=_holding(kinds, starts, LETTER) / max(len(starts), 1), stop_words=stop_words,
@@ -160,6 +161,11 @@ def measure(text: str, language: str) -> Statistics:
         symbols=(count[SYMBOL] + count[BROKEN]) / visible, marks=count[MARK] / visible,
         function_words=function_words, unpunctuated=_unpunctuated(points, kinds),
         broken=broken)
+
+
+def _headings(text: str) -> int:
+    """Number signs that mark headings."""
+    return sum(match[0].count("#") for match in _HEADING.finditer(text)) if "#" in text else 0
 
 
 def characters(text: str) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
