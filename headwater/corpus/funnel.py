@@ -42,15 +42,23 @@ def _languages(ledger: Ledger, chosen: Mask) -> list[tuple[str, Mask]]:
 def _step(ledger: Ledger, number: int) -> dict[str, Any]:
     entered, left = ledger.step >= number, ledger.step > number
     extracted = ledger.steps.index(EXTRACT)
-    none = np.zeros(len(ledger), np.int32)
-    before = (ledger.raw_bytes, none) if number <= extracted else (ledger.text_bytes, ledger.tokens)
-    after = (ledger.raw_bytes, none) if number < extracted else (ledger.text_bytes, ledger.tokens)
+
+    def sizes(chosen: Mask, after: int) -> tuple[int, int]:
+        """Bytes and tokens of these documents once `after` steps are done: what later steps cut is still there."""
+        if after <= extracted:
+            return int(ledger.raw_bytes[chosen].sum()), 0
+        totals = [ledger.text_bytes[chosen].sum(), ledger.tokens[chosen].sum()]
+        for step, cuts in ledger.cuts.items():
+            if step >= after:
+                own = chosen[cuts.rows]
+                totals = [totals[0] + cuts.bytes[own].sum(), totals[1] + cuts.tokens[own].sum()]
+        return int(totals[0]), int(totals[1])
 
     def counts(chosen: Mask) -> dict[str, int]:
         into, out = entered & chosen, left & chosen
-        return {"documents_in": int(into.sum()), "documents_out": int(out.sum()),
-                "bytes_in": int(before[0][into].sum()), "bytes_out": int(after[0][out].sum()),
-                "tokens_in": int(before[1][into].sum()), "tokens_out": int(after[1][out].sum())}
+        (bytes_in, tokens_in), (bytes_out, tokens_out) = sizes(into, number), sizes(out, number + 1)
+        return {"documents_in": int(into.sum()), "documents_out": int(out.sum()), "bytes_in": bytes_in,
+                "bytes_out": bytes_out, "tokens_in": tokens_in, "tokens_out": tokens_out}
 
     reasons = np.bincount(ledger.reason.codes[entered & ~left], minlength=len(ledger.reason.names))
     listed = sorted(((name, int(count)) for name, count in zip(ledger.reason.names, reasons) if count),

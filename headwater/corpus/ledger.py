@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,13 +39,26 @@ class Coded:
         return self.codes == (self.names.index(name) if name in self.names else -1)
 
 
+class Cuts(NamedTuple):
+    """By how many `tokens` and `bytes` (UTF-8) a step made the documents `rows` shorter: int64 [n] each."""
+
+    rows: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+
+def _as_cuts(rows: list[tuple[int, int, int]]) -> Cuts:
+    return Cuts(*np.array(rows, np.int64).reshape(-1, 3).T)
+
+
 class Ledger:
     """One entry per document, in order; about 100 bytes each beside the signatures.
 
     `step` [N] is the index in `steps` of the step that removed it, len(steps) for a kept one; `reason`, `language`,
     `source` are coded strings; `tokens`, `raw_bytes`, `text_bytes`, `characters` counts; `key` and `id` 16 bytes.
     `twin` [N] is the kept document of which this one is a copy, `similarity` [N] how similar a near copy was estimated,
-    `addresses` has the addresses of those kept documents.
+    `addresses` has the addresses of those kept documents. `cuts` has for each step that shortened documents (index in
+    `steps`) their rows, and by how many tokens and bytes.
     """
 
     def __init__(self, store: Store, files: list[File], settings: StepSettings) -> None:
@@ -64,6 +77,7 @@ class Ledger:
         self.twin = np.full(len(self), NO_TWIN, np.int64)
         self.similarity = np.zeros(len(self), np.float32)
         self.addresses: dict[int, str] = {}
+        self.cuts = self._cuts_of_examination()
 
     def __len__(self) -> int:
         return len(self.step)
@@ -100,12 +114,27 @@ class Ledger:
 
     def apply_cuts(self, cuts: Iterator[tuple[int, dict[str, Any]]], min_tokens: int) -> None:
         """Take over what the documents [row] are without their repeated sentences; too short ones are removed."""
+        shorter = []
         for row, cut in cuts:
+            shorter.append((row, self.tokens[row] - cut["tokens"], self.text_bytes[row] - cut["text_bytes"]))
             self.tokens[row], self.characters[row], self.text_bytes[row] = (
                 cut["tokens"], cut["characters"], cut["text_bytes"])
             if cut["tokens"] < max(1, min_tokens):
                 self.step[row] = self.steps.index(SENTENCES)
                 self.reason.codes[row] = self.reason.code("too short without repeated sentences")
+
+        self.cuts[self.steps.index(SENTENCES)] = _as_cuts(shorter)
+
+    def _cuts_of_examination(self) -> dict[int, Cuts]:
+        found: dict[str, list[tuple[int, int, int]]] = {}
+        first = 0
+        for batch in read_batches(self.store, self.files, ["tokens_cut", "bytes_cut"], 1 << 16):
+            both = zip(batch["tokens_cut"].to_pylist(), batch["bytes_cut"].to_pylist())
+            for row, (tokens, sizes) in enumerate(both, first):
+                for (name, count), (_, size) in zip(tokens, sizes):
+                    found.setdefault(name, []).append((row, count, size))
+            first += batch.num_rows
+        return {self.steps.index(name): _as_cuts(rows) for name, rows in found.items() if name in self.steps}
 
     def _remove(self, step: str, reason: str, copies: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
         self.step[copies] = self.steps.index(step)

@@ -87,7 +87,8 @@ class Examined:
 
     `raw_bytes` is its size as read (with markup), `text_bytes` its text's in UTF-8, `characters` and `tokens` the
     text's length; `scripts` are its letters' shares by writing system, `traditional` how its Chinese is written;
-    `score` is its quality, `masked` counts private data by kind, `leaks` lists the benchmark questions found. A removed
+    `tokens_cut` and `bytes_cut` say by how much each step that changed the text made it shorter. `score` is its
+    quality, `masked` counts private data by kind, `leaks` lists the benchmark questions found. A removed
     document keeps only the first 200 characters of its text. `id` is 16 bytes that name the text (the place, where
     there is none), `key` is equal for exact copies.
     """
@@ -103,6 +104,8 @@ class Examined:
     traditional: bool = False
     scripts: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    tokens_cut: dict[str, int] = field(default_factory=dict)
+    bytes_cut: dict[str, int] = field(default_factory=dict)
     score: float = 1.0
     masked: dict[str, int] = field(default_factory=dict)
     leaks: list[str] = field(default_factory=list)
@@ -206,14 +209,17 @@ class Examiner:
         if raw.html and not found.licence:
             found.licence = page_licence(page)
         found.text = extract(page, self.settings.extractor, comments=self.settings.comments) if raw.html else tidy(page)
-        self._resize(found)
+        self._resize(found, EXTRACT)
         if not found.text:
             raise Removal("no text")
         return f"{found.characters:,} of {len(page):,} characters"
 
-    def _resize(self, found: Examined) -> None:
+    def _resize(self, found: Examined, step: str) -> None:
+        tokens, text_bytes = found.tokens, found.text_bytes
         found.characters, found.text_bytes = len(found.text), len(found.text.encode())
         found.tokens = count_tokens(found.text)
+        if step != EXTRACT:
+            found.tokens_cut[step], found.bytes_cut[step] = tokens - found.tokens, text_bytes - found.text_bytes
 
     def _language(self, found: Examined, raw: Raw) -> str:
         language = identify(found.text)
@@ -241,7 +247,7 @@ class Examiner:
             cleaned = clean_lines(found.text, found.language, settings.lines)
             if cleaned.dropped:
                 found.text = cleaned.text
-                self._resize(found)
+                self._resize(found, QUALITY)
                 told = "; lines dropped: " + ", ".join(f"{name} {count}" for name, count in cleaned.dropped.items())
         verdict = judge(found.text, found.language, settings)
         found.score = score_document(verdict.statistics, found.language)
@@ -274,7 +280,7 @@ class Examiner:
         if self.settings.contamination.action == "drop":
             raise Removal("benchmark question", told)
         found.text = remove_leaks(found.text, leaks, self.settings.contamination)
-        self._resize(found)
+        self._resize(found, CONTAMINATION)
         if found.tokens < max(1, self.settings.min_tokens):
             raise Removal("too short without its benchmark questions", told)
         return f"cut: {told}"
@@ -299,7 +305,7 @@ class Examiner:
             raise Removal("private data", told)
         found.masked = counts
         found.text = mask_private(found.text, private)
-        self._resize(found)
+        self._resize(found, PRIVATE)
         return f"masked: {told}"
 
 

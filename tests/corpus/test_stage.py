@@ -107,6 +107,22 @@ def test_funnel_adds_up_step_by_step_and_per_language(tmp_path: Path, pages: Mak
     assert funnel_table(values).row_count == len(steps) + 2
 
 
+def test_what_a_step_cuts_is_counted_at_that_step(tmp_path: Path) -> None:
+    texts = [f"{english(seed, 200)} {NOTICE} Write to jane.roe{seed}@rivermill.org today. {english(seed + 100, 60)}"
+             for seed in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    options = {"repeated_sentences": {"documents": 4, "similarity": 1}, "private_data": {}, "validation_share": 0}
+    run(settings(tmp_path, **options), tmp_path / "out")
+    steps = {step["step"]: step for step in json.loads((tmp_path / "out/funnel.json").read_text("utf-8"))["steps"]}
+    whole = sum(count_tokens(text) for text in texts)
+    assert steps["extract"]["tokens_out"] == steps["private_data"]["tokens_in"] == whole
+    assert steps["private_data"]["bytes_out"] < steps["private_data"]["bytes_in"]
+    assert steps["near_duplicates"]["tokens_out"] == steps["private_data"]["tokens_out"] < whole
+    cut = steps["repeated_sentences"]
+    assert cut["tokens_in"] - cut["tokens_out"] == 8 * count_tokens(NOTICE)
+    assert cut["tokens_out"] == sum(row["tokens"] for row in rows(tmp_path / "out", "train"))
+
+
 def test_validation_has_each_language_and_depends_on_the_text_alone(tmp_path: Path, pages: Maker) -> None:
     folder = pages(60)
     run(settings(folder, validation_share=0.0001), tmp_path / "tiny")

@@ -38,7 +38,9 @@ STAGED = pa.schema([
     ("source", pa.string()), ("licence", pa.string()), ("url", pa.string()), ("step", pa.string()),
     ("reason", pa.string()), ("detail", pa.string()), ("text", pa.large_string()), ("language", pa.string()),
     ("language_share", pa.float32()), ("traditional", pa.bool_()), ("scripts", pa.map_(pa.string(), pa.float32())),
-    ("tokens", pa.int64()), ("score", pa.float32()), ("masked", pa.map_(pa.string(), pa.int32())),
+    ("tokens", pa.int64()), ("tokens_cut", pa.map_(pa.string(), pa.int64())),
+    ("bytes_cut", pa.map_(pa.string(), pa.int64())), ("score", pa.float32()),
+    ("masked", pa.map_(pa.string(), pa.int32())),
     ("leaks", pa.list_(pa.string())), ("raw_bytes", pa.int64()), ("text_bytes", pa.int64()),
     ("characters", pa.int64()), ("id", pa.binary(16)), ("key", pa.binary(16))])
 
@@ -85,7 +87,8 @@ class _Work:
                              self.consulted)
         documents = [examiner.examine(raw) for _, raw in rows]
         values = [vars(document) | {"source": shard.source, "licence": document.licence or shard.licence,
-                                    "scripts": list(document.scripts.items()), "masked": list(document.masked.items())}
+                                    **{name: list(getattr(document, name).items())
+                                       for name in ("scripts", "masked", "tokens_cut", "bytes_cut")}}
                   for (shard, _), document in zip(rows, documents)]
         tables = {EXAMINED: pa.Table.from_pylist(values, STAGED)}
         texts = ["" if document.step else document.text for document in documents]

@@ -98,7 +98,7 @@ def _shards_of(source: Source) -> Iterator[Shard]:
                 continue
             kind = source.format
         found += 1
-        name = _shown(file.name if single else file.relative_to(source.path).as_posix())
+        name = _shown(file.name) if single else f"{source.label}/{_shown(file.relative_to(source.path).as_posix())}"
         size = file.stat().st_size if file.exists() else 0
         yield Shard(file, name, size, kind, source.label, source.licence, source.text_column)
     if not found:
