@@ -36,7 +36,8 @@ class ExplainSettings(StepSettings):
     text_column: str = "text"
     """Where JSON lines and Parquet hold the text."""
     against: InputPath | None = None
-    """A corpus among whose documents copies are sought; the document itself, known by its address or path, is none."""
+    """A corpus among whose documents copies are sought; the document itself, known by its address or by its path from
+    the source's folder on, is none."""
     characters: int = Field(default=1500, ge=0)
     """How much of the resulting text is shown."""
 
@@ -103,12 +104,12 @@ def _among_others(found: Examined, file: Path, settings: ExplainSettings) -> lis
 
 def _copies(found: Examined, file: Path, corpus: Path, settings: StepSettings) -> Iterator[Verdict]:
     """Whether the corpus holds the document under another address, exactly or nearly."""
-    path = (file.absolute().parent / found.url).as_posix()  # a corpus names files by their paths below the source
+    path = (file.absolute().parent / found.url).as_posix()  # a corpus names files by their paths from the source on
     near = settings.near_duplicates or MinHashSettings()
     own, key = band_keys([found.text], near), exact_key(found.text)
     exact, best = "", (0.0, "")
     rows = (row for row in read_documents(corpus_files(corpus, "train"), ["text", "url"])
-            if row["url"] != found.url and not path.endswith(f"/{row['url']}"))
+            if not path.endswith(f"/{row['url']}") and (row["url"] != found.url or _is_place(found.url, file)))
     while batch := list(islice(rows, _BATCH)):
         texts = [row["text"] for row in batch]
         exact = exact or next((row["url"] for row in batch if exact_key(row["text"]) == key), "")
@@ -121,3 +122,8 @@ def _copies(found: Examined, file: Path, corpus: Path, settings: StepSettings) -
     yield Verdict(EXACT, "exact copy" if exact else "", f"copy of {exact}" if exact else "no copy there")
     told = f"most alike: {best[1]}, estimated similarity {best[0]:.2f}" if best[1] else "nothing alike there"
     yield Verdict(NEAR, "near copy" if best[1] and best[0] >= near.similarity else "", told)
+
+
+def _is_place(url: str, file: Path) -> bool:
+    """Whether an address is no document's own, but its place in the file."""
+    return url.partition("#")[0] == file.name

@@ -71,7 +71,7 @@ def test_a_document_is_no_copy_of_itself(tmp_path: Path, capsys: pytest.CaptureF
     explain(tmp_path / "pages" / "a" / "one.txt", settings)
     assert "no copy there" in told(capsys)
     explain(tmp_path / "pages" / "c" / "two.txt", settings)
-    assert "copy of c/three.txt" in told(capsys)
+    assert "copy of pages/c/three.txt" in told(capsys)
 
 
 def test_steps_among_documents_are_not_judged_without_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]

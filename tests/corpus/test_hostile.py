@@ -63,7 +63,7 @@ def test_a_line_too_large_for_its_unit_repeats_no_document(tmp_path: Path, monke
     assert len(pieces) > 1
     found = [raw for piece in pieces for raw in read(piece.shard, piece.begin, piece.end, piece.first)]
     assert [raw.problem or raw.content for raw in found] == [b"first", TOO_LARGE, b"third", TOO_LARGE, b"fifth"]
-    assert [raw.url for raw in found] == [f"rows.jsonl#{number}" for number in range(1, 6)]
+    assert [raw.url for raw in found] == [f"{tmp_path.name}/rows.jsonl#{number}" for number in range(1, 6)]
 
 
 def test_files_of_nothing_and_links_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_files_of_nothing_and_links_that_lead_nowhere_are_counted(tmp_path: Path
     (folder / "f.html").symlink_to(tmp_path / "gone.html")
     (folder / "g.txt").write_text(english(1))
     run(settings(folder, validation_share=0), tmp_path / "out")
-    assert removed(tmp_path / "out") == dict.fromkeys(
-        ("a.html", "b.txt", "c.jsonl", "d.parquet", "e.jsonl.gz", "f.html"), "empty")
+    assert removed(tmp_path / "out") == dict.fromkeys([f"pages/{name}" for name in (
+        "a.html", "b.txt", "c.jsonl", "d.parquet", "e.jsonl.gz", "f.html")], "empty")
 
 
 def test_rows_and_bodies_that_unpack_to_anything_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

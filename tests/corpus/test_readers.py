@@ -54,7 +54,7 @@ def test_html_folder_gives_one_document_per_page_in_order(tmp_path: Path, suffix
     (tmp_path / "notes.json").write_text("{}")
     found = documents(tmp_path, format="html")
     assert [(raw.url.removesuffix(suffix), raw.content.decode(), raw.html) for raw in found] == [
-        ("a.htm", "a.htm", True), ("b.html", "b.html", True), ("sub/c.html", "sub/c.html", True)]
+        (f"{tmp_path.name}/{name}", name, True) for name in ("a.htm", "b.html", "sub/c.html")]
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
@@ -92,7 +92,7 @@ def test_gzip_of_several_members_is_read_to_the_end(tmp_path: Path) -> None:
 
 def test_rows_without_url_are_named_by_their_place(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n\n{"text": "two"}\n')
-    assert [raw.url for raw in documents(tmp_path)] == ["rows.jsonl#1", "rows.jsonl#3"]
+    assert [raw.url for raw in documents(tmp_path)] == [f"{tmp_path.name}/rows.jsonl#{line}" for line in (1, 3)]
 
 
 @pytest.mark.parametrize(("line", "problem"), [
@@ -166,8 +166,8 @@ def test_damaged_parquet_is_a_loss_and_damaged_row_group_loses_only_itself(tmp_p
     content[end - 400: end - 200] = b"\xff" * 200
     (tmp_path / "b.parquet").write_bytes(content)
     found = documents(tmp_path)
-    assert [(raw.url, raw.problem) for raw in found if raw.problem] == [("a.parquet", DAMAGED),
-                                                                      ("b.parquet#101", DAMAGED)]
+    assert [(raw.url, raw.problem) for raw in found if raw.problem] == [
+        (f"{tmp_path.name}/a.parquet", DAMAGED), (f"{tmp_path.name}/b.parquet#101", DAMAGED)]
     assert sum(raw.problem is None for raw in found) == 200
 
 
@@ -213,8 +213,12 @@ def test_include_patterns_choose_files_and_unknown_kinds_are_counted(tmp_path: P
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     found = documents(tmp_path, include=["en/*"])
-    assert [(raw.url, raw.problem) for raw in found] == [("en/a.html", None), ("en/b.pdf", "unknown kind of file")]
-    assert [raw.url for raw in documents(tmp_path, format="html")] == ["en/a.html", "zh/c.html"]
+    source = tmp_path.name
+    assert [(raw.url, raw.problem) for raw in found] == [(f"{source}/en/a.html", None),
+                                                         (f"{source}/en/b.pdf", "unknown kind of file")]
+    assert [raw.url for raw in documents(tmp_path, format="html")] == [f"{source}/en/a.html", f"{source}/zh/c.html"]
+    assert [raw.url for raw in documents(tmp_path / "en/a.html")] == ["a.html"]
+    assert [raw.url for raw in documents(tmp_path / "en/a.html", name="mine")] == ["mine/a.html"]
 
 
 def test_documents_of_any_size_are_counted_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +235,8 @@ def test_documents_of_any_size_are_counted_without_being_read(tmp_path: Path, mo
 def test_a_name_that_is_no_text_is_kept_as_far_as_it_is(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"bad\xffname.html")).write_text("<p>a page</p>")
     (tmp_path / "good.html").write_text("<p>a page</p>")
-    assert [raw.url for raw in documents(tmp_path)] == ["bad\ufffdname.html", "good.html"]
+    assert [raw.url for raw in documents(tmp_path)] == [
+        f"{tmp_path.name}/bad\ufffdname.html", f"{tmp_path.name}/good.html"]
 
 
 @pytest.mark.parametrize("pattern", ["/etc/*", "**a", "../*", ""])

@@ -56,13 +56,14 @@ def test_every_document_ends_in_one_place_with_its_provenance(tmp_path: Path, pa
     (folder / "french.html").write_bytes(page("Le fleuve traverse la ville et rejoint la mer au sud. " * 12))
     figures = run(settings(folder, validation_share=0.2), out)
     kept, removed = rows(out, "train") + rows(out, "validation"), rows(out, "removed")
-    assert sorted(row["url"] for row in kept + removed) == sorted(file.name for file in folder.iterdir())
-    reasons = {row["url"]: (row["step"], row["reason"]) for row in removed}
+    assert sorted(row["url"] for row in kept + removed) == sorted(f"pages/{file.name}" for file in folder.iterdir())
+    reasons = {row["url"].removeprefix("pages/"): (row["step"], row["reason"]) for row in removed}
     assert reasons == {"0000.html": ("exact_duplicates", "exact copy"), "bad.html": ("read", "not HTML"),
                        "0002 near too.html": ("near_duplicates", "near copy"),
                        "french.html": ("language", "other language")}
-    original = next(row for row in kept if row["url"] == "0000 copy.html")
-    assert next(row["detail"] for row in removed if row["url"] == "0000.html") == "copy of 0000 copy.html"
+    original = next(row for row in kept if row["url"] == "pages/0000 copy.html")
+    assert next(row["detail"] for row in removed if row["url"] == "pages/0000.html") == (
+        "copy of pages/0000 copy.html")
     assert original["source"] == "pages"
     assert figures["documents"] == len(kept) + len(removed)
     assert figures["kept"] == len(kept)
@@ -79,9 +80,9 @@ def test_copy_of_a_document_that_is_itself_a_near_copy_names_the_kept_one(tmp_pa
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     run(settings(tmp_path), tmp_path / "out")
     (kept,) = rows(tmp_path / "out", "train")
-    assert kept["url"] == "rows.jsonl#1"
+    assert kept["url"] == f"{tmp_path.name}/rows.jsonl#1"
     assert [row["step"] for row in rows(tmp_path / "out", "removed")] == ["exact_duplicates", "near_duplicates"]
-    assert all("copy of rows.jsonl#1" in row["detail"] for row in rows(tmp_path / "out", "removed"))
+    assert all(f"copy of {kept['url']}" in row["detail"] for row in rows(tmp_path / "out", "removed"))
 
 
 def test_funnel_adds_up_step_by_step_and_per_language(tmp_path: Path, pages: Maker) -> None:
@@ -108,7 +109,7 @@ def test_funnel_adds_up_step_by_step_and_per_language(tmp_path: Path, pages: Mak
 
 
 def test_what_a_step_cuts_is_counted_at_that_step(tmp_path: Path) -> None:
-    texts = [f"{english(seed, 200)} {NOTICE} Write to jane.roe{seed}@rivermill.org today. {english(seed + 100, 60)}"
+    texts = [f"{english(seed, 200)} {NOTICE} {english(seed + 100, 60)}".replace("near", f"near joe{seed}@mill.org", 1)
              for seed in range(8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     options = {"repeated_sentences": {"documents": 4, "similarity": 1}, "private_data": {}, "validation_share": 0}
@@ -143,7 +144,7 @@ def test_documents_come_in_order_and_stream_through_the_reading_api(tmp_path: Pa
     run(settings(folder, validation_share=0), out)
     columns = ["text", "url", "language"]
     found = list(read_documents(corpus_files(out, "train"), columns))
-    assert [document["url"] for document in found] == [f"{number:04}.html" for number in range(12)]
+    assert [document["url"] for document in found] == [f"pages/{number:04}.html" for number in range(12)]
     assert english(0) in found[0]["text"]
     assert {document["language"] for document in found} == {"en", "zh"}
     with pytest.raises(InputError, match="no document in its split 'test'"):

@@ -55,8 +55,8 @@ class Source(Settings):
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file. `name` is its path below the source (it becomes part of the provenance), `size` is in bytes;
-    `format` is None for a file that no reader knows."""
+    """One input file. `name` is its path from the source's folder on (it becomes part of the provenance), `size` is in
+    bytes; `format` is None for a file that no reader knows."""
 
     path: Path
     name: str
@@ -98,7 +98,8 @@ def _shards_of(source: Source) -> Iterator[Shard]:
                 continue
             kind = source.format
         found += 1
-        name = _shown(file.name) if single else f"{source.label}/{_shown(file.relative_to(source.path).as_posix())}"
+        below = _shown(file.name if single else file.relative_to(source.path).as_posix())
+        name = below if single and source.name is None else f"{source.label}/{below}"
         size = file.stat().st_size if file.exists() else 0
         yield Shard(file, name, size, kind, source.label, source.licence, source.text_column)
     if not found:
