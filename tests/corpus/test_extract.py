@@ -130,3 +130,17 @@ def test_precise_takes_the_other_opinion_of_a_page_built_by_script() -> None:
               f'"{english(4)}"}}</script></head><body><p>Loading the page.</p></body></html>')
     assert "number 4" in extract(source, "precise")
     assert "number 4" not in extract(source, "fast")
+
+
+@pytest.mark.parametrize("extractor", [*EVERY, None])
+def test_half_a_surrogate_pair_reaches_no_extractor(extractor) -> None:
+    found = extract(article("HERE").replace("HERE", "\ud800 河 \udc00 \ud83d\ude00"), extractor)
+    assert english(1) in found
+    found.encode()
+    extract("<p>\ud800</p>", extractor)
+
+
+def test_an_unknown_extractor_is_refused_naming_the_others() -> None:
+    for name in ("fsat", ""):
+        with pytest.raises(ValueError, match="fast, precise, trafilatura, resiliparse, justext or None"):
+            extract("<p>x</p>", name)

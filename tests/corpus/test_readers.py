@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headwater.corpus.reading import readers, streams
+from headwater.corpus.reading import readers, streams, units
 from headwater.corpus.reading.columns import check_columns
 from headwater.corpus.reading.readers import DAMAGED, Raw, read
 from headwater.corpus.reading.sources import Source, list_shards
+from headwater.corpus.reading.units import plan_units
 from headwater.errors import InputError, SettingsError
-from tests.corpus.conftest import page
+from tests.corpus.conftest import chinese, page
 
 ROWS = [{"text": f"document {number} 文档", "url": f"http://a.b/{number}"} for number in range(5)]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
@@ -35,8 +36,9 @@ def packed(path: Path, content: bytes) -> Path:
     return path
 
 
-def response(url: str, body: bytes, kind: str = "text/html; charset=gbk", status: str = "200 OK") -> bytes:
-    http = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n\r\n".encode() + body
+def response(url: str, body: bytes, kind: str = "text/html; charset=gbk", status: str = "200 OK",
+             headers: str = "") -> bytes:
+    http = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{headers}\r\n".encode() + body
     head = (f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\nContent-Type: application/http; "
             f"msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n").encode()
     return head + http + b"\r\n\r\n"
@@ -106,6 +108,27 @@ def test_bad_jsonl_row_is_counted_with_its_line_and_the_next_is_read(tmp_path: P
     assert "line 2" in two.detail
 
 
+@pytest.mark.parametrize("encoding", ["gb18030", "big5", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_json_lines_are_read_in_the_encodings_that_pages_are(tmp_path: Path, suffix: str, encoding: str) -> None:
+    texts = [("今天天氣很好，我們一起去公園散步。" if encoding == "big5" else chinese(number)) for number in range(3)]
+    rows = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    found = documents(packed(tmp_path / f"rows.jsonl{suffix}", rows.encode(encoding)))
+    assert [raw.content.decode() for raw in found] == texts
+
+
+def test_json_lines_in_utf16_are_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Breaks when they are cut at the byte of a line feed, which is half a character there.
+    for name in ("SMALLEST", "LARGEST"):
+        monkeypatch.setattr(units, name, 200)
+    (tmp_path / "rows.jsonl").write_bytes("".join(json.dumps(row) + "\n" for row in ROWS).encode("utf-16"))
+    shards = list_shards([Source(path=tmp_path)])
+    check_columns(shards)
+    pieces = [piece for unit in plan_units(shards) for piece in unit.pieces]
+    found = [raw for piece in pieces for raw in read(piece.shard, piece.begin, piece.end, piece.first)]
+    assert [raw.content.decode() for raw in found] == [row["text"] for row in ROWS]
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_documents_before_a_truncation_are_kept_and_the_loss_is_told(tmp_path: Path, suffix: str) -> None:
     rows = b"".join(json.dumps({"text": f"{number} {number * 7919 % 10007}" * 30}).encode() + b"\n"
@@ -147,6 +170,47 @@ def test_warc_responses_that_are_no_pages_are_counted(tmp_path: Path) -> None:
         "http://a.b/m", page("gone"), status="404 Not Found"))
     assert [(raw.problem, raw.detail) for raw in documents(tmp_path)] == [
         ("not HTML", "image/png"), ("not a page", "HTTP status 404")]
+
+
+@pytest.mark.parametrize("header", ["Content-Encoding: gzip", "Content-Encoding: br", "Content-Encoding: deflate",
+                                    "Transfer-Encoding: chunked", "Content-Encoding: unheard-of"])
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_a_badly_encoded_response_costs_itself_at_most(tmp_path: Path, suffix: str, header: str) -> None:
+    # Breaks when it is decoded from the archive's stream, which has then no reader left.
+    plain = response("http://a.b/plain", page("as it is"), headers=f"{header}\r\n")
+    broken = response("http://a.b/broken", b"\x1f\x8b\x08 broken", headers=f"{header}\r\n")
+    found = documents(packed(tmp_path / f"crawl.warc{suffix}", WARC + plain + broken + WARC))
+    assert [raw.problem for raw in found] == [None] * 5 + ["damaged HTTP response"] + [None] * 4
+    assert found[4].content == page("as it is")
+    assert found[:4] == found[6:]
+
+
+def test_encoded_responses_are_decoded(tmp_path: Path) -> None:
+    body = page("decoded")
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    (tmp_path / "crawl.warc").write_bytes(
+        response("http://a.b/1", gzip.compress(body), headers="Content-Encoding: GZIP\r\n")
+        + response("http://a.b/2", chunked, headers="Transfer-Encoding: chunked\r\n"))
+    assert [raw.content for raw in documents(tmp_path)] == [body, body]
+
+
+def test_the_content_type_is_told_in_any_case(tmp_path: Path) -> None:
+    kinds = ["TEXT/HTML", "Text/Html;Charset=GBK", "application/XHTML+xml", "TEXT/PLAIN; charset=utf-8"]
+    (tmp_path / "crawl.warc").write_bytes(b"".join(response("http://a.b/", page("x"), kind) for kind in kinds))
+    found = documents(tmp_path)
+    assert [(raw.problem, raw.html) for raw in found] == [(None, True)] * 3 + [(None, False)]
+
+
+def test_a_damaged_record_head_costs_what_was_read_ahead_and_not_the_archive(tmp_path: Path) -> None:
+    records = [response(f"http://a.b/{number}", page(f"{number} " * 300)) for number in range(400)]
+    records[100] = records[100].replace(b"WARC/1.0", b"WAXC/1.0")
+    (tmp_path / "crawl.warc").write_bytes(b"".join(records))
+    found = documents(tmp_path)
+    kept = [raw.url for raw in found if raw.problem is None]
+    assert len(kept) == len(set(kept)) > 250
+    assert kept[:100] == [f"http://a.b/{number}" for number in range(100)]
+    assert kept[-1] == "http://a.b/399"
+    assert [raw.detail for raw in found if raw.problem] == ["after 100 responses: Invalid WARC header"]
 
 
 def test_file_that_is_no_warc_is_a_loss(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import logging
 import re
 from collections import Counter
 from html import unescape
-from typing import Literal
+from typing import Literal, get_args
 
 from headwater.corpus.extraction.blocks import NestingError, check_nesting, join_blocks, read_blocks
 from headwater.corpus.extraction.boilerplate import main_blocks
 from headwater.corpus.judging.length import HAN, tokens
-from headwater.corpus.reading.tidying import tidy
+from headwater.corpus.reading.tidying import tidy, without_surrogates
 from headwater.errors import MissingExtraError
 
 Extractor = Literal["fast", "precise", "trafilatura", "resiliparse", "justext"]
@@ -52,13 +52,15 @@ def extract(page: str, extractor: Extractor | None = "fast", *, comments: bool =
     "fast" judges the page's blocks by weights of our own (`boilerplate`); "precise" asks trafilatura for a second
     opinion on them. "trafilatura", "resiliparse" and "justext" are those libraries; None takes all visible text of
     the page, and so is a page read in which an extractor finds nothing. `comments` keeps readers' comments and
-    replies. Deterministic. Raises `MissingExtraError` when the library is not installed, and whatever the library
-    raises on a page it cannot parse.
+    replies. Deterministic. Raises `ValueError` for an extractor that does not exist, `MissingExtraError` when the
+    library is not installed, and whatever the library raises on a page it cannot parse.
 
     A page nested deeper than `blocks.DEEPEST` gives the text between its tags: every extractor, or the parser below
     it, takes time quadratic in the nesting, minutes for a hostile page.
     """
-    page = page.replace("\x00", "")
+    if extractor not in (None, *get_args(Extractor)):
+        raise ValueError(f"no extractor is called {extractor!r}: give {', '.join(get_args(Extractor))} or None")
+    page = without_surrogates(page.replace("\x00", ""))
     try:
         text = tidy(_main_text(page, extractor, comments)) if extractor else ""
         if text:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import io
-import json
 from contextlib import suppress
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headwater.corpus.reading.readers import json_row
 from headwater.corpus.reading.sources import Shard
 from headwater.corpus.reading.streams import lines, opened, seekable
 from headwater.errors import InputError
@@ -50,7 +50,7 @@ def _require_text_key(stream: io.BufferedReader, shard: Shard) -> None:
     keys: list[str] = []
     for line in islice(lines(stream), FIRST_ROWS):
         with suppress(ValueError):
-            row = json.loads(line)
+            row = json_row(line)
             if isinstance(row, dict) and shard.text_column in row:
                 return
             keys += [key for key in row if key not in keys] if isinstance(row, dict) else []

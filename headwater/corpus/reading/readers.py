@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headwater.corpus.reading.encodings import decode
+from headwater.corpus.reading.members import message
 from headwater.corpus.reading.sources import Shard
-from headwater.corpus.reading.streams import LARGEST, lines, message, opened, seekable
+from headwater.corpus.reading.streams import LARGEST, lines, opened, seekable
+from headwater.corpus.reading.tidying import without_surrogates
 from headwater.errors import MissingExtraError
 
 ROWS = 256
 """Parquet rows decoded at a time."""
+NOT_JSON, NOT_UTF8 = "row is not JSON", "row is not UTF-8"
 DAMAGED, TOO_LARGE = "damaged or truncated file", "larger than 64 MiB"
 
 
@@ -60,10 +66,10 @@ def read(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -
 
 def read_pages(shard: Shard) -> Iterator[Raw]:
     """One HTML page or one plain text per file."""
-    with opened(shard) as (stream, damage):
+    with opened(shard) as (stream, unpacking):
         content = stream.read(LARGEST + 1)
-        if damage():
-            yield Raw(shard.name, problem=DAMAGED, detail=damage())
+        if unpacking.gap:
+            yield Raw(shard.name, problem=DAMAGED, detail=str(unpacking.gap))
         elif len(content) > LARGEST:
             yield Raw(shard.name, problem=TOO_LARGE)
         else:
@@ -71,29 +77,53 @@ def read_pages(shard: Shard) -> Iterator[Raw]:
 
 
 def read_jsonl(shard: Shard, begin: int = 0, end: int | None = None, first: int = 0) -> Iterator[Raw]:
-    """One document per line: the text column, and `url` and `licence` where the object has them."""
-    number = first
-    with opened(shard, begin) as (stream, damage):
-        for number, line in enumerate(lines(stream), first + 1):
-            if damage() and not line.endswith(b"\n"):
-                break  # the line in which the compressed stream broke off
-            if len(line) > LARGEST:
-                yield Raw(f"{shard.name}#{number}", problem=TOO_LARGE, detail=f"line {number}")
-            elif line.strip():
-                yield _json_document(line, f"{shard.name}#{number}", number, shard.text_column)
-            if end is not None and stream.tell() >= end - begin:
-                break
-        if damage():
-            yield Raw(shard.name, problem=DAMAGED, detail=f"after {number} lines: {damage()}")
+    """One document per line: the text column, and `url` and `licence` where the object has them.
+
+    Behind damage of a compressed file lines are numbered on from those that were read.
+    """
+    number, resumed = first, False
+    with opened(shard, begin) as (stream, unpacking):
+        while True:
+            for line in lines(stream):
+                number += 1
+                if unpacking.gap and not line.endswith(b"\n"):
+                    continue  # the line in which the compressed stream broke off
+                document = _line_document(line, f"{shard.name}#{number}", number, shard.text_column)
+                # Behind a gap the first line may be the end of one that is counted with the gap.
+                if document and not (resumed and document.problem in (NOT_JSON, NOT_UTF8)):
+                    yield document
+                resumed = False
+                if end is not None and stream.tell() >= end - begin:
+                    return
+            if unpacking.gap:
+                yield Raw(shard.name, problem=DAMAGED, detail=f"after {number} lines: {unpacking.gap}")
+            if not unpacking.resume():
+                return
+            resumed = True
 
 
-def _json_document(line: bytes, place: str, number: int, text_column: str) -> Raw:
+def json_row(line: bytes) -> Any:
+    """The value of a JSON line in UTF-8, or else in the encoding that pages would be read in.
+
+    Raises `UnicodeError` for bytes that are no text, `ValueError` and `RecursionError` for text that is not JSON.
+    """
     try:
-        row = json.loads(line)
-    except UnicodeDecodeError as error:
-        return Raw(place, problem="row is not UTF-8", detail=f"line {number}: {message(error)}")
+        return json.loads(line)
+    except UnicodeDecodeError:
+        return json.loads(decode(line)[0])
+
+
+def _line_document(line: bytes, place: str, number: int, text_column: str) -> Raw | None:
+    if len(line) > LARGEST:
+        return Raw(place, problem=TOO_LARGE, detail=f"line {number}")
+    if not line.strip():
+        return None
+    try:
+        row = json_row(line)
+    except UnicodeError as error:
+        return Raw(place, problem=NOT_UTF8, detail=f"line {number}: {message(error)}")
     except (ValueError, RecursionError) as error:
-        return Raw(place, problem="row is not JSON", detail=f"line {number}: {message(error)}")
+        return Raw(place, problem=NOT_JSON, detail=f"line {number}: {message(error)}")
     if not isinstance(row, dict) or not isinstance(row.get(text_column), str):
         found = ", ".join(map(str, list(row)[:12])) if isinstance(row, dict) else type(row).__name__
         return Raw(place, problem="row has no text", detail=f"line {number}: no text under '{text_column}' ({found})")
@@ -103,11 +133,7 @@ def _json_document(line: bytes, place: str, number: int, text_column: str) -> Ra
 def _row_document(row: dict[str, Any], place: str, text_column: str) -> Raw:
     known = [row.get(name) for name in ("url", "licence", "license")]
     url, *licences = [value if isinstance(value, str) else "" for value in known]
-    text: str = row[text_column]
-    try:
-        content = text.encode("utf-8")
-    except UnicodeEncodeError:  # JSON may escape half a surrogate pair, which is no character
-        content = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
+    content = without_surrogates(row[text_column]).encode()  # JSON may escape half a surrogate pair
     if len(content) > LARGEST:
         return Raw(url or place, problem=TOO_LARGE, detail=f"{len(content)} bytes")
     return Raw(url or place, content, licence=licences[0] or licences[1])
@@ -140,22 +166,40 @@ def _parquet_document(values: dict[str, Any], place: str, text_column: str) -> R
 
 
 def read_warc(shard: Shard) -> Iterator[Raw]:
-    """The response records of a web archive."""
+    """The response records of a web archive.
+
+    With a damaged record head the records that FastWARC had read ahead are lost, some 64 KiB, not the archive.
+    """
     try:
         from fastwarc.warc import ArchiveIterator, WarcRecordType
     except ImportError as error:
         raise MissingExtraError(f"reading WARC needs fastwarc ({error})",
                                 fix="pip install 'headwater[corpus]'") from None
-    with opened(shard) as (stream, damage):
-        records = ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=False, stream_detect=False)
-        broken = ""
-        try:
-            for record in records:
-                yield _response(record, shard.name)
-        except OSError as error:
-            broken = message(error)
-        if broken or damage():
-            yield Raw(shard.name, problem=DAMAGED, detail=damage() or broken)
+    number = 0
+    with opened(shard, opening=b"WARC/") as (stream, unpacking):
+        while True:
+            try:
+                for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=False,
+                                              stream_detect=False):
+                    number += 1
+                    yield _response(record, shard.name)
+            except OSError as error:
+                if not unpacking.gap:
+                    yield Raw(shard.name, problem=DAMAGED, detail=f"after {number} responses: {message(error)}")
+                    if _skip_to_record(stream):
+                        continue
+            if unpacking.gap:
+                yield Raw(shard.name, problem=DAMAGED, detail=f"after {number} responses: {unpacking.gap}")
+            if not unpacking.resume():
+                return
+
+
+def _skip_to_record(stream: io.BufferedReader) -> bool:
+    """Whether another record begins behind what FastWARC has read ahead; the stream then stands there."""
+    while line := stream.readline(LARGEST):
+        if line == b"\r\n" and stream.peek(5).startswith(b"WARC/"):
+            return True
+    return False
 
 
 def _response(record: Any, name: str) -> Raw:
@@ -163,15 +207,33 @@ def _response(record: Any, name: str) -> Raw:
     expected = record.content_length
     if expected > LARGEST:
         return Raw(url, problem=TOO_LARGE, detail=f"{expected} bytes")
-    record.freeze()
-    if not expected or record.content_length < expected:
-        return Raw(url, problem=DAMAGED, detail=f"{record.content_length} of {expected} bytes of the record")
+    message_bytes = record.reader.read(expected)
+    if not expected or len(message_bytes) < expected:
+        return Raw(url, problem=DAMAGED, detail=f"{len(message_bytes)} of {expected} bytes of the record")
     try:
-        record.parse_http(auto_decode="all")
-        status, kind = record.http_headers.status_code, record.http_content_type or "text/html"
-        content = record.reader.read(LARGEST + 1)  # the body may be compressed and unpack to anything
+        page = _parsed(message_bytes, url, decoded=True)
     except (OSError, ValueError, AttributeError) as error:
-        return Raw(url, problem="damaged HTTP response", detail=message(error))
+        damaged = Raw(url, problem="damaged HTTP response", detail=message(error))
+        with suppress(OSError, ValueError, AttributeError):
+            # Some archives keep the header of an encoding they have undone.
+            page = _parsed(message_bytes, url, decoded=False)
+            return page if page.problem or page.content[:1024].lstrip().startswith(b"<") else damaged
+        return damaged
+    return page
+
+
+def _parsed(http: bytes, url: str, decoded: bool) -> Raw:
+    """The page of an HTTP response. Parsed from memory, so that no damage in it reaches the archive's stream.
+
+    `decoded`: whether the transfer and content encodings it names are undone. Raises `OSError` where they cannot be.
+    """
+    from fastwarc.warc import ArchiveIterator
+
+    head = f"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http\r\nContent-Length: {len(http)}\r\n\r\n"
+    record = next(iter(ArchiveIterator(io.BytesIO(head.encode() + http), parse_http=False, stream_detect=False)))
+    record.parse_http(auto_decode="all" if decoded else "none")
+    status, kind = record.http_headers.status_code, (record.http_content_type or "text/html").lower()
+    content = record.reader.read(LARGEST + 1)  # the body may be compressed and unpack to anything
     if len(content) > LARGEST:
         return Raw(url, problem=TOO_LARGE)
     if status != 200:
@@ -179,4 +241,3 @@ def _response(record: Any, name: str) -> Raw:
     if "html" not in kind and not kind.startswith("text/plain"):
         return Raw(url, problem="not HTML", detail=kind)
     return Raw(url, content, html="html" in kind, charset=record.http_charset)
-

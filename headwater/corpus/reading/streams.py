@@ -1,25 +1,27 @@
-"""The bytes of an input file, decompressed; damage ends them and is told, it raises nothing."""
+"""The bytes of an input file, decompressed; damage is told and passed over, it raises nothing."""
 
 from __future__ import annotations
 
-import gzip
+import codecs
 import io
 import os
 import shutil
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from headwater.artifacts import storage_errors
+from headwater.corpus.reading.members import BLOCK, Gap, message, unpacked
 from headwater.corpus.reading.sources import Shard, compression
 
 LARGEST = 64 << 20
 """Bytes of the longest document that is read: a compressed file may unpack to anything."""
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def lines(stream: io.BufferedReader) -> Iterator[bytes]:
@@ -31,11 +33,19 @@ def lines(stream: io.BufferedReader) -> Iterator[bytes]:
         yield line
 
 
-class _Decompressed(io.RawIOBase):
-    """Decompressed bytes of a file; where the file is damaged they end, and `damage` says why."""
+class Unpacked(io.RawIOBase):
+    """Unpacked bytes of a file. At damage they end: `gap` tells it, and after `resume` they go on behind it."""
 
-    def __init__(self, inner: Any) -> None:
-        self.inner, self.damage, self.position = inner, "", 0
+    def __init__(self, pieces: Iterator[bytes | Gap]) -> None:
+        self.pieces, self.piece, self.position = pieces, memoryview(b""), 0
+        self.gap: Gap | None = None
+
+    def resume(self) -> bool:
+        """Whether there was a gap and anything can be read behind it."""
+        more = self.gap is not None and self.gap.more
+        if more:
+            self.gap = None
+        return more
 
     def readable(self) -> bool:
         return True
@@ -55,31 +65,58 @@ class _Decompressed(io.RawIOBase):
         return self.position
 
     def readinto(self, buffer: Any) -> int:
-        if self.damage:
-            return 0
-        try:
-            data = self.inner.read1(len(buffer)) if isinstance(self.inner, gzip.GzipFile) else self.inner.read(
-                len(buffer))
-        except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            self.damage = message(error)
-            return 0
-        buffer[:len(data)] = data
-        self.position += len(data)
-        return len(data)
+        while not self.piece and self.gap is None:
+            following = next(self.pieces, None)
+            if following is None:
+                return 0
+            if isinstance(following, Gap):
+                self.gap = following
+            else:
+                self.piece = memoryview(following)
+        size = min(len(buffer), len(self.piece))
+        buffer[:size], self.piece = self.piece[:size], self.piece[size:]
+        self.position += size
+        return size
 
 
 @contextmanager
-def opened(shard: Shard, begin: int = 0) -> Iterator[tuple[io.BufferedReader, Callable[[], str]]]:
-    """The shard's decompressed stream, and a function that tells where it broke off ("" if nowhere).
+def opened(shard: Shard, begin: int = 0, opening: bytes = b"") -> Iterator[tuple[io.BufferedReader, Unpacked]]:
+    """The shard's unpacked stream, and what tells where it is damaged. JSON lines in UTF-16 are given in UTF-8.
 
-    `begin` is a byte of an uncompressed file; positions of the stream count from there.
+    `begin` is a byte of an uncompressed file; positions of the stream count from there. `opening`: what a member of
+    a compressed file begins with, see `members.unpacked`.
     """
     kind = compression(shard.path)
-    with gzip.open(shard.path) if kind == "gzip" else pa.input_stream(_file(shard), compression=kind) as opened:
-        if begin:
-            opened.seek(begin)
-        raw = _Decompressed(opened)
-        yield io.BufferedReader(raw, 1 << 17), lambda: raw.damage
+    with open(shard.path, "rb") as file:
+        pieces = _blocks(file, begin) if kind is None else unpacked(file, kind, opening)
+        unpacking = Unpacked(_as_utf8(pieces) if shard.format == "jsonl" and not begin else pieces)
+        yield io.BufferedReader(unpacking, 1 << 17), unpacking
+
+
+def is_utf16(path: Path) -> bool:
+    """Whether an uncompressed file begins with the byte order mark of UTF-16."""
+    with open(path, "rb") as file:
+        return file.read(2) in _UTF16
+
+
+def _blocks(file: BinaryIO, begin: int) -> Iterator[bytes | Gap]:
+    try:
+        file.seek(begin)
+        while block := file.read(BLOCK):
+            yield block
+    except OSError as error:
+        yield Gap(file.tell(), os.fstat(file.fileno()).st_size, message(error))
+
+
+def _as_utf8(pieces: Iterator[bytes | Gap]) -> Iterator[bytes | Gap]:
+    first = next(pieces, b"")
+    if isinstance(first, Gap) or first[:2] not in _UTF16:
+        yield from chain([first], pieces)
+        return
+    decoder = codecs.getincrementaldecoder(_UTF16[first[:2]])("replace")
+    for piece in chain([first[2:]], pieces):
+        yield piece if isinstance(piece, Gap) else decoder.decode(piece).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 @contextmanager
@@ -89,18 +126,14 @@ def seekable(shard: Shard) -> Iterator[Any]:
         with _file(shard) as stream:
             yield stream
         return
-    with opened(shard) as (stream, damage), tempfile.TemporaryFile() as copy:
+    with opened(shard) as (stream, unpacking), tempfile.TemporaryFile() as copy:
         with storage_errors(Path(tempfile.gettempdir())):  # a full disk here is no damage of the source
             shutil.copyfileobj(stream, copy, 1 << 20)
-        if damage():
-            raise OSError(damage())
+        if unpacking.gap:
+            raise OSError(str(unpacking.gap))
         copy.seek(0)
         yield copy
 
 
 def _file(shard: Shard) -> pa.NativeFile:
     return pa.OSFile(os.fsencode(shard.path))  # names may be any bytes
-
-
-def message(error: BaseException) -> str:
-    return (f"{error}".strip() or type(error).__name__).splitlines()[0][:200]

@@ -19,6 +19,11 @@ def tidy(text: str) -> str:
     """
     text = _LINE_END.sub("\n", text)
     text = _TRAILING.sub("", _CONTROL.sub("", text))
-    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    text = without_surrogates(text)
     text = _LOST_LINE.sub("", text) if "\ufffd" in text else text
     return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with U+FFFD for every half of a surrogate pair, which is no character; whole pairs become theirs."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

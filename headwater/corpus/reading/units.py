@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwater.corpus.reading.sources import Shard, compression
+from headwater.corpus.reading.streams import is_utf16
 
 SMALLEST, LARGEST, WANTED = 2 << 20, 64 << 20, 64
 """Bytes of a unit: a 64th of all, within these bounds. The cut depends on the files alone, not on the machine."""
@@ -47,7 +48,7 @@ class Unit:
 def plan_units(shards: list[Shard]) -> list[Unit]:
     """Units in the order of the shards: small files together, large files in pieces where their format allows.
 
-    JSON lines are cut at line ends and Parquet at row groups; a compressed file and an archive stay whole.
+    JSON lines are cut at line ends and Parquet at row groups; a compressed file, an archive and UTF-16 stay whole.
     """
     wanted = min(LARGEST, max(SMALLEST, sum(map(_expected_bytes, shards)) // WANTED))
     pieces = [piece for shard in shards for piece in _pieces(shard, wanted)]
@@ -69,7 +70,7 @@ def _pieces(shard: Shard, wanted: int) -> Iterator[Piece]:
     whole = Piece(shard, size=_expected_bytes(shard))
     if whole.size <= wanted or compression(shard.path) is not None:
         yield whole
-    elif shard.format == "jsonl":
+    elif shard.format == "jsonl" and not is_utf16(shard.path):
         yield from _line_pieces(shard, wanted)
     elif shard.format == "parquet":
         yield from _row_group_pieces(whole, wanted)
