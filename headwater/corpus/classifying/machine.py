@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from headwater.corpus.classifying.linear import Classifier
+from headwater.corpus.judging.language import check_languages
 from headwater.settings import InputPath, Settings
 
 _BLOCK = re.compile(r"```.*?(?:```|\Z)|\$\$.*?\$\$|\\\[.*?\\\]|<[^>\n]{1,200}>", re.DOTALL)
@@ -54,6 +55,7 @@ class MachineJudge:
         self.settings = settings or MachineSettings()
         self._machine = _load("machine", self.settings.machine)
         self._ocr = _load("ocr", self.settings.ocr)
+        check_languages([*self.settings.machine_thresholds, *self.settings.ocr_thresholds])
         self._machine_limits = STRICT.get(str(self.settings.machine), {}) | self.settings.machine_thresholds
         self._ocr_limits = STRICT.get(str(self.settings.ocr), {}) | self.settings.ocr_thresholds
 
