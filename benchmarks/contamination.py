@@ -26,6 +26,7 @@ from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Questio
 from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
 
 OURS, NOBODY = "ours", "-"
+DATA = Path(__file__).resolve().parents[2] / "shared/data"
 QUESTIONS = 50_000
 HAN = re.compile("[\u4e00-\u9fff]")
 WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
@@ -174,8 +175,8 @@ def datatrove(questions: list[str]) -> Callable[[str], object]:
 
 
 def main() -> None:
-    options = arguments(__doc__, ("--data", {"type": Path}))
-    rows = real(options.data, 400 if options.full else 30) if options.data else []
+    options = arguments(__doc__, ("--data", {"type": Path, "default": DATA}))
+    rows = real(options.data, 400 if options.full else 30) if options.data.is_dir() else []
     report("contamination", rows + speed(2000 if options.full else 200), {}, ("datatrove", "numpy"))
 
 
