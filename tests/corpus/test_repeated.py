@@ -33,6 +33,15 @@ def sentences_of(text: str) -> list[str]:
     return [text[part.start:part.end].strip() for part in split(text)]
 
 
+def test_lines_that_a_margin_broke_are_one_sentence() -> None:
+    wrapped = ("When the parser was tested, the changes are likely to be due to the threads\n"
+               "running differently rather than changes in the compiler. The next one stands\nhere too.\nA new line.\n")
+    assert sentences_of(wrapped) == [
+        "When the parser was tested, the changes are likely to be due to the threads\n"
+        "running differently rather than changes in the compiler.", "The next one stands\nhere too.", "A new line."]
+    assert len(sentences_of("- one item of the list without an end\nand more\n\nlower case again")) == 4
+
+
 @given(st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=60))
 def test_sentences_joined_are_the_text(text: str) -> None:
     parts = split(text)

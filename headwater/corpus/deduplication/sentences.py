@@ -20,6 +20,9 @@ _HEADING = re.compile(r"#{1,6}[ \t]")
 _TABLE = re.compile(r"[ \t]*\||[^\n]*\S\t[ \t]*\S")
 _CODE = re.compile(r"(?: {4}|\t)|(?:\$|>>>|\.\.\.|//|#include|import|def|class|return) |[^\n]*[;{}][ \t]*$"
                    r"|[ \t]*(\$\$?)[^$\n]+\1[^\w\n]*$")
+_MARGIN = 40
+"""Characters of a line from which a margin may have broken it."""
+_FINAL = ".!?:;。！？…：；"
 _CLOSERS = "”’」』）》】\"')\\]*_"
 _END = re.compile(
     f"(?:[。！？…][。！？…!?]*|．(?!\\d))[{_CLOSERS}]*"
@@ -42,16 +45,33 @@ class Sentence:
 def split(text: str) -> list[Sentence]:
     """The sentences of `text` in order; each begins where the one before ends, so that joined they are the text.
 
-    Lines are paragraphs. English sentences end at . ! ? before white space and a capital or figure (not after known
-    abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to the sentence. Headings
-    (#), code (fenced, indented, ending in ; { }, or a formula on a line of its own) and table rows are one piece a
-    line.
+    Lines are paragraphs, except those wrapped at a margin: one that ends within a sentence goes on in the next when
+    that begins with a small letter. English sentences end at . ! ? before white space and a capital or figure (not
+    after known abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to the sentence.
+    Headings (#), code (fenced, indented, ending in ; { }, or a formula on a line of its own) and table rows are one
+    piece a line.
     """
     found: list[Sentence] = []
-    for start, end, kind in _lines(text):
+    for start, end, kind in _unwrapped(text):
         bounds = [start, *(_ends(text, start, end) if kind == "prose" else ()), end]
         found += [Sentence(one, other, kind) for one, other in pairwise(bounds)]
     return found
+
+
+def _unwrapped(text: str) -> Iterator[tuple[int, int, Kind]]:
+    """The lines, those that a margin broke put together."""
+    begin, end = 0, 0
+    kind: Kind = "blank"
+    for start, last, own in _lines(text):
+        broken = kind == own == "prose" and start - begin >= _MARGIN and text[start].islower()
+        if broken and text[begin:start].rstrip()[-1] not in _FINAL:
+            end = last
+            continue
+        if end:
+            yield begin, end, kind
+        begin, end, kind = start, last, own
+    if end:
+        yield begin, end, kind
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, Kind]]:
