@@ -72,7 +72,7 @@ def test_the_same_words_are_abuse_without_that_matter(judge, language, text):
     ("what a f*cking mess", "fucking", "f*cking"),
     ("f**k this", "fuck", "f**k"), ("n1gger", "nigger", "n1gger"), ("you n1gg3r!", "nigger", "n1gg3r"),
     ("F@ggot", "faggot", "F@ggot"), ("a$$hole", "asshole", "a$$hole"), ("oh $hit", "shit", "$hit"),
-    ("oh sh!t", "shit", "sh!t"), ("s h i t", "shit", "s h i t"), ("f.u.c.k off", "fuck", "f.u.c.k"),
+    ("oh sh!t", "shit", "sh!t"), ("oh s h i t", "shit", "s h i t"), ("f.u.c.k off", "fuck", "f.u.c.k"),
     ("f u c k y o u", "fuck", "f u c k"), ("你是f*ck中", "fuck", "f*ck"),
 ])
 def test_disguised_words_are_seen_where_they_stand(judge, text, word, written):
@@ -82,7 +82,7 @@ def test_disguised_words_are_seen_where_they_stand(judge, text, word, written):
 
 
 @pytest.mark.parametrize("text", [
-    "x = s**t + s*it", "mp3 a1b2c3 5p1c", "S.H.I.E.L.D. a b c d", "classic f***", "the *slow* **bold** word!", "sh1tzu",
+    "x = s**t + s*it", "mp3 a1b2c3 5p1c", "S.H.I.E.L.D. a b c d", "S P I C E, P A K I S T A N", "classic f***", "the *slow* **bold** word!", "sh1tzu",
     "me@fuchs.com", "sp3c1al", "Ｓｈｉｉｔａｋｅ",
 ])
 def test_signs_in_code_and_other_words_are_no_disguise(text):
@@ -100,7 +100,8 @@ def test_a_word_with_one_letter_disguised_is_found_at_its_place(word, before, da
 def test_terms_are_shared_out_to_the_passages_that_hold_them():
     # Many lines of one word each: every passage weighs its own, and none is weighed against all the others.
     lines = 400
-    verdict = ToxicityJudge(ToxicitySettings(passages=lines))("You worthless idiot, shut up and go to hell.\n\nA calm river.\n" * lines, "en")
+    text = "You worthless idiot, shut up and go to hell.\n\nA calm river.\n" * lines
+    verdict = ToxicityJudge(ToxicitySettings(passages=lines))(text, "en")
     assert len(verdict.passages) == lines
     assert verdict.terms == ("go to hell", "idiot", "shut up", "worthless")
     assert len({passage.score for passage in verdict.passages}) == 1

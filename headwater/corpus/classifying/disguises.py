@@ -12,14 +12,18 @@ _LOOKS = {"a": "@4", "e": "3", "g": "9", "i": "1!|", "l": "1|", "o": "0", "s": "
 _VOWELS = frozenset("aeiou")
 _MOST = 2
 """Letters of a word that may be disguised: of more little is left to know it by."""
-_SIGN = re.compile(r"(?<=[a-z])(?:[@|*$0134579]|!(?=[a-z]))|\$(?=[a-z])")
-_SPACED = re.compile(rf"(?<![{LATIN}])(?<![{LATIN}][ .-])[a-z]([ .-])[a-z](?:\1[a-z]){{2,24}}(?![{LATIN}])")
+_SIGN = re.compile(r"[@|*$!0134579](?=[@|*$!0134579]?[a-z])(?<=[a-z].)|\$(?=[a-z])")
+_SPACED = re.compile(rf"([ .-])(?<=[a-z].)(?<![{LATIN}][a-z].)[a-z]\1[a-z]\1[a-z](?:\1[a-z]){{0,22}}(?![{LATIN}])")
+"""What follows the first letter of a spaced word."""
+_AFTER = frozenset(["", "u", "you", "off"])
+"""What may follow a spaced word as if it were of it; anything else makes another word (S P I C E)."""
 _JOINED = re.compile(f"[{LATIN}]")
 _LETTER = frozenset("abcdefghijklmnopqrstuvwxyz")
 _WIDE = ({0xFF21 + letter: ord("a") + letter for letter in range(26)}
          | {0xFF41 + letter: ord("a") + letter for letter in range(26)}
          | {0xFF10 + digit: ord("0") + digit for digit in range(10)}
          | {ord(wide): ord(narrow) for wide, narrow in zip("＊＠＄｜", "*@$|")})
+_ANY_WIDE = re.compile("[ａ-ｚＡ-Ｚ０-９＊＠＄｜]")
 
 
 class Disguise(NamedTuple):
@@ -36,7 +40,7 @@ def narrowed(text: str) -> str:
     lowered = text.lower()
     if len(lowered) != len(text):  # a few capitals have longer small letters
         lowered = "".join(character.lower() if len(character.lower()) == 1 else character for character in text)
-    return lowered if lowered.isascii() else lowered.translate(_WIDE)
+    return lowered.translate(_WIDE) if not lowered.isascii() and _ANY_WIDE.search(lowered) else lowered
 
 
 def disguise_finder(words: Iterable[str]) -> Callable[[str], Iterator[Disguise]]:
@@ -62,9 +66,11 @@ def disguise_finder(words: Iterable[str]) -> Callable[[str], Iterator[Disguise]]
             else:
                 done = 0
         for run in _SPACED.finditer(text):
-            for word in by_initial.get(run[0][0], ()):
-                if run[0][::2].startswith(word):
-                    yield Disguise(word, run.start(), run.start() + 2 * len(word) - 1)
+            start = run.start() - 1
+            letters = text[start:run.end():2]
+            for word in by_initial.get(letters[0], ()):
+                if letters.startswith(word) and letters[len(word):] in _AFTER:
+                    yield Disguise(word, start, start + 2 * len(word) - 1)
                     break
 
     return find

@@ -82,7 +82,7 @@ _SLOWING = ("yeast|ferment|dough|growth|grow(?:s|ing)?\\b|spoil|ripen|corro|oxid
             "fire|reaction|process|rate\\b|moisture|bacteri|mou?ld|progress|develop|cement|concrete|decay|evapor|motion|"
             "speed|erosion|plants?\\b|tissue|heal(?:s|ing)\\b|absor|spread|(?:to|not|may|will|would|can|could|should|must|"
             "that|which|it|and) retard|"
-            "retards? (?:(?:the|its|their|both|any|this)|[a-z]{3,}(?:tion|sis|ity|ing|ment|[ae]nce|th))\\b")
+            "retards? (?:(?:the|its|their|both|any|this)|[a-z]{3,}(?:tion|sis|ity|ing|ance|ence|th))\\b")
 _TOPICS = {
     "bitch": _DOGS, "bitches": _DOGS, "retard": _SLOWING, "retards": _SLOWING, "retarded": _SLOWING,
     "杂种": "遗传|杂交|后代|孟德尔|性状|基因|品种|育种|亲本|豌豆|水稻|玉米|小麦|纯种|显性|隐性|自交|不育|染色体|"
