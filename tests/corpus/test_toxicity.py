@@ -82,7 +82,8 @@ def test_disguised_words_are_seen_where_they_stand(judge, text, word, written):
 
 
 @pytest.mark.parametrize("text", [
-    "x = s**t + s*it", "mp3 a1b2c3 5p1c", "S.H.I.E.L.D. a b c d", "S P I C E, P A K I S T A N", "classic f***", "the *slow* **bold** word!", "sh1tzu",
+    "x = s**t + s*it", "mp3 a1b2c3 5p1c", "S.H.I.E.L.D. a b c d", "S P I C E, P A K I S T A N",
+    "classic f***", "the *slow* **bold** word!", "sh1tzu",
     "me@fuchs.com", "sp3c1al", "Ｓｈｉｉｔａｋｅ",
 ])
 def test_signs_in_code_and_other_words_are_no_disguise(text):
