@@ -34,6 +34,14 @@ def masked(text: str) -> str:
         ("加QQ：123456789聊", "加QQ：<ACCOUNT>聊"), ("车牌京A·12345在", "车牌<PLATE>在"),
         ("住在北京市朝阳区建国路88号3号楼1单元502室。", "住在<ADDRESS>。"),
         ("at 742 Evergreen Terrace, Springfield, IL 62704.", "at <ADDRESS>."),
+        ("lives at 2024 Elm Street with", "lives at <ADDRESS> with"),
+        ("在北京市海淀区中关村大街1号A座18楼开会", "在<ADDRESS>开会"),
+        ("北京市朝阳区建国路88号3栋12单元502室。", "<ADDRESS>。"),
+        ("ssh root@93.184.216.34 first", "ssh root@<IP> first"),
+        ("dsn postgres://user:pw@host", "dsn postgres://<SECRET>"),
+        ("mysql://app:s3cr3t@db.river.com:3306/shop", "mysql://<SECRET>:3306/shop"),
+        ("redis://:p@ss9@cache/0", "redis://<SECRET>/0"),
+        ("token xoxb-123456789012-1234567890123-AbCdEfGhIjKlMnOpQrStUvWx.", "token <SECRET>."),
     ],
 )
 def test_each_kind_ends_where_the_item_ends(text, expected):
@@ -47,14 +55,37 @@ def test_each_kind_ends_where_the_item_ends(text, expected):
         "203.0.113.9", "52.18.3.0", "4111 1111 1111 1112", "GB83 WEST 1234 5698 7654 32", "110105194912310021",
         "ISBN 978-7-111-12345-6", "user@yourdomain.com", "git@github.com:a/b", "C = A@B.T", "icon@2x.png",
         "scp me@host.com:/tmp", "2024-01-31 12:30:59", "3.14159265358979", "01 02 03 04 05", "国发〔2006〕19号文件",
-        "In 2008 Wall Street fell", "共13494341518个周期",
+        "In 2008 Wall Street fell", "The 2024 Elm Street film", "A 1984 Elm Street remake", "2008 Wall Street crash",
+        "https://river.com:80/@joe", "http://$USER:$PASS@host", "https://user:password@host",
+        "ftp://joe:pw9@example.com",
+        "token xoxb-123456789012-xxxxxxxxxxxx", "from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----",
+        "共13494341518个周期",
     ],
 )
 def test_numbers_of_other_kinds_stay(text):
     assert find_private(text) == []
 
 
+KEY_LINES = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n" * 3
+
+
+@pytest.mark.parametrize(("head", "lines"), [
+    ("RSA PRIVATE KEY", KEY_LINES), ("PRIVATE KEY", KEY_LINES), ("EC PRIVATE KEY", "MIIEow...\n"),
+    ("OPENSSH PRIVATE KEY", "b3BlbnNzaC1rZXktdjEAAAAA\n"),
+    ("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0A1B\n\n" + KEY_LINES),
+    ("PGP PRIVATE KEY BLOCK", "Version: 2\n\n" + KEY_LINES + "=abcd\n"),
+])
+def test_a_private_key_is_masked_from_its_first_line_to_its_last(head, lines):
+    assert masked(f"key:\n-----BEGIN {head}-----\n{lines}-----END {head}-----\nend") == "key:\n<SECRET>\nend"
+
+
+def test_a_private_key_cut_off_is_masked_and_the_prose_after_it_stays():
+    assert masked(f"-----BEGIN PRIVATE KEY-----\n{KEY_LINES}The rest is lost.") == "<SECRET>\nThe rest is lost."
+
+
 PIECES = [
+    "postgres://u:p9@", "://", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", KEY_LINES,
+    "2024 ", "A座18楼",
     "13812345678", "a@b.com", "@", "电话", "tel ", "QQ", "passport ", "护照", "路", "88号", "北京市", "3室",
     "1.2.3.4", "52.18.3.200", " ", "\n", "-", "+86", "(", ")", "11010519491231002X", "4111111111111111", "0",
     "GB82WEST12345698765432", "<PHONE>", "12 Oak Street", ", Apt 3", "A", " at ", " dot com", "010-62345678",
@@ -97,7 +128,8 @@ def test_checksums_of_the_standards_examples():
 
 
 @pytest.mark.parametrize(
-    "unit", ["1", "@", "1-", "1 ", "a@a", "路1号", "中", "2000:", "1 Aa ", "GB82 ", "400-", "138 1234 5", "(0"]
+    "unit", ["1", "@", "1-", "1 ", "a@a", "路1号", "中", "2000:", "1 Aa ", "GB82 ", "400-", "138 1234 5", "(0",
+             "a://a:a@", "-----BEGIN PRIVATE KEY-----\nAAAA"]
 )
 def test_hostile_repetition_is_taken(unit):
     # A pattern that backtracks would not come back from it.

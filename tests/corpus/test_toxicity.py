@@ -14,6 +14,11 @@ from headwater.corpus.classifying.toxicity import ToxicityJudge, ToxicitySetting
 from headwater.errors import InputError
 
 
+@pytest.fixture(scope="module")
+def judge() -> ToxicityJudge:
+    return ToxicityJudge()
+
+
 def words(text: str) -> list[str]:
     return [term.word for term in find_terms(text) if term.weight]
 
@@ -32,6 +37,75 @@ def test_innocent_neighbours_are_left_alone(text):
                                             ("YOU IDIOT!", "idiot"), ("(idiot)", "idiot"), ("滚远点", "滚远点")])
 def test_abuse_is_found_beside_any_neighbour(text, word):
     assert words(text) == [word]
+
+
+@pytest.mark.parametrize("text", [
+    "曹操他率领大军南下。", "后来曹操他写信给孙权，说曹操你不可轻视。", "广播体操他做得最好，课间操你也要做。",
+    "为孩子操你的心", "星期日你来，3月5日你走。", "尼玛次仁在拉萨上学",
+    "杂种后代的性状各不相同，杂种不育，杂种优势明显。",
+])
+def test_names_and_drills_before_a_pronoun_are_no_abuse(text):
+    assert words(text) == []
+
+
+@pytest.mark.parametrize(("language", "text"), [
+    ("en", "Salt retards yeast."), ("en", "Cold retards the dough and gives it flavour."),
+    ("en", "The inhibitor retards oxidation."), ("en", "The bitch and her puppies need warmth."),
+    ("en", "A bitch in season must be kept from the stud dog."),
+    ("zh", "母狗绝育后应该怎样喂养？"), ("zh", "母狗六个月大就会第一次发情。"),
+    ("zh", "孟德尔让豌豆杂交，得到的杂种再自交一次。"),
+])
+def test_words_with_a_matter_of_their_own_are_no_abuse_where_it_is_spoken_of(judge, language, text):
+    assert not judge(text, language).toxic
+
+
+@pytest.mark.parametrize(("language", "text"), [
+    ("en", "you retard"), ("en", "These retards voted again."), ("en", "that bitch lied to me"),
+    ("zh", "那个女人就是母狗"), ("zh", "你这个杂种"), ("zh", "我操你妈"), ("zh", "你这条母狗"),
+])
+def test_the_same_words_are_abuse_without_that_matter(judge, language, text):
+    assert judge(text, language).toxic
+
+
+@pytest.mark.parametrize(("text", "word", "written"), [
+    ("ｆｕｃｋ you", "fuck", "ｆｕｃｋ"), ("ＳＨＩＴ", "shit", "ＳＨＩＴ"),
+    ("what a f*cking mess", "fucking", "f*cking"),
+    ("f**k this", "fuck", "f**k"), ("n1gger", "nigger", "n1gger"), ("you n1gg3r!", "nigger", "n1gg3r"),
+    ("F@ggot", "faggot", "F@ggot"), ("a$$hole", "asshole", "a$$hole"), ("oh $hit", "shit", "$hit"),
+    ("oh sh!t", "shit", "sh!t"), ("oh s h i t", "shit", "s h i t"), ("f.u.c.k off", "fuck", "f.u.c.k"),
+    ("f u c k y o u", "fuck", "f u c k"), ("你是f*ck中", "fuck", "f*ck"),
+])
+def test_disguised_words_are_seen_where_they_stand(judge, text, word, written):
+    found = [(term.word, text[term.start:term.end]) for term in find_terms(text) if term.weight]
+    assert found == [(word, written)]
+    assert judge(text, "en").toxic
+
+
+@pytest.mark.parametrize("text", [
+    "x = s**t + s*it", "mp3 a1b2c3 5p1c", "S.H.I.E.L.D. a b c d", "S P I C E, P A K I S T A N",
+    "classic f***", "the *slow* **bold** word!", "sh1tzu",
+    "me@fuchs.com", "sp3c1al", "Ｓｈｉｉｔａｋｅ",
+])
+def test_signs_in_code_and_other_words_are_no_disguise(text):
+    assert words(text) == []
+
+
+@given(st.sampled_from(["bitch", "fucking", "nigger", "whore"]), st.text(alphabet="ab 1*. ", max_size=12), st.data())
+def test_a_word_with_one_letter_disguised_is_found_at_its_place(word, before, data):
+    looks = {"i": "1*", "u": "*", "e": "3*", "o": "0*"}
+    place = data.draw(st.sampled_from([place for place, letter in enumerate(word[:-1]) if letter in looks]))
+    text = f"{before} {word[:place]}{data.draw(st.sampled_from(looks[word[place]]))}{word[place + 1:]} b"
+    assert (word, len(before) + 1) in {(term.word, term.start) for term in find_terms(text)}
+
+
+def test_terms_are_shared_out_to_the_passages_that_hold_them():
+    # Many lines of one word each: every passage weighs its own, and none is weighed against all the others.
+    lines = 400
+    text = "You worthless idiot, shut up and go to hell.\n\nA calm river.\n" * lines
+    verdict = ToxicityJudge(ToxicitySettings(passages=lines))(text, "en")
+    assert len(verdict.passages) == lines
+    assert verdict.terms == ("go to hell", "idiot", "shut up", "worthless")
+    assert len({passage.score for passage in verdict.passages}) == 1
 
 
 @given(st.text(max_size=60))
@@ -247,11 +321,6 @@ MISTAKEN = [
     "他在回忆录里写道，父亲一辈子不会骂人，最重的话就是糊涂虫三个字。",
     ]
 """Those of them that are judged wrongly, each by itself."""
-
-
-@pytest.fixture(scope="module")
-def judge() -> ToxicityJudge:
-    return ToxicityJudge()
 
 
 def sentences(texts: dict[str, str]) -> list:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect
+from bisect import bisect, bisect_left
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -102,8 +102,7 @@ class ToxicityJudge:
 
     def _own_scores(self, text: str, language: str, spans: list[tuple[int, int]], terms: list[Term]) -> list[float]:
         assert self._classifier is not None
-        found = [weigh(text[start:end], [term for term in terms if start <= term.start < end], start)
-                 for start, end in spans]
+        found = [weigh(text[start:end], own, start) for (start, end), own in zip(spans, _shared_out(terms, spans))]
         threshold = self._classifier.threshold(language)
         if threshold is None or not spans:
             return [_squash(WORDS_ALONE + LEXICAL_ODDS * weight) for weight, _ in found]
@@ -123,8 +122,8 @@ class ToxicityJudge:
         ranked = sorted((Passage(start, end, score) for (start, end), score in zip(spans, scores)),
                         key=lambda passage: (-passage.score, passage.start))
         bad = [passage for passage in ranked if passage.score >= threshold]
-        words = {term.word for term in terms if term.weight
-                 for passage in bad if passage.start <= term.start < passage.end}
+        own = _shared_out(terms, [(passage.start, passage.end) for passage in bad])
+        words = {term.word for found in own for term in found if term.weight}
         held = sum(count_tokens(text[passage.start:passage.end]) for passage in bad)
         share = held / count_tokens(text) if held else 0.0
         enough = self.settings.share if len(bad) > 1 or len(words) > 1 else self.settings.lone_share
@@ -171,7 +170,8 @@ def passages(text: str) -> list[tuple[int, int]]:
 
 def weigh(passage: str, terms: list[Term], start: int = 0) -> tuple[float, str]:
     """Weight from 0 to 2.5 of the words of abuse in a passage that begins at `start` of its text, and the passage
-    without the words that may be none, so that the classifier judges what stands around them.
+    without the words that may be none, so that the classifier judges what stands around them, and with the others
+    undisguised.
 
     Those are words in a quotation or in a sentence about words, which count a quarter, and words of two meanings
     where nobody is called one and no plainer word stands beside them: only one counts. In a long passage all count
@@ -179,15 +179,21 @@ def weigh(passage: str, terms: list[Term], start: int = 0) -> tuple[float, str]:
     """
     if not terms:
         return 0.0, passage
-    called = bool(_CALLED.search(_replaced(passage, [term for term in terms if term.weight], start, _TERM)))
+    called = bool(_CALLED.search(_replaced(passage, [(term, _TERM) for term in terms if term.weight], start)))
     doubtful = not called and all(term.weight <= DOUBLE for term in terms)
     spoken_of = set(terms if _MENTION.search(passage) else _quoted(passage, terms, start))
     weights = [(max(MILD, term.weight) if called and term.weight else term.weight)
                * (_SPOKEN_OF if term in spoken_of else 1) for term in terms]
-    unsaid = [term for term in terms if doubtful or term in spoken_of or term.weight == INNOCENT]
+    said = [(term, "" if doubtful or term in spoken_of or term.weight == INNOCENT else term.word) for term in terms]
     total = max(weights) if doubtful else sum(weights)
     weight = min(_ENOUGH, total * min(1.0, 2 * _SHORT / max(1, count_tokens(passage))))
-    return weight, _replaced(passage, unsaid, start, "")
+    return weight, _replaced(passage, said, start)
+
+
+def _shared_out(terms: list[Term], spans: list[tuple[int, int]]) -> list[list[Term]]:
+    """The terms that begin in each span; the terms in the order of their places."""
+    starts = [term.start for term in terms]
+    return [terms[bisect_left(starts, start):bisect_left(starts, end)] for start, end in spans]
 
 
 def _quoted(passage: str, terms: list[Term], start: int) -> list[Term]:
@@ -197,10 +203,10 @@ def _quoted(passage: str, terms: list[Term], start: int) -> list[Term]:
     return [term for term, number in zip(terms, at) if number >= 0 and term.end - start < spans[number][1]]
 
 
-def _replaced(passage: str, terms: list[Term], start: int, instead: str) -> str:
-    """The passage with another text in the place of these terms."""
+def _replaced(passage: str, terms: list[tuple[Term, str]], start: int) -> str:
+    """The passage with other texts in the place of these terms."""
     pieces, done = [], 0
-    for term in terms:
+    for term, instead in terms:
         pieces += [passage[done:term.start - start], instead]
         done = term.end - start
     return "".join(pieces) + passage[done:]

@@ -15,7 +15,7 @@ _DOOR = re.compile(
     rf"[ ]?(?:{_NUMBER}弄)?{_NUMBER}(?:[-之]\d{{1,4}})?(?:号|弄|幢|栋|號|座)")
 _INSIDE = re.compile(
     rf"(?:[ ,，-]{{0,2}}(?:[{HAN}A-Za-z]{{0,12}}?[A-Za-z\d一二三四五六七八九十-]{{1,6}}(?:号楼|号院|单元|室|栋|幢|"
-    rf"层|楼|座|户|房|号|门)(?:(?<=[栋幢楼座元])\d{{2,4}}(?![\d室号]))?)){{0,6}}")
+    rf"层|楼|座|户|房|号|门)(?:(?<=[栋幢楼座元])\d{{2,4}}(?![\d室号层楼单户房栋幢座门]))?)){{0,6}}")
 _PROVINCES = ("北京|天津|上海|重庆|河北|山西|内蒙古|辽宁|吉林|黑龙江|江苏|浙江|安徽|福建|江西|山东|河南|湖北|湖南|"
               "广东|广西|海南|"
               "四川|贵州|云南|西藏|陕西|甘肃|青海|宁夏|新疆|台湾|香港|澳门|臺灣")
@@ -48,7 +48,11 @@ _ENGLISH = re.compile(
 _BOX = re.compile(r"P(?<![A-Za-z].)\.?[ ]?O\.?[ ]?Box[ ]\d{1,6}(?![0-9])" + _REST)
 
 
-_YEAR = re.compile(r"\b(?:[Ii]n|of|since|the|by|until|from|after|before|and|year|early|late)[ ](?:1[5-9]|20)\d\d\Z")
+_YEAR = re.compile(r"(?:\b(?:in|of|since|the|by|until|from|after|before|and|year|early|late|an?|this|that|his|her|its|"
+                   r"our|their|my|your|new|old|original|first|last|during)|['’]s)[ ](?:1[5-9]|20)\d\d\Z", re.IGNORECASE)
+_EVENT = re.compile(r"[ ](?:films?|movies?|remake|reboot|sequel|crash|panic|protests?|riots?|bombing|shooting|fire|"
+                    r"fair|parade|festival|marathon|election|season|edition|renovation|redesign)\b")
+_A_YEAR = re.compile(r"(?:19|20)\d\d\Z")
 _PROSE = re.compile(r"\b(?:The|A|An|Down|Up|Of|In|On|To|And|Miles|Years|Days|Hours|Minutes|People|Men|This|That|"
                     r"By)\b")
 
@@ -59,7 +63,8 @@ def addresses(text: str) -> Iterator[Span]:
     if "号" in text or "弄" in text or "號" in text or "栋" in text:
         yield from _chinese(text)
     for match in _ENGLISH.finditer(text):
-        year = _YEAR.search(text, max(0, match.start() - 12), match.start() + 4)
+        year = _YEAR.search(text, max(0, match.start() - 12), match.start() + 4) or (
+            _A_YEAR.match(match["number"]) and _EVENT.match(text, match.end()))
         if (match["rest"] or not year) and not _PROSE.search(match["name"]):
             yield match.span()
     for match in _BOX.finditer(text):

@@ -166,23 +166,48 @@ def plates(text: str) -> Iterator[Span]:
 
 _PREFIXES = ("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_", "sk-", "AIza",
              "xox",
-             "k_live_", "npm_", "LTAI", "AKID", "eyJ", "PRIVATE KEY")
+             "k_live_", "npm_", "LTAI", "AKID", "eyJ")
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9_-])(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}|"
     r"glpat-[A-Za-z0-9_-]{20,64}|hf_[A-Za-z]{34}|sk-(?:proj-|ant-)?[A-Za-z0-9_-]{20,200}|AIza[0-9A-Za-z_-]{35}|"
-    r"xox[abprs]-[A-Za-z0-9-]{10,250}|[sr]k_live_[0-9A-Za-z]{24,99}|npm_[A-Za-z0-9]{36}|LTAI[0-9A-Za-z]{12,20}|"
+    r"xox[abcdeprs]-[A-Za-z0-9-]{10,250}|[sr]k_live_[0-9A-Za-z]{24,99}|npm_[A-Za-z0-9]{36}|LTAI[0-9A-Za-z]{12,20}|"
     r"AKID[0-9A-Za-z]{32}|"
-    r"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,1000})(?![A-Za-z0-9_])"
-    r"|"
-    r"-----BEGIN (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{64,8000}"
-    r"-----END (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----")
+    r"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,1000})(?![A-Za-z0-9_])")
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)?-----(?P<body>(?:[^-]|-(?!----)){0,16000}+)"
+    r"(?P<end>-----END (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)?-----)?")
+_KEY_LINES = re.compile(r"(?:\s*(?:[A-Za-z-]{3,12}: [^\n]{1,80}\n|[A-Za-z0-9+/=]{40,76}(?![A-Za-z0-9+/])))+"
+                        r"(?:\s[A-Za-z0-9+/]{1,76}={1,2})?")
+_KEY_LIKE = re.compile(r"[A-Za-z0-9+/]{24}|MII[A-Za-z0-9+/]|b3BlbnNz")
+_IN_URL = re.compile(r"(?<=[A-Za-z0-9]://)[A-Za-z0-9._%+~-]{0,64}:(?P<password>[!#$%&'*+,.0-9:;=?@A-Z^_a-z~|-]{1,128})@"
+                     r"(?P<host>[A-Za-z0-9._-]{1,100}|\[[0-9A-Fa-f:.]{2,45}\])")
+_NO_PASSWORD = re.compile(r"(?:pass(?:word|wd)?|your.*|my[-_]?pass(?:word)?|x{3,}|[*.]+|\$.*|%[a-z_]+%)\Z",
+                          re.IGNORECASE)
 _SAMPLE = re.compile(r"EXAMPLE|XXXX|xxxx|\*\*\*\*|0000000|1234567", re.IGNORECASE)
 
 
 def secrets(text: str) -> Iterator[Span]:
-    """Access keys and tokens by the prefixes that their issuers gave them, and private keys; samples are left out."""
+    """Access keys and tokens by the prefixes that their issuers gave them, private keys (also without their last line),
+    and user, password and host of a URL that holds a password (RFC 3986, 3.2.1); samples are left out."""
+    if "PRIVATE KEY" in text:
+        yield from _private_keys(text)
+    if "://" in text and "@" in text:
+        for match in _IN_URL.finditer(text):
+            if not _NO_PASSWORD.match(match["password"]) and not _NOBODY.search(match["host"]):
+                yield match.span()
     if not any(prefix in text for prefix in _PREFIXES):
         return
     for match in _SECRET.finditer(text):
-        if not _SAMPLE.search(match[0]) and (match[0].isupper() or re.search(r"\d", match[0])):
+        # A token of Slack begins with the numbers of a workspace and a user, which may well count up.
+        own = match[0].rpartition("-")[2] if match[0].startswith("xox") else match[0]
+        if not _SAMPLE.search(own) and (match[0].isupper() or re.search(r"\d", match[0])):
             yield match.span()
+
+
+def _private_keys(text: str) -> Iterator[Span]:
+    for match in _PRIVATE_KEY.finditer(text):
+        if match["end"]:
+            if _KEY_LIKE.search(match["body"]):
+                yield match.span()
+        elif lines := _KEY_LINES.match(text, match.start("body")):
+            yield match.start(), lines.end()

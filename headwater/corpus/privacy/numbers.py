@@ -122,7 +122,7 @@ def passports(text: str) -> Iterator[Span]:
             yield match.span()
 
 
-_IPV4 = re.compile(r"\d(?<![A-Za-z0-9_.@-].)(?<![A-Za-z)]/.)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![A-Za-z0-9_]|"
+_IPV4 = re.compile(r"\d(?<![A-Za-z0-9_.-].)(?<![A-Za-z)]/.)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![A-Za-z0-9_]|"
                    r"\.[A-Za-z0-9]|-[A-Za-z0-9]|/\d)")
 _IPV6 = re.compile(r"[23](?<![A-Za-z0-9_.:].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![A-Za-z0-9_:])")
 _VERSION_WORD = re.compile(r"(?:(?<![A-Za-z])v|ver|version|release|rev|build|section|chapter|clause|figure|table|§|"
