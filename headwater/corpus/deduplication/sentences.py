@@ -47,7 +47,7 @@ def split(text: str) -> list[Sentence]:
 
     Lines are paragraphs, except those wrapped at a margin: one that ends within a sentence goes on in the next when
     that begins with a small letter. English sentences end at . ! ? before white space and a capital or figure (not
-    after known abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to the sentence.
+    after known abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to them.
     Headings (#), code (fenced, indented, ending in ; { }, or a formula on a line of its own) and table rows are one
     piece a line.
     """
