@@ -18,7 +18,8 @@ from _harness import Case, arguments, installed, measure_interleaved, report
 from headwater.atlas.stage import AtlasSettings
 from headwater.atlas.stage import run as write_atlas
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.training import train_bpe
+from headwater.tokenizer.training import BpeSettings, train_bpe
+from headwater.tokenizer.words import count_words
 
 VOCABULARY = 4096
 
@@ -33,8 +34,8 @@ def texts(files: list[Path], size: str) -> list[str]:
 
 
 def ours(train: list[str], folder: Path) -> Tokenizer:
-    train_bpe(train, folder / "tokenizer.model", vocab_size=VOCABULARY, character_coverage=0.9999,
-              max_piece_length=32, threads=1)
+    words = count_words((text, "") for text in train).weighted()
+    train_bpe(words, folder / "tokenizer.model", BpeSettings(vocab_size=VOCABULARY))
     return Tokenizer.load(folder)
 
 
