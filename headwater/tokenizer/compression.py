@@ -188,8 +188,8 @@ def markdown(rows: list[Row]) -> str:
              *(f"| {' | '.join(_cells(row))} |" for row in rows), "",
              "Bytes are those of UTF-8, characters Unicode code points; special tokens are not counted. Baichuan's "
              "published rates (Baichuan 2, table 2) define neither the unit nor the text: tokens per character on "
-             "Chinese documentation reproduces that column within 4 % (LLaMA 1.037, ChatGLM2 0.527); tokens per byte do "
-             "not. Absolute values move by a fifth with the kind of text: compare tokenizers on the same one."]
+             "Chinese documentation reproduces that column within 4 % (LLaMA 1.037, ChatGLM2 0.527); tokens per byte "
+             "do not. Absolute values move by a fifth with the kind of text: compare tokenizers on the same one."]
     return "\n".join([*lines, ""])
 
 
