@@ -23,7 +23,13 @@ TWO_WORDS = {
     "corpus classifier": ("train a classifier of texts from labelled ones",
                           "corpus.classifying.training:train_and_tell", "corpus.classifying.training:TrainSettings"),
     "tokenizer report": ("compare how far tokenizers compress the same text", "tokenizer.compression:report",
-                         "tokenizer.compression:ReportSettings")}
+                         "tokenizer.compression:ReportSettings"),
+    "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
+                         "finetune.vocabulary:ExtendSettings")}
+"""Commands of two words: purpose, function and settings."""
+_FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),
+          "tokenizer extend": ("model", "MODEL", "a model folder")}
+"""What they take before their settings."""
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 
@@ -207,12 +213,13 @@ def _parser(stages: Stages) -> _Parser:
         one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
     for name, (purpose, function, settings) in TWO_WORDS.items():
-        explains, room = name == "corpus explain", "headwater."
-        one = add(name, purpose, _direct(room + function, room + settings, "file" if explains else "out"),
-                  room + settings)
-        if explains:
-            one.add_argument("file", type=Path, metavar="FILE", help="a page, text, JSON lines, Parquet or archive")
-        else:
+        taken = [_FILES[name]] if name in _FILES else []
+        names = [argument for argument, _, _ in taken] + (["out"] if name != "corpus explain" else [])
+        one = add(name, purpose, _direct(f"headwater.{function}", f"headwater.{settings}", *names),
+                  f"headwater.{settings}")
+        for argument, metavar, meaning in taken:
+            one.add_argument(argument, type=Path, metavar=metavar, help=meaning)
+        if "out" in names:
             one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it is written")
     room = "headwater.model.convert:"
     one = add("convert", "write a model folder again in an official form",

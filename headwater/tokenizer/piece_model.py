@@ -7,7 +7,7 @@ The file is a protocol buffer (sentencepiece_model.proto): field 1 repeats the p
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from headwater.errors import InputError
@@ -82,6 +82,15 @@ def renamed(model: bytes, change: Callable[[str], str]) -> bytes:
             out += model[kept:begin] + _bytes_field(_PIECE, body)
             kept = end
     return bytes(out + model[kept:])
+
+
+def with_pieces(model: bytes, added: Sequence[Piece]) -> bytes:
+    """The model with further pieces behind its own. Raises `InputError` for damaged bytes."""
+    end = max((end for _, _, end in _pieces(model)), default=0)
+    new = b"".join(_bytes_field(_PIECE, _bytes_field(_TEXT, piece.text.encode())
+                                + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", piece.score)
+                                + bytes([_TYPE << 3 | _VARINT, piece.kind])) for piece in added)
+    return model[:end] + new + model[end:]
 
 
 def _content(part: bytes) -> bytes:

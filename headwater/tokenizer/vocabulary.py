@@ -26,6 +26,8 @@ class Tokenizer:
         self.specials = dict(vocabulary.specials)
         self.vocab_size = max(self._codec.size, *(index + 1 for index in (0, *self.specials.values())))
         """Ids in use; a model's own vocabulary may be padded beyond it."""
+        self.pieces = self._codec.size
+        """Ids of the file of pieces; a family's special ids may follow them."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
