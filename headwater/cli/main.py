@@ -25,7 +25,9 @@ TWO_WORDS = {
     "tokenizer report": ("compare how far tokenizers compress the same text", "tokenizer.compression:report",
                          "tokenizer.compression:ReportSettings"),
     "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
-                         "finetune.vocabulary:ExtendSettings")}
+                         "finetune.vocabulary:ExtendSettings"),
+    "study digits": ("does splitting numbers into digits help a model to add?", "studies.digits:run",
+                     "studies.digits:DigitSettings")}
 """Commands of two words: purpose, function and settings."""
 _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),
           "tokenizer extend": ("model", "MODEL", "a model folder")}
