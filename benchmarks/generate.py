@@ -22,7 +22,8 @@ from headwater.generate import Engine, SamplingParams
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.training import train_bpe
+from headwater.tokenizer.training import BpeSettings, train_bpe
+from headwater.tokenizer.words import count_words
 
 SIZES: dict[str, dict[str, Any]] = {
     "7M": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4},
@@ -39,8 +40,8 @@ def make_model(size: str) -> Decoder:
 
 def make_engine(model: Decoder, folder: Path) -> Engine:
     """An engine that never meets an end mark, so that everyone makes the same number of tokens."""
-    train_bpe(["A river runs to the sea. 河流入海。" * 9], folder / "tokenizer.model", vocab_size=300,
-              character_coverage=1.0, max_piece_length=8, threads=1)
+    words = count_words([("A river runs to the sea. 河流入海。" * 9, "")]).weighted()
+    train_bpe(words, folder / "tokenizer.model", BpeSettings(vocab_size=300, max_piece_length=8))
     engine = Engine(model, Tokenizer.load(folder), max_batch=8)
     engine.vocabulary, engine.stop_ids = VOCABULARY, frozenset()
     return engine

@@ -18,7 +18,7 @@ from _harness import Case, arguments, installed, measure_interleaved, report
 
 from headwater import hardware, plan
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.tokenizer.shards import Shard
+from headwater.tokenizer.shards import Loaded
 from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
 from headwater.train.optimizer import OptimizerSettings, make_optimizer
@@ -28,12 +28,12 @@ SIZES = {"4M": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers
 VOCABULARY, ROWS, LENGTH, STEPS = 4096, 16, 256, 4
 
 
-def documents() -> Shard:
+def documents() -> Loaded:
     generator = np.random.default_rng(0)
     sizes = generator.integers(40, 400, 400)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     tokens = generator.integers(0, VOCABULARY, offsets[-1]).astype("<u4")
-    return Shard(tokens, offsets, ["en"] * len(sizes), sizes)
+    return Loaded(tokens, offsets, ["en"] * len(sizes), sizes)
 
 
 def ours(config: ModelConfig, precision: str, *, compiled: bool) -> Callable[[], None]:

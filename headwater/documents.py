@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,42 @@ PARTS = "parts.json"
 
 @dataclass(frozen=True)
 class CorpusFile:
-    """One Parquet file of a split."""
+    """One Parquet file of a split, or some row groups of it (None: all)."""
 
     store: Store
     name: str
     rows: int
+    groups: tuple[int, ...] | None = None
 
-    def batches(self, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
-        """Its rows, so many at a time. Raises `InputError` when it is missing, damaged or lacks a column."""
+    def batches(self, columns: list[str], rows: int = 512, *, optional: Sequence[str] = ()
+                ) -> Iterator[pa.RecordBatch]:
+        """Its rows, so many at a time, with the `optional` columns that it has. Raises `InputError` when it is missing,
+        damaged or lacks a column."""
         try:
             with self.store.open(self.name) as stream:
-                yield from pq.ParquetFile(stream).iter_batches(rows, columns=columns)
+                file = pq.ParquetFile(stream)
+                wanted = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
+                groups = range(file.num_row_groups) if self.groups is None else self.groups
+                yield from file.iter_batches(rows, row_groups=list(groups), columns=wanted)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
                              fix="run the corpus stage again") from None
+
+    def pieces(self, rows: int) -> list[CorpusFile]:
+        """The file in pieces of whole row groups, each of about so many rows at most. Raises `InputError`."""
+        try:
+            with self.store.open(self.name) as stream:
+                metadata = pq.read_metadata(stream)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
+                             fix="run the corpus stage again") from None
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        found: list[list[int]] = []
+        for group, size in enumerate(sizes):
+            if not found or sum(sizes[one] for one in found[-1]) + size > rows:
+                found.append([])
+            found[-1].append(group)
+        return [replace(self, rows=sum(sizes[one] for one in groups), groups=tuple(groups)) for groups in found]
 
 
 def corpus_files(corpus: Path, split: str) -> list[CorpusFile]:

@@ -10,7 +10,8 @@ from hypothesis import settings
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.training import train_bpe
+from headwater.tokenizer.training import BpeSettings, train_bpe
+from headwater.tokenizer.words import count_words
 
 # A busy machine is slow; no test of ours fails for that.
 settings.register_profile("patient", deadline=None)
@@ -32,8 +33,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
-    train_bpe(TEXTS, folder / "tokenizer.model", vocab_size=480, character_coverage=0.9999, max_piece_length=8,
-              threads=1)
+    words = count_words((text, "") for text in TEXTS).weighted()
+    train_bpe(words, folder / "tokenizer.model", BpeSettings(vocab_size=480, max_piece_length=8))
     return Tokenizer.load(folder)
 
 

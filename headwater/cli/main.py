@@ -17,11 +17,21 @@ from headwater import __version__
 from headwater.errors import HeadwaterError, Interrupted, SettingsError
 from headwater.recipe.stages import STAGES, Stages, load
 
-_CORPUS = "headwater.corpus."
-TWO_WORDS = {"corpus explain": ("say what would happen to a document of a file, and why", "explain:explain",
-                                "explain:ExplainSettings"),
-             "corpus classifier": ("train a classifier of texts from labelled ones",
-                                   "classifying.training:train_and_tell", "classifying.training:TrainSettings")}
+TWO_WORDS = {
+    "corpus explain": ("say what would happen to a document of a file, and why", "corpus.explain:explain",
+                       "corpus.explain:ExplainSettings"),
+    "corpus classifier": ("train a classifier of texts from labelled ones",
+                          "corpus.classifying.training:train_and_tell", "corpus.classifying.training:TrainSettings"),
+    "tokenizer report": ("compare how far tokenizers compress the same text", "tokenizer.compression:report",
+                         "tokenizer.compression:ReportSettings"),
+    "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
+                         "finetune.vocabulary:ExtendSettings"),
+    "study digits": ("does splitting numbers into digits help a model to add?", "studies.digits:run",
+                     "studies.digits:DigitSettings")}
+"""Commands of two words: purpose, function and settings."""
+_FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),
+          "tokenizer extend": ("model", "MODEL", "a model folder")}
+"""What they take before their settings."""
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 
@@ -205,13 +215,14 @@ def _parser(stages: Stages) -> _Parser:
         one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
     for name, (purpose, function, settings) in TWO_WORDS.items():
-        trains = name.endswith("classifier")
-        act = _direct(_CORPUS + function, _CORPUS + settings, "out" if trains else "file")
-        one = add(name, purpose, act, _CORPUS + settings)
-        if trains:
+        taken = [_FILES[name]] if name in _FILES else []
+        names = [argument for argument, _, _ in taken] + (["out"] if name != "corpus explain" else [])
+        one = add(name, purpose, _direct(f"headwater.{function}", f"headwater.{settings}", *names),
+                  f"headwater.{settings}")
+        for argument, metavar, meaning in taken:
+            one.add_argument(argument, type=Path, metavar=metavar, help=meaning)
+        if "out" in names:
             one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it is written")
-        else:
-            one.add_argument("file", type=Path, metavar="FILE", help="a page, text, JSON lines, Parquet or archive")
     room = "headwater.model.convert:"
     one = add("convert", "write a model folder again in an official form",
               _direct(room + "convert", room + "ConvertSettings", "source", "target"), room + "ConvertSettings")

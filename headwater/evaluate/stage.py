@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from headwater.artifacts import write_json
-from headwater.documents import corpus_files, read_texts
+from headwater.documents import corpus_files
 from headwater.evaluate.choice import REPHRASED, Question, Style, accuracy, answer_all, by_subject, read_questions
 from headwater.evaluate.spoken import scores
 from headwater.generate.engine import Engine
@@ -16,7 +16,7 @@ from headwater.generate.sampling import SamplingParams
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Message
-from headwater.tokenizer.shards import read_shard, write_shard
+from headwater.tokenizer.shards import write_shards
 from headwater.train.validation import bits_per_byte
 
 
@@ -55,7 +55,8 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     for name, model in settings.models.items():
         say(f"evaluating {name}")
         engine = Engine.load(model.path)
-        results[name] = {"text": _text(engine, settings.corpus, out), **_choice(engine, settings, model.style)}
+        results[name] = {"text": _text(engine, model.path, settings.corpus, out),
+                         **_choice(engine, settings, model.style)}
         figures.update({f"{name}/{figure}": value for figure, value in _figures(results[name]).items()})
         if model.style == "chat":
             samples += [{"model": name, "messages": _converse(engine, turns, settings.sample_tokens)}
@@ -65,13 +66,13 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     return figures
 
 
-def _text(engine: Engine, corpus: Path | None, out: Path) -> dict[str, float]:
+def _text(engine: Engine, path: Path, corpus: Path | None, out: Path) -> dict[str, float]:
     if corpus is None:
         return {}
     folder = out / "validation"
     # Models of one run may have different tokenizers; the shard is cheap to write again.
-    write_shard(read_texts(corpus_files(corpus, "validation")), engine.tokenizer, folder)
-    return bits_per_byte(engine.model, read_shard(folder), engine.max_length)
+    shards = write_shards(corpus_files(corpus, "validation"), engine.tokenizer, path, folder)
+    return bits_per_byte(engine.model, shards, engine.max_length)
 
 
 def _choice(engine: Engine, settings: EvaluateSettings, style: Style) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from headwater.errors import InputError
+from headwater.tokenizer.packed import Packed, pack
 
 GLM4_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
               r"|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -42,6 +43,9 @@ class BytePairs:
         if threads > 1:
             return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         return [self._tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+    def encode_packed(self, texts: Sequence[str], threads: int) -> Packed:
+        return pack(self.encode_batch(texts, threads))
 
     def opening_spaces(self, ids: Sequence[int]) -> int:
         """1 where the text's first byte is a space that encoding put there."""

@@ -14,6 +14,7 @@ from headwater.errors import InputError
 from headwater.folders import GENERATION_CONFIG, ICE_TEXT, SENTENCEPIECE, TOKENIZER_CONFIG, TOKENIZER_JSON, VOCABULARIES
 from headwater.tokenizer import byte_pairs
 from headwater.tokenizer.chat import END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
+from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.piece_model import CONTROL, USER_DEFINED, piece_kind, with_controls
 from headwater.tokenizer.sentence_pieces import Rules, SentencePieces
 from headwater.tokenizer.templates import (
@@ -53,6 +54,8 @@ class Codec(Protocol):
     def piece(self, index: int) -> str: ...
 
     def encode_batch(self, texts: list[str], threads: int) -> list[list[int]]: ...
+
+    def encode_packed(self, texts: list[str], threads: int) -> Packed: ...
 
     def opening_spaces(self, ids: list[int]) -> int: ...
 

@@ -6,21 +6,48 @@ The file is a protocol buffer (sentencepiece_model.proto): field 1 repeats the p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from headwater.errors import InputError
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 """Types of pieces: text, never from text, always whole."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_PIECE, _TEXT, _TYPE = 1, 1, 3
+_PIECE, _TEXT, _SCORE, _TYPE = 1, 1, 2, 3
+
+
+class Piece(NamedTuple):
+    """One piece of a model: its text, its score (higher ones are joined first) and its type."""
+
+    text: str
+    score: float
+    kind: int
+
+
+def read_pieces(model: bytes) -> list[Piece]:
+    """Every piece, in id order. Raises `InputError` for damaged bytes."""
+    return [_piece(model, start, end) for _, start, end in _pieces(model)]
+
+
+def _piece(model: bytes, start: int, end: int) -> Piece:
+    text, score, kind = "", 0.0, NORMAL
+    for field, begin, last in _fields(model, start, end):
+        if field == _TEXT:
+            text = _content(model[begin:last]).decode()
+        elif field == _SCORE:
+            (score,) = struct.unpack("<f", model[last - 4:last])
+        elif field == _TYPE:
+            kind = _read_varint(model, _read_varint(model, begin)[1])[0]
+    return Piece(text, score, kind)
 
 
 def piece_kind(model: bytes, index: int) -> int:
     """The type of one piece. Raises `InputError` for damaged bytes or an id past the pieces."""
     for number, (_, start, end) in enumerate(_pieces(model)):
         if number == index:
-            return _kind(model, start, end)
+            return _piece(model, start, end).kind
     raise InputError(f"the model has no piece {index}")
 
 
@@ -35,12 +62,46 @@ def with_controls(model: bytes, ids: Collection[int]) -> bytes:
         if number in ids:
             body = b"".join(model[a:b] for field, a, b in _fields(model, start, end) if field != _TYPE)
             body += bytes([_TYPE << 3 | _VARINT, CONTROL])
-            out += model[kept:begin] + bytes([_PIECE << 3 | _BYTES]) + _varint(len(body)) + body
+            out += model[kept:begin] + _bytes_field(_PIECE, body)
             kept = end
         last = number
     if last < wanted:
         raise InputError(f"the model has no piece {wanted}")
     return bytes(out + model[kept:])
+
+
+def renamed(model: bytes, change: Callable[[str], str]) -> bytes:
+    """The model with every piece's text passed through `change`. Raises `InputError` for damaged bytes."""
+    out = bytearray()
+    kept = 0
+    for begin, start, end in _pieces(model):
+        parts = [(field, model[a:b]) for field, a, b in _fields(model, start, end)]
+        text = next(_content(part) for field, part in parts if field == _TEXT).decode()
+        if (other := change(text).encode()) != text.encode():
+            body = b"".join(_bytes_field(_TEXT, other) if field == _TEXT else part for field, part in parts)
+            out += model[kept:begin] + _bytes_field(_PIECE, body)
+            kept = end
+    return bytes(out + model[kept:])
+
+
+def with_pieces(model: bytes, added: Sequence[Piece]) -> bytes:
+    """The model with further pieces behind its own. Raises `InputError` for damaged bytes."""
+    end = max((end for _, _, end in _pieces(model)), default=0)
+    new = b"".join(_bytes_field(_PIECE, _bytes_field(_TEXT, piece.text.encode())
+                                + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", piece.score)
+                                + bytes([_TYPE << 3 | _VARINT, piece.kind])) for piece in added)
+    return model[:end] + new + model[end:]
+
+
+def _content(part: bytes) -> bytes:
+    """What a field of bytes holds, its tag and length aside."""
+    _, position = _read_varint(part, 0)
+    _, position = _read_varint(part, position)
+    return part[position:]
+
+
+def _bytes_field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | _BYTES]) + _varint(len(content)) + content
 
 
 def _pieces(model: bytes) -> Iterator[tuple[int, int, int]]:
@@ -50,13 +111,6 @@ def _pieces(model: bytes) -> Iterator[tuple[int, int, int]]:
             _, start = _read_varint(model, begin)
             _, start = _read_varint(model, start)
             yield begin, start, end
-
-
-def _kind(model: bytes, start: int, end: int) -> int:
-    for field, begin, _ in _fields(model, start, end):
-        if field == _TYPE:
-            return _read_varint(model, _read_varint(model, begin)[1])[0]
-    return NORMAL
 
 
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:

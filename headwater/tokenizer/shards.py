@@ -1,77 +1,269 @@
-"""Token shards: the corpus as ids in memory-mapped files, with document boundaries."""
+"""Token shards: a split of the corpus as ids in memory-mapped files, with its documents' boundaries and origin."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from headwater.artifacts import atomic_folder, read_json, write_json
+from headwater.artifacts import atomic_write, hash_file, hash_json, read_json, sweep_temporaries, write_json
+from headwater.documents import CorpusFile
 from headwater.errors import InputError
 from headwater.progress import bar
+from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.vocabulary import Tokenizer
 
+INDEX, PLAN = "index.json", "plan.json"
+PART_ROWS = 16_384
+"""Documents of a part at most: what one worker encodes and what a killed run loses."""
 BATCH = 256
 """Documents encoded at a time."""
+DOCUMENTS = pa.schema([("tokens", pa.int64()), ("bytes", pa.int64()), ("language", pa.string()),
+                       ("source", pa.string()), ("id", pa.string())])
+"""Per document its ids (`<bos>` and `<eos>` included), the bytes of its text in UTF-8, and where it comes from: the
+source's name and the hash that the corpus gave it ("" where the corpus has none)."""
+Ids = NDArray[np.uint16] | NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One split as ids: `tokens` uint32 [N], and document i at tokens[offsets[i] : offsets[i+1]], offsets int64."""
+class Part:
+    """Files `NAME.bin` (ids, little-endian) and `NAME.parquet` (`DOCUMENTS`)."""
 
-    tokens: np.ndarray
-    offsets: np.ndarray
+    name: str
+    documents: int
+    tokens: int
+    sha256: str
+    """Of the ids."""
+
+
+class Documents(Protocol):
+    """What training and validation read: documents as ids, end to end."""
+
+    @property
+    def total(self) -> int:
+        """Tokens of all documents."""
+        ...
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64 [documents + 1]: document i owns tokens offsets[i] to offsets[i + 1]."""
+        ...
+
+    @property
+    def languages(self) -> list[str]:
+        """Of every document."""
+        ...
+
+    @property
+    def utf8_bytes(self) -> NDArray[np.int64]:
+        """Of every document's text; what bits per byte are counted in."""
+        ...
+
+    def document(self, index: int) -> Ids: ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Documents in memory: `ids` [total] and what `Documents` says of them."""
+
+    ids: Ids
+    offsets: NDArray[np.int64]
     languages: list[str]
-    utf8_bytes: np.ndarray
-    """Bytes of each document's text, int64; what bits per byte are counted in."""
+    utf8_bytes: NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        return len(self.ids)
+
+    def document(self, index: int) -> Ids:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+
+class Shards:
+    """A split as one sequence of `total` tokens, of which nothing is in memory but the documents' boundaries.
+
+    `offsets` int64 [documents + 1]: document i owns tokens offsets[i] to offsets[i + 1]. Raises `InputError` for files
+    that do not agree, and for a `tokenizer` other than the one that wrote them.
+    """
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer | None = None) -> None:
+        self.folder = Path(folder)
+        index = read_json(self.folder / INDEX)
+        if tokenizer is not None and index["tokenizer"] != identity(tokenizer):
+            raise InputError("these token shards were written by another tokenizer", where=self.folder,
+                             fix="delete the folder, and they are written again")
+        self.dtype = np.dtype(index["dtype"])
+        self.parts = [Part(**part) for part in index["parts"]]
+        self.total = sum(part.tokens for part in self.parts)
+        sizes = [_size(self.folder / f"{part.name}.bin") for part in self.parts]
+        if not self.total or sizes != [part.tokens * self.dtype.itemsize for part in self.parts]:
+            raise InputError("the token shards are empty or truncated", where=self.folder,
+                             fix="delete the folder and run again")
+        self._starts = np.cumsum([0, *(part.tokens for part in self.parts)]).tolist()
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """`DOCUMENTS` of all parts, in order."""
+        return pa.concat_tables([pq.read_table(self.folder / f"{part.name}.parquet") for part in self.parts])
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        return np.concatenate([[0], np.cumsum(self.table["tokens"].to_numpy())]).astype(np.int64)
+
+    @cached_property
+    def languages(self) -> list[str]:
+        """Of every document."""
+        return self.table["language"].to_pylist()
+
+    @cached_property
+    def utf8_bytes(self) -> NDArray[np.int64]:
+        """Of every document's text; what bits per byte are counted in."""
+        return self.table["bytes"].to_numpy()
 
     @property
     def documents(self) -> int:
         return len(self.offsets) - 1
 
-    def document(self, index: int) -> np.ndarray:
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+    def document(self, index: int) -> Ids:
+        return self.tokens(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+    def tokens(self, begin: int, end: int) -> Ids:
+        """Tokens `begin` to `end` of the whole split: a view of the file, a copy where they lie in several."""
+        found = []
+        place = bisect_right(self._starts, begin) - 1
+        while begin < end:
+            start, stop = self._starts[place], min(end, self._starts[place + 1])
+            found.append(self._maps[place][begin - start : stop - start])
+            begin, place = stop, place + 1
+        return found[0] if len(found) == 1 else np.concatenate([np.zeros(0, self.dtype), *found])
+
+    @cached_property
+    def _maps(self) -> list[Ids]:
+        return [np.memmap(self.folder / f"{part.name}.bin", dtype=self.dtype, mode="r") if part.tokens
+                else np.zeros(0, self.dtype) for part in self.parts]
 
 
-def write_shard(documents: Iterable[tuple[str, str]], tokenizer: Tokenizer, folder: Path, *,
-                total: int | None = None) -> None:
-    """Encode (text, language) documents as `<bos> text <eos>` into `folder`, which appears whole or not at all."""
-    offsets, languages, sizes = [0], [], []
-    with atomic_folder(folder) as staging, bar("encoding documents", total) as shown:
-        with open(staging / "tokens.bin", "wb") as stream:
-            for batch in _batches(documents):
-                for ids in tokenizer.encode_batch([text for text, _ in batch]):
-                    framed = np.array([tokenizer.bos, *ids, tokenizer.eos], dtype="<u4")
-                    stream.write(framed.tobytes())
-                    offsets.append(offsets[-1] + len(framed))
-                languages += [language for _, language in batch]
-                sizes += [len(text.encode()) for text, _ in batch]
-                shown.advance(len(batch))
-        np.save(staging / "offsets.npy", np.array(offsets, dtype="<i8"))
-        np.save(staging / "bytes.npy", np.array(sizes, dtype="<i8"))
-        write_json(staging / "index.json", {"documents": len(languages), "tokens": offsets[-1], "languages": languages})
+def write_shards(files: Sequence[CorpusFile], tokenizer: Tokenizer, source: Path, folder: Path, *,
+                 processes: int = 1) -> Shards:
+    """Encode a split's documents as `<bos> text <eos>` into `folder`, `processes` parts at a time.
+
+    `source` is the folder that `tokenizer` was loaded from. A part counts when its record is written; called again
+    after a kill, what counts is not done again, and the files' bytes are the same. Parts of another tokenizer or other
+    files are removed.
+    """
+    plan = {"tokenizer": identity(tokenizer), "files": [[file.store.uri(file.name), file.rows] for file in files]}
+    folder.mkdir(parents=True, exist_ok=True)
+    _start(folder, hash_json(plan))
+    pieces = [piece for file in files for piece in file.pieces(PART_ROWS)]
+    records = [folder / f"part-{number:06}.json" for number in range(len(pieces))]
+    left = [number for number, record in enumerate(records) if not record.exists()]
+    with bar("encoding documents", sum(piece.rows for piece in pieces),
+             start=sum(piece.rows for piece, record in zip(pieces, records) if record.exists())) as shown:
+        for number in _written(left, pieces, tokenizer, source, folder, processes):
+            shown.advance(pieces[number].rows)
+    write_json(folder / INDEX, {"tokenizer": plan["tokenizer"], "dtype": _dtype(tokenizer).str,
+                                "parts": [read_json(record) for record in records]})
+    return Shards(folder)
 
 
-def _batches(documents: Iterable[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
-    batch: list[tuple[str, str]] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def identity(tokenizer: Tokenizer) -> str:
+    """What tells a tokenizer from every other: the hash of its pieces and special ids."""
+    specials = [tokenizer.bos, tokenizer.eos, sorted(tokenizer.specials.items())]
+    return hash_json([hashlib.sha256(tokenizer.to_bytes()).hexdigest(), specials])
 
 
-def read_shard(folder: Path) -> Shard:
-    """Open a shard without reading it into memory. Raises `InputError` when its files do not agree."""
-    index = read_json(folder / "index.json")
-    offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-    sizes = np.load(folder / "bytes.npy", allow_pickle=False)
-    size = (folder / "tokens.bin").stat().st_size
-    if index["tokens"] == 0 or size != 4 * index["tokens"] or index["tokens"] != int(offsets[-1]):
-        raise InputError("the shard is empty or truncated", where=folder, fix="delete the folder and run again")
-    tokens = np.memmap(folder / "tokens.bin", dtype="<u4", mode="r")
-    return Shard(tokens, offsets, index["languages"], sizes)
+def _start(folder: Path, plan: str) -> None:
+    """Forget what was written from another plan."""
+    sweep_temporaries(folder)
+    if not (folder / PLAN).exists() or read_json(folder / PLAN) != plan:
+        for file in [*folder.glob("part-*"), folder / INDEX]:
+            file.unlink(missing_ok=True)
+        write_json(folder / PLAN, plan)
+
+
+def _written(left: list[int], pieces: list[CorpusFile], tokenizer: Tokenizer, source: Path, folder: Path,
+             processes: int) -> Iterator[int]:
+    """Write these parts; yields each one's number when it is done."""
+    if processes == 1 or len(left) < 2:
+        for number in left:
+            _write_part(pieces[number], tokenizer, folder, number)
+            yield number
+        return
+    with ExitStack() as stack:
+        # Not forked: other threads (PyTorch's, Arrow's) may hold locks.
+        pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
+                                                       initializer=_open, initargs=(source,)))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        futures = [pool.submit(_write_with_opened, pieces[number], folder, number) for number in left]
+        for number, future in zip(left, futures):
+            future.result()
+            yield number
+
+
+_opened: list[Tokenizer] = []
+"""The tokenizer of a worker process."""
+
+
+def _open(source: Path) -> None:
+    _opened.append(Tokenizer.load(source))
+
+
+def _write_with_opened(piece: CorpusFile, folder: Path, number: int) -> None:
+    _write_part(piece, _opened[0], folder, number)
+
+
+def _write_part(piece: CorpusFile, tokenizer: Tokenizer, folder: Path, number: int) -> None:
+    """The ids, the table, and last the record that makes them count."""
+    name = f"part-{number:06}"
+    tables, dtype = [], _dtype(tokenizer)
+    with atomic_write(folder / f"{name}.bin") as stream:
+        for batch in piece.batches(["text", "language"], BATCH, optional=["source", "id"]):
+            texts = batch["text"].to_pylist()
+            framed = _framed(tokenizer.encode_packed(texts), tokenizer)
+            stream.write(framed.ids.astype(dtype).tobytes())
+            tables.append(_table(batch, texts, framed))
+    table = pa.concat_tables(tables) if tables else DOCUMENTS.empty_table()
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    with atomic_write(folder / f"{name}.parquet") as stream:
+        stream.write(sink.getvalue())
+    tokens = int(np.sum(table["tokens"].to_numpy()))
+    write_json(folder / f"{name}.json", asdict(Part(name, table.num_rows, tokens, hash_file(folder / f"{name}.bin"))))
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """Two bytes a token where they are enough."""
+    return np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+
+
+def _framed(packed: Packed, tokenizer: Tokenizer) -> Packed:
+    """With `<bos>` before and `<eos>` behind every text."""
+    starts, ends = packed.offsets[:-1], packed.offsets[1:]
+    places = np.stack([starts, ends], 1).reshape(-1)
+    ids = np.insert(packed.ids, places, np.tile(np.array([tokenizer.bos, tokenizer.eos], np.uint32), len(starts)))
+    return Packed(ids, packed.offsets + 2 * np.arange(len(packed.offsets)))
+
+
+def _table(batch: pa.RecordBatch, texts: list[str], framed: Packed) -> pa.Table:
+    empty = [""] * len(texts)
+    columns = {"tokens": np.diff(framed.offsets), "bytes": [len(text.encode()) for text in texts],
+               "language": batch["language"],
+               **{name: batch[name] if name in batch.schema.names else empty for name in ("source", "id")}}
+    return pa.table(columns).cast(DOCUMENTS)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1

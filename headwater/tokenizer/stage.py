@@ -4,42 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
-from headwater.artifacts import write_json
+from headwater.artifacts import write_json, write_text
 from headwater.documents import corpus_files, count_texts, read_texts
-from headwater.progress import track
-from headwater.settings import InputPath, Settings
+from headwater.errors import SettingsError
+from headwater.progress import bar, track
+from headwater.settings import InputPath
 from headwater.tokenizer.chat import END, JINJA, SPECIALS
-from headwater.tokenizer.training import train_bpe
+from headwater.tokenizer.export import tokenizer_json
+from headwater.tokenizer.training import BpeSettings, train_bpe
 from headwater.tokenizer.vocabulary import Tokenizer
+from headwater.tokenizer.words import MOST, Words, count_words
 
 
-class TokenizerSettings(Settings):
+class TokenizerSettings(BpeSettings):
     """How the vocabulary is trained."""
 
     corpus: InputPath = Path("${corpus}")
     """Folder with train/ and validation/ Parquet files of text."""
-    vocab_size: int = Field(default=4096, ge=512)
-    """Pieces, special and byte pieces included."""
-    character_coverage: float = Field(default=0.9999, gt=0.9, le=1.0)
-    max_piece_length: int = Field(default=32, ge=1)
-    """Longest piece, in characters."""
-    max_characters: int = Field(default=200_000_000, ge=1000)
-    """Training text is sampled evenly down to this many characters (bounds the trainer's memory)."""
+    shares: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """What part of the training text each language shall count for, on any scale ({en: 1, zh: 1}); one not named does
+    not count. As the corpus has them when not set."""
+    max_characters: int = Field(default=2_000_000_000, ge=1000)
+    """Training text is sampled evenly down to this many characters (bounds the time; memory is bounded anyway)."""
+    max_words: int = Field(default=MOST, ge=1000)
+    """Different words kept of each language, the most frequent; takes some 240 bytes each while counting and 900 while
+    learning."""
     threads: int = Field(default=2, ge=1)
 
 
 def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
-    """Write `tokenizer.model`, `tokenizer_config.json` and `compression.json`; returns the compression figures."""
+    """Write `tokenizer.model`, `tokenizer.json`, `tokenizer_config.json` and `compression.json`; returns the
+    compression figures."""
     files = corpus_files(settings.corpus, "train")
     texts = track(read_texts(files), "tokenizer: measuring texts", count_texts(files))
     keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in texts)))
-    train_bpe(_sampled(read_texts(files), keep), out / "tokenizer.model", vocab_size=settings.vocab_size,
-              character_coverage=settings.character_coverage, max_piece_length=settings.max_piece_length,
-              threads=settings.threads, total=round(keep * count_texts(files)))
+    with bar("tokenizer: counting words", round(keep * count_texts(files))) as shown:
+        words = count_words(_sampled(read_texts(files), keep), most=settings.max_words, processes=settings.threads,
+                            shown=shown)
+    _check_shares(settings.shares, words)
+    train_bpe(words.weighted(settings.shares), out / "tokenizer.model", settings, threads=settings.threads)
     tokenizer = Tokenizer.load(out)
+    write_text(out / "tokenizer.json", tokenizer_json(tokenizer.to_bytes()))
     write_json(out / "tokenizer_config.json", tokenizer_config(tokenizer))
     held_out = corpus_files(settings.corpus, "validation")
     table = compression(tokenizer, read_texts(held_out))
@@ -52,11 +61,20 @@ def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     return figures
 
 
-def _sampled(documents: Iterator[tuple[str, str]], keep: float) -> Iterator[str]:
+def _check_shares(shares: dict[str, float] | None, words: Words) -> None:
+    unknown = sorted(set(shares or {}) - set(words.counts))
+    if unknown:
+        raise SettingsError(f"the corpus has no text in '{unknown[0]}' (there are: {', '.join(sorted(words.counts))})",
+                            where="shares", fix="name the corpus's languages")
+    if shares is not None and not any(shares.values()):
+        raise SettingsError("every share is 0", where="shares", fix="give at least one language a share above 0")
+
+
+def _sampled(documents: Iterator[tuple[str, str]], keep: float) -> Iterator[tuple[str, str]]:
     """Every document whose turn it is when `keep` of them are taken at even steps."""
-    for number, (text, _) in enumerate(documents):
+    for number, document in enumerate(documents):
         if int((number + 1) * keep) > int(number * keep):
-            yield text
+            yield document
 
 
 def compression(tokenizer: Tokenizer, documents: Iterator[tuple[str, str]]) -> dict[str, dict[str, float]]:

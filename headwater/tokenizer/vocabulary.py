@@ -9,6 +9,7 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.tokenizer.chat import ChatTemplate
 from headwater.tokenizer.identity import Vocabulary, read_vocabulary
+from headwater.tokenizer.packed import Packed
 
 
 class Tokenizer:
@@ -25,6 +26,8 @@ class Tokenizer:
         self.specials = dict(vocabulary.specials)
         self.vocab_size = max(self._codec.size, *(index + 1 for index in (0, *self.specials.values())))
         """Ids in use; a model's own vocabulary may be padded beyond it."""
+        self.pieces = self._codec.size
+        """Ids of the file of pieces; a family's special ids may follow them."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -62,13 +65,12 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str], *, threads: int = 1) -> list[list[int]]:
-        for text in texts:
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise InputError(f"not valid Unicode: {error}",
-                                 fix="decode the text properly, or replace the lone surrogate") from None
-        return self._codec.encode_batch(list(texts), threads)
+        """The ids of each text."""
+        return self._codec.encode_batch(_checked(texts), threads)
+
+    def encode_packed(self, texts: Sequence[str], *, threads: int = 1) -> Packed:
+        """The ids of all texts in one array of numpy; the quickest way for many."""
+        return self._codec.encode_packed(_checked(texts), threads)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The exact bytes of the ids, one after the other: specials, and ids past the vocabulary, give nothing.
@@ -82,3 +84,13 @@ class Tokenizer:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
         data = self.decode_bytes(ids)[self._codec.opening_spaces(list(ids)) :]
         return data.decode("utf-8", errors="replace")
+
+
+def _checked(texts: Sequence[str]) -> list[str]:
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"not valid Unicode: {error}",
+                             fix="decode the text properly, or replace the lone surrogate") from None
+    return list(texts)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headwater.errors import InputError
-from headwater.tokenizer.shards import Shard
+from headwater.tokenizer.shards import Documents
 
 IGNORE = -100
 """Target of a position that no loss is taken on."""
@@ -60,11 +60,11 @@ class StreamBatches:
     document's end: nothing is asked about the next document's first token.
     """
 
-    def __init__(self, shard: Shard, *, rows: int, length: int, seed: int) -> None:
-        self.shard, self.rows, self.length, self.seed = shard, rows, length, seed
-        self.rows_per_epoch = len(shard.tokens) // length
+    def __init__(self, shards: Documents, *, rows: int, length: int, seed: int) -> None:
+        self.shards, self.rows, self.length, self.seed = shards, rows, length, seed
+        self.rows_per_epoch = shards.total // length
         if self.rows_per_epoch == 0:
-            raise InputError(f"the corpus has {len(shard.tokens)} tokens, fewer than one row of {length}",
+            raise InputError(f"the corpus has {shards.total} tokens, fewer than one row of {length}",
                              fix="give more text or a shorter sequence_length")
 
     @property
@@ -74,8 +74,9 @@ class StreamBatches:
     @lru_cache(maxsize=2)  # noqa: B019 (one object lives per training run)
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The epoch's document order, where each of its documents starts in its stream, and the order of its rows."""
-        order = _permutation(self.shard.documents, self.seed, epoch)
-        sizes = np.diff(self.shard.offsets)[order]
+        sizes = np.diff(self.shards.offsets)
+        order = _permutation(len(sizes), self.seed, epoch)
+        sizes = sizes[order]
         return order, np.concatenate([[0], np.cumsum(sizes)]), _permutation(self.rows_per_epoch, self.seed, epoch, 1)
 
     def batch(self, step: int) -> Batch:
@@ -91,7 +92,7 @@ class StreamBatches:
         parts: list[list[np.ndarray]] = [[], [], [], []]
         place = begin
         while place < end:
-            document = self.shard.document(int(order[first]))
+            document = self.shards.document(int(order[first]))
             inside = place - int(starts[first])
             piece = document[inside : inside + end - place].astype(np.int64)
             following = document[inside + 1 : inside + 1 + len(piece)].astype(np.int64)

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field, model_validator
 
-from headwater.documents import corpus_files, count_texts, read_texts
+from headwater.documents import corpus_files
+from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.presets import preset
 from headwater.settings import FieldsOf, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.shards import Shard, read_shard, write_shard
+from headwater.tokenizer.shards import Shards, write_shards
 from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
 from headwater.train.trainer import Trainer, TrainerSettings, require_memory
@@ -56,8 +57,8 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     tokenizer = Tokenizer.load(settings.tokenizer)
     config = model_config(settings, tokenizer.vocab_size)
     require_memory(config, settings.trainer)
-    train = _shard(settings.corpus, "train", tokenizer, out / "shards")
-    held_out = _shard(settings.corpus, "validation", tokenizer, out / "shards")
+    train = _shards(settings, "train", tokenizer, out)
+    held_out = _shards(settings, "validation", tokenizer, out)
     model = initialise(Decoder(config), settings.seed)
     trainer = settings.trainer
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed)
@@ -68,8 +69,8 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
 
     figures = Trainer(model, next_token, batches, trainer, validate).fit(out)
     save_model(model, out, tokenizer_from=settings.tokenizer)
-    return {**figures, "corpus_tokens": float(len(train.tokens)),
-            "epochs": figures["tokens"] / max(1, len(train.tokens))}
+    return {**figures, "corpus_tokens": float(train.total),
+            "epochs": figures["tokens"] / max(1, train.total)}
 
 
 def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
@@ -81,8 +82,6 @@ def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
     return ModelConfig.parse({**sizes, **length, **settings.model}, where="pretrain.model")
 
 
-def _shard(corpus: Path, split: str, tokenizer: Tokenizer, folder: Path) -> Shard:
-    if not (folder / split / "index.json").exists():
-        files = corpus_files(corpus, split)
-        write_shard(read_texts(files), tokenizer, folder / split, total=count_texts(files))
-    return read_shard(folder / split)
+def _shards(settings: PretrainSettings, split: str, tokenizer: Tokenizer, out: Path) -> Shards:
+    return write_shards(corpus_files(settings.corpus, split), tokenizer, settings.tokenizer, out / "shards" / split,
+                        processes=cores())

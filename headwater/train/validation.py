@@ -10,7 +10,7 @@ import torch
 from headwater.model import Decoder
 from headwater.model.scoring import token_log_probabilities
 from headwater.progress import bar
-from headwater.tokenizer.shards import Shard
+from headwater.tokenizer.shards import Documents
 from headwater.train.batches import IGNORE, PackedBatches
 from headwater.train.objective import next_token
 
@@ -31,17 +31,17 @@ def target_loss(model: Decoder, batches: PackedBatches) -> float:
     return nats / max(1, targets)
 
 
-def bits_per_byte(model: Decoder, shard: Shard, length: int) -> dict[str, float]:
-    """Bits per UTF-8 byte of the shard's documents, by language.
+def bits_per_byte(model: Decoder, shards: Documents, length: int) -> dict[str, float]:
+    """Bits per UTF-8 byte of the shards' documents, by language.
 
     The negative log-likelihood of every token after `<bos>`, the closing `<eos>` included, over the text's bytes. A
     document longer than `length` tokens is read in windows of `length` that do not overlap.
     """
     windows: list[tuple[str, np.ndarray]] = []
     sizes: dict[str, int] = {}
-    for index, language in enumerate(shard.languages):
-        ids = shard.document(index).astype(np.int64)
-        sizes[language] = sizes.get(language, 0) + int(shard.utf8_bytes[index])
+    for index, language in enumerate(shards.languages):
+        ids = shards.document(index).astype(np.int64)
+        sizes[language] = sizes.get(language, 0) + int(shards.utf8_bytes[index])
         windows += [(language, ids[start : start + length + 1]) for start in range(0, len(ids) - 1, length)]
     windows.sort(key=lambda window: len(window[1]))
     nats = dict.fromkeys(sizes, 0.0)

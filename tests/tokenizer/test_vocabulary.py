@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from headwater.errors import InputError
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.training import train_bpe
+from headwater.tokenizer.training import BpeSettings, train_bpe
 
 
 @settings(max_examples=300, deadline=None)
@@ -50,17 +50,17 @@ def test_padding_ids_decode_to_nothing(trained):
 
 
 def test_training_is_deterministic(tmp_path):
-    texts = ["one two three 一二三 four five 四五"] * 50
+    words = [("one", 9), (" two", 8), (" three", 8), ("一二三", 7), (" four", 7), ("四五", 7)]
     for name in ("a", "b"):
-        train_bpe(iter(texts), tmp_path / name, vocab_size=300, character_coverage=1.0, max_piece_length=16, threads=2)
+        train_bpe(words, tmp_path / name, BpeSettings(vocab_size=300), threads=2)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 @pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (270, "raise vocab_size")])
 def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, vocab_size, fix):
     with pytest.raises(InputError, match=fix):
-        train_bpe(["天地玄黄宇宙洪荒日月盈昃"], tmp_path / "m", vocab_size=vocab_size, character_coverage=1.0,
-                  max_piece_length=16, threads=1)
+        train_bpe([("天地玄黄宇宙洪荒日月盈昃", 1)], tmp_path / "m",
+                  BpeSettings(vocab_size=vocab_size, character_coverage=1.0))
     assert not (tmp_path / "m").exists()
 
 

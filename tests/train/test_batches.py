@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import InputError
-from headwater.tokenizer.shards import Shard
+from headwater.tokenizer.shards import Loaded
 from headwater.train.batches import IGNORE, PackedBatches, StreamBatches
 
 
@@ -12,7 +12,7 @@ def shard_of(sizes):
     """Documents whose tokens all differ: document d is 1000 d, 1000 d + 1, ..."""
     tokens = np.concatenate([1000 * d + np.arange(size) for d, size in enumerate(sizes, 1)]).astype("<u4")
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    return Shard(tokens, offsets, ["en"] * len(sizes), np.array(sizes))
+    return Loaded(tokens, offsets, ["en"] * len(sizes), np.array(sizes))
 
 
 SIZES = st.lists(st.integers(2, 40), min_size=3, max_size=20).filter(lambda sizes: sum(sizes) >= 16)

@@ -15,7 +15,7 @@ from headwater.artifacts import hash_file
 from headwater.errors import CheckpointError, HeadwaterError, SettingsError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
-from headwater.tokenizer.shards import Shard
+from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
 from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
@@ -31,7 +31,7 @@ def shard(seed=0, documents=40, size=50):
     """Documents that count upwards: learnable at once."""
     starts = np.random.default_rng(seed).integers(0, 64, documents)
     tokens = ((starts[:, None] + np.arange(size)) % 64).astype("<u4").ravel()
-    return Shard(tokens, np.arange(documents + 1) * size, ["en"] * documents, np.full(documents, size))
+    return Loaded(tokens, np.arange(documents + 1) * size, ["en"] * documents, np.full(documents, size))
 
 
 def trainer(steps, **settings):
@@ -182,7 +182,7 @@ def test_bits_per_byte_is_the_sum_over_every_predicted_token():
     model = initialise(Decoder(CONFIG), 0)
     sizes, generator = [3, 31, 12, 40], torch.Generator().manual_seed(0)
     documents = [torch.randint(64, (size,), generator=generator) for size in sizes]
-    ragged = Shard(torch.cat(documents).numpy().astype("<u4"), np.concatenate([[0], np.cumsum(sizes)]),
+    ragged = Loaded(torch.cat(documents).numpy().astype("<u4"), np.concatenate([[0], np.cumsum(sizes)]),
                    ["en", "zh", "en", "zh"], np.array([5, 50, 9, 70]))
     with torch.inference_mode():
         nats = [-model(ids[None, :-1])[0].log_softmax(-1).gather(1, ids[1:, None]).sum().item() for ids in documents]

@@ -1,0 +1,95 @@
+"""A model with a larger vocabulary: another tokenizer's pieces added, embedding and head resized."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from rich.table import Table
+
+from headwater.artifacts import atomic_folder, atomic_write, make_folder, write_json
+from headwater.errors import InputError
+from headwater.folders import SENTENCEPIECE, TOKENIZER_JSON
+from headwater.model.checkpoint import load_model, save_model
+from headwater.model.resize import grow_vocabulary
+from headwater.progress import print_result
+from headwater.settings import InputPath, Settings
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.compression import Row, language_of, measure, read_texts
+from headwater.tokenizer.extending import Wanted, extended
+
+
+class ExtendSettings(Settings):
+    """Which pieces are added, and what the change is measured on."""
+
+    pieces_from: InputPath
+    """A tokenizer folder with a SentencePiece model: the new pieces are those that the model's lacks."""
+    pieces: Wanted = "han"
+    """Pieces with a Han character, or all."""
+    pad_to: Annotated[int, Field(ge=1)] = 64
+    """The rows of embedding and head are a multiple of this."""
+    texts: InputPath | None = None
+    """Text on which compression before and after is shown."""
+
+
+def extend(model: Path, out: Path, settings: ExtendSettings) -> None:
+    """Write the model folder `model` with the larger vocabulary to `out`, whole or not at all, and print what changed.
+
+    Old ids and their rows stay; a new row is the mean of the rows that spelled its piece before, in the embedding and
+    in the head. Raises `InputError` for a tokenizer that is not a SentencePiece model, or whose special ids come after
+    its pieces (they would move), and when nothing is new.
+    """
+    before, base = _opened(model)
+    _, other = _opened(settings.pieces_from)
+    if any(index >= before.pieces for index in before.specials.values()):
+        raise InputError("the special ids of this family follow its pieces and would move", where=model,
+                         fix="extend a model whose special tokens are pieces (LLaMA, Baichuan, our own)")
+    larger = extended(base, other, settings.pieces)
+    first = before.vocab_size
+    parts = before.encode_batch([text.replace("▁", " ") for text in larger.added])
+    size = -(-(first + len(parts)) // settings.pad_to) * settings.pad_to
+    decoder = grow_vocabulary(load_model(model), parts, first, size)
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError("the target is there already", where=out, fix="give a new or an empty folder")
+    make_folder(out.parent, fix="give another target")
+    with atomic_folder(out) as staging:
+        save_model(decoder, staging, tokenizer_from=model)
+        with atomic_write(staging / SENTENCEPIECE) as stream:
+            stream.write(larger.model)
+        (staging / TOKENIZER_JSON).unlink(missing_ok=True)  # it speaks of the old pieces
+        after = Tokenizer.load(staging)
+        rows = _measured(before, after, settings.texts) if settings.texts is not None else []
+        write_json(staging / "extended.json", {"from": str(model), "pieces_from": str(settings.pieces_from),
+                                               "old": first, "new": len(parts), "rows": size})
+    print_result(f"{len(parts):,} pieces added to {first:,}; embedding and head have {size:,} rows")
+    if rows:
+        print_result(_table(rows))
+
+
+def _opened(folder: Path) -> tuple[Tokenizer, bytes]:
+    if not (folder / SENTENCEPIECE).is_file():
+        raise InputError(f"no SentencePiece model here ({SENTENCEPIECE})", where=folder,
+                         fix="give a folder whose tokenizer is one")
+    tokenizer = Tokenizer.load(folder)
+    return tokenizer, (folder / SENTENCEPIECE).read_bytes()
+
+
+def _measured(before: Tokenizer, after: Tokenizer, path: Path) -> list[tuple[Row, Row]]:
+    texts: dict[str, list[str]] = {}
+    for text in read_texts(path):
+        texts.setdefault(language_of(text), []).append(text)
+    return [(measure("before", before, "", language, own), measure("after", after, "", language, own))
+            for language, own in sorted(texts.items())]
+
+
+def _table(rows: list[tuple[Row, Row]]) -> Table:
+    table = Table(title="Before and after")
+    for heading in ("language", "bytes/token before", "after", "tokens before", "after", "single bytes before",
+                    "after"):
+        table.add_column(heading, justify="left" if heading == "language" else "right")
+    for old, new in rows:
+        table.add_row(old.language, f"{old.bytes_per_token:.3f}", f"{new.bytes_per_token:.3f}", f"{old.tokens:,}",
+                      f"{new.tokens:,}", f"{old.fallback:.1%}", f"{new.fallback:.1%}")
+    return table

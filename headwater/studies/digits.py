@@ -1,0 +1,198 @@
+"""Does splitting numbers into digits help a model to add?
+
+LLaMA and Baichuan make every digit a token; GPT-4's tokenizer takes up to three together. The same tiny decoder learns
+a + b = c with both, from several seeds, reading the same problems as often (which are twice as many tokens when split).
+Expected, if the claim holds: with digits split the share of right sums is higher, the more so the longer the numbers.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from rich.table import Table
+
+from headwater.artifacts import write_json, write_text
+from headwater.model import Decoder, ModelConfig, initialise
+from headwater.progress import print_result, say
+from headwater.settings import Seed, Settings
+from headwater.studies.plots import lines_with_errors
+from headwater.train.batches import PackedBatches
+from headwater.train.objective import next_token
+from headwater.train.optimizer import OptimizerSettings
+from headwater.train.trainer import Trainer, TrainerSettings
+
+PAD, END, PLUS, EQUALS, FIRST = 0, 1, 2, 3, 4
+"""Ids before those of numbers."""
+Cut = Callable[[str], list[str]]
+CUTS: dict[str, Cut] = {"digits split": list, "up to three together": lambda number: re.findall(r"\d{1,3}", number)}
+
+
+class DigitSettings(Settings):
+    """The problems, the model and its training."""
+
+    digits: Annotated[int, Field(ge=1, le=8)] = 5
+    """Digits of the longest numbers."""
+    problems: Annotated[int, Field(ge=100)] = 40_000
+    """Sums to learn from."""
+    questions: Annotated[int, Field(ge=10)] = 200
+    """Unseen sums asked for each number of digits."""
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """Models trained of each kind; the error bars are their standard deviation."""
+    seed: Seed = 0
+    hidden_size: Annotated[int, Field(ge=16)] = 128
+    layers: Annotated[int, Field(ge=1)] = 4
+    trainer: TrainerSettings = TrainerSettings(
+        epochs=5, rows=16, sequence_length=128, compile="off", precision="float32",
+        optimizer=OptimizerSettings(learning_rate=2e-3, warmup_steps=100))
+    """How each model is trained."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Share of right sums of one model: by the digits of both numbers."""
+
+    cut: str
+    seed: int
+    digits: int
+    right: float
+
+
+class Numbers:
+    """Sums as ids: a token for each piece that a way to cut numbers gives."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+        pieces = [str(number).zfill(width) for width in (1, 2, 3) for number in range(10**width)
+                  if len(cut(str(number).zfill(width))) == 1]
+        self.ids = {piece: FIRST + index for index, piece in enumerate(pieces)}
+        self.size = FIRST + len(pieces)
+
+    def number(self, value: int) -> list[int]:
+        return [self.ids[piece] for piece in self.cut(str(value))]
+
+    def question(self, a: int, b: int) -> list[int]:
+        return [*self.number(a), PLUS, *self.number(b), EQUALS]
+
+    def answer(self, a: int, b: int) -> list[int]:
+        return [*self.number(a + b), END]
+
+
+def run(out: Path, settings: DigitSettings) -> list[Result]:
+    """Train and ask every model; print the table, write `digits.json` and `digits.svg` into `out`. A model that is
+    trained already is not trained again."""
+    results = []
+    for cut in CUTS:
+        for seed in range(settings.seeds):
+            say(f"digits: {cut}, model {seed + 1} of {settings.seeds}")
+            results += list(_answers(cut, seed, settings, out / f"{cut.replace(' ', '-')}-{seed}"))
+    write_json(out / "digits.json", {"settings": settings.model_dump(mode="json"),
+                                     "results": [asdict(result) for result in results]})
+    means = {cut: [_spread(results, cut, digits) for digits in range(1, settings.digits + 1)] for cut in CUTS}
+    write_text(out / "digits.svg", lines_with_errors(
+        means, range(1, settings.digits + 1), x="digits of both numbers", y="share of right sums",
+        title="Sums of unseen numbers"))
+    print_result(_table(means, settings))
+    print_result(verdict(results, settings))
+    return results
+
+
+def problems(settings: DigitSettings) -> tuple[list[tuple[int, int]], dict[int, list[tuple[int, int]]]]:
+    """(pairs to learn from, unseen pairs by their number of digits), the same for every model."""
+    draw = random.Random(settings.seed)
+
+    def pair(digits: int) -> tuple[int, int]:
+        low = 10 ** (digits - 1) if digits > 1 else 0
+        return draw.randrange(low, 10**digits), draw.randrange(low, 10**digits)
+
+    asked: dict[int, list[tuple[int, int]]] = {}
+    for digits in range(1, settings.digits + 1):
+        most = min(settings.questions, 100 ** digits // 4)  # of 100 sums of one digit a quarter is kept back
+        chosen: dict[tuple[int, int], None] = {}
+        while len(chosen) < most:
+            chosen[pair(digits)] = None
+        asked[digits] = list(chosen)
+    held = {one for pairs in asked.values() for one in pairs}
+    learnt: list[tuple[int, int]] = []
+    while len(learnt) < settings.problems:
+        one = pair(draw.randint(1, settings.digits))
+        if one not in held:
+            learnt.append(one)
+    return learnt, asked
+
+
+def _answers(cut: str, seed: int, settings: DigitSettings, folder: Path) -> Iterator[Result]:
+    numbers, (learnt, asked) = Numbers(CUTS[cut]), problems(settings)
+    model = initialise(Decoder(_config(numbers, settings)), seed)
+    sequences = []
+    for a, b in learnt:
+        question, answer = numbers.question(a, b), numbers.answer(a, b)
+        sequences.append(([*question, *answer], [False] * len(question) + [True] * len(answer)))
+    batches = PackedBatches(sequences, rows=settings.trainer.rows, length=settings.trainer.sequence_length, seed=seed,
+                            pad=PAD)
+    folder.mkdir(parents=True, exist_ok=True)
+    Trainer(model, next_token, batches, settings.trainer).fit(folder)
+    for digits, pairs in asked.items():
+        yield Result(cut, seed, digits, _right(model, numbers, pairs))
+
+
+def _config(numbers: Numbers, settings: DigitSettings) -> ModelConfig:
+    return ModelConfig(vocab_size=-(-numbers.size // 64) * 64, hidden_size=settings.hidden_size,
+                       intermediate_size=settings.hidden_size * 8 // 3, num_hidden_layers=settings.layers,
+                       num_attention_heads=max(1, settings.hidden_size // 32),
+                       max_position_embeddings=settings.trainer.sequence_length, tie_word_embeddings=False)
+
+
+@torch.inference_mode()
+def _right(model: Decoder, numbers: Numbers, pairs: list[tuple[int, int]]) -> float:
+    """The share of sums that greedy decoding gets right; questions of one length are asked together."""
+    by_length: dict[int, list[tuple[int, int]]] = {}
+    for a, b in pairs:
+        by_length.setdefault(len(numbers.question(a, b)), []).append((a, b))
+    right = 0
+    for together in by_length.values():
+        wanted = [numbers.answer(a, b) for a, b in together]
+        ids = torch.tensor([numbers.question(a, b) for a, b in together], device=model.device)
+        start = ids.shape[1]
+        for _ in range(max(map(len, wanted))):
+            ids = torch.cat([ids, model(ids)[:, -1].argmax(-1, keepdim=True)], 1)
+        said = ids[:, start:].tolist()
+        right += sum(row[:len(answer)] == answer for row, answer in zip(said, wanted))
+    return right / len(pairs)
+
+
+def _spread(results: list[Result], cut: str, digits: int) -> tuple[float, float]:
+    """Mean and standard deviation over the seeds."""
+    values = [result.right for result in results if (result.cut, result.digits) == (cut, digits)]
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def verdict(results: list[Result], settings: DigitSettings) -> str:
+    """Whether the claim was seen: the mean over all lengths, with two standard errors of the difference."""
+    split, joined = (np.array([np.mean([result.right for result in results if (result.cut, result.seed) == (cut, seed)])
+                               for seed in range(settings.seeds)]) for cut in CUTS)
+    difference = float(split.mean() - joined.mean())
+    if settings.seeds == 1:
+        return f"Splitting digits changes the share of right sums by {difference:+.3f}; one model tells no chance."
+    error = 2 * float(np.sqrt((split.var(ddof=1) + joined.var(ddof=1)) / settings.seeds))
+    word = "shown" if difference > error else "refuted" if difference < -error else "neither shown nor refuted"
+    return (f"Splitting digits changes the share of right sums by {difference:+.3f}, two standard errors {error:.3f}: "
+            f"the claim that it helps is {word} for this model and training.")
+
+
+def _table(means: dict[str, list[tuple[float, float]]], settings: DigitSettings) -> Table:
+    table = Table(title=f"Right sums of unseen numbers, {settings.seeds} models each")
+    table.add_column("digits")
+    for cut in means:
+        table.add_column(cut, justify="right")
+    for digits in range(settings.digits):
+        table.add_row(str(digits + 1), *(f"{mean:.1%} ± {error:.1%}" for mean, error in
+                                         (means[cut][digits] for cut in means)))
+    return table

@@ -1,0 +1,143 @@
+"""Words of a text as the vocabulary's trainer counts them: bounded in length and in number, by language."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+
+from headwater.progress import Bar
+
+LONGEST = 16
+"""Characters of a word of Han: a clause is cut, so that its parts meet again in other clauses."""
+MOST = 1_000_000
+"""Different words kept of a language; beyond it those counted least often are forgotten."""
+BATCH = 1 << 20
+"""Characters counted at a time."""
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+WORD = re.compile(
+    rf" ?[{_HAN}]{{1,{LONGEST}}}"  # Han, apart from other letters
+    rf"| ?[^\W\d_{_HAN}]{{1,40}}"  # letters and marks of other scripts
+    r"|\d"  # every digit by itself
+    r"| ?(?:[^\w\s]|_){1,32}"  # punctuation and signs
+    r"| {1,31}(?= \S)| {1,32}|[^\S\n ]{1,32}")  # indentation (its last space belongs to the word), other white space
+"""No word holds a line break; every other character is in one."""
+
+
+class Words:
+    """How often each word stands in the texts of each language.
+
+    `counts[language]` has at most 2 * `most` words at any time and `most` in the end (about 120 bytes each); of those
+    forgotten none had been counted more than `forgotten[language]` times since the one before. The same texts give the
+    same counts.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        self.counts: dict[str, Counter[str]] = {}
+        self.forgotten: dict[str, int] = {}
+        self.characters: dict[str, int] = {}
+
+    def add(self, language: str, found: Mapping[str, int], characters: int) -> None:
+        """Count the words of one batch of texts."""
+        counts = self.counts.setdefault(language, Counter())
+        counts.update(found)
+        self.characters[language] = self.characters.get(language, 0) + characters
+        if len(counts) > 2 * self.most:
+            self._forget(language)
+
+    def finish(self) -> Words:
+        """Bring every language down to `most` words."""
+        for language, counts in self.counts.items():
+            if len(counts) > self.most:
+                self._forget(language)
+        return self
+
+    def weighted(self, shares: Mapping[str, float] | None = None) -> list[tuple[str, int]]:
+        """(word, weight) of all languages together, heaviest first, ties in the words' order.
+
+        shares: what part of the characters each language shall have (any scale; one not named has none); as they are
+        when not given. A language is scaled by what was read of it, words forgotten since included.
+        """
+        scales = self._scales(shares)
+        total: Counter[str] = Counter()
+        for language, counts in self.counts.items():
+            if scale := scales[language]:
+                total.update({word: round(count * scale) for word, count in counts.items()})
+        return sorted(((word, weight) for word, weight in total.items() if weight),
+                      key=lambda item: (-item[1], item[0]))
+
+    def _scales(self, shares: Mapping[str, float] | None) -> dict[str, float]:
+        """By how much each language's counts are multiplied: kept words stand for those forgotten too, and the smallest
+        factor that shares ask for is one, so that nothing is rounded away."""
+        read = {language: max(1, count) for language, count in self.characters.items()}
+        wanted = dict(read) if shares is None else {one: shares.get(one, 0.0) for one in read}
+        factors = {one: wanted[one] / read[one] for one in read}
+        least = min((factor for factor in factors.values() if factor), default=1.0)
+        return {one: factor / least * read[one] / self._held(one) for one, factor in factors.items()}
+
+    def _held(self, language: str) -> int:
+        return max(1, sum(len(word) * count for word, count in self.counts[language].items()))
+
+    def _forget(self, language: str) -> None:
+        counts = self.counts[language]
+        limit = sorted(counts.values(), reverse=True)[self.most]
+        self.forgotten[language] = max(limit, self.forgotten.get(language, 0))
+        self.counts[language] = Counter({word: count for word, count in counts.items() if count > limit})
+
+
+def count_words(documents: Iterable[tuple[str, str]], *, most: int = MOST, processes: int = 1,
+                shown: Bar | None = None) -> Words:
+    """Count the words of (text, language) documents, read once, in so many processes; their number changes nothing."""
+    words = Words(most)
+    with ExitStack() as stack:
+        pool: Executor | None = None
+        if processes > 1:
+            # Not forked: other threads (PyTorch's, Arrow's) may hold locks.
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn")))
+        for (language, texts), found in _mapped(pool, _batches(documents), 2 * processes):
+            words.add(language, found, sum(map(len, texts)))
+            if shown is not None:
+                shown.advance(len(texts))
+    return words.finish()
+
+
+def words_of(texts: list[str]) -> Counter[str]:
+    """The words of some texts. NUL cannot pass the trainer's interface and is left out."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(WORD.findall(text.replace("\0", "")))
+    return counts
+
+
+Batch = tuple[str, list[str]]
+
+
+def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[Batch]:
+    """Texts of one language together, about `BATCH` characters; a batch is done when it is full."""
+    waiting: dict[str, list[str]] = {}
+    sizes: dict[str, int] = {}
+    for text, language in documents:
+        waiting.setdefault(language, []).append(text)
+        sizes[language] = sizes.get(language, 0) + len(text)
+        if sizes[language] >= BATCH:
+            yield language, waiting.pop(language)
+            del sizes[language]
+    yield from waiting.items()
+
+
+def _mapped(pool: Executor | None, batches: Iterable[Batch], ahead: int) -> Iterator[tuple[Batch, Counter[str]]]:
+    """Each batch with its words, in order; with a pool so many batches are under way."""
+    if pool is None:
+        yield from ((batch, words_of(batch[1])) for batch in batches)
+        return
+    under_way: deque[tuple[Batch, Future[Counter[str]]]] = deque()
+    for batch in batches:
+        under_way.append((batch, pool.submit(words_of, batch[1])))
+        if len(under_way) > ahead:
+            done, future = under_way.popleft()
+            yield done, future.result()
+    yield from ((done, future.result()) for done, future in under_way)

@@ -1,0 +1,52 @@
+"""Breaks when an unseen sum was learnt from, the kinds of model see other problems, or a claim is read off noise."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headwater.studies.digits import CUTS, DigitSettings, Numbers, Result, problems, run, verdict
+from headwater.train.trainer import TrainerSettings
+
+SMALL = DigitSettings(digits=2, problems=300, questions=20, seeds=2, hidden_size=16, layers=1,
+                      trainer=TrainerSettings(epochs=1, rows=4, sequence_length=64, compile="off", precision="float32"))
+
+
+def test_questions_are_never_learnt_from_and_sums_are_right():
+    learnt, asked = problems(DigitSettings(problems=5000))
+    held = {pair for pairs in asked.values() for pair in pairs}
+    assert not held & set(learnt)
+    assert len(learnt) == 5000
+    assert [len(pairs) for pairs in asked.values()] == [25, 200, 200, 200, 200]
+    assert all(len(str(number)) == digits for digits, pairs in asked.items() for pair in pairs for number in pair)
+
+
+@pytest.mark.parametrize(("cut", "pieces"), [("digits split", 5), ("up to three together", 2)])
+def test_numbers_are_cut_as_said_and_no_two_alike(cut, pieces):
+    numbers = Numbers(CUTS[cut])
+    assert len(numbers.number(40712)) == pieces
+    assert len({tuple(numbers.question(a, b)) for a in range(120) for b in range(120)}) == 120 * 120
+    assert max(numbers.ids.values()) < numbers.size
+
+
+def test_the_study_writes_its_results_and_reads_them_again(tmp_path, capsys):
+    results = run(tmp_path, SMALL)
+    assert len(results) == 2 * 2 * 2
+    assert all(0 <= result.right <= 1 for result in results)
+    assert "Right sums of unseen numbers" in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "digits.svg").read_text()
+    first = json.loads((tmp_path / "digits.json").read_text())
+    run(tmp_path, SMALL)
+    assert json.loads((tmp_path / "digits.json").read_text()) == first
+
+
+def test_a_difference_within_chance_is_no_result():
+    def results(split, joined):
+        return [Result(cut, seed, 1, value) for cut, values in zip(CUTS, (split, joined))
+                for seed, value in enumerate(values)]
+
+    settings = DigitSettings(seeds=3)
+    assert "is shown" in verdict(results([0.9, 0.91, 0.92], [0.5, 0.52, 0.51]), settings)
+    assert "is refuted" in verdict(results([0.5, 0.52, 0.51], [0.9, 0.91, 0.92]), settings)
+    assert "neither shown nor refuted" in verdict(results([0.2, 0.9, 0.5], [0.4, 0.8, 0.3]), settings)
