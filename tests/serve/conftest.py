@@ -43,7 +43,7 @@ def taught(model: Decoder, tokenizer: Tokenizer) -> Decoder:
     ids = torch.tensor([r.ids + [0] * (longest - len(r.ids)) for r in rendered])
     mask = torch.tensor([r.loss_mask + [False] * (longest - len(r.ids)) for r in rendered])[:, 1:]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    for _ in range(100):
         loss = F.cross_entropy(model(ids[:, :-1])[mask], ids[:, 1:][mask])
         optimizer.zero_grad()
         loss.backward()
