@@ -27,10 +27,12 @@ _CLOSERS = "”’」』）》】\"')\\]*_"
 _END = re.compile(
     f"(?:[。！？…][。！？…!?]*|．(?!\\d))[{_CLOSERS}]*"
     f"|[!?]+[{_CLOSERS}]*(?=\\s|$|[{HAN}“「『])"
-    f"|(?P<stop>\\.)[{_CLOSERS}]*(?=\\s+(?:[\"'“‘(\\[*_]*[^\\W_a-z]|`)|\\s*$|[{HAN}])")
+    f"|(?P<stop>\\.)[{_CLOSERS}]*(?=\\s+(?:[\"'“‘(\\[*_]*[^\\W_a-z]|`)|\\s*$|[{HAN}])"
+    r"|(?<=[^\W\d_][^\W\d_][^\W\d_][^\W\d_])(?P<plain>\.)(?=\s+[a-z])")  # a small letter, after no short word
 _ABBREVIATED = re.compile(
     r"(?<![^\W_])(?:[^\W\d_a-z]|(?i:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|no|vol|fig|ed|eds|pp|al|inc|ltd|co|corp|gen|col"
-    r"|capt|lt|rev|hon|approx|dept|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|cf|e\.g|i\.e|a\.m|p\.m|u\.s|u\.k))$")
+    r"|capt|lt|rev|hon|approx|dept|univ|assoc|dist|resp|incl|excl|misc|orig|ibid|jan|feb|mar|apr|jun|jul|aug|sep|sept"
+    r"|oct|nov|dec|cf|e\.g|i\.e|a\.m|p\.m|u\.s|u\.k))$")
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ def split(text: str) -> list[Sentence]:
     """The sentences of `text` in order; each begins where the one before ends, so that joined they are the text.
 
     Lines are paragraphs, except those wrapped at a margin: one that ends within a sentence goes on in the next when
-    that begins with a small letter. English sentences end at . ! ? before white space and a capital or figure (not
-    after known abbreviations and initials), Chinese ones at 。！？…; closing quotes and brackets belong to them.
-    Headings (#), code (fenced, indented, ending in ; { }, or a formula on a line of its own) and table rows are one
-    piece a line.
+    that begins with a small letter. English sentences end at . ! ? before white space and a capital or figure, after a
+    word of four letters also before a small one (not after known abbreviations and initials), Chinese ones at 。！？…;
+    closing quotes and brackets belong to them. Headings (#), code (fenced, indented, ending in ; { }, or a formula on
+    a line of its own) and table rows are one piece a line.
     """
     found: list[Sentence] = []
     for start, end, kind in _unwrapped(text):
@@ -102,7 +104,8 @@ def _ends(text: str, start: int, end: int) -> Iterator[int]:
     marker = MARKER.match(text, start, end)
     first = marker.end() if marker else start
     for match in _END.finditer(text, first, end):
-        if match["stop"] and _ABBREVIATED.search(text, max(first, match.start() - 8), match.start()):
+        stopped = match["stop"] or match["plain"]
+        if stopped and _ABBREVIATED.search(text, max(first, match.start() - 8), match.start()):
             continue
         place = match.end()
         while place < end and text[place].isspace():
