@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import faulthandler
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -85,9 +87,11 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: in
         yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", worker, engine)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         listener.close()
-        assert not thread.is_alive()
+        if thread.is_alive():
+            faulthandler.dump_traceback(file=sys.__stderr__)  # where it and its workers stand
+            pytest.fail("the server did not end")
         assert not worker.alive
 
 
