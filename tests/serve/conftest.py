@@ -87,15 +87,15 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: in
         yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", worker, engine)
     finally:
         server.should_exit = True
-        thread.join(60)
+        thread.join(20)
         listener.close()
         if thread.is_alive():
             faulthandler.dump_traceback(file=sys.__stderr__)  # where it and its workers stand
-            pytest.fail("the server did not end")
+        assert not thread.is_alive()
         assert not worker.alive
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(run_folder: Path) -> Iterator[Running]:
     with _serving(run_folder) as running:
         yield running
