@@ -2,11 +2,11 @@
 
     python benchmarks/private.py [--full] [--seed N] [--part held] [--findings FILE]
 
-Three measurements. Invented items in sentences that carry them (`_private_items.py`), set among real sentences without
-digits, with numbers that are no private data mixed in: an item counts as found when every character of it is covered
-by findings of its kind, a finding as right when it touches an item of its kind. The labelled set of presidio, for the
-kinds the rules claim. Speed on real text in pieces of 2 kB, in documents per CPU second. `--findings` writes what the
-rules find in all the real text and pages, one JSON object a line, for a person to judge.
+Three measurements. Invented items in sentences that carry them (`_private_carriers.py`), set among real sentences
+without digits, with numbers that are no private data mixed in: an item counts as found when every character of it is
+covered by findings of its kind, a finding as right when it touches an item of its kind. The labelled set of presidio,
+for the kinds the rules claim. Speed on real text in pieces of 2 kB, in documents per CPU second. `--findings`
+writes what the rules find in all the real text and pages, one JSON object a line, for a person to judge.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from _harness import Case, arguments, installed, report
-from _private_items import CHINESE, ENGLISH, NEGATIVES, part
+from _private_carriers import CHINESE, ENGLISH, NEGATIVES, part
 
 from headwater.corpus.extraction.extract import extract
 from headwater.corpus.privacy.private import find_private
