@@ -16,7 +16,7 @@ from headwater.model.resize import grow_vocabulary
 from headwater.progress import print_result
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.compression import Row, language_of, measure, read_texts
+from headwater.tokenizer.compression import Measured, Row, batches, read_texts
 from headwater.tokenizer.extending import Wanted, extended
 
 
@@ -77,19 +77,22 @@ def _opened(folder: Path) -> tuple[Tokenizer, bytes]:
 
 
 def _measured(before: Tokenizer, after: Tokenizer, path: Path) -> list[tuple[Row, Row]]:
-    texts: dict[str, list[str]] = {}
-    for text in read_texts(path):
-        texts.setdefault(language_of(text), []).append(text)
-    return [(measure("before", before, "", language, own), measure("after", after, "", language, own))
-            for language, own in sorted(texts.items())]
+    found: dict[str, tuple[Measured, Measured]] = {}
+    for language, texts in batches(read_texts(path)):
+        if language not in found:
+            found[language] = Measured(before), Measured(after)
+        for one in found[language]:
+            one.add(texts)
+    return [(old.row("before", "", language), new.row("after", "", language))
+            for language, (old, new) in sorted(found.items())]
 
 
 def _table(rows: list[tuple[Row, Row]]) -> Table:
     table = Table(title="Before and after")
-    for heading in ("language", "bytes/token before", "after", "tokens before", "after", "single bytes before",
-                    "after"):
+    for heading in ("language", "bytes/token before", "after", "tokens before", "after",
+                    "parts of characters before", "after"):
         table.add_column(heading, justify="left" if heading == "language" else "right")
     for old, new in rows:
         table.add_row(old.language, f"{old.bytes_per_token:.3f}", f"{new.bytes_per_token:.3f}", f"{old.tokens:,}",
-                      f"{new.tokens:,}", f"{old.fallback:.1%}", f"{new.fallback:.1%}")
+                      f"{new.tokens:,}", f"{old.partial:.1%}", f"{new.partial:.1%}")
     return table

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from headwater.artifacts import write_json, write_text
 from headwater.errors import InputError, MissingExtraError
+from headwater.hardware import cores
 from headwater.progress import print_result, track
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer.vocabulary import Tokenizer
@@ -24,12 +26,15 @@ from headwater.tokenizer.vocabulary import Tokenizer
 BATCH = 256
 CHINESE = 0.2
 """Share of Han characters from which a text counts as Chinese."""
+SPOKEN = ("text", "content", "value", "instruction", "input", "output", "prompt", "response", "question", "answer",
+          "utterance", "message")
+"""Keys of JSON whose strings are text; the others name roles, ids and the like."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tokenizer on one kind of text in one language. Bytes are UTF-8, characters Unicode code points; `fallback` is
-    the share of tokens that are single bytes of a character without a piece."""
+    """One tokenizer on one kind of text in one language. Bytes are UTF-8, characters Unicode code points; `partial` is
+    the share of tokens that hold only some bytes of a character."""
 
     tokenizer: str
     vocab_size: int
@@ -39,7 +44,7 @@ class Row:
     bytes: int
     characters: int
     tokens: int
-    fallback: float
+    partial: float
 
     @property
     def bytes_per_token(self) -> float:
@@ -62,11 +67,12 @@ class ReportSettings(Settings):
     tokenizers: Annotated[list[InputPath], Field(min_length=1)]
     """Tokenizer or model folders of any family."""
     texts: Annotated[dict[str, InputPath], Field(min_length=1)]
-    """Text by kind: a file or folder of .txt, .md, .jsonl (with `text`, or dialogues in `messages`) or .parquet, for
-    example {prose: a, code: b, dialogue: c, numbers: d}. A text with a fifth of Han characters counts as Chinese."""
+    """Text by kind: files or folders of text, code, .parquet (`text`), .json or .jsonl (dialogues too), for example
+    {prose: a, code: b, dialogue: c, numbers: d}. Where Parquet does not name the language, a text with a fifth of Han
+    characters counts as Chinese."""
     limit: Annotated[int, Field(ge=1)] = 20_000_000
-    """Characters taken of each kind."""
-    threads: Annotated[int, Field(ge=1)] = 2
+    """Characters taken of each kind in each language."""
+    threads: Annotated[int, Field(default_factory=cores, ge=1)]
 
 
 def report(out: Path, settings: ReportSettings) -> None:
@@ -90,28 +96,63 @@ def compare(settings: ReportSettings) -> list[Row]:
     tokenizers = {_name(path, settings.tokenizers): Tokenizer.load(path) for path in settings.tokenizers}
     rows = []
     for kind, path in settings.texts.items():
-        texts = list(_limited(read_texts(path), settings.limit))
-        if not texts:
-            raise InputError(f"no text of the kind '{kind}'", where=path, fix="give .txt, .md, .jsonl or .parquet")
-        by_language: dict[str, list[str]] = {}
-        for text in texts:
-            by_language.setdefault(language_of(text), []).append(text)
-        for language, own in sorted(by_language.items()):
-            rows += [measure(name, tokenizer, kind, language, own, settings.threads)
-                     for name, tokenizer in track(tokenizers.items(), f"{kind}, {language}", len(tokenizers))]
+        found: dict[str, list[Measured]] = {}
+        for language, texts in track(batches(read_texts(path), settings.limit), f"measuring {kind}"):
+            if language not in found:
+                found[language] = [Measured(tokenizer, settings.threads) for tokenizer in tokenizers.values()]
+            for measured in found[language]:
+                measured.add(texts)
+        if not found:
+            raise InputError(f"no text of the kind '{kind}'", where=path, fix="give text, JSON, JSON lines or Parquet")
+        rows += [measured.row(name, kind, language) for language, own in sorted(found.items())
+                 for name, measured in zip(tokenizers, own)]
     return rows
 
 
-def measure(name: str, tokenizer: Tokenizer, kind: str, language: str, texts: Sequence[str], threads: int = 1) -> Row:
-    """What one tokenizer makes of some texts."""
-    tokens = fallback = 0
-    single = {index for index in range(tokenizer.vocab_size) if tokenizer.piece(index).startswith("<0x")}
-    for start in range(0, len(texts), BATCH):
-        ids = tokenizer.encode_packed(texts[start:start + BATCH], threads=threads).ids
-        tokens += len(ids)
-        fallback += sum(count for index, count in Counter(ids.tolist()).items() if index in single)
-    return Row(name, tokenizer.vocab_size, kind, language, len(texts), sum(len(text.encode()) for text in texts),
-               sum(map(len, texts)), tokens, fallback / max(1, tokens))
+class Measured:
+    """What a tokenizer makes of the texts that are added."""
+
+    def __init__(self, tokenizer: Tokenizer, threads: int = 1) -> None:
+        self._tokenizer, self._threads = tokenizer, threads
+        self._partial = np.array([not _is_utf8(tokenizer.decode_bytes([index]))
+                                  for index in range(tokenizer.vocab_size)])
+        self.texts = self.bytes = self.characters = self.tokens = self.parts = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        ids = self._tokenizer.encode_packed(texts, threads=self._threads).ids
+        self.texts += len(texts)
+        self.bytes += sum(len(text.encode()) for text in texts)
+        self.characters += sum(map(len, texts))
+        self.tokens += len(ids)
+        self.parts += int(self._partial[ids].sum())
+
+    def row(self, name: str, kind: str, language: str) -> Row:
+        return Row(name, self._tokenizer.vocab_size, kind, language, self.texts, self.bytes, self.characters,
+                   self.tokens, self.parts / max(1, self.tokens))
+
+
+def batches(texts: Iterable[tuple[str, str]], limit: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """(text, language) pairs as texts of one language together; of each no more than `limit` characters, the last text
+    cut."""
+    waiting: dict[str, list[str]] = {}
+    taken: Counter[str] = Counter()
+    for text, language in texts:
+        left = len(text) if limit is None else limit - taken[language]
+        if left <= 0:
+            continue
+        taken[language] += len(text)
+        waiting.setdefault(language, []).append(text[:left])
+        if len(waiting[language]) >= BATCH:
+            yield language, waiting.pop(language)
+    yield from waiting.items()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def language_of(text: str) -> str:
@@ -119,38 +160,73 @@ def language_of(text: str) -> str:
     return "zh" if han >= CHINESE * max(1, sum(not character.isspace() for character in text)) else "en"
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """The texts of a file or of every file below a folder, in order. Raises `InputError` for a damaged one."""
+def read_texts(path: Path) -> Iterator[tuple[str, str]]:
+    """(text, language) of a file or of every file below a folder, in order; files that are not text are left out.
+
+    .parquet: the column `text`, and `language` where there is one. .jsonl and .json: what stands under `SPOKEN`'s keys,
+    at any depth, an object or a line being one text. Everything else is one text. Raises `InputError` for a damaged
+    file.
+    """
     if not path.exists():
         raise InputError("no such file or folder", where=path, fix="give the path of existing text")
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
         try:
-            if file.suffix in (".txt", ".md"):
-                yield file.read_text("utf-8")
-            elif file.suffix == ".jsonl":
-                with file.open(encoding="utf-8") as stream:
-                    yield from (_text_of(json.loads(line)) for line in stream if line.strip())
-            elif file.suffix == ".parquet":
-                for batch in pq.ParquetFile(file).iter_batches(BATCH, columns=["text"]):
-                    yield from batch["text"].to_pylist()
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise InputError(f"cannot be read as text: {error}", where=file, fix="give UTF-8 text, or JSON lines with "
-                             "`text` or `messages`") from None
+            yield from _texts_of(file)
+        except (OSError, ValueError, KeyError, RecursionError, pa.ArrowException) as error:
+            raise InputError(f"cannot be read as text: {error}", where=file,
+                             fix="give UTF-8 text, JSON, JSON lines or Parquet with a column `text`") from None
 
 
-def _text_of(row: dict[str, Any]) -> str:
-    if "messages" in row:
-        return "\n".join(str(message["content"]) for message in row["messages"])
-    return str(row["text"])
+def _texts_of(file: Path) -> Iterator[tuple[str, str]]:
+    if file.suffix != ".parquet":
+        yield from ((text, language_of(text)) for text in _written(file) if text)
+        return
+    with pq.ParquetFile(file) as opened:
+        named = [name for name in ("text", "language") if name in opened.schema_arrow.names]
+        for batch in opened.iter_batches(BATCH, columns=named):
+            texts = batch["text"].cast(pa.string()).to_pylist()
+            languages = batch["language"].to_pylist() if "language" in named else [None] * len(texts)
+            yield from ((text, language or language_of(text)) for text, language in zip(texts, languages) if text)
 
 
-def _limited(texts: Iterable[str], characters: int) -> Iterator[str]:
-    for text in texts:
-        if characters <= 0:
-            return
-        yield text[:characters]
-        characters -= len(text)
+def _written(file: Path) -> Iterator[str]:
+    """The texts of a text file, none of another."""
+    data = file.read_bytes()
+    if b"\0" in data[:8192]:
+        return
+    text = data.decode("utf-8-sig")
+    if file.suffix not in (".json", ".jsonl"):
+        yield text
+        return
+    rows = _rows(text, whole=file.suffix == ".json")
+    spoken = ["\n".join(_spoken(row)) for row in rows]
+    if rows and not any(spoken):
+        raise ValueError(f"nothing stands under any of the keys {', '.join(SPOKEN)}")
+    yield from spoken
+
+
+def _rows(text: str, *, whole: bool) -> list[Any]:
+    """Lines of JSON; of a `whole` file the elements of its list, or itself, where it is no such lines."""
+    if whole:
+        try:
+            value = json.loads(text)
+            return value if isinstance(value, list) else [value]
+        except ValueError:
+            pass  # JSON lines under another name
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def _spoken(value: Any, under: bool = False) -> Iterator[str]:
+    """The strings below a key that holds what is said."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _spoken(inner, under=key in SPOKEN)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _spoken(inner, under)
+    elif under and isinstance(value, str):
+        yield value
 
 
 def _name(path: Path, paths: Sequence[Path]) -> str:
@@ -165,12 +241,12 @@ def _values(row: Row) -> dict[str, Any]:
 
 
 HEADINGS = ("kind", "language", "tokenizer", "pieces", "bytes/token", "characters/token", "tokens/character",
-            "single bytes")
+            "parts of characters")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (row.kind, row.language, row.tokenizer, f"{row.vocab_size:,}", f"{row.bytes_per_token:.3f}",
-            f"{row.characters_per_token:.3f}", f"{row.tokens_per_character:.4f}", f"{row.fallback:.2%}")
+            f"{row.characters_per_token:.3f}", f"{row.tokens_per_character:.4f}", f"{row.partial:.2%}")
 
 
 def _table(rows: list[Row]) -> Table:

@@ -16,6 +16,7 @@ NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 """Types of pieces: text, never from text, always whole."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _PIECE, _TEXT, _SCORE, _TYPE = 1, 1, 2, 3
+_TRAINER, _THREADS = 2, 16
 
 
 class Piece(NamedTuple):
@@ -91,6 +92,19 @@ def with_pieces(model: bytes, added: Sequence[Piece]) -> bytes:
                                 + bytes([_SCORE << 3 | _FIXED32]) + struct.pack("<f", piece.score)
                                 + bytes([_TYPE << 3 | _VARINT, piece.kind])) for piece in added)
     return model[:end] + new + model[end:]
+
+
+def without_threads(model: bytes) -> bytes:
+    """The model without the number of threads that it was trained with. Raises `InputError` for damaged bytes."""
+    out = bytearray()
+    for field, begin, end in _fields(model, 0, len(model)):
+        if field == _TRAINER:
+            body = _content(model[begin:end])
+            kept = b"".join(body[a:b] for inner, a, b in _fields(body, 0, len(body)) if inner != _THREADS)
+            out += _bytes_field(_TRAINER, kept)
+        else:
+            out += model[begin:end]
+    return bytes(out)
 
 
 def _content(part: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,11 @@ from pydantic import Field
 from headwater.artifacts import write_json, write_text
 from headwater.documents import corpus_files, count_texts, read_texts
 from headwater.errors import SettingsError
+from headwater.hardware import cores
 from headwater.progress import bar, track
 from headwater.settings import InputPath
 from headwater.tokenizer.chat import END, JINJA, SPECIALS
+from headwater.tokenizer.compression import BATCH, Measured
 from headwater.tokenizer.export import tokenizer_json
 from headwater.tokenizer.training import BpeSettings, train_bpe
 from headwater.tokenizer.vocabulary import Tokenizer
@@ -33,7 +36,8 @@ class TokenizerSettings(BpeSettings):
     max_words: int = Field(default=MOST, ge=1000)
     """Different words kept of each language, the most frequent; takes some 240 bytes each while counting and 900 while
     learning."""
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default_factory=cores, ge=1)
+    """Processes that count words, and threads that learn pieces; their number changes no byte."""
 
 
 def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
@@ -78,18 +82,18 @@ def _sampled(documents: Iterator[tuple[str, str]], keep: float) -> Iterator[tupl
 
 
 def compression(tokenizer: Tokenizer, documents: Iterator[tuple[str, str]]) -> dict[str, dict[str, float]]:
-    """Per language: characters, tokens, tokens per Unicode character, UTF-8 bytes per token, share of byte pieces."""
-    totals: dict[str, list[int]] = {}
-    for text, language in documents:
-        ids = tokenizer.encode(text)
-        row = totals.setdefault(language, [0, 0, 0, 0, 0])
-        fallback = sum(tokenizer.piece(i).startswith("<0x") for i in ids)
-        for place, value in enumerate((1, len(text), len(ids), len(text.encode()), fallback)):
-            row[place] += value
-    return {language: {"documents": row[0], "characters": row[1], "tokens": row[2],
-                       "tokens_per_character": row[2] / max(1, row[1]), "bytes_per_token": row[3] / max(1, row[2]),
-                       "byte_piece_share": row[4] / max(1, row[2])}
-            for language, row in sorted(totals.items())}
+    """Per language: characters, tokens, tokens per Unicode character, UTF-8 bytes per token, share of
+    tokens that hold only part of a character."""
+    found: dict[str, Measured] = {}
+    while batch := list(islice(documents, BATCH)):
+        for language in {language for _, language in batch}:
+            if language not in found:
+                found[language] = Measured(tokenizer)
+            found[language].add([text for text, one in batch if one == language])
+    rows = [measured.row("", "", language) for language, measured in sorted(found.items())]
+    return {row.language: {"documents": row.texts, "characters": row.characters, "tokens": row.tokens,
+                           "tokens_per_character": row.tokens_per_character, "bytes_per_token": row.bytes_per_token,
+                           "partial_share": row.partial} for row in rows}
 
 
 def tokenizer_config(tokenizer: Tokenizer) -> dict[str, object]:
@@ -99,5 +103,3 @@ def tokenizer_config(tokenizer: Tokenizer) -> dict[str, object]:
             "bos_token": tokenizer.piece(tokenizer.bos), "eos_token": tokenizer.piece(tokenizer.eos),
             "pad_token": tokenizer.piece(tokenizer.pad), "additional_special_tokens": list(SPECIALS),
             "chat_template": JINJA, "stop_token": END}
-
-

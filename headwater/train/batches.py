@@ -43,9 +43,18 @@ class Batches(Protocol):
         """Batches that read the data once."""
         ...
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, 0-based; the same step gives the same batch in every process."""
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        """The batch of a step, 0-based, as a function of the step alone; of several readers each gets its own rows:
+        the row `rank` and every one `ranks` after it. So their number may change between two steps."""
         ...
+
+
+def _own(rows: int, rank: int, ranks: int) -> range:
+    """Which rows of a batch one reader gets. Raises `InputError` for a reader that would get none."""
+    if not 0 <= rank < ranks <= rows:
+        raise InputError(f"reader {rank} of {ranks} has no row in batches of {rows}",
+                         fix="number readers from 0 and have at most as many as rows")
+    return range(rank, rows, ranks)
 
 
 def _permutation(count: int, *seeds: int) -> np.ndarray:
@@ -79,8 +88,8 @@ class StreamBatches:
         sizes = sizes[order]
         return order, np.concatenate([[0], np.cumsum(sizes)]), _permutation(self.rows_per_epoch, self.seed, epoch, 1)
 
-    def batch(self, step: int) -> Batch:
-        rows = [self._row(step * self.rows + row) for row in range(self.rows)]
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        rows = [self._row(step * self.rows + row) for row in _own(self.rows, rank, ranks)]
         return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True)))
 
     def _row(self, index: int) -> tuple[np.ndarray, ...]:
@@ -145,12 +154,13 @@ class PackedBatches:
             space[chosen] -= size
         return [bins[start : start + self.rows] for start in range(0, len(bins), self.rows)]
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        own = _own(self.rows, rank, ranks)
         while step >= self._ends[-1]:
             self._ends.append(self._ends[-1] + len(self._plan(len(self._ends) - 1)))
         epoch = int(np.searchsorted(self._ends, step, side="right")) - 1
         rows = self._plan(epoch)[step - self._ends[epoch]]
-        filled = [self._fill(row) for row in rows] + [self._fill([])] * (self.rows - len(rows))
+        filled = [self._fill(rows[row] if row < len(rows) else []) for row in own]
         return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*filled, strict=True)))
 
     def _fill(self, numbers: list[int]) -> tuple[np.ndarray, ...]:

@@ -1,9 +1,12 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
 
-from headwater.errors import InputError
-from headwater.tokenizer import Tokenizer
+from headwater.errors import InputError, SettingsError
+from headwater.progress import Bar
+from headwater.tokenizer import Tokenizer, training
+from headwater.tokenizer.export import tokenizer_json
 from headwater.tokenizer.training import BpeSettings, train_bpe
 
 
@@ -51,17 +54,60 @@ def test_padding_ids_decode_to_nothing(trained):
 
 def test_training_is_deterministic(tmp_path):
     words = [("one", 9), (" two", 8), (" three", 8), ("一二三", 7), (" four", 7), ("四五", 7)]
-    for name in ("a", "b"):
-        train_bpe(words, tmp_path / name, BpeSettings(vocab_size=300), threads=2)
+    for threads, name in ((1, "a"), (2, "b")):
+        train_bpe(words, tmp_path / name, BpeSettings(vocab_size=300), threads=threads)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (270, "raise vocab_size")])
+@pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (276, "raise vocab_size")])
 def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, vocab_size, fix):
     with pytest.raises(InputError, match=fix):
         train_bpe([("天地玄黄宇宙洪荒日月盈昃", 1)], tmp_path / "m",
                   BpeSettings(vocab_size=vocab_size, character_coverage=1.0))
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("multiple", [64, 128])
+def test_padding_pieces_fill_up_a_multiple_and_no_text_gives_them(tmp_path, multiple):
+    words = [("one", 9), (" two", 8), ("天地玄黄", 7), ("<|reserved_0|>", 5)]
+    train_bpe(words, tmp_path / "plain", BpeSettings(vocab_size=300))
+    train_bpe(words, tmp_path / "tokenizer.model", BpeSettings(vocab_size=300, pad_to=multiple))
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json((tmp_path / "tokenizer.model").read_bytes()))
+    padded = Tokenizer.load(tmp_path)
+    assert padded.vocab_size == -(-300 // multiple) * multiple
+    text = "one two 天地 <|reserved_0|>"
+    assert padded.decode(padded.encode(text)) == text
+    assert max(padded.encode_packed([text * 2000]).ids) < 300
+    library = Library.from_file(str(tmp_path / "tokenizer.json"))
+    library.encode_special_tokens = True
+    assert library.encode(text, add_special_tokens=False).ids == padded.encode(text)
+    assert padded.decode([300, padded.vocab_size - 1]) == ""
+    (tmp_path / "plain").rename(tmp_path / "tokenizer.model")
+    assert Tokenizer.load(tmp_path).encode(text) == padded.encode(text)
+
+
+def test_a_vocabulary_smaller_than_the_bytes_is_refused():
+    with pytest.raises(SettingsError, match="256 bytes"):
+        BpeSettings.parse({"vocab_size": 256})
+
+
+def test_training_leaves_nothing_behind_when_it_is_stopped(tmp_path, monkeypatch):
+    stuck = "import sys, time; print('Merged: freq=9 merges=5 piece=a', file=sys.stderr, flush=True); time.sleep(600)"
+    monkeypatch.setattr(training, "_LEARN", stuck)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bar, "advance", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_bpe([("a", 1)], tmp_path / "m", BpeSettings(vocab_size=300))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trainer_that_is_killed_tells_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_LEARN", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(InputError, match="memory was too small"):
+        train_bpe([("a", 1)], tmp_path / "m", BpeSettings(vocab_size=300))
 
 
 def test_a_damaged_model_is_refused(tmp_path):

@@ -1,10 +1,16 @@
+from collections import Counter
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.documents import corpus_files
 from headwater.errors import InputError
-from headwater.tokenizer.shards import Loaded
+from headwater.tokenizer.shards import Loaded, Shards, write_shards
 from headwater.train.batches import IGNORE, PackedBatches, StreamBatches
 
 
@@ -96,3 +102,50 @@ def test_unusable_data_is_refused():
         PackedBatches([([1] * 9, [True] * 9)], rows=1, length=8, seed=0, pad=0)
     with pytest.raises(InputError, match="no sequences"):
         PackedBatches([], rows=1, length=8, seed=0, pad=0)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_readers_share_a_batch_and_their_number_may_change(packed, data):
+    """However many read at each step, together they get that step's rows, each row once."""
+    rows = data.draw(st.integers(1, 9))
+    sizes = data.draw(SIZES)
+    sequences = [(list(range(100 * n, 100 * n + min(size, 16))), [True] * min(size, 16))
+                 for n, size in enumerate(sizes, 1)]
+    batches = (PackedBatches(sequences, rows=rows, length=16, seed=1, pad=0) if packed
+               else StreamBatches(shard_of(sizes), rows=rows, length=16, seed=1))
+    for step in range(6):
+        ranks = data.draw(st.integers(1, rows))
+        whole = batches.batch(step)
+        parts = [batches.batch(step, rank, ranks) for rank in range(ranks)]
+        for rank, part in enumerate(parts):
+            assert all(torch.equal(own, all_[rank::ranks]) for own, all_ in zip(part, whole))
+        assert sum(len(part.tokens) for part in parts) == rows
+
+
+def test_shards_read_by_changing_numbers_of_readers_give_every_token_once(trained, tmp_path):
+    """An epoch of real files, read by 3, then 1, then 4, then 2 readers that each opened the shards themselves."""
+    (tmp_path / "train").mkdir()
+    texts = [f"document {number} " * (1 + number % 7) for number in range(60)]
+    table = pa.table({"text": texts, "language": ["en"] * 60})
+    pq.write_table(table, tmp_path / "train" / "0.parquet", row_group_size=9)
+    write_shards(corpus_files(tmp_path, "train"), trained, tmp_path, tmp_path / "shards")
+    readers = [StreamBatches(Shards(tmp_path / "shards"), rows=4, length=32, seed=3) for _ in range(4)]
+    wanted = Counter(readers[0].shards.tokens(0, readers[0].shards.total).tolist())
+    steps = readers[0].rows_per_epoch // 4
+    seen: Counter[int] = Counter()
+    for step in range(steps):
+        ranks = (3, 1, 4, 2)[step * 4 // steps]
+        for rank in range(ranks):
+            seen.update(readers[rank].batch(step, rank, ranks).tokens.ravel().tolist())
+    assert steps > 8
+    assert not seen - wanted
+    assert sum((wanted - seen).values()) == readers[0].shards.total - steps * 4 * 32 < 5 * 32
+
+
+@pytest.mark.parametrize(("rank", "ranks"), [(0, 5), (2, 2), (-1, 2), (0, 0)])
+def test_a_reader_without_a_row_is_refused(rank, ranks):
+    batches = StreamBatches(shard_of([40, 40]), rows=4, length=16, seed=0)
+    with pytest.raises(InputError, match="has no row"):
+        batches.batch(0, rank, ranks)
