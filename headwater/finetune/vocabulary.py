@@ -25,8 +25,8 @@ class ExtendSettings(Settings):
 
     pieces_from: InputPath
     """A tokenizer folder with a SentencePiece model: the new pieces are those that the model's lacks."""
-    pieces: Wanted = "han"
-    """Pieces with a Han character, or all."""
+    pieces: Wanted = "chinese"
+    """Pieces with a Chinese character or sign, or all."""
     pad_to: Annotated[int, Field(ge=1)] = 64
     """The rows of embedding and head are a multiple of this."""
     texts: InputPath | None = None

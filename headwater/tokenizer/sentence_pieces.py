@@ -42,7 +42,8 @@ class SentencePieces:
         self._pieces = sentencepiece.SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(model)
-        except (RuntimeError, OSError) as error:
+            self._pieces.IdToPiece(list(range(self.count)))  # each is UTF-8
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:
             raise InputError(f"not a SentencePiece model, or a truncated one ({error})", where=where,
                              fix="copy the file again, or train the tokenizer again") from None
         if self.count == 0:

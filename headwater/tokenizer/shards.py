@@ -102,11 +102,15 @@ class Shards:
     def __init__(self, folder: Path, tokenizer: Tokenizer | None = None) -> None:
         self.folder = Path(folder)
         index = read_json(self.folder / INDEX)
-        if tokenizer is not None and index["tokenizer"] != identity(tokenizer):
+        try:
+            writer, self.dtype = index["tokenizer"], np.dtype(index["dtype"])
+            self.parts = [Part(**part) for part in index["parts"]]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not an index of token shards ({error})", where=self.folder / INDEX,
+                             fix="delete the folder, and they are written again") from None
+        if tokenizer is not None and writer != identity(tokenizer):
             raise InputError("these token shards were written by another tokenizer", where=self.folder,
                              fix="delete the folder, and they are written again")
-        self.dtype = np.dtype(index["dtype"])
-        self.parts = [Part(**part) for part in index["parts"]]
         self.total = sum(part.tokens for part in self.parts)
         sizes = [_size(self.folder / f"{part.name}.bin") for part in self.parts]
         if not self.total or sizes != [part.tokens * self.dtype.itemsize for part in self.parts]:

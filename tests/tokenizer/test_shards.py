@@ -121,6 +121,14 @@ def test_a_truncated_shard_is_refused(trained, tmp_path):
         Shards(tmp_path / "s")
 
 
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"tokenizer": "", "dtype": "<u2", "parts": [{"name": "a"}]}',
+                                   '{"tokenizer": "", "dtype": "words", "parts": []}'])
+def test_a_damaged_index_is_named(tmp_path, index):
+    (tmp_path / "index.json").write_text(index)
+    with pytest.raises(InputError, match="index.json"):
+        Shards(tmp_path)
+
+
 def test_shards_of_another_tokenizer_are_refused_and_written_again(trained, tmp_path, monkeypatch):
     files = corpus(tmp_path / "c", ["some text"])
     write_shards(files, trained, tmp_path, tmp_path / "s")

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -110,7 +112,22 @@ def test_a_trainer_that_is_killed_tells_of_memory(tmp_path, monkeypatch):
         train_bpe([("a", 1)], tmp_path / "m", BpeSettings(vocab_size=300))
 
 
-def test_a_damaged_model_is_refused(tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(b"not a model")
+@pytest.mark.parametrize("damage", [
+    lambda model: b"not a model", lambda model: b"", lambda model: model[:2000],
+    lambda model: model.replace("河".encode(), b"\xe6\xff\xb3")])
+def test_a_damaged_model_is_refused(trained, tmp_path, damage):
+    (tmp_path / "tokenizer.model").write_bytes(damage(trained.to_bytes()))
     with pytest.raises(InputError, match="SentencePiece model"):
         Tokenizer.load(tmp_path)
+
+
+def test_flipped_bits_are_told_or_harmless(trained, tmp_path):
+    draw = random.Random(0)
+    for _ in range(60):
+        model = bytearray(trained.to_bytes())
+        model[draw.randrange(len(model))] ^= 1 << draw.randrange(8)
+        (tmp_path / "tokenizer.model").write_bytes(model)
+        try:
+            Tokenizer.load(tmp_path).encode_packed(["a river 482 km, 河 "])
+        except InputError as error:
+            assert "tokenizer.model" in str(error)
