@@ -1,15 +1,16 @@
 """Does splitting numbers into digits help a model to add?
 
 LLaMA and Baichuan make every digit a token; GPT-4's tokenizer takes up to three together. The same tiny decoder learns
-a + b = c with both, from several seeds, reading the same problems as often (which are twice as many tokens when split).
-Expected, if the claim holds: with digits split the share of right sums is higher, the more so the longer the numbers.
+a + b = c with both, from several seeds, and reads the very same problems at every step (split they are nearly twice as
+many tokens). Expected, if the claim holds: with digits split the share of right sums is higher, the more so the longer
+the numbers.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +20,13 @@ import torch
 from pydantic import Field
 from rich.table import Table
 
-from headwater.artifacts import write_json, write_text
+from headwater.artifacts import make_folder, read_json, write_json, write_text
+from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.progress import print_result, say
 from headwater.settings import Seed, Settings
 from headwater.studies.plots import lines_with_errors
-from headwater.train.batches import PackedBatches
+from headwater.train.batches import IGNORE, Batch
 from headwater.train.objective import next_token
 from headwater.train.optimizer import OptimizerSettings
 from headwater.train.trainer import Trainer, TrainerSettings
@@ -38,9 +40,9 @@ CUTS: dict[str, Cut] = {"digits split": list, "up to three together": lambda num
 class DigitSettings(Settings):
     """The problems, the model and its training."""
 
-    digits: Annotated[int, Field(ge=1, le=8)] = 5
+    digits: Annotated[int, Field(ge=1, le=8)] = 4
     """Digits of the longest numbers."""
-    problems: Annotated[int, Field(ge=100)] = 40_000
+    problems: Annotated[int, Field(ge=100)] = 60_000
     """Sums to learn from."""
     questions: Annotated[int, Field(ge=10)] = 200
     """Unseen sums asked for each number of digits."""
@@ -49,10 +51,9 @@ class DigitSettings(Settings):
     seed: Seed = 0
     hidden_size: Annotated[int, Field(ge=16)] = 128
     layers: Annotated[int, Field(ge=1)] = 4
-    trainer: TrainerSettings = TrainerSettings(
-        epochs=5, rows=16, sequence_length=128, compile="off", precision="float32",
-        optimizer=OptimizerSettings(learning_rate=2e-3, warmup_steps=100))
-    """How each model is trained."""
+    trainer: TrainerSettings = TrainerSettings(steps=3000, rows=160, precision="float32", optimizer=OptimizerSettings(
+        learning_rate=1e-3, warmup_steps=100))
+    """How each model is trained; a row is a problem, sequence_length follows from the digits."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,44 @@ class Numbers:
         return [*self.number(a + b), END]
 
 
+class Sums:
+    """Problems as batches, a row each: the same ones at the same step whatever the way to cut (see `Batches`)."""
+
+    def __init__(self, numbers: Numbers, pairs: Sequence[tuple[int, int]], rows: int, seed: int) -> None:
+        self.rows, self.seed = rows, seed
+        asked = [numbers.question(a, b) for a, b in pairs]
+        said = [numbers.answer(a, b) for a, b in pairs]
+        self.length = max(len(question) + len(answer) for question, answer in zip(asked, said))
+        self.tokens = np.full((len(pairs), self.length), PAD)
+        self.targets = np.full((len(pairs), self.length), IGNORE)
+        for row, (question, answer) in enumerate(zip(asked, said)):
+            end = len(question) + len(answer)
+            self.tokens[row, :end] = [*question, *answer]
+            self.targets[row, len(question) - 1:end - 1] = answer
+
+    @property
+    def batches_per_epoch(self) -> float:
+        return len(self.tokens) // self.rows
+
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        epoch, number = divmod(step, int(self.batches_per_epoch))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.tokens))
+        chosen = order[number * self.rows:(number + 1) * self.rows][rank::ranks]
+        places = np.broadcast_to(np.arange(self.length), (len(chosen), self.length))
+        return Batch(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (
+            self.tokens[chosen], self.targets[chosen], places, np.zeros_like(places))))
+
+
 def run(out: Path, settings: DigitSettings) -> list[Result]:
     """Train and ask every model; print the table, write `digits.json` and `digits.svg` into `out`. A model that is
-    trained already is not trained again."""
+    trained already is not trained again. Raises `InputError` for a folder of other settings."""
+    _keep(out, settings)
     results = []
     for cut in CUTS:
         for seed in range(settings.seeds):
             say(f"digits: {cut}, model {seed + 1} of {settings.seeds}")
             results += list(_answers(cut, seed, settings, out / f"{cut.replace(' ', '-')}-{seed}"))
-    write_json(out / "digits.json", {"settings": settings.model_dump(mode="json"),
-                                     "results": [asdict(result) for result in results]})
+    write_json(out / "digits.json", [asdict(result) for result in results])
     means = {cut: [_spread(results, cut, digits) for digits in range(1, settings.digits + 1)] for cut in CUTS}
     write_text(out / "digits.svg", lines_with_errors(
         means, range(1, settings.digits + 1), x="digits of both numbers", y="share of right sums",
@@ -130,24 +159,29 @@ def problems(settings: DigitSettings) -> tuple[list[tuple[int, int]], dict[int, 
 
 def _answers(cut: str, seed: int, settings: DigitSettings, folder: Path) -> Iterator[Result]:
     numbers, (learnt, asked) = Numbers(CUTS[cut]), problems(settings)
-    model = initialise(Decoder(_config(numbers, settings)), seed)
-    sequences = []
-    for a, b in learnt:
-        question, answer = numbers.question(a, b), numbers.answer(a, b)
-        sequences.append(([*question, *answer], [False] * len(question) + [True] * len(answer)))
-    batches = PackedBatches(sequences, rows=settings.trainer.rows, length=settings.trainer.sequence_length, seed=seed,
-                            pad=PAD)
+    batches = Sums(numbers, learnt, settings.trainer.rows, seed)
+    trainer = settings.trainer.model_copy(update={"sequence_length": batches.length})
+    model = initialise(Decoder(_config(numbers, settings, batches.length)), seed)
     folder.mkdir(parents=True, exist_ok=True)
-    Trainer(model, next_token, batches, settings.trainer).fit(folder)
+    Trainer(model, next_token, batches, trainer).fit(folder)
     for digits, pairs in asked.items():
         yield Result(cut, seed, digits, _right(model, numbers, pairs))
 
 
-def _config(numbers: Numbers, settings: DigitSettings) -> ModelConfig:
+def _keep(out: Path, settings: DigitSettings) -> None:
+    """Note the settings, so that models of others are not taken for these."""
+    path, own = out / "settings.json", settings.model_dump(mode="json")
+    if path.exists() and read_json(path) != own:
+        raise InputError("the folder holds a study with other settings", where=out, fix="give another folder")
+    make_folder(out, fix="give another target")
+    write_json(path, own)
+
+
+def _config(numbers: Numbers, settings: DigitSettings, length: int) -> ModelConfig:
     return ModelConfig(vocab_size=-(-numbers.size // 64) * 64, hidden_size=settings.hidden_size,
                        intermediate_size=settings.hidden_size * 8 // 3, num_hidden_layers=settings.layers,
                        num_attention_heads=max(1, settings.hidden_size // 32),
-                       max_position_embeddings=settings.trainer.sequence_length, tie_word_embeddings=False)
+                       max_position_embeddings=length, tie_word_embeddings=False)
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,10 +66,10 @@ class ReportSettings(Settings):
 
     tokenizers: Annotated[list[InputPath], Field(min_length=1)]
     """Tokenizer or model folders of any family."""
-    texts: Annotated[dict[str, InputPath], Field(min_length=1)]
-    """Text by kind: files or folders of text, code, .parquet (`text`), .json or .jsonl (dialogues too), for example
-    {prose: a, code: b, dialogue: c, numbers: d}. Where Parquet does not name the language, a text with a fifth of Han
-    characters counts as Chinese."""
+    texts: Annotated[dict[str, InputPath | list[InputPath]], Field(min_length=1)]
+    """Text by kind: files or folders of text, code, .parquet (`text`), .json or .jsonl (dialogues too), one or several,
+    for example {prose: a, code: b, dialogue: [c, d]}. Where Parquet does not name the language, a text with a fifth of
+    Han characters counts as Chinese."""
     limit: Annotated[int, Field(ge=1)] = 20_000_000
     """Characters taken of each kind in each language."""
     threads: Annotated[int, Field(default_factory=cores, ge=1)]
@@ -95,15 +95,18 @@ def compare(settings: ReportSettings) -> list[Row]:
     """A row for every tokenizer, kind and language, on the same texts."""
     tokenizers = {_name(path, settings.tokenizers): Tokenizer.load(path) for path in settings.tokenizers}
     rows = []
-    for kind, path in settings.texts.items():
+    for kind, given in settings.texts.items():
+        paths = given if isinstance(given, list) else [given]
         found: dict[str, list[Measured]] = {}
-        for language, texts in track(batches(read_texts(path), settings.limit), f"measuring {kind}"):
+        texts_of_kind = chain.from_iterable(map(read_texts, paths))
+        for language, texts in track(batches(texts_of_kind, settings.limit), f"measuring {kind}"):
             if language not in found:
                 found[language] = [Measured(tokenizer, settings.threads) for tokenizer in tokenizers.values()]
             for measured in found[language]:
                 measured.add(texts)
         if not found:
-            raise InputError(f"no text of the kind '{kind}'", where=path, fix="give text, JSON, JSON lines or Parquet")
+            raise InputError(f"no text of the kind '{kind}'", where=", ".join(map(str, paths)),
+                             fix="give text, JSON, JSON lines or Parquet")
         rows += [measured.row(name, kind, language) for language, own in sorted(found.items())
                  for name, measured in zip(tokenizers, own)]
     return rows

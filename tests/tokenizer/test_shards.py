@@ -125,7 +125,7 @@ def test_a_truncated_shard_is_refused(trained, tmp_path):
                                    '{"tokenizer": "", "dtype": "words", "parts": []}'])
 def test_a_damaged_index_is_named(tmp_path, index):
     (tmp_path / "index.json").write_text(index)
-    with pytest.raises(InputError, match="index.json"):
+    with pytest.raises(InputError, match=r"index\.json"):
         Shards(tmp_path)
 
 
