@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import InputError, SettingsError
 
@@ -46,6 +46,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True,
                               allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_a_group_holds_by_default(cls, values: Any) -> Any:
+        """A group given in part changes that part of the default, not the rest of it."""
+        if not isinstance(values, Mapping):
+            return values
+        given = {name: values[name] for name, field in cls.model_fields.items()
+                 if isinstance(field.default, Settings) and isinstance(values.get(name), Mapping)}
+        return {**values, **{name: _laid_over(cls.model_fields[name].default.model_dump(exclude_unset=True), value)
+                             for name, value in given.items()}}
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: object = None) -> Self:
         """Build from plain values. Raises `SettingsError` naming the key, what it got and the nearest known name."""
@@ -55,6 +66,12 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise _settings_error(cls, error, where) from None
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of mappings as one; where both have a value the upper one counts."""
+    return {**below, **{key: _laid_over(below[key], value) if isinstance(value, Mapping)
+                        and isinstance(below.get(key), Mapping) else value for key, value in above.items()}}
 
 
 def _settings_error(cls: type[BaseModel], error: ValidationError, where: object) -> SettingsError:

@@ -83,6 +83,22 @@ def test_the_string_below_a_field_is_its_help():
     assert Inner.model_fields["path"].description == "Where it lies."
 
 
+def test_a_group_given_in_part_keeps_the_rest_of_its_default():
+    class Deeper(Settings):
+        inner: Inner = Inner(path="a", weight=2.0)
+        steps: int = 1
+
+    class Deepest(Settings):
+        deeper: Deeper = Deeper(inner=Inner(path="b", weight=3.0))
+
+    assert Deeper.parse({"inner": {"path": "c"}}).inner == Inner(path="c", weight=2.0)
+    assert Deepest.parse({"deeper": {"steps": 4, "inner": {"weight": 5.0}}}).deeper == Deeper(
+        inner=Inner(path="b", weight=5.0), steps=4)
+    assert Deeper.parse({}).inner.weight == 2.0
+    with pytest.raises(SettingsError, match="'inner.wight'"):
+        Deeper.parse({"inner": {"wight": 1}})
+
+
 def test_known_names_step_over_lists_and_mappings():
     assert known_names(Outer, ("more", 0)) == {"path", "weight"}
     assert "inner" in known_names(Outer, ())
