@@ -26,7 +26,7 @@ TWO_WORDS = {
                          "tokenizer.compression:ReportSettings"),
     "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
                          "finetune.vocabulary:ExtendSettings"),
-    "study digits": ("does splitting numbers into digits help a model to add?", "studies.digits:run",
+    "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings")}
 """Commands of two words: purpose, function and settings."""
 _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),

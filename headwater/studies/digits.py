@@ -17,7 +17,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.table import Table
 
 from headwater.artifacts import make_folder, read_json, write_json, write_text
@@ -51,9 +51,25 @@ class DigitSettings(Settings):
     seed: Seed = 0
     hidden_size: Annotated[int, Field(ge=16)] = 128
     layers: Annotated[int, Field(ge=1)] = 4
-    trainer: TrainerSettings = TrainerSettings(steps=3000, rows=160, precision="float32", optimizer=OptimizerSettings(
-        learning_rate=1e-3, warmup_steps=100))
-    """How each model is trained; a row is a problem, sequence_length follows from the digits."""
+    steps: Annotated[int, Field(ge=1)] = 3000
+    """Optimizer steps of each model."""
+    batch: Annotated[int, Field(ge=1)] = 160
+    """Sums read at a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0 means all cores."""
+
+    @model_validator(mode="after")
+    def _a_batch_is_there(self) -> DigitSettings:
+        if self.batch > self.problems:
+            raise ValueError(f"a batch of {self.batch} needs at least as many problems, there are {self.problems}")
+        return self
+
+    def trainer(self, length: int) -> TrainerSettings:
+        """How each model is trained on rows of so many tokens."""
+        return TrainerSettings(steps=self.steps, rows=self.batch, sequence_length=length, precision="float32",
+                               threads=self.threads, optimizer=OptimizerSettings(learning_rate=self.learning_rate,
+                                                                                 warmup_steps=min(100, self.steps)))
 
 
 @dataclass(frozen=True)
@@ -159,11 +175,10 @@ def problems(settings: DigitSettings) -> tuple[list[tuple[int, int]], dict[int, 
 
 def _answers(cut: str, seed: int, settings: DigitSettings, folder: Path) -> Iterator[Result]:
     numbers, (learnt, asked) = Numbers(CUTS[cut]), problems(settings)
-    batches = Sums(numbers, learnt, settings.trainer.rows, seed)
-    trainer = settings.trainer.model_copy(update={"sequence_length": batches.length})
+    batches = Sums(numbers, learnt, settings.batch, seed)
     model = initialise(Decoder(_config(numbers, settings, batches.length)), seed)
     folder.mkdir(parents=True, exist_ok=True)
-    Trainer(model, next_token, batches, trainer).fit(folder)
+    Trainer(model, next_token, batches, settings.trainer(batches.length)).fit(folder)
     for digits, pairs in asked.items():
         yield Result(cut, seed, digits, _right(model, numbers, pairs))
 

@@ -8,10 +8,9 @@ import pytest
 
 from headwater.errors import InputError
 from headwater.studies.digits import CUTS, DigitSettings, Numbers, Result, Sums, problems, run, verdict
-from headwater.train.trainer import TrainerSettings
 
-SMALL = DigitSettings(digits=2, problems=300, questions=20, seeds=2, hidden_size=16, layers=1,
-                      trainer=TrainerSettings(epochs=1, rows=4, compile="off", precision="float32"))
+SMALL = DigitSettings(digits=2, problems=300, questions=20, seeds=2, hidden_size=16, layers=1, steps=75,
+                      batch=4)
 
 
 def test_questions_are_never_learnt_from_and_sums_are_right():
