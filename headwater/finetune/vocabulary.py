@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field
 from rich.table import Table
 
-from headwater.artifacts import atomic_folder, atomic_write, make_folder, write_json
+from headwater.artifacts import atomic_folder, atomic_write, make_folder, read_json, write_json
 from headwater.errors import InputError
-from headwater.folders import SENTENCEPIECE, TOKENIZER_JSON
+from headwater.folders import SENTENCEPIECE, TOKENIZER_CONFIG, TOKENIZER_JSON
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.resize import grow_vocabulary
 from headwater.progress import print_result
@@ -18,6 +18,7 @@ from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.compression import Measured, Row, batches, read_texts
 from headwater.tokenizer.extending import Wanted, extended
+from headwater.tokenizer.identity import CLASSES, JSON
 
 
 class ExtendSettings(Settings):
@@ -58,7 +59,7 @@ def extend(model: Path, out: Path, settings: ExtendSettings) -> None:
         save_model(decoder, staging, tokenizer_from=model)
         with atomic_write(staging / SENTENCEPIECE) as stream:
             stream.write(larger.model)
-        (staging / TOKENIZER_JSON).unlink(missing_ok=True)  # it speaks of the old pieces
+        _leave_the_model_alone(staging)
         after = Tokenizer.load(staging)
         rows = _measured(before, after, settings.texts) if settings.texts is not None else []
         write_json(staging / "extended.json", {"from": str(model), "pieces_from": str(settings.pieces_from),
@@ -66,6 +67,14 @@ def extend(model: Path, out: Path, settings: ExtendSettings) -> None:
     print_result(f"{len(parts):,} pieces added to {first:,}; embedding and head have {size:,} rows")
     if rows:
         print_result(_table(rows))
+
+
+def _leave_the_model_alone(folder: Path) -> None:
+    """Take away what speaks of the old pieces, so that the SentencePiece model says it all."""
+    (folder / TOKENIZER_JSON).unlink(missing_ok=True)
+    said = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
+    if "tokenizer_class" in said and CLASSES.get(said["tokenizer_class"], JSON) == JSON:
+        write_json(folder / TOKENIZER_CONFIG, {**said, "tokenizer_class": "LlamaTokenizer"})
 
 
 def _opened(folder: Path) -> tuple[Tokenizer, bytes]:

@@ -9,12 +9,15 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headwater.progress import Bar
 
 LONGEST = 16
 """Characters of a word of Han: a clause is cut, so that its parts meet again in other clauses."""
 MOST = 1_000_000
-"""Different words kept of a language; beyond it those counted least often are forgotten."""
+"""Different words kept of a language; beyond it a sample stands for those counted least often."""
 BATCH = 1 << 20
 """Characters counted at a time."""
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -28,18 +31,21 @@ WORD = re.compile(
 
 
 class Words:
-    """How often each word stands in the texts of each language.
+    """How often each word stands in the texts of each language, in a table of bounded size.
 
-    `counts[language]` has at most 2 * `most` words at any time and `most` in the end (about 120 bytes each); of those
-    forgotten none had been counted more than `forgotten[language]` times since the one before. The same texts give the
-    same counts.
+    `counts[language]` has at most 2 * `most` words at any time and about `most` in the end. Where there are more, those
+    counted often are kept with their counts, and of the others a sample, drawn with probability count / threshold, in
+    which each counts as the threshold. So the expected weight of every word, and of every pair of letters that pieces
+    are learnt from, is what a table without bound would hold (threshold sampling: Duffield, Lund and Thorup 2005, "Learn
+    more, sample less"). To forget the rare ones would cost Chinese dear: most of its clauses are said once. The same
+    texts give the same counts.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
         self.counts: dict[str, Counter[str]] = {}
-        self.forgotten: dict[str, int] = {}
         self.characters: dict[str, int] = {}
+        self._draw = np.random.default_rng(0)
 
     def add(self, language: str, found: Mapping[str, int], characters: int) -> None:
         """Count the words of one batch of texts."""
@@ -47,20 +53,20 @@ class Words:
         counts.update(found)
         self.characters[language] = self.characters.get(language, 0) + characters
         if len(counts) > 2 * self.most:
-            self._forget(language)
+            self._sample(language)
 
     def finish(self) -> Words:
-        """Bring every language down to `most` words."""
+        """Bring every language down to about `most` words."""
         for language, counts in self.counts.items():
             if len(counts) > self.most:
-                self._forget(language)
+                self._sample(language)
         return self
 
     def weighted(self, shares: Mapping[str, float] | None = None) -> list[tuple[str, int]]:
         """(word, weight) of all languages together, heaviest first, ties in the words' order.
 
         shares: what part of the characters each language shall have (any scale; one not named has none); as they are
-        when not given. A language is scaled by what was read of it, words forgotten since included.
+        when not given.
         """
         scales = self._scales(shares)
         total: Counter[str] = Counter()
@@ -71,22 +77,29 @@ class Words:
                       key=lambda item: (-item[1], item[0]))
 
     def _scales(self, shares: Mapping[str, float] | None) -> dict[str, float]:
-        """By how much each language's counts are multiplied: kept words stand for those forgotten too, and the smallest
-        factor that shares ask for is one, so that nothing is rounded away."""
+        """By how much each language's counts are multiplied; the smallest factor is one, so that nothing is rounded
+        away."""
         read = {language: max(1, count) for language, count in self.characters.items()}
-        wanted = dict(read) if shares is None else {one: shares.get(one, 0.0) for one in read}
-        factors = {one: wanted[one] / read[one] for one in read}
+        factors = {one: 1.0 if shares is None else shares.get(one, 0.0) / read[one] for one in read}
         least = min((factor for factor in factors.values() if factor), default=1.0)
-        return {one: factor / least * read[one] / self._held(one) for one, factor in factors.items()}
+        return {one: factor / least for one, factor in factors.items()}
 
-    def _held(self, language: str) -> int:
-        return max(1, sum(len(word) * count for word, count in self.counts[language].items()))
-
-    def _forget(self, language: str) -> None:
+    def _sample(self, language: str) -> None:
         counts = self.counts[language]
-        limit = sorted(counts.values(), reverse=True)[self.most]
-        self.forgotten[language] = max(limit, self.forgotten.get(language, 0))
-        self.counts[language] = Counter({word: count for word, count in counts.items() if count > limit})
+        sizes = np.fromiter(counts.values(), np.float64, len(counts))
+        limit = threshold(sizes, self.most)
+        kept = self._draw.random(len(sizes)) * limit < sizes
+        weights = np.maximum(sizes, limit)
+        self.counts[language] = Counter({word: weight for word, weight, keep in zip(counts, weights.tolist(), kept)
+                                         if keep})
+
+
+def threshold(sizes: NDArray[np.float64], count: int) -> float:
+    """The t for which sum(min(1, sizes / t)) is `count`, for more sizes than that."""
+    falling = np.sort(sizes)[::-1]
+    rest = np.cumsum(falling[::-1])[::-1][:count]  # what the k-th and all smaller ones hold together
+    limits = rest / (count - np.arange(count))
+    return float(limits[np.argmax(falling[:count] <= limits)])
 
 
 def count_words(documents: Iterable[tuple[str, str]], *, most: int = MOST, processes: int = 1,

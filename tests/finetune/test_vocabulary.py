@@ -75,6 +75,19 @@ def test_the_command_extends_real_llamas_tokenizer(tmp_path, shared, capsys):
     assert load_model(tmp_path / "out").config.vocab_size > 60_000
 
 
+def test_a_real_model_whose_pieces_stand_in_two_files_is_extended(tmp_path, shared):
+    base = shared / "checkpoints" / "stories260K-hf"
+    extend(base, tmp_path / "out", ExtendSettings(pieces_from=shared / "tokenizers/chatglm2-3-64794"))
+    old, new = Tokenizer.load(base), Tokenizer.load(tmp_path / "out")
+    story = "Once upon a time, there was a little girl named Lily."
+    assert new.encode(story) == old.encode(story)
+    assert new.decode(new.encode(CHINESE)) == CHINESE
+    ids = torch.tensor([[old.bos, *old.encode(story)]])
+    with torch.inference_mode():
+        before, after = load_model(base)(ids), load_model(tmp_path / "out")(ids)
+    assert torch.allclose(after[..., :512], before[..., :512], atol=1e-5)
+
+
 def test_impossible_requests_write_nothing(tmp_path, shared):
     base = model(tmp_path / "m")
     with pytest.raises(InputError, match="no piece that this one lacks"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.tokenizer import words as module
-from headwater.tokenizer.words import LONGEST, WORD, Words, count_words, words_of
+from headwater.tokenizer.words import LONGEST, WORD, Words, count_words, threshold, words_of
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=6)
 TEXT = ("The  river (Velna) is 482 km long,\tand_so on:\n\n    def f(x):\n        return x + 1\n"
@@ -50,14 +51,38 @@ def test_counts_do_not_depend_on_the_workers():
     assert one.weighted() == two.weighted()
 
 
-def test_words_are_bounded_and_the_rarest_are_forgotten():
+def test_words_are_bounded_and_the_frequent_keep_their_counts():
     words = Words(most=10)
     for start in range(0, 2000, 5):
         words.add("en", {**{f"w{start + number}": 1 for number in range(5)}, "often": 3}, 30)
         assert len(words.counts["en"]) <= 25
-    assert len(words.finish().counts["en"]) <= 10
-    assert words.counts["en"]["often"] == 3 * 400
-    assert words.forgotten["en"] == 1
+    counts = words.finish().counts["en"]
+    assert len(counts) <= 20
+    assert counts["often"] == 3 * 400
+    rare = [count for word, count in counts.items() if word != "often"]
+    assert sum(rare) == pytest.approx(2000, rel=0.4)  # nine or so stand for two thousand
+
+
+@given(st.lists(st.integers(1, 1000), min_size=2, max_size=60), st.data())
+def test_the_threshold_keeps_as_many_as_wanted(sizes, data):
+    count = data.draw(st.integers(1, len(sizes) - 1))
+    limit = threshold(np.array(sizes, float), count)
+    assert sum(min(1, size / limit) for size in sizes) == pytest.approx(count)
+
+
+def test_a_sample_weighs_what_all_words_would():
+    """Of two kinds of words that are each said once, and of many and few of them, the shares stay."""
+    found = []
+    for seed in range(20):
+        words = Words(most=200)
+        for number in range(3000):
+            kind = "b" if number % 5 == 0 else "a"
+            words.add("zh", {f"{kind}{number}.{seed}": 1, "often": 1}, 1)
+        words._draw = np.random.default_rng(seed)
+        counts = words.finish().counts["zh"]
+        found.append(sum(count for word, count in counts.items() if word.startswith("b")))
+        assert counts["often"] == 3000
+    assert np.mean(found) == pytest.approx(600, rel=0.1)
 
 
 def test_shares_weigh_the_languages_by_what_was_read():
@@ -72,13 +97,14 @@ def test_shares_weigh_the_languages_by_what_was_read():
     assert dict(words.weighted({"zh": 2})).keys() == {"河"}
 
 
-def test_forgotten_words_count_for_their_language():
-    words = Words(most=3)
-    for number in range(50):
-        words.add("en", {f"word{number}": 1, "a": 400}, 406)
-    words.add("zh", {"河": 20_300}, 20_300)
+def test_sampled_words_count_for_their_language():
+    words = Words(most=30)
+    for number in range(500):
+        words.add("en", {f"word{number}": 1, "a": 40}, 46)
+    words.add("zh", {"河": 23_000}, 23_000)
     weights = dict(words.finish().weighted())
-    assert weights["a"] / weights["河"] == pytest.approx(1, rel=0.02)
+    assert weights["a"] / weights["河"] == pytest.approx(20_000 / 23_000, rel=0.001)
+    assert sum(weight for word, weight in weights.items() if word.startswith("word")) == pytest.approx(500, rel=0.3)
 
 
 def test_the_heaviest_come_first_and_ties_in_order():
