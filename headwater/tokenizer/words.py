@@ -35,10 +35,10 @@ class Words:
 
     `counts[language]` has at most 2 * `most` words at any time and about `most` in the end. Where there are more, those
     counted often are kept with their counts, and of the others a sample, drawn with probability count / threshold, in
-    which each counts as the threshold. So the expected weight of every word, and of every pair of letters that pieces
-    are learnt from, is what a table without bound would hold (threshold sampling: Duffield, Lund and Thorup 2005, "Learn
-    more, sample less"). To forget the rare ones would cost Chinese dear: most of its clauses are said once. The same
-    texts give the same counts.
+    which each counts as the threshold (threshold sampling: Duffield, Lund and Thorup 2005, "Learn more, sample less").
+    So the expected weight of every word, and of every pair of letters that pieces are learnt from, is what a table
+    without bound would hold. To forget the rare ones would cost Chinese dear: most of its clauses are said once. The
+    same texts give the same counts.
     """
 
     def __init__(self, most: int = MOST) -> None:
