@@ -10,17 +10,27 @@ TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
 
+RANKS = ".tiktoken"
+MERGES = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
+"""Ids of pieces and their merges, under GPT-2's own names and those of the transformers library."""
+
 VOCABULARIES = (SENTENCEPIECE, ICE_TEXT, TOKENIZER_JSON)
 """Files that hold pieces: a SentencePiece model or tiktoken ranks, ChatGLM-6B's model, the `tokenizers` library's."""
 
 # generation_config.json holds the role ids of Baichuan's chat models.
-_BESIDE = ("vocab.json", "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json",
-           "chat_template.jinja", GENERATION_CONFIG)
+_BESIDE = (*(name for pair in MERGES.items() for name in pair), TOKENIZER_CONFIG, "special_tokens_map.json",
+           "added_tokens.json", "chat_template.jinja", GENERATION_CONFIG)
+
+
+def rank_files(folder: Path) -> list[Path]:
+    """Files of tiktoken ranks under their own names (qwen.tiktoken)."""
+    return sorted(path for path in Path(folder).glob(f"*{RANKS}") if path.is_file())
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a folder that make its tokenizer; never code. None where it has no tokenizer."""
-    return [path for name in (*VOCABULARIES, *_BESIDE) if (path := Path(folder) / name).is_file()]
+    named = [path for name in (*VOCABULARIES, *_BESIDE) if (path := Path(folder) / name).is_file()]
+    return named + rank_files(folder)
 
 
 def code_files(folder: Path) -> list[Path]:

@@ -1,33 +1,27 @@
-"""Byte-pair encoding through the `tokenizers` library: GLM-4's tiktoken ranks and Hugging Face's `tokenizer.json`."""
+"""Byte-pair encoding through the `tokenizers` library: tiktoken's ranks and Hugging Face's `tokenizer.json`."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from collections.abc import Collection, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from headwater.errors import InputError
 from headwater.tokenizer.packed import Packed, pack
+from headwater.tokenizer.ranks import Encoding
 
-GLM4_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-              r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-"""How GLM-4 cuts a text before merging (its tokenization_chatglm.py); that of cl100k_base."""
-GLM4_SPECIALS = ("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>",
-                 "<|assistant|>", "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>",
-                 "<|end_of_video|>")
-"""In id order, from the first id after the ranks."""
 _SPACE_MARK = "▁"
 
 
 class BytePairs:
     """Text to ids and back through a `tokenizers.Tokenizer` whose special tokens are out of text's reach."""
 
-    def __init__(self, tokenizer: Tokenizer, table: list[bytes], *, drops_space: bool) -> None:
-        self._tokenizer, self.table, self._drops_space = tokenizer, table, drops_space
+    def __init__(self, tokenizer: Tokenizer, table: list[bytes], *, drops_space: bool = False,
+                 composed: bool = False) -> None:
+        self._tokenizer, self.table, self._drops_space, self._composed = tokenizer, table, drops_space, composed
 
     @property
     def size(self) -> int:
@@ -40,6 +34,8 @@ class BytePairs:
         return self._tokenizer.token_to_id(piece)
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        if self._composed:
+            texts = [unicodedata.normalize("NFC", text) for text in texts]
         if threads > 1:
             return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         return [self._tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
@@ -55,13 +51,10 @@ class BytePairs:
         return int(first.startswith(b" "))
 
 
-def from_ranks(data: bytes, *, where: object) -> tuple[BytePairs, dict[str, int]]:
-    """GLM-4's tokenizer, and its special ids, from tiktoken's file (a base64 token and its rank per line).
-
-    tiktoken joins any two neighbours whose union has a rank, lowest rank first, and takes a whole word that has one
-    as it is: merges of every split of every token in rank order, and `ignore_merges`, say the same.
+def from_ranks(ranks: Mapping[bytes, int], encoding: Encoding) -> BytePairs:
+    """tiktoken's encoding. It joins any two neighbours whose union has a rank, lowest rank first, and takes a whole
+    word that has one as it is: merges of every split of every token in rank order, and `ignore_merges`, say the same.
     """
-    ranks = _read_ranks(data, where)
     letters = _byte_letters()
 
     def spell(token: bytes) -> str:
@@ -70,34 +63,19 @@ def from_ranks(data: bytes, *, where: object) -> tuple[BytePairs, dict[str, int]
     merges = [(spell(left), spell(right)) for token in sorted(ranks, key=ranks.__getitem__)
               for left, right in _splits(token, ranks)]
     tokenizer = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges, ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(GLM4_SPLIT), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    table = [b""] * len(ranks)
+    tokenizer.pre_tokenizer = _cutting(encoding.split)
+    table = [b""] * encoding.size
     for token, rank in ranks.items():
         table[rank] = token
-    specials = {name: len(ranks) + number for number, name in enumerate(GLM4_SPECIALS)}
-    return BytePairs(tokenizer, table + [b""] * len(specials), drops_space=False), specials
+    return BytePairs(tokenizer, table, composed=encoding.composed)
 
 
-def _read_ranks(data: bytes, where: object) -> dict[bytes, int]:
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error):
-            raise InputError(f"line {number} is not a base64 token and its rank", where=where,
-                             fix="copy the file again") from None
-    if set(ranks.values()) != set(range(len(ranks))) or any(bytes([byte]) not in ranks for byte in range(256)):
-        raise InputError(f"the {len(ranks)} ranks have gaps, or lack single bytes: a truncated or damaged file",
-                         where=where, fix="copy the file again")
-    return ranks
+def _cutting(split: str) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"),
+                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def _splits(token: bytes, ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
+def _splits(token: bytes, ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     """The pairs that join into a token, those of lower ranks first."""
     cuts = [(token[:at], token[at:]) for at in range(1, len(token))]
     known = [(left, right) for left, right in cuts if left in ranks and right in ranks]
