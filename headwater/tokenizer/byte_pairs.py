@@ -1,4 +1,4 @@
-"""Byte-pair encoding through the `tokenizers` library: tiktoken's ranks and Hugging Face's `tokenizer.json`."""
+"""Byte-pair encoding through the `tokenizers` library: tiktoken's ranks, GPT-2's pair of files, `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from headwater.errors import InputError
 from headwater.tokenizer.packed import Packed, pack
-from headwater.tokenizer.ranks import Encoding
+from headwater.tokenizer.ranks import GPT2_SPLIT, Encoding
 
 _SPACE_MARK = "▁"
 
@@ -80,6 +80,54 @@ def _splits(token: bytes, ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, b
     cuts = [(token[:at], token[at:]) for at in range(1, len(token))]
     known = [(left, right) for left, right in cuts if left in ranks and right in ranks]
     yield from sorted(known, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+
+
+def from_merges(ids: bytes, merges: bytes, *, where: object) -> tuple[BytePairs, dict[str, int]]:
+    """GPT-2's tokenizer from its two files: the ids of the pieces (JSON) and the merges, one per line. Special are the
+    pieces that no merge gives. Raises `InputError` for files of another kind.
+    """
+    vocabulary, pairs = _read_ids(ids, where), _read_merges(merges, where)
+    single, joined = set(_BYTES), {left + right for left, right in pairs}
+    if not single <= vocabulary.keys():
+        raise InputError("pieces that lack single bytes: not a byte-level vocabulary, or a damaged one", where=where,
+                         fix="copy the file again")
+    specials = {piece: index for piece, index in vocabulary.items() if piece not in single and piece not in joined}
+    plain = {piece: index for piece, index in vocabulary.items() if piece not in specials}
+    try:
+        tokenizer = Tokenizer(models.BPE(plain, pairs))
+    except Exception as error:  # the library raises bare exceptions
+        raise InputError(f"pieces and merges that do not fit together ({error})", where=where,
+                         fix="copy both files of the same model again") from None
+    tokenizer.pre_tokenizer = _cutting(GPT2_SPLIT)
+    table = [b""] * (max(vocabulary.values()) + 1)
+    for piece, index in plain.items():
+        table[index] = _from_letters(piece)
+    return BytePairs(tokenizer, table), specials
+
+
+def _read_ids(data: bytes, where: object) -> dict[str, int]:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not valid JSON: {error}", where=where, fix="copy the file again") from None
+    if not isinstance(values, dict) or not all(isinstance(index, int) and index >= 0 for index in values.values()):
+        raise InputError("JSON, but not pieces and their ids", where=where, fix="copy the file again")
+    if len(set(values.values())) != len(values):
+        raise InputError("two pieces share an id", where=where, fix="copy the file again")
+    return values
+
+
+def _read_merges(data: bytes, where: object) -> list[tuple[str, str]]:
+    lines = data.decode("utf-8", errors="replace").removeprefix("\ufeff").split("\n")
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        parts = line.rstrip("\r").split(" ")
+        if parts == [""] or (number == 1 and line.startswith("#version")):
+            continue
+        if len(parts) != 2:
+            raise InputError(f"line {number} of its merges is not two pieces", where=where, fix="copy the file again")
+        pairs.append((parts[0], parts[1]))
+    return pairs
 
 
 def from_json(data: bytes, named: Collection[str], *, where: object) -> tuple[BytePairs, dict[str, int]]:

@@ -12,6 +12,7 @@ from typing import Protocol
 from headwater.errors import InputError
 from headwater.folders import (
     ICE_TEXT,
+    MERGES,
     RANKS,
     SENTENCEPIECE,
     TOKENIZER_CONFIG,
@@ -43,7 +44,7 @@ CHATGLM3_MARKS = (*CHATGLM2_MARKS, "<|system|>", "<|user|>", "<|assistant|>", "<
 GLM4_CHAT = {"[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"}
 BAICHUAN_ROLES = {"user_token_id": 195, "assistant_token_id": 196}
 NO_TEMPLATE = "no chat format is known for this tokenizer"
-KNOWN = f"{', '.join(VOCABULARIES)}, NAME{RANKS}"
+KNOWN = ", ".join([*VOCABULARIES, f"NAME{RANKS}", *(f"{ids} with {merges}" for ids, merges in MERGES.items())])
 
 
 class Codec(Protocol):
@@ -69,7 +70,7 @@ class Vocabulary:
     """What a tokenizer is made of."""
 
     file: bytes
-    """The content of the file of pieces."""
+    """The content of the file of pieces; of both where they are two."""
     codec: Codec
     bos: int
     eos: int
@@ -116,6 +117,9 @@ def _open(facts: Facts) -> Vocabulary:
                          fix="name one of the files instead of the folder")
     if files:
         return _named_ranks(files[0])
+    for ids in MERGES:
+        if (facts.folder / ids).is_file():
+            return _merges(facts.folder / ids, facts)
     raise InputError(f"no tokenizer here: none of {KNOWN}", where=facts.folder, fix="give a tokenizer or model folder")
 
 
@@ -127,6 +131,9 @@ def _open_file(path: Path, facts: Facts) -> Vocabulary:
         return _ours(data, path) or _model_file(data, path, None if family == JSON else family, facts)
     if path.suffix == RANKS:
         return _named_ranks(path)
+    for ids, merges in MERGES.items():
+        if path.name in (ids, merges):
+            return _merges(path.with_name(ids), facts)
     if path.suffix == ".json":
         return _json(path, facts)
     raise InputError("no tokenizer by its name", where=path, fix=f"known: {KNOWN}")
@@ -263,6 +270,27 @@ def _named_ranks(path: Path) -> Vocabulary:
     encoding.check(found, path)
     end = encoding.specials[ranks.END_OF_TEXT]
     return Vocabulary(data, byte_pairs.from_ranks(found, encoding), end, end, end, dict(encoding.specials), NO_TEMPLATE)
+
+
+def _merges(path: Path, facts: Facts) -> Vocabulary:
+    """GPT-2's pair of files; as nothing in them says how a text is cut, no other family's."""
+    says = facts.tokenizer.get("tokenizer_class") or facts.config.get("model_type")
+    if says not in (None, "GPT2Tokenizer", "GPT2TokenizerFast", "gpt2"):
+        raise InputError(f"pieces and merges of {says!r}: how its texts are cut does not stand in them", where=path,
+                         fix=f"give the model's {TOKENIZER_JSON}; of such pairs only GPT-2's are known")
+    beside = path.with_name(MERGES[path.name])
+    for file in (path, beside):
+        if not file.is_file():
+            raise InputError(f"{path.name} and {beside.name} belong together, and one is missing", where=file,
+                             fix="copy both")
+    ids, merges = path.read_bytes(), beside.read_bytes()
+    codec, specials = byte_pairs.from_merges(ids, merges, where=path)
+    end = specials.get(facts.named("eos_token") or ranks.END_OF_TEXT)
+    if end is None:
+        raise InputError("nothing says which token ends a text", where=path,
+                         fix=f"give eos_token in {TOKENIZER_CONFIG}")
+    bos, pad = (specials.get(facts.named(f"{role}_token") or "", end) for role in ("bos", "pad"))
+    return Vocabulary(ids + merges, codec, bos, end, pad, specials, NO_TEMPLATE)
 
 
 def _json(path: Path, facts: Facts) -> Vocabulary:

@@ -40,7 +40,7 @@ class Tokenizer:
         return cls(read_vocabulary(Path(path)))
 
     def to_bytes(self) -> bytes:
-        """The file of pieces, as it was read."""
+        """The file of pieces (where they are two, one after the other), as it was read."""
         return self._vocabulary.file
 
     def piece(self, index: int) -> str:
