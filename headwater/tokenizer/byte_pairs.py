@@ -10,13 +10,13 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from headwater.errors import InputError
-from headwater.tokenizer.packed import Packed, pack
+from headwater.tokenizer.fast import Fast, TwoSpeeds, fast_bytes
 from headwater.tokenizer.ranks import GPT2_SPLIT, Encoding
 
 _SPACE_MARK = "▁"
 
 
-class BytePairs:
+class BytePairs(TwoSpeeds):
     """Text to ids and back through a `tokenizers.Tokenizer` whose special tokens are out of text's reach."""
 
     def __init__(self, tokenizer: Tokenizer, table: list[bytes], *, drops_space: bool = False,
@@ -33,15 +33,25 @@ class BytePairs:
     def id_of(self, piece: str) -> int | None:
         return self._tokenizer.token_to_id(piece)
 
-    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        if self._composed:
-            texts = [unicodedata.normalize("NFC", text) for text in texts]
+    def _prepared(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self._composed else text
+
+    def _encode_slowly(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         if threads > 1:
             return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         return [self._tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
 
-    def encode_packed(self, texts: Sequence[str], threads: int) -> Packed:
-        return pack(self.encode_batch(texts, threads))
+    def _open_fast(self) -> Fast | None:
+        spelled, names = self._tokenizer.to_str(), []
+        if self._tokenizer.get_added_tokens_decoder():
+            values = json.loads(spelled)
+            names = [token["content"] for token in values["added_tokens"]]
+            # gigatoken would find special tokens in a text.
+            values["added_tokens"] = [token for token in values["added_tokens"] if not token["special"]]
+            spelled = json.dumps({**values, "post_processor": None})
+        sample = [f"a{name} {name}b" for name in names]
+        sample += [piece.decode(errors="ignore") for piece in self.table[::97]]
+        return fast_bytes(spelled, sample, lambda texts: self._encode_slowly(texts, 1))
 
     def opening_spaces(self, ids: Sequence[int]) -> int:
         """1 where the text's first byte is a space that encoding put there."""
@@ -71,6 +81,8 @@ def from_ranks(ranks: Mapping[bytes, int], encoding: Encoding) -> BytePairs:
 
 
 def _cutting(split: str) -> pre_tokenizers.PreTokenizer:
+    if split == GPT2_SPLIT:  # the library has it under a name, by which gigatoken knows it
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"),
                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
