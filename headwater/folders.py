@@ -10,7 +10,7 @@ TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
 
-RANKS = ".tiktoken"
+RANKS, GGUF = ".tiktoken", ".gguf"
 MERGES = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
 """Ids of pieces and their merges, under GPT-2's own names and those of the transformers library."""
 

@@ -7,13 +7,15 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
 from headwater.errors import InputError
 from headwater.tokenizer.fast import Fast, TwoSpeeds, fast_bytes
 from headwater.tokenizer.ranks import GPT2_SPLIT, Encoding
 
 _SPACE_MARK = "▁"
+_NEVER = (0xC0, 0xC1, *range(0xF5, 0x100))
+"""Bytes that no UTF-8 text holds; some vocabularies lack them."""
 
 
 class BytePairs(TwoSpeeds):
@@ -73,14 +75,15 @@ def from_ranks(ranks: Mapping[bytes, int], encoding: Encoding) -> BytePairs:
     merges = [(spell(left), spell(right)) for token in sorted(ranks, key=ranks.__getitem__)
               for left, right in _splits(token, ranks)]
     tokenizer = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges, ignore_merges=True))
-    tokenizer.pre_tokenizer = _cutting(encoding.split)
+    tokenizer.pre_tokenizer = cutting(encoding.split)
     table = [b""] * encoding.size
     for token, rank in ranks.items():
         table[rank] = token
     return BytePairs(tokenizer, table, composed=encoding.composed)
 
 
-def _cutting(split: str) -> pre_tokenizers.PreTokenizer:
+def cutting(split: str) -> pre_tokenizers.PreTokenizer:
+    """Into words by a pattern, and these into bytes."""
     if split == GPT2_SPLIT:  # the library has it under a name, by which gigatoken knows it
         return pre_tokenizers.ByteLevel(add_prefix_space=False)
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"),
@@ -100,21 +103,35 @@ def from_merges(ids: bytes, merges: bytes, *, where: object) -> tuple[BytePairs,
     """
     vocabulary, pairs = _read_ids(ids, where), _read_merges(merges, where)
     single, joined = set(_BYTES), {left + right for left, right in pairs}
-    if not single <= vocabulary.keys():
+    if not all(letter in vocabulary for letter, byte in _BYTES.items() if byte not in _NEVER):
         raise InputError("pieces that lack single bytes: not a byte-level vocabulary, or a damaged one", where=where,
                          fix="copy the file again")
     specials = {piece: index for piece, index in vocabulary.items() if piece not in single and piece not in joined}
     plain = {piece: index for piece, index in vocabulary.items() if piece not in specials}
+    size = max(vocabulary.values()) + 1
+    return from_pieces(plain, pairs, cutting(GPT2_SPLIT), size=size, where=where), specials
+
+
+def from_pieces(pieces: Mapping[str, int], pairs: Sequence[tuple[str, str]], cut: pre_tokenizers.PreTokenizer, *,
+                size: int, words: Mapping[str, int] | None = None, composed: bool = False,
+                where: object = None) -> BytePairs:
+    """A byte-level vocabulary of `size` ids from its pieces, in which a printable letter stands for every byte, their
+    merges, and `words` that are found in a text before it is cut. A byte without a piece is left out of texts. Raises
+    `InputError` where pieces and merges do not fit."""
+    words = words or {}
     try:
-        tokenizer = Tokenizer(models.BPE(plain, pairs))
+        tokenizer = Tokenizer(models.BPE({**pieces, **words}, list(pairs)))
     except Exception as error:  # the library raises bare exceptions
         raise InputError(f"pieces and merges that do not fit together ({error})", where=where,
-                         fix="copy both files of the same model again") from None
-    tokenizer.pre_tokenizer = _cutting(GPT2_SPLIT)
-    table = [b""] * (max(vocabulary.values()) + 1)
-    for piece, index in plain.items():
+                         fix="copy the files of one model again") from None
+    tokenizer.pre_tokenizer = cut
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    table = [b""] * size
+    for piece, index in pieces.items():
         table[index] = _from_letters(piece)
-    return BytePairs(tokenizer, table), specials
+    for word, index in words.items():
+        table[index] = word.encode()
+    return BytePairs(tokenizer, table, composed=composed)
 
 
 def _read_ids(data: bytes, where: object) -> dict[str, int]:

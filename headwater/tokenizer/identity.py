@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headwater.errors import InputError
 from headwater.folders import (
+    GGUF,
     ICE_TEXT,
     MERGES,
     RANKS,
@@ -23,6 +24,7 @@ from headwater.folders import (
 from headwater.tokenizer import byte_pairs, ranks
 from headwater.tokenizer.chat import END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
 from headwater.tokenizer.facts import BAICHUAN, CHATGLM, CLASSES, GLM4, JSON, Facts
+from headwater.tokenizer.gguf_file import read_gguf
 from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.piece_model import CONTROL, USER_DEFINED, piece_kind, with_controls
 from headwater.tokenizer.sentence_pieces import Rules, SentencePieces
@@ -45,6 +47,7 @@ GLM4_CHAT = {"[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|o
 BAICHUAN_ROLES = {"user_token_id": 195, "assistant_token_id": 196}
 NO_TEMPLATE = "no chat format is known for this tokenizer"
 KNOWN = ", ".join([*VOCABULARIES, f"NAME{RANKS}", *(f"{ids} with {merges}" for ids, merges in MERGES.items())])
+"""What a folder is searched for; files of other names are opened when they are named themselves."""
 
 
 class Codec(Protocol):
@@ -131,12 +134,15 @@ def _open_file(path: Path, facts: Facts) -> Vocabulary:
         return _ours(data, path) or _model_file(data, path, None if family == JSON else family, facts)
     if path.suffix == RANKS:
         return _named_ranks(path)
+    if path.suffix == GGUF:
+        found = read_gguf(path)
+        return Vocabulary(found.content, found.codec, found.bos, found.eos, found.pad, found.specials, NO_TEMPLATE)
     for ids, merges in MERGES.items():
         if path.name in (ids, merges):
             return _merges(path.with_name(ids), facts)
     if path.suffix == ".json":
         return _json(path, facts)
-    raise InputError("no tokenizer by its name", where=path, fix=f"known: {KNOWN}")
+    raise InputError("no tokenizer by its name", where=path, fix=f"known: {KNOWN}, NAME.model, NAME.json, NAME{GGUF}")
 
 
 def _model_file(data: bytes, path: Path, family: str | None, facts: Facts) -> Vocabulary:
