@@ -281,7 +281,7 @@ def _named_ranks(path: Path) -> Vocabulary:
 def _merges(path: Path, facts: Facts) -> Vocabulary:
     """GPT-2's pair of files; as nothing in them says how a text is cut, no other family's."""
     says = facts.tokenizer.get("tokenizer_class") or facts.config.get("model_type")
-    if says not in (None, "GPT2Tokenizer", "GPT2TokenizerFast", "gpt2"):
+    if says not in (None, "GPT2Tokenizer", "GPT2TokenizerFast", "gpt2", "headwater"):
         raise InputError(f"pieces and merges of {says!r}: how its texts are cut does not stand in them", where=path,
                          fix=f"give the model's {TOKENIZER_JSON}; of such pairs only GPT-2's are known")
     beside = path.with_name(MERGES[path.name])

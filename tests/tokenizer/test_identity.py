@@ -176,3 +176,11 @@ def test_code_beside_a_tokenizer_does_not_belong_to_it(put):
     (folder / "tokenization_x.py").write_text("raise SystemExit")
     assert [path.name for path in tokenizer_files(folder)] == ["tokenizer.model", "tokenizer_config.json"]
     assert tokenizer_files(folder.parent) == []
+
+
+def test_one_files_tokenizer_is_copied_with_what_belongs_to_it(folders, both, tmp_path):
+    assert [path.name for path in tokenizer_files(both / "tokenizer.json")] == ["tokenizer.json",
+                                                                                "tokenizer_config.json"]
+    (tmp_path / "other.model").write_bytes((folders["LLaMA 2"] / "tokenizer.model").read_bytes())
+    with pytest.raises(InputError, match="would not be found"):
+        tokenizer_files(tmp_path / "other.model")
