@@ -45,6 +45,8 @@ CHATGLM3_MARKS = (*CHATGLM2_MARKS, "<|system|>", "<|user|>", "<|assistant|>", "<
 """What the official code counts on from the last piece, in id order."""
 GLM4_CHAT = {"[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"}
 BAICHUAN_ROLES = {"user_token_id": 195, "assistant_token_id": 196}
+GPT2 = ("GPT2Tokenizer", "GPT2TokenizerFast", "gpt2", "llama", "headwater")
+"""Classes and model types beside GPT-2's pair of files; the latter two are what our own models are written as."""
 NO_TEMPLATE = "no chat format is known for this tokenizer"
 KNOWN = ", ".join([*VOCABULARIES, f"NAME{RANKS}", *(f"{ids} with {merges}" for ids, merges in MERGES.items())])
 """What a folder is searched for; files of other names are opened when they are named themselves."""
@@ -281,7 +283,7 @@ def _named_ranks(path: Path) -> Vocabulary:
 def _merges(path: Path, facts: Facts) -> Vocabulary:
     """GPT-2's pair of files; as nothing in them says how a text is cut, no other family's."""
     says = facts.tokenizer.get("tokenizer_class") or facts.config.get("model_type")
-    if says not in (None, "GPT2Tokenizer", "GPT2TokenizerFast", "gpt2", "headwater"):
+    if says not in (None, *GPT2):
         raise InputError(f"pieces and merges of {says!r}: how its texts are cut does not stand in them", where=path,
                          fix=f"give the model's {TOKENIZER_JSON}; of such pairs only GPT-2's are known")
     beside = path.with_name(MERGES[path.name])

@@ -71,6 +71,11 @@ def test_the_configuration_names_roles(put):
     assert (tokenizer.eos, tokenizer.pad) == (len(PIECES) - 1, len(PIECES))
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])  # the latter is what models of ours are written as
+def test_a_model_folder_may_hold_the_pair(put, kind):
+    assert Tokenizer.load(put(config={"model_type": kind})).encode("hello") == [PIECES.index("hello")]
+
+
 @pytest.mark.parametrize(("files", "words"), [
     ({"merges": None}, r"vocab\.json and merges\.txt belong together"),
     ({"pieces": PIECES[1:]}, "lack single bytes"), ({"pieces": "{"}, "not valid JSON"),
