@@ -75,7 +75,7 @@ class Vocabulary:
     """What a tokenizer is made of."""
 
     file: bytes
-    """The content of the file of pieces; of both where they are two."""
+    """The content of the file of pieces; of both where they are two, and of a GGUF file what it says of pieces."""
     codec: Codec
     bos: int
     eos: int
@@ -132,8 +132,11 @@ def _open_file(path: Path, facts: Facts) -> Vocabulary:
     if path.name == ICE_TEXT:
         return _chatglm(path, facts)
     if path.suffix == ".model":
-        data, family = path.read_bytes(), facts.family()
-        return _ours(data, path) or _model_file(data, path, None if family == JSON else family, facts)
+        ours = _ours(data := path.read_bytes(), path)
+        if ours is not None:
+            return ours
+        family = facts.family()
+        return _model_file(data, path, None if family == JSON else family, facts)
     if path.suffix == RANKS:
         return _named_ranks(path)
     if path.suffix == GGUF:

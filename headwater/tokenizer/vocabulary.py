@@ -16,9 +16,9 @@ class Tokenizer:
     """Text to ids and back. Encoding adds no special id and text never gives one.
 
     `decode(encode(text)) == text` for every text that is valid Unicode, except where a family normalises: U+2581
-    reads as a space in official SentencePiece models, Qwen applies NFC, Baichuan-7B/13B and ChatGLM-6B apply NFKC, and
+    reads as a space in official SentencePiece models, Qwen and GPT-NeoX apply NFC, Baichuan-7B/13B and ChatGLM-6B NFKC,
     ChatGLM-6B drops a space at either end and reads "<n>", "<|tab|>" and "<|blank_2|>" as the white space they stand
-    for.
+    for, and Falcon has no piece for some control characters.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -40,7 +40,7 @@ class Tokenizer:
         return cls(read_vocabulary(Path(path)))
 
     def to_bytes(self) -> bytes:
-        """The file of pieces (where they are two, one after the other), as it was read."""
+        """The file of pieces, as it was read (where they are two, one after the other); of a GGUF file its pieces."""
         return self._vocabulary.file
 
     def piece(self, index: int) -> str:
