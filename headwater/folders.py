@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headwater.errors import InputError
+
 SENTENCEPIECE = "tokenizer.model"
 ICE_TEXT = "ice_text.model"
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
 
+RANKS, GGUF = ".tiktoken", ".gguf"
+MERGES = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
+"""Ids of pieces and their merges, under GPT-2's own names and those of the transformers library."""
+
 VOCABULARIES = (SENTENCEPIECE, ICE_TEXT, TOKENIZER_JSON)
 """Files that hold pieces: a SentencePiece model or tiktoken ranks, ChatGLM-6B's model, the `tokenizers` library's."""
 
 # generation_config.json holds the role ids of Baichuan's chat models.
-_BESIDE = ("vocab.json", "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json",
-           "chat_template.jinja", GENERATION_CONFIG)
+_BESIDE = (*(name for pair in MERGES.items() for name in pair), TOKENIZER_CONFIG, "special_tokens_map.json",
+           "added_tokens.json", "chat_template.jinja", GENERATION_CONFIG)
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a folder that make its tokenizer; never code. None where it has no tokenizer."""
-    return [path for name in (*VOCABULARIES, *_BESIDE) if (path := Path(folder) / name).is_file()]
+def rank_files(folder: Path) -> list[Path]:
+    """Files of tiktoken ranks under their own names (qwen.tiktoken)."""
+    return sorted(path for path in Path(folder).glob(f"*{RANKS}") if path.is_file())
+
+
+def tokenizer_files(path: Path) -> list[Path]:
+    """The files of a folder that make its tokenizer, or one file and what belongs to it; never code. None where a
+    folder has no tokenizer. Raises `InputError` for a file that would not be found again by its name."""
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    beside = [folder / name for name in _BESIDE if (folder / name).is_file()]
+    if not path.is_file():
+        return [folder / name for name in VOCABULARIES if (folder / name).is_file()] + rank_files(folder) + beside
+    if path.name not in (*VOCABULARIES, *_BESIDE) and path.suffix != RANKS:
+        raise InputError("a tokenizer of this name would not be found in a model folder", where=path,
+                         fix=f"name it {' or '.join(VOCABULARIES)}, whichever it is")
+    return [path, *(other for other in beside if other != path)]
 
 
 def code_files(folder: Path) -> list[Path]:

@@ -1,33 +1,29 @@
-"""Byte-pair encoding through the `tokenizers` library: GLM-4's tiktoken ranks and Hugging Face's `tokenizer.json`."""
+"""Byte-pair encoding through the `tokenizers` library: tiktoken's ranks, GPT-2's pair of files, `tokenizer.json`."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from collections.abc import Collection, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
 from headwater.errors import InputError
-from headwater.tokenizer.packed import Packed, pack
+from headwater.tokenizer.fast import Fast, TwoSpeeds, fast_bytes
+from headwater.tokenizer.ranks import GPT2_SPLIT, Encoding
 
-GLM4_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-              r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-"""How GLM-4 cuts a text before merging (its tokenization_chatglm.py); that of cl100k_base."""
-GLM4_SPECIALS = ("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>",
-                 "<|assistant|>", "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>",
-                 "<|end_of_video|>")
-"""In id order, from the first id after the ranks."""
 _SPACE_MARK = "▁"
+_NEVER = (0xC0, 0xC1, *range(0xF5, 0x100))
+"""Bytes that no UTF-8 text holds; some vocabularies lack them."""
 
 
-class BytePairs:
+class BytePairs(TwoSpeeds):
     """Text to ids and back through a `tokenizers.Tokenizer` whose special tokens are out of text's reach."""
 
-    def __init__(self, tokenizer: Tokenizer, table: list[bytes], *, drops_space: bool) -> None:
-        self._tokenizer, self.table, self._drops_space = tokenizer, table, drops_space
+    def __init__(self, tokenizer: Tokenizer, table: list[bytes], *, drops_space: bool = False,
+                 composed: bool = False) -> None:
+        self._tokenizer, self.table, self._drops_space, self._composed = tokenizer, table, drops_space, composed
 
     @property
     def size(self) -> int:
@@ -39,13 +35,25 @@ class BytePairs:
     def id_of(self, piece: str) -> int | None:
         return self._tokenizer.token_to_id(piece)
 
-    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+    def _prepared(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self._composed else text
+
+    def _encode_slowly(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         if threads > 1:
             return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         return [self._tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
 
-    def encode_packed(self, texts: Sequence[str], threads: int) -> Packed:
-        return pack(self.encode_batch(texts, threads))
+    def _open_fast(self) -> Fast | None:
+        spelled, names = self._tokenizer.to_str(), []
+        if self._tokenizer.get_added_tokens_decoder():
+            values = json.loads(spelled)
+            names = [token["content"] for token in values["added_tokens"]]
+            # gigatoken would find special tokens in a text.
+            values["added_tokens"] = [token for token in values["added_tokens"] if not token["special"]]
+            spelled = json.dumps({**values, "post_processor": None})
+        sample = [f"a{name} {name}b" for name in names]
+        sample += [piece.decode(errors="ignore") for piece in self.table[::97]]
+        return fast_bytes(spelled, sample, lambda texts: self._encode_slowly(texts, 1))
 
     def opening_spaces(self, ids: Sequence[int]) -> int:
         """1 where the text's first byte is a space that encoding put there."""
@@ -55,13 +63,10 @@ class BytePairs:
         return int(first.startswith(b" "))
 
 
-def from_ranks(data: bytes, *, where: object) -> tuple[BytePairs, dict[str, int]]:
-    """GLM-4's tokenizer, and its special ids, from tiktoken's file (a base64 token and its rank per line).
-
-    tiktoken joins any two neighbours whose union has a rank, lowest rank first, and takes a whole word that has one
-    as it is: merges of every split of every token in rank order, and `ignore_merges`, say the same.
+def from_ranks(ranks: Mapping[bytes, int], encoding: Encoding) -> BytePairs:
+    """tiktoken's encoding. It joins any two neighbours whose union has a rank, lowest rank first, and takes a whole
+    word that has one as it is: merges of every split of every token in rank order, and `ignore_merges`, say the same.
     """
-    ranks = _read_ranks(data, where)
     letters = _byte_letters()
 
     def spell(token: bytes) -> str:
@@ -70,38 +75,88 @@ def from_ranks(data: bytes, *, where: object) -> tuple[BytePairs, dict[str, int]
     merges = [(spell(left), spell(right)) for token in sorted(ranks, key=ranks.__getitem__)
               for left, right in _splits(token, ranks)]
     tokenizer = Tokenizer(models.BPE({spell(token): rank for token, rank in ranks.items()}, merges, ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(GLM4_SPLIT), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    table = [b""] * len(ranks)
+    tokenizer.pre_tokenizer = cutting(encoding.split)
+    table = [b""] * encoding.size
     for token, rank in ranks.items():
         table[rank] = token
-    specials = {name: len(ranks) + number for number, name in enumerate(GLM4_SPECIALS)}
-    return BytePairs(tokenizer, table + [b""] * len(specials), drops_space=False), specials
+    return BytePairs(tokenizer, table, composed=encoding.composed)
 
 
-def _read_ranks(data: bytes, where: object) -> dict[bytes, int]:
-    ranks: dict[bytes, int] = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error):
-            raise InputError(f"line {number} is not a base64 token and its rank", where=where,
-                             fix="copy the file again") from None
-    if set(ranks.values()) != set(range(len(ranks))) or any(bytes([byte]) not in ranks for byte in range(256)):
-        raise InputError(f"the {len(ranks)} ranks have gaps, or lack single bytes: a truncated or damaged file",
-                         where=where, fix="copy the file again")
-    return ranks
+def cutting(split: str) -> pre_tokenizers.PreTokenizer:
+    """Into words by a pattern, and these into bytes."""
+    if split == GPT2_SPLIT:  # the library has it under a name, by which gigatoken knows it
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"),
+                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def _splits(token: bytes, ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
+def _splits(token: bytes, ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     """The pairs that join into a token, those of lower ranks first."""
     cuts = [(token[:at], token[at:]) for at in range(1, len(token))]
     known = [(left, right) for left, right in cuts if left in ranks and right in ranks]
     yield from sorted(known, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+
+
+def from_merges(ids: bytes, merges: bytes, *, where: object) -> tuple[BytePairs, dict[str, int]]:
+    """GPT-2's tokenizer from its two files: the ids of the pieces (JSON) and the merges, one per line. Special are the
+    pieces that no merge gives. Raises `InputError` for files of another kind.
+    """
+    vocabulary, pairs = _read_ids(ids, where), _read_merges(merges, where)
+    single, joined = set(_BYTES), {left + right for left, right in pairs}
+    if not all(letter in vocabulary for letter, byte in _BYTES.items() if byte not in _NEVER):
+        raise InputError("pieces that lack single bytes: not a byte-level vocabulary, or a damaged one", where=where,
+                         fix="copy the file again")
+    specials = {piece: index for piece, index in vocabulary.items() if piece not in single and piece not in joined}
+    plain = {piece: index for piece, index in vocabulary.items() if piece not in specials}
+    size = max(vocabulary.values()) + 1
+    return from_pieces(plain, pairs, cutting(GPT2_SPLIT), size=size, where=where), specials
+
+
+def from_pieces(pieces: Mapping[str, int], pairs: Sequence[tuple[str, str]], cut: pre_tokenizers.PreTokenizer, *,
+                size: int, words: Mapping[str, int] | None = None, composed: bool = False,
+                where: object = None) -> BytePairs:
+    """A byte-level vocabulary of `size` ids from its pieces, in which a printable letter stands for every byte, their
+    merges, and `words` that are found in a text before it is cut. A byte without a piece is left out of texts. Raises
+    `InputError` where pieces and merges do not fit."""
+    words = words or {}
+    try:
+        tokenizer = Tokenizer(models.BPE({**pieces, **words}, list(pairs)))
+    except Exception as error:  # the library raises bare exceptions
+        raise InputError(f"pieces and merges that do not fit together ({error})", where=where,
+                         fix="copy the files of one model again") from None
+    tokenizer.pre_tokenizer = cut
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    table = [b""] * size
+    for piece, index in pieces.items():
+        table[index] = _from_letters(piece)
+    for word, index in words.items():
+        table[index] = word.encode()
+    return BytePairs(tokenizer, table, composed=composed)
+
+
+def _read_ids(data: bytes, where: object) -> dict[str, int]:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not valid JSON: {error}", where=where, fix="copy the file again") from None
+    if not isinstance(values, dict) or not all(isinstance(index, int) and index >= 0 for index in values.values()):
+        raise InputError("JSON, but not pieces and their ids", where=where, fix="copy the file again")
+    if len(set(values.values())) != len(values):
+        raise InputError("two pieces share an id", where=where, fix="copy the file again")
+    return values
+
+
+def _read_merges(data: bytes, where: object) -> list[tuple[str, str]]:
+    lines = data.decode("utf-8", errors="replace").removeprefix("\ufeff").split("\n")
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        parts = line.rstrip("\r").split(" ")
+        if parts == [""] or (number == 1 and line.startswith("#version")):
+            continue
+        if len(parts) != 2:
+            raise InputError(f"line {number} of its merges is not two pieces", where=where, fix="copy the file again")
+        pairs.append((parts[0], parts[1]))
+    return pairs
 
 
 def from_json(data: bytes, named: Collection[str], *, where: object) -> tuple[BytePairs, dict[str, int]]:

@@ -1,19 +1,30 @@
-"""Which tokenizer a folder holds: told by its files, else by `tokenizer_config.json`, else by `config.json`."""
+"""Which tokenizer a folder or file holds: told by its files, else by `tokenizer_config.json`, else by `config.json`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from headwater.artifacts import read_json
 from headwater.errors import InputError
-from headwater.folders import GENERATION_CONFIG, ICE_TEXT, SENTENCEPIECE, TOKENIZER_CONFIG, TOKENIZER_JSON, VOCABULARIES
-from headwater.tokenizer import byte_pairs
+from headwater.folders import (
+    GGUF,
+    ICE_TEXT,
+    MERGES,
+    RANKS,
+    SENTENCEPIECE,
+    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
+    VOCABULARIES,
+    rank_files,
+)
+from headwater.tokenizer import byte_pairs, ranks
 from headwater.tokenizer.chat import END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
+from headwater.tokenizer.facts import BAICHUAN, CHATGLM, CLASSES, GLM4, JSON, Facts
+from headwater.tokenizer.gguf_file import read_gguf
 from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.piece_model import CONTROL, USER_DEFINED, piece_kind, with_controls
 from headwater.tokenizer.sentence_pieces import Rules, SentencePieces
@@ -27,11 +38,6 @@ from headwater.tokenizer.templates import (
     Llama2Template,
 )
 
-LLAMA, BAICHUAN, CHATGLM, GLM4, JSON, OURS = "LLaMA", "Baichuan", "ChatGLM2/3", "GLM-4", "tokenizer.json", "headwater"
-CLASSES = {"LlamaTokenizer": LLAMA, "LlamaTokenizerFast": LLAMA, "BaiChuanTokenizer": BAICHUAN,
-           "BaichuanTokenizer": BAICHUAN, "ChatGLMTokenizer": CHATGLM, "ChatGLM4Tokenizer": GLM4,
-           "PreTrainedTokenizerFast": JSON, "TokenizersBackend": JSON}
-MODEL_TYPES = {"llama": LLAMA, "baichuan": BAICHUAN, "chatglm": CHATGLM, "glm": GLM4, "glm4": GLM4, "headwater": OURS}
 PLAIN = ("<unk>", "<s>", "</s>", "<pad>")
 """Control pieces that every family has; the others are its `specials`."""
 CHATGLM2_MARKS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
@@ -39,7 +45,11 @@ CHATGLM3_MARKS = (*CHATGLM2_MARKS, "<|system|>", "<|user|>", "<|assistant|>", "<
 """What the official code counts on from the last piece, in id order."""
 GLM4_CHAT = {"[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"}
 BAICHUAN_ROLES = {"user_token_id": 195, "assistant_token_id": 196}
+GPT2 = ("GPT2Tokenizer", "GPT2TokenizerFast", "gpt2", "llama", "headwater")
+"""Classes and model types beside GPT-2's pair of files; the latter two are what our own models are written as."""
 NO_TEMPLATE = "no chat format is known for this tokenizer"
+KNOWN = ", ".join([*VOCABULARIES, f"NAME{RANKS}", *(f"{ids} with {merges}" for ids, merges in MERGES.items())])
+"""What a folder is searched for; files of other names are opened when they are named themselves."""
 
 
 class Codec(Protocol):
@@ -65,7 +75,7 @@ class Vocabulary:
     """What a tokenizer is made of."""
 
     file: bytes
-    """The content of the file of pieces."""
+    """The content of the file of pieces; of both where they are two, and of a GGUF file what it says of pieces."""
     codec: Codec
     bos: int
     eos: int
@@ -75,86 +85,17 @@ class Vocabulary:
     """The chat template, or why there is none."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the JSON files of a folder say beside its pieces; what is absent is empty."""
-
-    folder: Path
-    tokenizer: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    generation: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, folder: Path) -> Facts:
-        """Raises `InputError` for a file that is not a JSON object."""
-        tokenizer = {**_read_object(folder / "special_tokens_map.json"), **_read_object(folder / TOKENIZER_CONFIG)}
-        return cls(folder, tokenizer, _read_object(folder / "config.json"), _read_object(folder / GENERATION_CONFIG))
-
-    @property
-    def names(self) -> str:
-        """What the model calls itself, and its folder, in lower case."""
-        said = (self.tokenizer.get("name_or_path"), self.config.get("_name_or_path"), self.folder.name)
-        return " ".join(str(name).lower() for name in said if name)
-
-    @property
-    def chat_template(self) -> str:
-        """Its text, read to tell models apart and never run."""
-        beside = self.folder / "chat_template.jinja"
-        kept = beside.read_text(encoding="utf-8", errors="replace") if beside.is_file() else ""
-        return str(self.tokenizer.get("chat_template") or kept)
-
-    def named(self, role: str) -> str | None:
-        """The text of "bos_token" and its like: a string, or an object with the content."""
-        value = self.tokenizer.get(role)
-        value = value.get("content") if isinstance(value, dict) else value
-        return value if isinstance(value, str) else None
-
-    def listed(self) -> list[str]:
-        """Further special tokens that are named without an id."""
-        values = self.tokenizer.get("additional_special_tokens")
-        return [name for name in values if isinstance(name, str)] if isinstance(values, list) else []
-
-    def added(self) -> dict[str, int]:
-        """Special tokens that the configuration puts beside the pieces. Raises `InputError`."""
-        entries = self.tokenizer.get("added_tokens_decoder")
-        try:
-            if entries is not None:
-                return {str(entry["content"]): int(index) for index, entry in entries.items() if entry.get("special")}
-            return {name: int(index) for name, index in _read_object(self.folder / "added_tokens.json").items()}
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise InputError("added tokens that are not a table of ids and tokens", where=self.folder,
-                             fix=f"copy {TOKENIZER_CONFIG} and added_tokens.json again") from None
-
-    def family(self) -> str | None:
-        """What the class or the model type says; None where neither is there. Raises `InputError` for unknown ones."""
-        sources = (("tokenizer_class", self.tokenizer, CLASSES), ("model_type", self.config, MODEL_TYPES))
-        for key, values, known in sources:
-            found = values.get(key)
-            if found is not None:
-                if not isinstance(found, str) or found not in known:
-                    raise InputError(f"a tokenizer of {key} {found!r}", where=self.folder,
-                                     fix=f"supported: {', '.join(known)}")
-                return known[found]
-        return None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The tokenizer of a folder, or of one file of it, which then alone decides about the pieces. Raises `InputError`
+    where there is none, or none that we know."""
     if not path.exists():
-        return {}
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f"holds a {type(values).__name__}, not an object", where=path, fix="copy the file again")
-    return values
-
-
-def read_vocabulary(folder: Path) -> Vocabulary:
-    """The tokenizer of a folder. Raises `InputError` where there is none, or none that we know."""
-    facts = Facts.of(folder)
-    vocabulary = _open(facts)
+        raise InputError("no such file or folder", where=path, fix="check the path")
+    facts = Facts.of(path if path.is_dir() else path.parent)
+    vocabulary = _open(facts) if path.is_dir() else _open_file(path, facts)
     declared = [size for key in ("vocab_size", "padded_vocab_size") if isinstance(size := facts.config.get(key), int)]
     needed = max((vocabulary.codec.size, *(index + 1 for index in vocabulary.specials.values())))
     if declared and needed > max(declared):
-        raise InputError(f"the tokenizer has {needed} ids, the model's vocabulary {max(declared)}", where=folder,
+        raise InputError(f"the tokenizer has {needed} ids, the model's vocabulary {max(declared)}", where=path,
                          fix="put the tokenizer's files and config.json of the same model together")
     return vocabulary
 
@@ -165,7 +106,7 @@ def _open(facts: Facts) -> Vocabulary:
         return _chatglm(present[ICE_TEXT], facts)
     if SENTENCEPIECE in present:
         data = present[SENTENCEPIECE].read_bytes()
-        ours = _ours(data, present[SENTENCEPIECE]) if END.encode() in data else None
+        ours = _ours(data, present[SENTENCEPIECE])
         if ours is not None:
             return ours
         name = facts.tokenizer.get("tokenizer_class")
@@ -175,17 +116,47 @@ def _open(facts: Facts) -> Vocabulary:
             return _model_file(data, present[SENTENCEPIECE], family, facts)
     if TOKENIZER_JSON in present:  # tells everything itself, whatever its class is called
         return _json(present[TOKENIZER_JSON], facts)
-    raise InputError(f"no tokenizer here: {', '.join(VOCABULARIES)} are missing", where=facts.folder,
-                     fix="give a tokenizer or model folder")
+    files = rank_files(facts.folder)
+    if len(files) > 1:
+        raise InputError(f"several files of ranks: {', '.join(path.name for path in files)}", where=facts.folder,
+                         fix="name one of the files instead of the folder")
+    if files:
+        return _named_ranks(files[0])
+    for ids in MERGES:
+        if (facts.folder / ids).is_file():
+            return _merges(facts.folder / ids, facts)
+    raise InputError(f"no tokenizer here: none of {KNOWN}", where=facts.folder, fix="give a tokenizer or model folder")
+
+
+def _open_file(path: Path, facts: Facts) -> Vocabulary:
+    if path.name == ICE_TEXT:
+        return _chatglm(path, facts)
+    if path.suffix == ".model":
+        ours = _ours(data := path.read_bytes(), path)
+        if ours is not None:
+            return ours
+        family = facts.family()
+        return _model_file(data, path, None if family == JSON else family, facts)
+    if path.suffix == RANKS:
+        return _named_ranks(path)
+    if path.suffix == GGUF:
+        found = read_gguf(path)
+        return Vocabulary(found.content, found.codec, found.bos, found.eos, found.pad, found.specials, NO_TEMPLATE)
+    for ids, merges in MERGES.items():
+        if path.name in (ids, merges):
+            return _merges(path.with_name(ids), facts)
+    if path.suffix == ".json":
+        return _json(path, facts)
+    raise InputError("no tokenizer by its name", where=path, fix=f"known: {KNOWN}, NAME.model, NAME.json, NAME{GGUF}")
 
 
 def _model_file(data: bytes, path: Path, family: str | None, facts: Facts) -> Vocabulary:
     """`tokenizer.model`: tiktoken's ranks are lines of text, a SentencePiece model is a protocol buffer."""
-    ranks = re.match(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n", data) is not None
-    if ranks and family in (None, GLM4, CHATGLM):
+    lines = re.match(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n", data) is not None
+    if lines and family in (None, GLM4, CHATGLM):
         return _glm4(data, path)
-    if ranks or family in (GLM4, JSON):
-        found = "tiktoken ranks" if ranks else "a SentencePiece model"
+    if lines or family in (GLM4, JSON):
+        found = "tiktoken ranks" if lines else "a SentencePiece model"
         raise InputError(f"{found}, but the configuration says {family}", where=path,
                          fix="put the tokenizer's files and the configuration of the same model together")
     if family == BAICHUAN:
@@ -197,6 +168,8 @@ def _model_file(data: bytes, path: Path, family: str | None, facts: Facts) -> Vo
 
 def _ours(data: bytes, path: Path) -> Vocabulary | None:
     """A model that this package trained, told by its control pieces."""
+    if END.encode() not in data:
+        return None
     codec = SentencePieces(data, Rules(exact=True), where=path)
     controls = codec.controls()
     if any(name not in controls for name in SPECIALS):
@@ -293,14 +266,47 @@ def _chatglm(path: Path, facts: Facts) -> Vocabulary:
 
 def _glm4(data: bytes, path: Path) -> Vocabulary:
     """It has no start token: a text follows [gMASK] <sop>, of which the latter stands for it."""
-    codec, specials = byte_pairs.from_ranks(data, where=path)
-    end = specials["<|endoftext|>"]
-    return Vocabulary(data, codec, specials["<sop>"], end, end, specials, GLM4Template)
+    found = ranks.read_ranks(data, where=path)
+    encoding = ranks.glm4_encoding(len(found))
+    encoding.check(found, path)
+    specials = dict(encoding.specials)
+    end = specials[ranks.END_OF_TEXT]
+    return Vocabulary(data, byte_pairs.from_ranks(found, encoding), specials["<sop>"], end, end, specials, GLM4Template)
+
+
+def _named_ranks(path: Path) -> Vocabulary:
+    """Qwen's and OpenAI's; the mark between their texts stands at the start too, as there is no other."""
+    encoding = ranks.named_encoding(path)
+    found = ranks.read_ranks(data := path.read_bytes(), where=path)
+    encoding.check(found, path)
+    end = encoding.specials[ranks.END_OF_TEXT]
+    return Vocabulary(data, byte_pairs.from_ranks(found, encoding), end, end, end, dict(encoding.specials), NO_TEMPLATE)
+
+
+def _merges(path: Path, facts: Facts) -> Vocabulary:
+    """GPT-2's pair of files; as nothing in them says how a text is cut, no other family's."""
+    says = facts.tokenizer.get("tokenizer_class") or facts.config.get("model_type")
+    if says not in (None, *GPT2):
+        raise InputError(f"pieces and merges of {says!r}: how its texts are cut does not stand in them", where=path,
+                         fix=f"give the model's {TOKENIZER_JSON}; of such pairs only GPT-2's are known")
+    beside = path.with_name(MERGES[path.name])
+    for file in (path, beside):
+        if not file.is_file():
+            raise InputError(f"{path.name} and {beside.name} belong together, and one is missing", where=file,
+                             fix="copy both")
+    ids, merges = path.read_bytes(), beside.read_bytes()
+    codec, specials = byte_pairs.from_merges(ids, merges, where=path)
+    end = specials.get(facts.named("eos_token") or ranks.END_OF_TEXT)
+    if end is None:
+        raise InputError("nothing says which token ends a text", where=path,
+                         fix=f"give eos_token in {TOKENIZER_CONFIG}")
+    bos, pad = (specials.get(facts.named(f"{role}_token") or "", end) for role in ("bos", "pad"))
+    return Vocabulary(ids + merges, codec, bos, end, pad, specials, NO_TEMPLATE)
 
 
 def _json(path: Path, facts: Facts) -> Vocabulary:
     roles = {role: facts.named(f"{role}_token") for role in ("bos", "eos", "pad", "unk")}
-    named = {*filter(None, roles.values()), *facts.listed(), *facts.added(), *byte_pairs.GLM4_SPECIALS}
+    named = {*filter(None, roles.values()), *facts.listed(), *facts.added(), *ranks.GLM4_SPECIALS}
     codec, found = byte_pairs.from_json(data := path.read_bytes(), named, where=path)
     ids = {role: _json_id(role, name, codec, facts) for role, name in roles.items()}
     eos = ids["eos"]

@@ -10,14 +10,11 @@ from functools import cached_property
 import sentencepiece
 
 from headwater.errors import InputError
-from headwater.tokenizer.fast import FastPieces
-from headwater.tokenizer.packed import Packed, pack, replaced
+from headwater.tokenizer.fast import Fast, TwoSpeeds, fast_pieces
 
 SPACE_MARK = "▁"  # U+2581, SentencePiece's own sign for a space
 NEWLINE, TAB = "<n>", "<|tab|>"
 LONGEST_BLANK = 80
-MANY = 20_000
-"""Characters from which the quick encoder, whose start takes half a second, is asked."""
 _WHITESPACE = re.compile(rf"\n|\t| {{2,{LONGEST_BLANK}}}")
 
 
@@ -34,7 +31,7 @@ class Rules:
     """The id of the first piece: ChatGLM-6B's first release has 20,000 ids of image tokens before it."""
 
 
-class SentencePieces:
+class SentencePieces(TwoSpeeds):
     """Text to ids and back through a SentencePiece model. Raises `InputError` for bytes that are none."""
 
     def __init__(self, model: bytes, rules: Rules, *, where: object = None) -> None:
@@ -89,37 +86,20 @@ class SentencePieces:
         index -= self.rules.first_id
         return str(self._pieces.IdToPiece(index)) if 0 <= index < self.count else ""
 
-    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        if sum(map(len, texts)) >= MANY:
-            return [row.tolist() for row in self.encode_packed(texts, threads).rows()]
-        return self._encode_slowly(texts, threads)
-
-    def encode_packed(self, texts: Sequence[str], threads: int) -> Packed:
-        fast = self._fast
-        if fast is None:
-            return pack(self._encode_slowly(texts, threads))
-        slow = [place for place, text in enumerate(texts) if not (self._is_plain(text) and fast.takes(text))]
-        if not slow:
-            return fast.encode(list(texts), parallel=threads > 1)
-        wanted = list(texts)
-        for place in slow:
-            wanted[place] = ""
-        rows = pack(self._encode_slowly([texts[place] for place in slow], threads)).rows()
-        return replaced(fast.encode(wanted, parallel=threads > 1), slow, rows)
-
-    @cached_property
-    def _fast(self) -> FastPieces | None:
-        """The quick encoder; None where there is none that gives the same ids."""
+    def _open_fast(self) -> Fast | None:
         if self.rules.whitespace_pieces or self.rules.first_id:
             return None
-        return FastPieces.load(self._model, lambda texts: self._encode_slowly(texts, 1))
+        # gigatoken uses a piece that is NUL (InternLM2's), the library never does.
+        return fast_pieces(self._model, lambda text: "\0" not in text and self._is_plain(text),
+                           lambda texts: self._encode_slowly(texts, 1))
 
     def _is_plain(self, text: str) -> bool:
         return not self.rules.exact or (SPACE_MARK not in text and "\0" not in text)
 
+    def _prepared(self, text: str) -> str:
+        return _WHITESPACE.sub(_as_piece, text) if self.rules.whitespace_pieces else text
+
     def _encode_slowly(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        if self.rules.whitespace_pieces:
-            texts = [_WHITESPACE.sub(_as_piece, text) for text in texts]
         if not all(map(self._is_plain, texts)):
             return [self._encode_exactly(text) for text in texts]
         ids: list[list[int]] = self._pieces.Encode(list(texts), num_threads=threads)

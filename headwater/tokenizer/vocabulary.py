@@ -16,8 +16,9 @@ class Tokenizer:
     """Text to ids and back. Encoding adds no special id and text never gives one.
 
     `decode(encode(text)) == text` for every text that is valid Unicode, except where a family normalises: U+2581
-    reads as a space in official SentencePiece models, Baichuan-7B/13B and ChatGLM-6B apply NFKC, and ChatGLM-6B drops
-    a space at either end and reads "<n>", "<|tab|>" and "<|blank_2|>" as the white space they stand for.
+    reads as a space in official SentencePiece models, Qwen and GPT-NeoX apply NFC, Baichuan-7B/13B and ChatGLM-6B NFKC,
+    ChatGLM-6B drops a space at either end and reads "<n>", "<|tab|>" and "<|blank_2|>" as the white space they stand
+    for, and Falcon has no piece for some control characters.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -30,12 +31,16 @@ class Tokenizer:
         """Ids of the file of pieces; a family's special ids may follow them."""
 
     @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
-        """From a tokenizer or model folder of any supported family. Raises `InputError`."""
-        return cls(read_vocabulary(Path(folder)))
+    def load(cls, path: Path) -> Tokenizer:
+        """From a tokenizer or model folder of any supported family, or from one file of it (tokenizer.model,
+        tokenizer.json, qwen.tiktoken): then that file holds the pieces, and the JSON files beside it tell the rest.
+
+        Raises `InputError`.
+        """
+        return cls(read_vocabulary(Path(path)))
 
     def to_bytes(self) -> bytes:
-        """The file of pieces, as it was read."""
+        """The file of pieces, as it was read (where they are two, one after the other); of a GGUF file its pieces."""
         return self._vocabulary.file
 
     def piece(self, index: int) -> str:

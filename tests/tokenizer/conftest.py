@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Library
 from tokenizers.decoders import ByteLevel
 
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.byte_pairs import GLM4_SPECIALS
+from headwater.tokenizer.ranks import GLM4_SPECIALS
 
 LINES = ["hello world, how long is the river?", "你好，世界！河有多长？问：答：公里。",
          "[INST] <<SYS>> be brief <</SYS>> [/INST]", "[Round 0] [Round 1] [gMASK] <sop> <|user|> 482 km ok yes",

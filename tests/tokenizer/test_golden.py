@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.byte_pairs import GLM4_SPLIT
+from headwater.tokenizer.ranks import CL100K_SPLIT
 
 FILES = {"LLaMA/LLaMA-2": "llama-32000", "ChatGLM2/3-6B": "chatglm2-3-64794", "Chinese-LLaMA": "chinese-llama-49953",
          "Chinese-LLaMA-2": "chinese-llama2-55296", "InternLM2": "internlm2-92544", "Mistral-7B": "mistral-32000"}
@@ -52,7 +52,7 @@ def tiktoken_cl100k(shared):
     tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed; it is the reference here")
     lines = (shared / "tokenizers" / CL100K).read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    return tiktoken.Encoding("reference", pat_str=GLM4_SPLIT, mergeable_ranks=ranks, special_tokens={})
+    return tiktoken.Encoding("reference", pat_str=CL100K_SPLIT, mergeable_ranks=ranks, special_tokens={})
 
 
 @settings(max_examples=500, deadline=None)

@@ -117,6 +117,33 @@ def test_json_that_is_no_tokenizer_is_refused(tmp_path, text, words):
         Tokenizer.load(tmp_path)
 
 
+@pytest.fixture
+def both(folders, put):
+    """A SentencePiece model and a `tokenizer.json` of other pieces, of which the folder means the latter."""
+    folder = put("GLM-4 json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})
+    (folder / "tokenizer.model").write_bytes((folders["LLaMA 2"] / "tokenizer.model").read_bytes())
+    return folder
+
+
+def test_one_file_of_a_folder_alone_holds_the_pieces(folders, both):
+    for name, file in (("LLaMA 2", "tokenizer.model"), ("GLM-4 json", "tokenizer.json")):
+        assert Tokenizer.load(both / file).encode("hello world") == Tokenizer.load(folders[name]).encode(
+            "hello world")
+
+
+def test_the_files_beside_one_file_tell_the_rest(folders):
+    assert Tokenizer.load(folders["ChatGLM3"] / "tokenizer.model").chat.name == "ChatGLM3"
+    assert Tokenizer.load(folders["ChatGLM-6B"] / "ice_text.model").chat.name == "ChatGLM-6B"
+
+
+def test_a_path_that_holds_no_tokenizer_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        Tokenizer.load(tmp_path / "absent")
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"no tokenizer by its name(.|\n)*known: tokenizer\.model"):
+        Tokenizer.load(tmp_path / "notes.txt")
+
+
 def test_damaged_ranks_are_refused(folders, tmp_path):
     lines = (folders["GLM-4"] / "tokenizer.model").read_bytes().splitlines(keepends=True)
     for name, kept, words in (("gap", lines[:50] + lines[51:], "have gaps"),
@@ -129,7 +156,7 @@ def test_damaged_ranks_are_refused(folders, tmp_path):
 
 
 def test_a_folder_without_a_tokenizer_says_so(tmp_path):
-    with pytest.raises(InputError, match=r"tokenizer\.model, ice_text\.model, tokenizer\.json are missing"):
+    with pytest.raises(InputError, match=r"none of tokenizer\.model, ice_text\.model, tokenizer\.json, NAME\.tiktoken"):
         Tokenizer.load(tmp_path)
 
 
@@ -149,3 +176,11 @@ def test_code_beside_a_tokenizer_does_not_belong_to_it(put):
     (folder / "tokenization_x.py").write_text("raise SystemExit")
     assert [path.name for path in tokenizer_files(folder)] == ["tokenizer.model", "tokenizer_config.json"]
     assert tokenizer_files(folder.parent) == []
+
+
+def test_one_files_tokenizer_is_copied_with_what_belongs_to_it(folders, both, tmp_path):
+    assert [path.name for path in tokenizer_files(both / "tokenizer.json")] == ["tokenizer.json",
+                                                                                "tokenizer_config.json"]
+    (tmp_path / "other.model").write_bytes((folders["LLaMA 2"] / "tokenizer.model").read_bytes())
+    with pytest.raises(InputError, match="would not be found"):
+        tokenizer_files(tmp_path / "other.model")
