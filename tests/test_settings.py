@@ -95,8 +95,8 @@ def test_a_group_given_in_part_keeps_the_rest_of_its_default():
     assert Deepest.parse({"deeper": {"steps": 4, "inner": {"weight": 5.0}}}).deeper == Deeper(
         inner=Inner(path="b", weight=5.0), steps=4)
     assert Deeper.parse({}).inner.weight == 2.0
-    with pytest.raises(SettingsError, match=r"'inner\.wight'"):
-        Deeper.parse({"inner": {"wight": 1}})
+    with pytest.raises(SettingsError, match=r"'inner\.weights'"):
+        Deeper.parse({"inner": {"weights": 1}})
 
 
 def test_known_names_step_over_lists_and_mappings():

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from headwater.artifacts import write_json, write_text
 from headwater.errors import InputError, MissingExtraError
+from headwater.folders import MERGES, VOCABULARIES
 from headwater.hardware import cores
 from headwater.progress import print_result, track
 from headwater.settings import InputPath, Settings
@@ -26,6 +27,8 @@ from headwater.tokenizer.vocabulary import Tokenizer
 BATCH = 256
 CHINESE = 0.2
 """Share of Han characters from which a text counts as Chinese."""
+KINDS = (*VOCABULARIES, *MERGES, *MERGES.values())
+"""Names of files that say nothing of the tokenizer: its folder does."""
 SPOKEN = ("text", "content", "value", "instruction", "input", "output", "prompt", "response", "question", "answer",
           "utterance", "message")
 """Keys of JSON whose strings are text; the others name roles, ids and the like."""
@@ -65,7 +68,7 @@ class ReportSettings(Settings):
     """Which tokenizers, on which text."""
 
     tokenizers: Annotated[list[InputPath], Field(min_length=1)]
-    """Tokenizer or model folders of any family."""
+    """Tokenizer or model folders of any family, or files of them."""
     texts: Annotated[dict[str, InputPath | list[InputPath]], Field(min_length=1)]
     """Text by kind: files or folders of text, code, .parquet (`text`), .json or .jsonl (dialogues too), one or several,
     for example {prose: a, code: b, dialogue: [c, d]}. Where Parquet does not name the language, a text with a fifth of
@@ -233,9 +236,12 @@ def _spoken(value: Any, under: bool = False) -> Iterator[str]:
 
 
 def _name(path: Path, paths: Sequence[Path]) -> str:
-    """The folder's name, with its parent's where two are called alike."""
-    alike = [one for one in paths if one.name == path.name]
-    return path.name if len(alike) == 1 else f"{path.parent.name}/{path.name}"
+    """The folder's name, or a file's where it says more than its kind; with the parent's where two are called alike."""
+    def short(one: Path) -> str:
+        return one.resolve().parent.name if one.name in KINDS else one.name
+
+    alike = [one for one in paths if short(one) == short(path)]
+    return short(path) if len(alike) == 1 else f"{path.resolve().parent.name}/{path.name}"
 
 
 def _values(row: Row) -> dict[str, Any]:

@@ -78,10 +78,10 @@ def read_gguf(path: Path) -> GgufVocabulary:
 def _fields(path: Path) -> dict[str, Any]:
     """The tokenizer's fields without their prefix, and the architecture."""
     try:
-        import gguf  # type: ignore[import-not-found, unused-ignore]
+        import gguf
     except ImportError as error:
         raise MissingExtraError(f"reading GGUF needs the package gguf ({error})",
-                                fix="pip install gguf") from None
+                                fix="pip install 'headwater[gguf]'") from None
     prefix, architecture = "tokenizer.ggml.", "general.architecture"
     try:
         fields = gguf.GGUFReader(path).fields

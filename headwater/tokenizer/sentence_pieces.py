@@ -36,6 +36,7 @@ class SentencePieces(TwoSpeeds):
 
     def __init__(self, model: bytes, rules: Rules, *, where: object = None) -> None:
         self.rules, self._model = rules, model
+        sentencepiece.set_min_log_level(2)  # it warns of what official models hold (a piece that is NUL)
         self._pieces = sentencepiece.SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(model)
