@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -32,6 +33,7 @@ def run_measured(command: list[str], environment: dict[str, str] | None = None) 
     CPU seconds are those of every descendant: this process becomes the parent of the ones that outlive theirs.
     """
     ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
+    own = set(_descendants(os.getpid()))
     before, start, peak = _cpu_of_children(), time.perf_counter(), 0
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment) as process:
@@ -41,7 +43,7 @@ def run_measured(command: list[str], environment: dict[str, str] | None = None) 
         seconds = time.perf_counter() - start
         said.seek(0)
         output = said.read().decode(errors="replace")
-    _reap()
+    _reap(own)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{output[-4000:]}")
     return Cost(seconds, _cpu_of_children() - before, peak / 1e9, output)
@@ -52,12 +54,12 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _reap() -> None:
-    try:
-        while True:
-            os.wait()
-    except ChildProcessError:
-        return
+def _reap(own: set[int]) -> None:
+    """Wait for what the command left behind; this process has children of its `own`, which go on."""
+    while left := set(_descendants(os.getpid())) - own:
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):  # the child of another one
+                os.waitpid(pid, 0)
 
 
 def _descendants(pid: int) -> list[int]:

@@ -1,24 +1,28 @@
 """Tokenizers on the same text: training time and memory, encoding speed, compression of text that no trainer saw.
 
-    python benchmarks/tokenizer.py [--full] [--corpus FOLDER] [--vocabulary N]
+    python benchmarks/tokenizer.py [--full] [--corpus FOLDER] [--vocabulary N] [--tokenizers PATH ...]
 
 Without --corpus the text is the Atlas's pages. Training: every trainer in a process of its own with two threads, asked
 for the same vocabulary; memory is that of all its processes. Encoding: the same documents in one call, one thread and
-all of them, medians of interleaved repeats; each library encodes with the vocabulary named, and its ids are compared
-with those of the library that the vocabulary was made for. Every tenth document is held out for compression.
+all of them, medians over parts of the text that no encoder has met before; each library encodes with the vocabulary
+named, and its ids are compared with those of the library that the vocabulary was made for. Every tenth document is held
+out for compression, where the tokenizers named are compared too.
 """
 
 from __future__ import annotations
 
+import gc
 import json
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import Case, arguments, installed, measure_interleaved, report
+from _harness import Case, arguments, installed, report
 from _processes import run_measured
 from _tokenizers import PATTERN, TRAINERS
 
@@ -28,6 +32,7 @@ from headwater.corpus.stage import CorpusSettings
 from headwater.corpus.stage import run as clean
 from headwater.documents import corpus_files, read_texts
 from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.ranks import CL100K_SPLIT
 
 HERE = Path(__file__).parent
 Encode = Callable[[list[str]], Any]
@@ -40,7 +45,7 @@ def documents(corpus: Path | None) -> list[tuple[str, str]]:
         folder = Path(name)
         invent(AtlasSettings(), folder / "atlas")
         pages = {"path": folder / "atlas/pages", "format": "html"}
-        clean(CorpusSettings.parse({"sources": [pages]}), folder / "corpus")
+        clean(CorpusSettings.parse({"sources": [pages], "repeated_sentences": None}), folder / "corpus")
         return list(read_texts(corpus_files(folder / "corpus", "train")))
 
 
@@ -71,8 +76,8 @@ def training(rows: list[tuple[str, str]], vocabulary: int, folder: Path, rounds:
     return cases + [Case(case, "seconds", None, f"{peer}: not installed") for peer in TRAINERS if peer not in names]
 
 
-def spoken(folder: Path) -> dict[str, Encode]:
-    """What each trainer made, as an encoder."""
+def spoken(folder: Path, others: list[Path]) -> dict[str, Encode]:
+    """What each trainer made, and other tokenizers, as encoders."""
     found: dict[str, Encode] = {"ours": Tokenizer.load(folder / "ours").encode_batch}
     if (folder / "sentencepiece/tokenizer.model").exists():
         import sentencepiece
@@ -86,14 +91,14 @@ def spoken(folder: Path) -> dict[str, Encode]:
         found["tokenizers"] = lambda texts: [row.ids for row in byte_level.encode_batch(texts)]
     if (folder / "rustbpe/ranks.tiktoken").exists() and installed("tiktoken"):
         found["rustbpe"] = tiktoken_of(folder / "rustbpe/ranks.tiktoken").encode_ordinary_batch
-    return found
+    return found | {path.name: Tokenizer.load(path).encode_batch for path in others}
 
 
-def tiktoken_of(ranks: Path) -> Any:
+def tiktoken_of(ranks: Path, pattern: str = PATTERN) -> Any:
     import tiktoken
     from tiktoken.load import load_tiktoken_bpe
 
-    return tiktoken.Encoding("ours", pat_str=PATTERN, mergeable_ranks=load_tiktoken_bpe(str(ranks)), special_tokens={})
+    return tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=load_tiktoken_bpe(str(ranks)), special_tokens={})
 
 
 def compression(rows: list[tuple[str, str]], encoders: dict[str, Encode]) -> list[Case]:
@@ -105,6 +110,21 @@ def compression(rows: list[tuple[str, str]], encoders: dict[str, Encode]) -> lis
         cases += [Case.compare(f"compression, {language}, {len(texts)} unseen documents", "bytes/token", packed["ours"],
                                peer, packed[peer]) for peer in packed if peer != "ours"]
     return cases
+
+
+def unseen_speeds(encoders: dict[str, Encode], texts: list[str], repeats: int) -> dict[str, float]:
+    """Median MB/s of each encoder over parts of the text that it has not met: some keep the words they saw."""
+    parts = [texts[start::repeats + 1] for start in range(repeats + 1)]
+    found: dict[str, list[float]] = {name: [] for name in encoders}
+    for number, part in enumerate(parts):
+        megabytes = sum(len(text.encode()) for text in part) / 1e6
+        for name, encode in encoders.items():
+            gc.collect()
+            start = time.perf_counter()
+            encode(part)
+            if number:  # the first call starts what is started once
+                found[name].append(megabytes / (time.perf_counter() - start))
+    return {name: float(np.median(values)) for name, values in found.items()}
 
 
 def encoding(texts: list[str], folder: Path, repeats: int) -> list[Case]:
@@ -143,26 +163,48 @@ def encoding(texts: list[str], folder: Path, repeats: int) -> list[Case]:
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     cases = [Case(f"encoding {megabytes:.1f} MB", "share of documents with SentencePiece's ids", same, "none")]
     for threads, encoders in (("one thread", one), ("all threads", every)):
-        calls: dict[str, Callable[[], object]] = {
-            name: lambda encode=encode: encode(texts) for name, encode in encoders.items()}  # type: ignore[misc]
-        speeds = {name: megabytes / seconds for name, seconds in measure_interleaved(calls, repeats).items()}
+        speeds = unseen_speeds(encoders, texts, repeats)
         cases += [Case.compare(f"encoding {megabytes:.1f} MB, {threads}", "MB/s", speeds["ours"], peer, speeds[peer])
                   for peer in speeds if peer != "ours"]
     return cases
 
 
+def byte_level(texts: list[str], folder: Path, repeats: int) -> list[Case]:
+    """MB/s on the ranks that rustbpe made, read as GLM-4's are: our encoder beside the libraries for such files."""
+    ranks = folder / "rustbpe/ranks.tiktoken"
+    if not ranks.exists() or not installed("tiktoken"):
+        return [Case("encoding, byte-level", "MB/s", None, "rustbpe or tiktoken: not installed")]
+    (folder / "glm").mkdir()
+    shutil.copy(ranks, folder / "glm/tokenizer.model")
+    tokenizer, other = Tokenizer.load(folder / "glm"), tiktoken_of(ranks, CL100K_SPLIT)
+    wanted = other.encode_ordinary_batch(texts)
+    same = float(np.mean([row.tolist() == ids for row, ids in zip(tokenizer.encode_packed(texts).rows(), wanted)]))
+    megabytes = sum(len(text.encode()) for text in texts) / 1e6
+    cases = [Case(f"encoding {megabytes:.1f} MB, byte-level", "share of documents with tiktoken's ids", same, "none")]
+    for name, threads in (("one thread", 1), ("all threads", 2)):
+        speeds = unseen_speeds({
+            "ours": lambda batch, threads=threads: tokenizer.encode_packed(batch, threads=threads),  # type: ignore[misc]
+            "tiktoken": lambda batch, threads=threads: other.encode_ordinary_batch(  # type: ignore[misc]
+                batch, num_threads=threads)}, texts, repeats)
+        cases.append(Case.compare(f"encoding {megabytes:.1f} MB, byte-level, {name}", "MB/s", speeds["ours"],
+                                  "tiktoken", speeds["tiktoken"]))
+    return cases
+
+
 def main() -> None:
     options = arguments(__doc__, ("--corpus", {"type": Path, "help": "a folder that a corpus stage wrote"}),
-                        ("--vocabulary", {"type": int, "help": "pieces"}))
+                        ("--vocabulary", {"type": int, "help": "pieces"}),
+                        ("--tokenizers", {"type": Path, "nargs": "*", "default": [], "help": "folders or files"}))
     found = documents(options.corpus)
     train, held_out = [row for i, row in enumerate(found) if i % 10], found[::10]
     vocabulary = options.vocabulary or (65_536 if options.corpus else 8192)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = training(train, vocabulary, folder, 3 if options.full else 1)
-        cases += compression(held_out, spoken(folder))
+        cases += compression(held_out, spoken(folder, options.tokenizers))
         texts = [text for text, _ in (train if options.full else train[: len(train) // 4])]
         cases += encoding(texts, folder, 5 if options.full else 3)
+        cases += byte_level(texts, folder, 5 if options.full else 3)
     report("tokenizer", cases, {}, ("sentencepiece", "tokenizers", "rustbpe", "tiktoken", "gigatoken"))
 
 

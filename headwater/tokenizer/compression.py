@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -279,7 +279,7 @@ def markdown(rows: list[Row]) -> str:
 
 
 def plot(rows: list[Row]) -> str:
-    """Bytes per token of every tokenizer, a panel for each kind and language, as SVG."""
+    """Bytes per token of every tokenizer, a row of panels for each kind, a column for each language, as SVG."""
     try:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
@@ -289,29 +289,29 @@ def plot(rows: list[Row]) -> str:
 
     import matplotlib
 
-    panels = list(dict.fromkeys((row.kind, row.language) for row in rows))
-    names = list(dict.fromkeys(row.tokenizer for row in rows))
-    columns = min(3, len(panels))
-    height = -(-len(panels) // columns) * (0.7 + 0.28 * len(names))
-    figure = Figure(figsize=(3.4 * columns + 1, height), layout="constrained")
+    kinds, languages = (list(dict.fromkeys(getattr(row, what) for row in rows)) for what in ("kind", "language"))
+    sizes = {row.tokenizer: row.vocab_size for row in rows}
+    names = list(sizes)
+    figure = Figure(figsize=(3.6 * len(languages) + 2, len(kinds) * (0.7 + 0.28 * len(names))), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharey=True).ravel().tolist()
-    for axis, (kind, language) in zip(axes, panels):
+    axes = figure.subplots(len(kinds), len(languages), squeeze=False, sharey=True).ravel().tolist()
+    for axis, (kind, language) in zip(axes, product(kinds, languages)):
         own = {row.tokenizer: row.bytes_per_token for row in rows if (row.kind, row.language) == (kind, language)}
+        axis.set_visible(bool(own))
+        if not own:
+            continue
         axis.barh(range(len(names)), [own[name] for name in names],
                   color=["#c4553b" if number == 0 else "#2a6f9e" for number in range(len(names))], height=0.7)
         for place, name in enumerate(names):
             axis.annotate(f"{own[name]:.2f}", (own[name], place), xytext=(3, 0), textcoords="offset points",
                           va="center", fontsize=8)
         axis.set_title(f"{kind}, {language}", fontsize=10)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_yticks(range(len(names)), [f"{name} ({sizes[name]:,})" for name in names], fontsize=8)
         axis.set_xticks([])
         axis.margins(x=0.2)
         axis.spines[["top", "right", "bottom"]].set_visible(False)
     axes[0].invert_yaxis()
-    for axis in islice(axes, len(panels), None):
-        axis.set_visible(False)
-    figure.suptitle("UTF-8 bytes per token (longer is better)", fontsize=11)
+    figure.suptitle("UTF-8 bytes per token (longer is better); in brackets the number of pieces", fontsize=11)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "compression"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
