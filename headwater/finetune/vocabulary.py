@@ -16,9 +16,10 @@ from headwater.model.resize import grow_vocabulary
 from headwater.progress import print_result
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.compression import Measured, Row, batches, read_texts
+from headwater.tokenizer.compression import Measured, Row
 from headwater.tokenizer.extending import Wanted, extended
 from headwater.tokenizer.identity import CLASSES, JSON
+from headwater.tokenizer.texts import batches, read_texts
 
 
 class ExtendSettings(Settings):

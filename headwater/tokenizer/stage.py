@@ -16,8 +16,9 @@ from headwater.hardware import cores
 from headwater.progress import bar, track
 from headwater.settings import InputPath
 from headwater.tokenizer.chat import END, JINJA, SPECIALS
-from headwater.tokenizer.compression import BATCH, Measured
+from headwater.tokenizer.compression import Measured
 from headwater.tokenizer.export import tokenizer_json
+from headwater.tokenizer.texts import BATCH
 from headwater.tokenizer.training import BpeSettings, train_bpe
 from headwater.tokenizer.vocabulary import Tokenizer
 from headwater.tokenizer.words import MOST, Words, count_words

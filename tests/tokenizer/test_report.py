@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import InputError
-from headwater.tokenizer.compression import ReportSettings, batches, compare, language_of, read_texts, report
+from headwater.tokenizer.report import ReportSettings, compare, report
+from headwater.tokenizer.texts import batches, language_of, read_texts
 
 ENGLISH, CHINESE = "The river is 12 km long.", "河水流入大海，湖深一百二十米。"
 
