@@ -6,11 +6,8 @@ import hashlib
 import io
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +22,7 @@ from headwater.errors import InputError
 from headwater.progress import bar
 from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.vocabulary import Tokenizer
+from headwater.workers import worker_processes
 
 INDEX, PLAN = "index.json", "plan.json"
 PART_ROWS = 16_384
@@ -206,11 +204,7 @@ def _written(left: list[int], pieces: list[CorpusFile], tokenizer: Tokenizer, so
             _write_part(pieces[number], tokenizer, folder, number)
             yield number
         return
-    with ExitStack() as stack:
-        # Not forked: other threads (PyTorch's, Arrow's) may hold locks.
-        pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
-                                                       initializer=_open, initargs=(source,)))
-        stack.callback(pool.shutdown, cancel_futures=True)
+    with worker_processes(processes, _open, source) as pool:
         futures = [pool.submit(_write_with_opened, pieces[number], folder, number) for number in left]
         for number, future in zip(left, futures):
             future.result()

@@ -25,7 +25,11 @@ _TAB = "\ufdd0"
 noncharacter, which no text should hold."""
 _LONGEST_LINE = 4096
 _WORDS, _MODEL = "words.tsv", "pieces"
-_LEARN = "import json, sys, sentencepiece; sentencepiece.SentencePieceTrainer.train(**json.loads(sys.argv[1]))"
+_LEARN = """
+import json, signal, sys, sentencepiece
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that it ends when nobody hears how far it is
+sentencepiece.SentencePieceTrainer.train(**json.loads(sys.argv[1]))
+"""
 """The trainer has a process of its own: it tells how far it is only on standard error, cannot be interrupted, and may
 want more memory than there is."""
 _SPECIALS = 4 + len(SPECIALS)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.progress import Bar
+from headwater.workers import worker_processes
 
 LONGEST = 16
 """Characters of a word of Han: a clause is cut, so that its parts meet again in other clauses."""
@@ -109,8 +109,7 @@ def count_words(documents: Iterable[tuple[str, str]], *, most: int = MOST, proce
     with ExitStack() as stack:
         pool: Executor | None = None
         if processes > 1:
-            # Not forked: other threads (PyTorch's, Arrow's) may hold locks.
-            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn")))
+            pool = stack.enter_context(worker_processes(processes))
         for (language, texts), found in _mapped(pool, _batches(documents), 2 * processes):
             words.add(language, found, sum(map(len, texts)))
             if shown is not None:
