@@ -34,12 +34,22 @@ class CorpusFile:
         try:
             with self.store.open(self.name) as stream:
                 file = pq.ParquetFile(stream)
+                self._require(columns, file.schema_arrow.names)
                 wanted = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
                 groups = range(file.num_row_groups) if self.groups is None else self.groups
-                yield from file.iter_batches(rows, row_groups=list(groups), columns=wanted)
+                for batch in file.iter_batches(rows, row_groups=list(groups), columns=wanted):
+                    if empty := [name for name in columns if batch[name].null_count]:
+                        raise InputError(f"a row without a value in the column '{empty[0]}'",
+                                         where=self.store.uri(self.name), fix="leave such rows out")
+                    yield batch
         except (OSError, ValueError, pa.ArrowException) as error:
             raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
                              fix="run the corpus stage again") from None
+
+    def _require(self, columns: list[str], names: list[str]) -> None:
+        if missing := [name for name in columns if name not in names]:
+            raise InputError(f"the table has no column '{missing[0]}' (it has: {', '.join(names)})",
+                             where=self.store.uri(self.name), fix=f"give one with {' and '.join(columns)}")
 
     def pieces(self, rows: int) -> list[CorpusFile]:
         """The file in pieces of whole row groups, each of about so many rows at most. Raises `InputError`."""

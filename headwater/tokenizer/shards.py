@@ -6,6 +6,7 @@ import hashlib
 import io
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from headwater.artifacts import atomic_write, hash_file, hash_json, read_json, sweep_temporaries, write_json
 from headwater.documents import CorpusFile
 from headwater.errors import InputError
-from headwater.progress import bar
+from headwater.progress import bar, say, track
 from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.vocabulary import Tokenizer
 from headwater.workers import worker_processes
@@ -162,18 +163,20 @@ def write_shards(files: Sequence[CorpusFile], tokenizer: Tokenizer, source: Path
                  processes: int = 1) -> Shards:
     """Encode a split's documents as `<bos> text <eos>` into `folder`, `processes` parts at a time.
 
-    `source` is the folder that `tokenizer` was loaded from. A part counts when its record is written; called again
-    after a kill, what counts is not done again, and the files' bytes are the same. Parts of another tokenizer or other
-    files are removed.
+    `source` is the folder or file that `tokenizer` was loaded from. A part counts when its record is written and its
+    ids still have the record's hash; called again after a kill, what counts is not done again, and the files' bytes are
+    the same. Parts of another tokenizer or other files are removed.
     """
     plan = {"tokenizer": identity(tokenizer), "files": [[file.store.uri(file.name), file.rows] for file in files]}
     folder.mkdir(parents=True, exist_ok=True)
     _start(folder, hash_json(plan))
     pieces = [piece for file in files for piece in file.pieces(PART_ROWS)]
     records = [folder / f"part-{number:06}.json" for number in range(len(pieces))]
-    left = [number for number, record in enumerate(records) if not record.exists()]
+    with ThreadPoolExecutor(processes) as checkers:  # hashing leaves Python's lock
+        done = list(track(checkers.map(_counts, records), "checking parts", len(records)))
+    left = [number for number, counts in enumerate(done) if not counts]
     with bar("encoding documents", sum(piece.rows for piece in pieces),
-             start=sum(piece.rows for piece, record in zip(pieces, records) if record.exists())) as shown:
+             start=sum(piece.rows for piece, counts in zip(pieces, done) if counts)) as shown:
         for number in _written(left, pieces, tokenizer, source, folder, processes):
             shown.advance(pieces[number].rows)
     write_json(folder / INDEX, {"tokenizer": plan["tokenizer"], "dtype": _dtype(tokenizer).str,
@@ -194,6 +197,17 @@ def _start(folder: Path, plan: str) -> None:
         for file in [*folder.glob("part-*"), folder / INDEX]:
             file.unlink(missing_ok=True)
         write_json(folder / PLAN, plan)
+
+
+def _counts(record: Path) -> bool:
+    """Whether a part is there, as it was written."""
+    if not record.exists():
+        return False
+    ids = record.with_suffix(".bin")
+    if ids.exists() and record.with_suffix(".parquet").exists() and hash_file(ids) == read_json(record)["sha256"]:
+        return True
+    say(f"{ids} is not what was written: it is written again")
+    return False
 
 
 def _written(left: list[int], pieces: list[CorpusFile], tokenizer: Tokenizer, source: Path, folder: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,9 @@ from headwater.tokenizer.training import BpeSettings, train_bpe
 from headwater.tokenizer.vocabulary import Tokenizer
 from headwater.tokenizer.words import MOST, Words, count_words
 
+MOST_APART = 1e6
+"""How many times one share may be another; weights are whole numbers."""
+
 
 class TokenizerSettings(BpeSettings):
     """How the vocabulary is trained."""
@@ -33,18 +37,18 @@ class TokenizerSettings(BpeSettings):
     """What part of the training text each language shall count for, on any scale ({en: 1, zh: 1}); one not named does
     not count. As the corpus has them when not set."""
     max_characters: int = Field(default=2_000_000_000, ge=1000)
-    """Training text is sampled evenly down to this many characters (bounds the time; memory is bounded anyway)."""
+    """Documents are sampled down to about this many characters (bounds the time; memory is bounded anyway)."""
     max_words: int = Field(default=MOST, ge=1000)
-    """Different words kept of each language, the most frequent; takes some 240 bytes each while counting and 900 while
-    learning."""
-    threads: int = Field(default_factory=cores, ge=1)
+    """Different words kept of each language; beyond it a sample of the rare ones stands for them all. A word takes some
+    240 bytes while counting, a character of it 110 while learning."""
+    threads: int = Field(default_factory=cores, ge=1, le=1024)
     """Processes that count words, and threads that learn pieces; their number changes no byte."""
 
 
 def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     """Write `tokenizer.model`, `tokenizer.json`, `tokenizer_config.json` and `compression.json`; returns the
     compression figures."""
-    files = corpus_files(settings.corpus, "train")
+    files, held_out = (corpus_files(settings.corpus, split) for split in ("train", "validation"))
     texts = track(read_texts(files), "tokenizer: measuring texts", count_texts(files))
     keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in texts)))
     with bar("tokenizer: counting words", round(keep * count_texts(files))) as shown:
@@ -55,7 +59,6 @@ def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     tokenizer = Tokenizer.load(out)
     write_text(out / "tokenizer.json", tokenizer_json(tokenizer.to_bytes()))
     write_json(out / "tokenizer_config.json", tokenizer_config(tokenizer))
-    held_out = corpus_files(settings.corpus, "validation")
     table = compression(tokenizer, read_texts(held_out))
     write_json(out / "compression.json",
                {"split": "validation", "vocab_size": tokenizer.vocab_size, "languages": table})
@@ -71,14 +74,21 @@ def _check_shares(shares: dict[str, float] | None, words: Words) -> None:
     if unknown:
         raise SettingsError(f"the corpus has no text in '{unknown[0]}' (there are: {', '.join(sorted(words.counts))})",
                             where="shares", fix="name the corpus's languages")
-    if shares is not None and not any(shares.values()):
+    if shares is None:
+        return
+    given = [share for share in shares.values() if share]
+    if not given:
         raise SettingsError("every share is 0", where="shares", fix="give at least one language a share above 0")
+    if max(given) / min(given) > MOST_APART:
+        raise SettingsError(f"shares {min(given):g} and {max(given):g} are too far apart", where="shares",
+                            fix="give 0 to a language that shall not count")
 
 
 def _sampled(documents: Iterator[tuple[str, str]], keep: float) -> Iterator[tuple[str, str]]:
-    """Every document whose turn it is when `keep` of them are taken at even steps."""
+    """Each document with probability `keep`, the first in any case; the same ones every time."""
+    draw = random.Random(0)
     for number, document in enumerate(documents):
-        if int((number + 1) * keep) > int(number * keep):
+        if draw.random() < keep or number == 0:
             yield document
 
 

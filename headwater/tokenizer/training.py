@@ -46,7 +46,7 @@ class BpeSettings(Settings):
     """Pieces, special and byte pieces included (with the digits these alone are 275)."""
     character_coverage: float = Field(default=0.9999, gt=0.9, le=1.0)
     """Share of the characters that have a piece of their own; the rarest fall back to bytes."""
-    max_piece_length: int = Field(default=32, ge=1)
+    max_piece_length: int = Field(default=32, ge=1, le=512)
     """Longest piece, in characters."""
     pad_to: int = Field(default=1, ge=1)
     """Pieces that stand for nothing are added until the vocabulary is a multiple of this (64 or 128 suit a GPU)."""
@@ -125,7 +125,7 @@ def _refused(settings: BpeSettings, said: list[str], code: int) -> InputError:
     if not said:
         return InputError(f"the trainer ended without a word (exit code {code}); most often the memory was too small",
                           fix="lower max_words or max_characters")
-    reason = said[-1].rpartition("] ")[2] or "SentencePiece refuses it"
+    reason = said[-1].rpartition("] ")[2] or said[-1]
     small = "required_chars" in reason  # the characters alone fill the vocabulary
     return InputError(f"vocab_size {settings.vocab_size} does not fit this corpus ({reason})",
                       fix="raise vocab_size or lower character_coverage" if small

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +24,27 @@ MOST = 1_000_000
 BATCH = 1 << 20
 """Characters counted at a time."""
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-WORD = re.compile(
-    rf" ?[{_HAN}]{{1,{LONGEST}}}"  # Han, apart from other letters
-    rf"| ?[^\W\d_{_HAN}]{{1,40}}"  # letters and marks of other scripts
-    r"|\d"  # every digit by itself
-    r"| ?(?:[^\w\s]|_){1,32}"  # punctuation and signs
-    r"| {1,31}(?= \S)| {1,32}|[^\S\n ]{1,32}")  # indentation (its last space belongs to the word), other white space
-"""No word holds a line break; every other character is in one."""
+
+
+@cache
+def word_pattern() -> re.Pattern[str]:
+    """What a word is. No word holds a line break; every other character is in one."""
+    letters = rf"[^\W\d_{_HAN}]"
+    mark = rf"(?![\0-\u02ff\u3000-\u3029\u4e00-\u9fff\uff00-\uffff])[{_marks()}]"  # most characters are told at once
+    return re.compile(
+        rf" ?[{_HAN}]{{1,{LONGEST}}}"  # Han, apart from other letters
+        rf"| ?{letters}{{1,40}}(?:{mark}{letters}{{0,40}}){{0,40}}"  # letters of other scripts with their marks
+        r"|\d"  # every digit by itself
+        r"| ?(?:[^\w\s]|_){1,32}"  # punctuation and signs
+        r"| {1,31}(?= \S)| {1,32}|[^\S\n ]{1,32}")  # indentation (its last space is the word's), other white space
+
+
+def _marks() -> str:
+    """The combining marks of Unicode (an accent written for itself), as the inside of a character class."""
+    codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith("M")]
+    starts = [code for code, before in zip(codes, [-2, *codes]) if code != before + 1]
+    ends = [code for code, after in zip(codes, [*codes[1:], -2]) if code != after - 1]
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends))
 
 
 class Words:
@@ -120,8 +137,9 @@ def count_words(documents: Iterable[tuple[str, str]], *, most: int = MOST, proce
 def words_of(texts: list[str]) -> Counter[str]:
     """The words of some texts. NUL cannot pass the trainer's interface and is left out."""
     counts: Counter[str] = Counter()
+    find = word_pattern().findall
     for text in texts:
-        counts.update(WORD.findall(text.replace("\0", "")))
+        counts.update(find(text.replace("\0", "")))
     return counts
 
 

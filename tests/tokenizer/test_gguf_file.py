@@ -103,7 +103,7 @@ def test_a_truncated_file_is_refused(put, share):
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "vocab.gguf").write_bytes(b"GGUF")
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(MissingExtraError, match="pip install gguf"):
+    with pytest.raises(MissingExtraError, match=r"headwater\[gguf\]"):
         Tokenizer.load(tmp_path / "vocab.gguf")
 
 

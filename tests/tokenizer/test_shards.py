@@ -110,6 +110,24 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(small_mode
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("damage", ["flipped", "swapped", "gone"])
+def test_a_damaged_part_is_told_and_written_again(trained, tmp_path, monkeypatch, capsys, damage):
+    files = corpus(tmp_path / "c", [f"text {number}" for number in range(40)], group=5)
+    monkeypatch.setattr(module, "PART_ROWS", 10)
+    write_shards(files, trained, tmp_path, tmp_path / "s")
+    wanted = contents(tmp_path / "s")
+    part = tmp_path / "s" / "part-000001.bin"
+    if damage == "flipped":
+        part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:])
+    elif damage == "swapped":
+        part.write_bytes((tmp_path / "s" / "part-000002.bin").read_bytes())
+    else:
+        part.unlink()
+    write_shards(files, trained, tmp_path, tmp_path / "s")
+    assert contents(tmp_path / "s") == wanted
+    assert "part-000001.bin is not what was written" in capsys.readouterr().err
+
+
 def test_a_truncated_shard_is_refused(trained, tmp_path):
     write_shards(corpus(tmp_path / "c", ["some text"]), trained, tmp_path, tmp_path / "s")
     path = tmp_path / "s" / "part-000000.bin"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.tokenizer import words as module
-from headwater.tokenizer.words import LONGEST, WORD, Words, count_words, threshold, words_of
+from headwater.tokenizer.words import LONGEST, Words, count_words, threshold, word_pattern, words_of
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=6)
 TEXT = ("The  river (Velna) is 482 km long,\tand_so on:\n\n    def f(x):\n        return x + 1\n"
@@ -19,17 +19,22 @@ TEXT = ("The  river (Velna) is 482 km long,\tand_so on:\n\n    def f(x):\n      
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_every_character_but_line_breaks_is_in_one_word(text):
-    found = WORD.findall(text)
+    found = word_pattern().findall(text)
     assert "".join(found) == text.replace("\n", "")
 
 
 def test_words_part_where_pieces_must_not_join():
-    found = WORD.findall(TEXT)
+    found = word_pattern().findall(TEXT)
     for word in ("4", "8", " (", "Velna", ")", " return", "       ", "河水流过城市", "，", " 中文", "中文", "text", "_",
                  "\t"):
         assert word in found
     assert not [word for word in found if len(word) > 1 and any(character.isdigit() for character in word)]
-    assert max(map(len, WORD.findall("河" * 100))) == LONGEST
+    assert max(map(len, word_pattern().findall("河" * 100))) == LONGEST
+
+
+def test_marks_belong_to_their_letters():
+    for text in ("हिन्दी", "ภาษาไทย", "e\u0301te\u0301", "עִבְרִית"):
+        assert word_pattern().findall(f"a {text}.") == ["a", f" {text}", "."]
 
 
 @settings(max_examples=50)
