@@ -1,9 +1,10 @@
 """Memory of training a vocabulary on more and more text of which half is words that never come again.
 
-    python benchmarks/tokenizer_memory.py [--full] [--vocabulary N]
+    python benchmarks/tokenizer_memory.py [--full] [--vocabulary N] [--sizes MB ... --words N]
 
 Such text is the worst for a table of words: it never stops growing. Each size runs in a process of its own; memory is
-that of all its processes. --full goes to 2 GB with a quarter of the words that the stage keeps by default.
+that of all its processes. --full goes to 2 GB with a quarter of the words that the stage keeps by default; other sizes
+and words can be asked for.
 """
 
 from __future__ import annotations
@@ -64,16 +65,18 @@ def train(megabytes: int, most: int, vocabulary: int) -> None:
 
 def main() -> None:
     options = arguments(__doc__, ("--vocabulary", {"type": int, "default": 8192, "help": "pieces"}),
-                        ("--size", {"type": int, "help": "run one size (MB) in this process"}),
-                        ("--most", {"type": int, "help": "words kept of each language, for --size"}))
-    if options.size:
-        train(options.size, options.most, options.vocabulary)
-        return
+                        ("--sizes", {"type": int, "nargs": "*", "help": "MB"}),
+                        ("--words", {"type": int, "help": "words kept of each language"}),
+                        ("--here", {"action": "store_true", "help": "one size in this process, unmeasured"}))
     sizes, most = FULL if options.full else QUICK
+    sizes, most = options.sizes or sizes, options.words or most
+    if options.here:
+        train(sizes[0], most, options.vocabulary)
+        return
     cases = []
     for size in sizes:
-        cost = run_measured([sys.executable, str(HERE), "--size", str(size), "--most", str(most), "--vocabulary",
-                             str(options.vocabulary)])
+        cost = run_measured([sys.executable, str(HERE), "--here", "--sizes", str(size), "--words", str(most),
+                             "--vocabulary", str(options.vocabulary)])
         words = int(cost.output.splitlines()[-1])
         case = f"{size} MB, at most {most:,} words of each language"
         cases += [Case(case, "peak memory GB", cost.peak_gb, "none"), Case(case, "words kept", words, "none"),

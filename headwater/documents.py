@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from headwater.storage import Store
 
 PARTS = "parts.json"
 """In a corpus folder: the store and, per split, the files that count."""
+BYTES_AT_ONCE = 1 << 24
+"""What a batch of rows may hold, so that long documents do not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,25 @@ class CorpusFile:
                 file = pq.ParquetFile(stream)
                 self._require(columns, file.schema_arrow.names)
                 wanted = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
-                groups = range(file.num_row_groups) if self.groups is None else self.groups
-                for batch in file.iter_batches(rows, row_groups=list(groups), columns=wanted):
+                groups = list(range(file.num_row_groups) if self.groups is None else self.groups)
+                for batch in file.iter_batches(min(rows, _rows_at_once(file.metadata, groups)), row_groups=groups,
+                                               columns=wanted):
                     if empty := [name for name in columns if batch[name].null_count]:
                         raise InputError(f"a row without a value in the column '{empty[0]}'",
                                          where=self.store.uri(self.name), fix="leave such rows out")
                     yield batch
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
+                             fix="run the corpus stage again") from None
+
+    def fingerprint(self) -> str:
+        """Tells the file from another of its name and rows, by its footer alone. Raises `InputError`."""
+        return hashlib.sha256(repr(self._metadata().to_dict()).encode()).hexdigest()
+
+    def _metadata(self) -> pq.FileMetaData:
+        try:
+            with self.store.open(self.name) as stream:
+                return pq.read_metadata(stream)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
                              fix="run the corpus stage again") from None
@@ -53,12 +69,7 @@ class CorpusFile:
 
     def pieces(self, rows: int) -> list[CorpusFile]:
         """The file in pieces of whole row groups, each of about so many rows at most. Raises `InputError`."""
-        try:
-            with self.store.open(self.name) as stream:
-                metadata = pq.read_metadata(stream)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise InputError(f"the corpus file cannot be read: {error}", where=self.store.uri(self.name),
-                             fix="run the corpus stage again") from None
+        metadata = self._metadata()
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         found: list[list[int]] = []
         for group, size in enumerate(sizes):
@@ -66,6 +77,13 @@ class CorpusFile:
                 found.append([])
             found[-1].append(group)
         return [replace(self, rows=sum(sizes[one] for one in groups), groups=tuple(groups)) for groups in found]
+
+
+def _rows_at_once(metadata: pq.FileMetaData, groups: list[int]) -> int:
+    """Rows that hold about `BYTES_AT_ONCE` in the row group of the largest."""
+    found = [metadata.row_group(group) for group in groups]
+    largest = max((group.total_byte_size // max(1, group.num_rows) for group in found), default=0)
+    return max(1, BYTES_AT_ONCE // max(1, largest))
 
 
 def corpus_files(corpus: Path, split: str) -> list[CorpusFile]:

@@ -9,12 +9,13 @@ from typing import Any
 from headwater.errors import InputError
 from headwater.tokenizer.piece_model import CONTROL, NORMAL, USER_DEFINED, read_pieces
 
-_SPACE_MARK = "▁"
+_SPACE_MARK, _START = "▁", "<s>"
 _UNKNOWN, _BYTE, _UNUSED = 2, 6, 5
 
 
 def tokenizer_json(model: bytes) -> str:
-    """The same ids for every text that holds no U+2581 (which both files read as a space, and `Tokenizer` does not).
+    """The same ids for every text that holds no U+2581 (which both files read as a space, and `Tokenizer` does not) and
+    spells no special token (which the library finds in a text unless `encode_special_tokens` is set).
 
     For models that normalise nothing and put no space before a text. Both libraries join, of all neighbours whose union
     is a piece, those that make the piece learnt first, the leftmost of equal ones; here that order stands as a list of
@@ -34,7 +35,7 @@ def tokenizer_json(model: bytes) -> str:
     values: dict[str, Any] = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE_MARK},
-        "pre_tokenizer": None, "post_processor": None,
+        "pre_tokenizer": None, "post_processor": _opened_by(added),
         "decoder": {"type": "Sequence", "decoders": [
             {"type": "Replace", "pattern": {"String": _SPACE_MARK}, "content": " "},
             {"type": "ByteFallback"}, {"type": "Fuse"}]},
@@ -43,6 +44,17 @@ def tokenizer_json(model: bytes) -> str:
                   "vocab": {piece.text: index for index, piece in enumerate(pieces)},
                   "merges": list(_merges(ranked))}}
     return json.dumps(values, ensure_ascii=False, indent=1)
+
+
+def _opened_by(added: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Puts `<s>` before a text where special tokens are asked for."""
+    start = next((token["id"] for token in added if token["content"] == _START), None)
+    if start is None:
+        return None
+    mark = {"SpecialToken": {"id": _START, "type_id": 0}}
+    one, other = ({"Sequence": {"id": which, "type_id": 0}} for which in "AB")
+    return {"type": "TemplateProcessing", "single": [mark, one], "pair": [mark, one, mark, other],
+            "special_tokens": {_START: {"id": _START, "ids": [start], "tokens": [_START]}}}
 
 
 def _merges(ranked: list[str]) -> Iterator[list[str]]:

@@ -27,9 +27,10 @@ from headwater.workers import worker_processes
 
 INDEX, PLAN = "index.json", "plan.json"
 PART_ROWS = 16_384
-"""Documents of a part at most: what one worker encodes and what a killed run loses."""
+"""Documents of a part at most, unless a row group has more: what one worker encodes and what a killed run loses."""
 BATCH = 256
 """Documents encoded at a time."""
+AGAIN = "delete the folder, and the shards are written again"
 DOCUMENTS = pa.schema([("tokens", pa.int64()), ("bytes", pa.int64()), ("language", pa.string()),
                        ("source", pa.string()), ("id", pa.string())])
 """Per document its ids (`<bos>` and `<eos>` included), the bytes of its text in UTF-8, and where it comes from: the
@@ -46,6 +47,8 @@ class Part:
     tokens: int
     sha256: str
     """Of the ids."""
+    table_sha256: str
+    """Of the table."""
 
 
 class Documents(Protocol):
@@ -106,21 +109,31 @@ class Shards:
             self.parts = [Part(**part) for part in index["parts"]]
         except (KeyError, TypeError) as error:
             raise InputError(f"not an index of token shards ({error})", where=self.folder / INDEX,
-                             fix="delete the folder, and they are written again") from None
+                             fix=AGAIN) from None
         if tokenizer is not None and writer != identity(tokenizer):
             raise InputError("these token shards were written by another tokenizer", where=self.folder,
-                             fix="delete the folder, and they are written again")
+                             fix=AGAIN)
         self.total = sum(part.tokens for part in self.parts)
         sizes = [_size(self.folder / f"{part.name}.bin") for part in self.parts]
         if not self.total or sizes != [part.tokens * self.dtype.itemsize for part in self.parts]:
             raise InputError("the token shards are empty or truncated", where=self.folder,
-                             fix="delete the folder and run again")
+                             fix=AGAIN)
         self._starts = np.cumsum([0, *(part.tokens for part in self.parts)]).tolist()
 
     @cached_property
     def table(self) -> pa.Table:
-        """`DOCUMENTS` of all parts, in order."""
-        return pa.concat_tables([pq.read_table(self.folder / f"{part.name}.parquet") for part in self.parts])
+        """`DOCUMENTS` of all parts, in order. Raises `InputError` for tables that do not fit their ids."""
+        return pa.concat_tables(map(self._table, self.parts))
+
+    def _table(self, part: Part) -> pa.Table:
+        path = self.folder / f"{part.name}.parquet"
+        try:
+            table = pq.read_table(path, schema=DOCUMENTS)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"the table of a part cannot be read: {error}", where=path, fix=AGAIN) from None
+        if (table.num_rows, np.sum(table["tokens"].to_numpy())) != (part.documents, part.tokens):
+            raise InputError("the table of a part is not that of its ids", where=path, fix=AGAIN)
+        return table
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -167,7 +180,7 @@ def write_shards(files: Sequence[CorpusFile], tokenizer: Tokenizer, source: Path
     ids still have the record's hash; called again after a kill, what counts is not done again, and the files' bytes are
     the same. Parts of another tokenizer or other files are removed.
     """
-    plan = {"tokenizer": identity(tokenizer), "files": [[file.store.uri(file.name), file.rows] for file in files]}
+    plan = {"tokenizer": identity(tokenizer), "files": [file.fingerprint() for file in files]}
     folder.mkdir(parents=True, exist_ok=True)
     _start(folder, hash_json(plan))
     pieces = [piece for file in files for piece in file.pieces(PART_ROWS)]
@@ -203,10 +216,10 @@ def _counts(record: Path) -> bool:
     """Whether a part is there, as it was written."""
     if not record.exists():
         return False
-    ids = record.with_suffix(".bin")
-    if ids.exists() and record.with_suffix(".parquet").exists() and hash_file(ids) == read_json(record)["sha256"]:
+    part, ids, table = Part(**read_json(record)), record.with_suffix(".bin"), record.with_suffix(".parquet")
+    if (ids.exists() and table.exists() and hash_file(ids) == part.sha256 and hash_file(table) == part.table_sha256):
         return True
-    say(f"{ids} is not what was written: it is written again")
+    say(f"{ids.with_suffix('')} is not what was written: it is written again")
     return False
 
 
@@ -253,7 +266,8 @@ def _write_part(piece: CorpusFile, tokenizer: Tokenizer, folder: Path, number: i
     with atomic_write(folder / f"{name}.parquet") as stream:
         stream.write(sink.getvalue())
     tokens = int(np.sum(table["tokens"].to_numpy()))
-    write_json(folder / f"{name}.json", asdict(Part(name, table.num_rows, tokens, hash_file(folder / f"{name}.bin"))))
+    hashes = hash_file(folder / f"{name}.bin"), hash_file(folder / f"{name}.parquet")
+    write_json(folder / f"{name}.json", asdict(Part(name, table.num_rows, tokens, *hashes)))
 
 
 def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:

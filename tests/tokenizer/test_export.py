@@ -9,10 +9,12 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from headwater.artifacts import write_json, write_text
 from headwater.errors import InputError
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.export import tokenizer_json
 from headwater.tokenizer.piece_model import read_pieces, renamed
+from headwater.tokenizer.stage import tokenizer_config
 
 PARTS = st.sampled_from(["a", "aa", "-", "=", " ", "  ", "\t", "\n", "的", "河水", "12", "é", "<s>", "<|user|>", "😀",
                          "_", "0x", "\u3000", "return", "river", "\r\n", "<0x41>"])
@@ -55,3 +57,21 @@ def test_a_model_without_bytes_is_refused(trained):
     assert len(read_pieces(model)) == trained.vocab_size
     with pytest.raises(InputError, match="no byte pieces"):
         tokenizer_json(bytes([0x0A, 3, 0x0A, 1, 0x61]))
+
+
+def test_a_start_opens_a_text_where_special_tokens_are_asked_for(exported, trained):
+    plain = trained.encode("a river")
+    assert exported.encode("a river").ids == [trained.bos, *plain]
+    assert exported.encode("a river", "12").ids == [trained.bos, *plain, trained.bos, *trained.encode("12")]
+    assert exported.encode("a river", add_special_tokens=False).ids == plain
+
+
+def test_transformers_gives_the_same_ids(trained, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    (tmp_path / "tokenizer.model").write_bytes(trained.to_bytes())
+    write_text(tmp_path / "tokenizer.json", tokenizer_json(trained.to_bytes()))
+    write_json(tmp_path / "tokenizer_config.json", tokenizer_config(trained))
+    other = transformers.AutoTokenizer.from_pretrained(tmp_path, split_special_tokens=True)
+    text = "The river, 482 km.\n    return x 河水 é 😀 <|user|>"
+    assert other.encode(text) == [trained.bos, *trained.encode(text)]
+    assert other.decode(trained.encode(text)) == text

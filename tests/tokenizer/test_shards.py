@@ -125,7 +125,24 @@ def test_a_damaged_part_is_told_and_written_again(trained, tmp_path, monkeypatch
         part.unlink()
     write_shards(files, trained, tmp_path, tmp_path / "s")
     assert contents(tmp_path / "s") == wanted
-    assert "part-000001.bin is not what was written" in capsys.readouterr().err
+    assert "part-000001 is not what was written" in capsys.readouterr().err
+
+
+def test_a_file_with_other_content_is_encoded_anew(trained, tmp_path):
+    write_shards(corpus(tmp_path / "a", ["one text"]), trained, tmp_path, tmp_path / "s")
+    other = write_shards(corpus(tmp_path / "b", ["two tests"]), trained, tmp_path, tmp_path / "s")
+    assert trained.decode(other.document(0).tolist()) == "two tests"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"PAR1"),
+                                    lambda path: path.write_bytes(path.with_name("part-000000.parquet").read_bytes())])
+def test_a_damaged_table_is_named(trained, tmp_path, monkeypatch, damage):
+    files = corpus(tmp_path / "c", [f"text {number} " * (1 + number) for number in range(20)], group=5)
+    monkeypatch.setattr(module, "PART_ROWS", 10)
+    write_shards(files, trained, tmp_path, tmp_path / "s")
+    damage(tmp_path / "s" / "part-000001.parquet")
+    with pytest.raises(InputError, match=r"part-000001\.parquet"):
+        assert Shards(tmp_path / "s").offsets
 
 
 def test_a_truncated_shard_is_refused(trained, tmp_path):
