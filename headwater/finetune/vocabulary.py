@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
 
@@ -49,11 +50,11 @@ def extend(model: Path, out: Path, settings: ExtendSettings) -> None:
                          fix="extend a model whose special tokens are pieces (LLaMA, Baichuan, our own)")
     larger = extended(base, other, settings.pieces)
     first = before.vocab_size
-    parts = before.encode_batch([text.replace("▁", " ") for text in larger.added])
+    parts = _parts(before, larger.added)
     size = -(-(first + len(parts)) // settings.pad_to) * settings.pad_to
     decoder = grow_vocabulary(load_model(model), parts, first, size)
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the target is there already", where=out, fix="give a new or an empty folder")
     make_folder(out.parent, fix="give another target")
     with atomic_folder(out) as staging:
@@ -68,6 +69,16 @@ def extend(model: Path, out: Path, settings: ExtendSettings) -> None:
     print_result(f"{len(parts):,} pieces added to {first:,}; embedding and head have {size:,} rows")
     if rows:
         print_result(_table(rows))
+
+
+def _parts(tokenizer: Tokenizer, pieces: list[str]) -> list[list[int]]:
+    """The ids that spelled each piece so far, behind a line break, so that no family puts a space before them."""
+    break_ = len(tokenizer.decode_bytes(tokenizer.encode("\n")))
+    found = []
+    for ids in tokenizer.encode_batch(["\n" + piece.replace("▁", " ") for piece in pieces]):
+        sizes = accumulate(len(tokenizer.decode_bytes([index])) for index in ids)
+        found.append([index for index, end in zip(ids, sizes) if end > break_])
+    return found
 
 
 def _leave_the_model_alone(folder: Path) -> None:

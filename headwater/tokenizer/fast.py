@@ -82,9 +82,12 @@ class TwoSpeeds(ABC):
 
 
 def fast_pieces(model: bytes, takes: Callable[[str], bool], reference: Reference) -> Fast | None:
-    """A SentencePiece byte-pair model in gigatoken. None without gigatoken, for a model that it does not read, and for
-    one on which it differs from `reference` in a text of a sample (every piece that is no plain text among them)."""
+    """A SentencePiece byte-pair model in gigatoken. None without gigatoken, for a model that it does not read, for one
+    whose pieces leave open what is joined first, and for one on which it differs from `reference` in a text of a sample
+    (every piece that is no plain text among them)."""
     pieces = read_pieces(model)
+    if not _is_ordered(pieces):
+        return None
     hidden = {piece.text for piece in pieces if piece.kind in (CONTROL, _UNKNOWN)}
 
     def open_model(library: Any) -> Any:
@@ -92,6 +95,20 @@ def fast_pieces(model: bytes, takes: Callable[[str], bool], reference: Reference
                                                   else text))
 
     return _checked(open_model, lambda text: _VEIL not in text and takes(text), _pieces_sample(pieces), reference)
+
+
+def _is_ordered(pieces: list[Piece]) -> bool:
+    """Whether joined pieces of one score have no character in common, and each has two halves that are pieces. Of equal
+    scores the libraries join different ones first; SentencePiece joins characters that are no pieces, gigatoken only
+    pieces. Runs of one sign are the same whichever of them is joined first."""
+    known = {piece.text for piece in pieces}
+    joined = [piece for piece in pieces if piece.kind == NORMAL and len(set(piece.text)) > 1]
+    alike: dict[float, list[set[str]]] = {}
+    for piece in joined:
+        alike.setdefault(piece.score, []).append(set(piece.text))
+    return all(sum(map(len, letters)) == len(set().union(*letters)) for letters in alike.values()) and all(
+        any(piece.text[:cut] in known and piece.text[cut:] in known for cut in range(1, len(piece.text)))
+        for piece in joined)
 
 
 def fast_bytes(library_json: str, texts: Iterable[str], reference: Reference) -> Fast | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from rich.table import Table
 
-from headwater.artifacts import write_json, write_text
+from headwater.artifacts import make_folder, write_json, write_text
 from headwater.errors import InputError, MissingExtraError
 from headwater.folders import MERGES, VOCABULARIES
 from headwater.hardware import cores
@@ -45,7 +45,7 @@ def report(out: Path, settings: ReportSettings) -> None:
     Raises `InputError` for a kind without text and for a folder without a tokenizer.
     """
     rows = compare(settings)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, fix="give another target")
     write_json(out / "compression.json", [_values(row) for row in rows])
     write_text(out / "compression.md", markdown(rows))
     try:
@@ -57,7 +57,8 @@ def report(out: Path, settings: ReportSettings) -> None:
 
 def compare(settings: ReportSettings) -> list[Row]:
     """A row for every tokenizer, kind and language, on the same texts."""
-    tokenizers = {_name(path, settings.tokenizers): Tokenizer.load(path) for path in settings.tokenizers}
+    named = list(dict.fromkeys(path.absolute() for path in settings.tokenizers))
+    tokenizers = list(zip(_names(named), map(Tokenizer.load, named)))
     rows = []
     for kind, given in settings.texts.items():
         paths = given if isinstance(given, list) else [given]
@@ -65,24 +66,22 @@ def compare(settings: ReportSettings) -> list[Row]:
         texts_of_kind = chain.from_iterable(map(read_texts, paths))
         for language, texts in track(batches(texts_of_kind, settings.limit), f"measuring {kind}"):
             if language not in found:
-                found[language] = [Measured(tokenizer, settings.threads) for tokenizer in tokenizers.values()]
+                found[language] = [Measured(tokenizer, settings.threads) for _, tokenizer in tokenizers]
             for measured in found[language]:
                 measured.add(texts)
         if not found:
             raise InputError(f"no text of the kind '{kind}'", where=", ".join(map(str, paths)),
                              fix="give text, JSON, JSON lines or Parquet")
         rows += [measured.row(name, kind, language) for language, own in sorted(found.items())
-                 for name, measured in zip(tokenizers, own)]
+                 for (name, _), measured in zip(tokenizers, own)]
     return rows
 
 
-def _name(path: Path, paths: Sequence[Path]) -> str:
-    """The folder's name, or a file's where it says more than its kind; with the parent's where two are called alike."""
-    def short(one: Path) -> str:
-        return one.resolve().parent.name if one.name in KINDS else one.name
-
-    alike = [one for one in paths if short(one) == short(path)]
-    return short(path) if len(alike) == 1 else f"{path.resolve().parent.name}/{path.name}"
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What tells each path from the others: its last part, with those before it where two are called alike."""
+    said = [path.parts[:-1] if path.name in KINDS else path.parts for path in paths]
+    return [next("/".join(own[-depth:]) for depth in range(1, len(own) + 1)
+                 if sum(other[-depth:] == own[-depth:] for other in said) == 1 or depth == len(own)) for own in said]
 
 
 def _values(row: Row) -> dict[str, Any]:
@@ -146,8 +145,9 @@ def plot(rows: list[Row]) -> str:
         for place, name in enumerate(names):
             axis.annotate(f"{own[name]:.2f}", (own[name], place), xytext=(3, 0), textcoords="offset points",
                           va="center", fontsize=8)
-        axis.set_title(f"{kind}, {language}", fontsize=10)
-        axis.set_yticks(range(len(names)), [f"{name} ({sizes[name]:,})" for name in names], fontsize=8)
+        axis.set_title(f"{kind}, {language}".replace("$", r"\$"), fontsize=10)  # "$" begins a formula
+        axis.set_yticks(range(len(names)), [f"{name} ({sizes[name]:,})".replace("$", r"\$") for name in names],
+                        fontsize=8)
         axis.set_xticks([])
         axis.margins(x=0.2)
         axis.spines[["top", "right", "bottom"]].set_visible(False)

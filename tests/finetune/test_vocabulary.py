@@ -73,6 +73,11 @@ def test_the_command_extends_real_llamas_tokenizer(tmp_path, shared, capsys):
     assert "pieces added to 32,000" in (shown := capsys.readouterr().out)
     assert "Before and after" in shown
     assert load_model(tmp_path / "out").config.vocab_size > 60_000
+    old, new = Tokenizer.load(base), Tokenizer.load(tmp_path / "out")
+    rows, own = load_model(base).embedding.weight, load_model(tmp_path / "out").embedding.weight
+    index = next(i for i in range(32_000, new.vocab_size) if new.piece(i) == "一个")
+    parts = [next(i for i in range(32_000) if old.piece(i) == letter) for letter in "一个"]
+    assert torch.allclose(own[index], rows[parts].mean(0), atol=1e-6)  # and no row of the space before a text
 
 
 def test_a_real_model_whose_pieces_stand_in_two_files_is_extended(tmp_path, shared):
@@ -101,3 +106,6 @@ def test_impossible_requests_write_nothing(tmp_path, shared):
     with pytest.raises(InputError, match="would move"):
         extend(glm, tmp_path / "out", ExtendSettings(pieces_from=base, pieces="all"))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is there already"):
+        extend(base, tmp_path / "file", ExtendSettings(pieces_from=tokenizer(tmp_path / "zh", CHINESE, 345)))

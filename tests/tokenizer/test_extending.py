@@ -9,7 +9,7 @@ import sentencepiece
 
 from headwater.errors import InputError
 from headwater.tokenizer.extending import extended
-from headwater.tokenizer.piece_model import read_pieces
+from headwater.tokenizer.piece_model import Piece, read_pieces, with_pieces
 from headwater.tokenizer.training import BpeSettings, train_bpe
 from headwater.tokenizer.words import count_words
 
@@ -50,3 +50,23 @@ def test_nothing_new_is_said(tmp_path):
     base = model(tmp_path, ENGLISH, 330)
     with pytest.raises(InputError, match="no piece that this one lacks"):
         extended(base, base, "all")
+
+
+def test_new_pieces_of_real_llama_have_ranks_of_their_own_and_halves(shared):
+    base = (shared / "tokenizers/llama-32000/tokenizer.model").read_bytes()
+    other = (shared / "tokenizers/chatglm2-3-64794/tokenizer.model").read_bytes()
+    pieces = read_pieces(extended(base, other).model)
+    texts = {piece.text for piece in pieces}
+    new = pieces[32_000:]
+    assert len({piece.score for piece in new}) == len(new)
+    assert max(piece.score for piece in new) < min(piece.score for piece in pieces[:32_000] if piece.score > -1e8)
+    assert all(len(text) == 1 or any(text[:cut] in texts and text[cut:] in texts for cut in range(1, len(text)))
+               for text in (piece.text for piece in new))
+
+
+def test_a_piece_that_nothing_makes_is_left_out(tmp_path):
+    base = model(tmp_path, ENGLISH, 330)
+    other = with_pieces(model(tmp_path, CHINESE, 345), [Piece("℃，", -9000.0, 1), Piece("的水", -9001.0, 1)])
+    added = extended(base, other).added
+    assert "的水" in added
+    assert "℃，" not in added

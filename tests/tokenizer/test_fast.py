@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.byte_pairs import from_ranks
 from headwater.tokenizer.fast import MANY, fast_bytes
+from headwater.tokenizer.piece_model import Piece, read_pieces, with_pieces
 from headwater.tokenizer.ranks import CL100K_SPLIT, GPT2_SPLIT, O200K_SPLIT, QWEN_SPLIT, Encoding
+from headwater.tokenizer.sentence_pieces import Rules, SentencePieces
 
 SPLITS = {"gpt2": GPT2_SPLIT, "cl100k": CL100K_SPLIT, "qwen": QWEN_SPLIT, "o200k": O200K_SPLIT}
 TEXT = st.lists(st.one_of(st.text(max_size=5), st.sampled_from(
@@ -82,3 +84,16 @@ def test_real_vocabularies_give_the_recorded_ids(shared, name, file):
     packed = tokenizer.encode_packed([*golden["strings"], "a\0b"])
     assert [row.tolist() for row in packed.rows()] == [*golden["ids"][name], tokenizer.encode("a\0b")]
     assert (tokenizer._codec._fast is None) == (name == "Chinese-LLaMA")  # gigatoken joins other pieces there
+
+
+@pytest.mark.parametrize(("added", "quick"), [
+    (["he", "河水"], True), (["river", "rise"], False), (["℃，"], False)])
+def test_pieces_that_leave_open_what_comes_first_are_left_to_their_library(trained, added, quick):
+    """Equal scores of pieces with a letter in common, and a piece whose halves are none, are told by no sample."""
+    known = {piece.text for piece in read_pieces(trained.to_bytes())}
+    parts = [text[:cut] for text in added if quick or len(text) > 2 for cut in range(1, len(text))]
+    new = [Piece(text, -9000.0 - rank, 1) for rank, text in enumerate(dict.fromkeys([*parts, *added]))
+           if text not in known]
+    tied = [piece._replace(score=-9999.0) if piece.text in added else piece for piece in new]
+    codec = SentencePieces(with_pieces(trained.to_bytes(), tied), Rules())
+    assert (codec._fast is not None) == quick

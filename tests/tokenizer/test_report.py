@@ -1,6 +1,7 @@
 """Breaks when a figure is not the plain quotient, a text is lost or taken twice, or tokenizers see other texts."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,6 +84,23 @@ def test_of_each_language_as_much_is_taken_as_there_is_or_may_be(texts, limit):
         taken[language] += "".join(batch)
     for language, own in taken.items():
         assert own == "".join(text for text in texts if language_of(text) == language)[:limit]
+
+
+def test_tokenizers_called_alike_and_kinds_with_signs_keep_their_names(small_model, tmp_path):
+    for folder in ("x/m/tok", "y/m/tok", "z"):
+        shutil.copytree(small_model, tmp_path / folder)
+    (tmp_path / "a.txt").write_text(ENGLISH)
+    paths = [tmp_path / "x/m/tok", tmp_path / "y/m/tok", tmp_path / "z/tokenizer.model", tmp_path / "z/tokenizer.model"]
+    report(tmp_path / "out", ReportSettings(tokenizers=paths, texts={"$_^$": tmp_path / "a.txt"}))
+    rows = json.loads((tmp_path / "out/compression.json").read_text())
+    assert [(row["tokenizer"], row["kind"]) for row in rows] == [(name, "$_^$") for name in
+                                                                 ("x/m/tok", "y/m/tok", "z")]
+
+
+def test_a_target_that_is_a_file_is_told(small_model, tmp_path):
+    (tmp_path / "a.txt").write_text(ENGLISH)
+    with pytest.raises(InputError, match="cannot be made a folder"):
+        report(tmp_path / "a.txt", settings(small_model, prose=tmp_path / "a.txt"))
 
 
 def test_the_report_writes_table_and_plot(small_model, tmp_path, capsys):
