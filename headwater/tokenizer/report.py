@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain, product
@@ -44,8 +45,8 @@ def report(out: Path, settings: ReportSettings) -> None:
 
     Raises `InputError` for a kind without text and for a folder without a tokenizer.
     """
-    rows = compare(settings)
     make_folder(out, fix="give another target")
+    rows = compare(settings)
     write_json(out / "compression.json", [_values(row) for row in rows])
     write_text(out / "compression.md", markdown(rows))
     try:
@@ -110,7 +111,7 @@ def _table(rows: list[Row]) -> Table:
 def markdown(rows: list[Row]) -> str:
     """The table, and what its columns mean."""
     lines = ["# Compression", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}",
-             *(f"| {' | '.join(_cells(row))} |" for row in rows), "",
+             *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in _cells(row))} |" for row in rows), "",
              "Bytes are those of UTF-8, characters Unicode code points; special tokens are not counted. Baichuan's "
              "published rates (Baichuan 2, table 2) define neither the unit nor the text: tokens per character on "
              "Chinese documentation reproduces that column within 4 % (LLaMA 1.037, ChatGLM2 0.527); tokens per byte "
@@ -154,6 +155,8 @@ def plot(rows: list[Row]) -> str:
     axes[0].invert_yaxis()
     figure.suptitle("UTF-8 bytes per token (longer is better); in brackets the number of pieces", fontsize=11)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "compression"}):
+    # The text stays text, whose letters the viewer's fonts have; here only its width is guessed.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "compression"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

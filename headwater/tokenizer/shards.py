@@ -154,10 +154,15 @@ class Shards:
         return len(self.offsets) - 1
 
     def document(self, index: int) -> Ids:
+        if not 0 <= index < self.documents:
+            raise IndexError(f"document {index} of {self.documents}")
         return self.tokens(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def tokens(self, begin: int, end: int) -> Ids:
-        """Tokens `begin` to `end` of the whole split: a view of the file, a copy where they lie in several."""
+        """Tokens `begin` to `end` of the whole split: a view of the file, a copy where they lie in several. Raises
+        `IndexError` past either end."""
+        if not 0 <= begin <= end <= self.total:
+            raise IndexError(f"tokens {begin} to {end} of {self.total}")
         found = []
         place = bisect_right(self._starts, begin) - 1
         while begin < end:

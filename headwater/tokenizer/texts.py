@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwater.errors import InputError
+from headwater.progress import say
 
 BATCH = 256
 CHINESE = 0.2
@@ -22,11 +23,12 @@ SPOKEN = ("text", "content", "value", "instruction", "input", "output", "prompt"
 
 
 def read_texts(path: Path) -> Iterator[tuple[str, str]]:
-    """(text, language) of a file or of every file below a folder, in order; files that are not text are left out.
+    """(text, language) of a file, or of every file below a folder, in order; files of a folder that are not text or not
+    UTF-8, and JSON without text, are left out and named.
 
     .parquet: the column `text`, and `language` where there is one. .jsonl and .json: what stands under `SPOKEN`'s keys,
     at any depth, an object or a line being one text. Everything else is one text. Raises `InputError` for a damaged
-    file.
+    table, and for a file that was named itself.
     """
     if not path.exists():
         raise InputError("no such file or folder", where=path, fix="give the path of existing text")
@@ -35,6 +37,9 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
         try:
             yield from _texts_of(file)
         except (OSError, ValueError, KeyError, RecursionError, pa.ArrowException) as error:
+            if file != path and file.suffix != ".parquet":
+                say(f"{file} is left out: {error}")
+                continue
             raise InputError(f"cannot be read as text: {error}", where=file,
                              fix="give UTF-8 text, JSON, JSON lines or Parquet with a column `text`") from None
 
@@ -64,6 +69,7 @@ def _written(file: Path) -> Iterator[str]:
     spoken = ["\n".join(_spoken(row)) for row in rows]
     if rows and not any(spoken):
         raise ValueError(f"nothing stands under any of the keys {', '.join(SPOKEN)}")
+    "".join(spoken).encode()  # JSON can spell halves of surrogate pairs, which are no text
     yield from spoken
 
 
@@ -75,7 +81,13 @@ def _rows(text: str, *, whole: bool) -> list[Any]:
             return value if isinstance(value, list) else [value]
         except ValueError:
             pass  # JSON lines under another name
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return rows
 
 
 def _spoken(value: Any, under: bool = False) -> Iterator[str]:

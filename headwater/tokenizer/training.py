@@ -126,6 +126,8 @@ def _refused(settings: BpeSettings, said: list[str], code: int) -> InputError:
         return InputError(f"the trainer ended without a word (exit code {code}); most often the memory was too small",
                           fix="lower max_words or max_characters")
     reason = said[-1].rpartition("] ")[2] or said[-1]
+    if not any(word in reason.lower() for word in ("vocab", "required_chars")):
+        return InputError(f"the trainer failed: {reason}", fix="see whether the disk of the target is full")
     small = "required_chars" in reason  # the characters alone fill the vocabulary
     return InputError(f"vocab_size {settings.vocab_size} does not fit this corpus ({reason})",
                       fix="raise vocab_size or lower character_coverage" if small

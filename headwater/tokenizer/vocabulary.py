@@ -16,9 +16,9 @@ class Tokenizer:
     """Text to ids and back. Encoding adds no special id and text never gives one.
 
     `decode(encode(text)) == text` for every text that is valid Unicode, except where a family normalises: U+2581
-    reads as a space in official SentencePiece models, Qwen and GPT-NeoX apply NFC, Baichuan-7B/13B and ChatGLM-6B NFKC,
-    ChatGLM-6B drops a space at either end and reads "<n>", "<|tab|>" and "<|blank_2|>" as the white space they stand
-    for, and Falcon has no piece for some control characters.
+    reads as a space in official SentencePiece models, Qwen and GPT-NeoX apply NFC, Baichuan-7B/13B and ChatGLM-6B NFKC
+    (and make spaces of other line breaks), ChatGLM-6B drops a space at either end and reads "<n>", "<|tab|>" and
+    "<|blank_2|>" as the white space they stand for, and Falcon has no piece for some control characters.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

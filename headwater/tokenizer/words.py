@@ -23,6 +23,8 @@ MOST = 1_000_000
 """Different words kept of a language; beyond it a sample stands for those counted least often."""
 BATCH = 1 << 20
 """Characters counted at a time."""
+STRETCH = 1 << 20
+"""Characters of a text whose words are listed at a time; a word across its end counts as two."""
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 
@@ -135,11 +137,12 @@ def count_words(documents: Iterable[tuple[str, str]], *, most: int = MOST, proce
 
 
 def words_of(texts: list[str]) -> Counter[str]:
-    """The words of some texts. NUL cannot pass the trainer's interface and is left out."""
+    """The words of some texts, long ones stretch by stretch. NUL, which cannot pass to the trainer, is left out."""
     counts: Counter[str] = Counter()
     find = word_pattern().findall
     for text in texts:
-        counts.update(find(text.replace("\0", "")))
+        for start in range(0, len(text), STRETCH):
+            counts.update(find(text[start:start + STRETCH].replace("\0", "")))
     return counts
 
 

@@ -58,16 +58,27 @@ def test_a_corpus_says_the_language_itself(tmp_path):
     assert list(read_texts(tmp_path)) == [(ENGLISH, "de"), (CHINESE, "zh")]
 
 
+def test_what_is_no_text_in_a_folder_is_left_out_and_named(tmp_path, capsys):
+    (tmp_path / "a.py").write_text("print(8)")
+    (tmp_path / "b.txt").write_bytes("河流".encode("gbk"))
+    (tmp_path / "c.json").write_text('{"name": "d"}')
+    (tmp_path / "d.jsonl").write_text('{"text": "e"}\n{"text"')
+    assert [text for text, _ in read_texts(tmp_path)] == ["print(8)"]
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("b.txt is left out", "c.json is left out", "d.jsonl is left out: line 2"))
+
+
 @pytest.mark.parametrize(("name", "content", "told"), [
     ("a.jsonl", b'{"text": "a"}\n{"text": ', "Expecting value"),
     ("a.jsonl", b'{"words": "a"}', "nothing stands under"),
     ("a.txt", b"\xff\xfe\xff", "decode"),
+    ("a.json", b'{"text": "\\ud800"}', "surrogates"),
     ("a.parquet", b"PAR1", "Parquet"),
 ])
 def test_a_damaged_or_strange_file_is_named(small_model, tmp_path, name, content, told):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=told) as raised:
-        compare(settings(small_model, prose=tmp_path))
+        compare(settings(small_model, prose=tmp_path / name))
     assert name in str(raised.value)
 
 

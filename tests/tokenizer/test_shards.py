@@ -64,6 +64,16 @@ def test_any_stretch_of_tokens_is_that_of_the_whole(trained, tmp_path_factory, d
     assert np.array_equal(found.tokens(begin, end), whole[begin:end])
 
 
+def test_what_lies_past_the_ends_is_an_error(trained, tmp_path):
+    found = write_shards(corpus(tmp_path / "c", ["a text", "b"]), trained, tmp_path, tmp_path / "s")
+    for begin, end in ((-1, 2), (0, found.total + 1), (3, 2)):
+        with pytest.raises(IndexError):
+            found.tokens(begin, end)
+    for index in (-1, 2):
+        with pytest.raises(IndexError):
+            found.document(index)
+
+
 def test_parts_follow_the_row_groups_and_workers_change_no_byte(trained, small_model, tmp_path, monkeypatch):
     files = corpus(tmp_path / "c", [f"text {number}" for number in range(40)], files=2, group=5)
     monkeypatch.setattr(module, "PART_ROWS", 10)

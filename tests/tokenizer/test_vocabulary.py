@@ -107,6 +107,13 @@ def test_training_leaves_nothing_behind_when_it_is_stopped(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_trainer_that_fails_otherwise_is_quoted(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_LEARN", "raise RuntimeError('INTERNAL: file.cc(1) [write] disk quota')")
+    with pytest.raises(InputError, match="disk quota") as raised:
+        train_bpe([("a", 1)], tmp_path / "m", BpeSettings(vocab_size=300))
+    assert "vocab_size" not in str(raised.value)
+
+
 def test_a_trainer_that_is_killed_tells_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_LEARN", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(InputError, match="memory was too small"):

@@ -37,6 +37,11 @@ def test_marks_belong_to_their_letters():
         assert word_pattern().findall(f"a {text}.") == ["a", f" {text}", "."]
 
 
+def test_a_long_text_is_counted_stretch_by_stretch(monkeypatch):
+    monkeypatch.setattr(module, "STRETCH", 10)
+    assert words_of(["one two three four"]) == {"one": 1, " two": 1, " th": 1, "ree": 1, " four": 1}
+
+
 @settings(max_examples=50)
 @given(TEXTS, st.integers(1, 5))
 def test_counts_do_not_depend_on_batches(texts, size):
