@@ -15,6 +15,7 @@ from headwater.tokenizer.fast import Fast, TwoSpeeds, fast_pieces
 SPACE_MARK = "▁"  # U+2581, SentencePiece's own sign for a space
 NEWLINE, TAB = "<n>", "<|tab|>"
 LONGEST_BLANK = 80
+_APART = re.compile(f"([{SPACE_MARK}\0])")
 _WHITESPACE = re.compile(rf"\n|\t| {{2,{LONGEST_BLANK}}}")
 
 
@@ -110,14 +111,11 @@ class SentencePieces(TwoSpeeds):
     def _encode_exactly(self, text: str) -> list[int]:
         """SentencePiece reads U+2581 as a space and stops at NUL; both go through their bytes instead."""
         ids: list[int] = []
-        plain = ""
-        for character in [*text, None]:
-            if character is not None and character not in (SPACE_MARK, "\0"):
-                plain += character
-                continue
-            ids += self._pieces.Encode(plain) if plain else []
-            plain = ""
-            ids += [self._byte_ids[byte] for byte in (character or "").encode()]
+        for stretch in _APART.split(text):
+            if stretch in (SPACE_MARK, "\0"):
+                ids += [self._byte_ids[byte] for byte in stretch.encode()]
+            elif stretch:
+                ids += self._pieces.Encode(stretch)
         return ids
 
     @cached_property
