@@ -130,65 +130,69 @@ def unseen_speeds(encoders: dict[str, Encode], texts: list[str], repeats: int) -
 def encoding(texts: list[str], folder: Path, repeats: int) -> list[Case]:
     """MB/s on our vocabulary: our encoder beside the libraries that read the same file."""
     import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "ours/tokenizer.model"))
+    megabytes = sum(len(text.encode()) for text in texts) / 1e6
+    cases = []
+    for name, threads in (("one thread", 1), ("all threads", 2)):
+        speeds = unseen_speeds(readers(folder, pieces, threads), texts, repeats)
+        cases += [Case.compare(f"encoding {megabytes:.1f} MB, {name}", "MB/s", speeds["ours"], peer, speeds[peer])
+                  for peer in speeds if peer != "ours"]
+    exact = [row.tolist() for row in Tokenizer.load(folder / "ours").encode_packed(texts).rows()]
+    reference = [[] if "▁" in text else ids for text, ids in zip(texts, pieces.Encode(texts))]
+    same = float(np.mean([not ids or ids == own for ids, own in zip(reference, exact)]))
+    return [*cases, Case(f"encoding {megabytes:.1f} MB", "share of documents with SentencePiece's ids", same, "none")]
+
+
+def readers(folder: Path, pieces: Any, threads: int) -> dict[str, Encode]:
+    """Encoders of our vocabulary that have met no text yet."""
     import tokenizers
 
-    tokenizer = Tokenizer.load(folder / "ours")
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "ours/tokenizer.model"))
     from headwater.tokenizer.export import tokenizer_json
 
-    merges = tokenizers.Tokenizer.from_str(tokenizer_json(tokenizer.to_bytes()))
+    own, lists = Tokenizer.load(folder / "ours"), Tokenizer.load(folder / "ours")
+    merges = tokenizers.Tokenizer.from_str(tokenizer_json(own.to_bytes()))
     merges.encode_special_tokens = True
-    one: dict[str, Encode] = {
-        "ours": lambda batch: tokenizer.encode_packed(batch, threads=1),
-        "ours, lists": lambda batch: tokenizer.encode_batch(batch, threads=1),
-        "sentencepiece": lambda batch: pieces.Encode(batch, num_threads=1),
-        "tokenizers": lambda batch: [merges.encode(text, add_special_tokens=False).ids for text in batch]}
-    every: dict[str, Encode] = {
-        "ours": lambda batch: tokenizer.encode_packed(batch, threads=2),
-        "sentencepiece": lambda batch: pieces.Encode(batch, num_threads=2),
-        "tokenizers": lambda batch: [row.ids for row in merges.encode_batch_fast(batch, add_special_tokens=False)]}
+    found: dict[str, Encode] = {
+        "ours": lambda batch: own.encode_packed(batch, threads=threads),
+        "ours, lists": lambda batch: lists.encode_batch(batch, threads=threads),
+        "sentencepiece": lambda batch: pieces.Encode(batch, num_threads=threads),
+        "tokenizers": (lambda batch: merges.encode_batch_fast(batch, add_special_tokens=False)) if threads > 1 else
+        (lambda batch: [merges.encode(text, add_special_tokens=False).ids for text in batch])}
     if installed("gigatoken"):
         import gigatoken
 
         quick = gigatoken.Tokenizer.from_sentencepiece(str(folder / "ours/tokenizer.model"))
-        one["gigatoken"] = lambda batch: quick.encode_batch(batch, parallel=False)
-        every["gigatoken"] = lambda batch: quick.encode_batch(batch, parallel=True)
+        found["gigatoken"] = lambda batch: quick.encode_batch(batch, parallel=threads > 1)
     if (folder / "rustbpe/ranks.tiktoken").exists() and installed("tiktoken"):
         other = tiktoken_of(folder / "rustbpe/ranks.tiktoken")
-        one["tiktoken (rustbpe's vocabulary)"] = lambda batch: other.encode_ordinary_batch(batch, num_threads=1)
-        every["tiktoken (rustbpe's vocabulary)"] = lambda batch: other.encode_ordinary_batch(batch, num_threads=2)
-    exact = [row.tolist() for row in tokenizer.encode_packed(texts).rows()]
-    reference = [[] if "▁" in text else ids for text, ids in zip(texts, pieces.Encode(texts))]
-    same = float(np.mean([not ids or ids == own for ids, own in zip(reference, exact)]))
-    megabytes = sum(len(text.encode()) for text in texts) / 1e6
-    cases = [Case(f"encoding {megabytes:.1f} MB", "share of documents with SentencePiece's ids", same, "none")]
-    for threads, encoders in (("one thread", one), ("all threads", every)):
-        speeds = unseen_speeds(encoders, texts, repeats)
-        cases += [Case.compare(f"encoding {megabytes:.1f} MB, {threads}", "MB/s", speeds["ours"], peer, speeds[peer])
-                  for peer in speeds if peer != "ours"]
-    return cases
+        found["tiktoken (rustbpe's vocabulary)"] = lambda batch: other.encode_ordinary_batch(batch, num_threads=threads)
+    return found
 
 
 def byte_level(texts: list[str], folder: Path, repeats: int) -> list[Case]:
-    """MB/s on the ranks that rustbpe made, read as GLM-4's are: our encoder beside the libraries for such files."""
+    """MB/s on the ranks that rustbpe made, read as GLM-4's are: our encoder beside tiktoken, which such files are for."""
     ranks = folder / "rustbpe/ranks.tiktoken"
     if not ranks.exists() or not installed("tiktoken"):
         return [Case("encoding, byte-level", "MB/s", None, "rustbpe or tiktoken: not installed")]
     (folder / "glm").mkdir()
     shutil.copy(ranks, folder / "glm/tokenizer.model")
-    tokenizer, other = Tokenizer.load(folder / "glm"), tiktoken_of(ranks, CL100K_SPLIT)
-    wanted = other.encode_ordinary_batch(texts)
-    same = float(np.mean([row.tolist() == ids for row, ids in zip(tokenizer.encode_packed(texts).rows(), wanted)]))
+    other = tiktoken_of(ranks, CL100K_SPLIT)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
-    cases = [Case(f"encoding {megabytes:.1f} MB, byte-level", "share of documents with tiktoken's ids", same, "none")]
+    cases = []
     for name, threads in (("one thread", 1), ("all threads", 2)):
+        own = Tokenizer.load(folder / "glm")
         speeds = unseen_speeds({
-            "ours": lambda batch, threads=threads: tokenizer.encode_packed(batch, threads=threads),  # type: ignore[misc]
+            "ours": lambda batch, own=own, threads=threads: own.encode_packed(  # type: ignore[misc]
+                batch, threads=threads),
             "tiktoken": lambda batch, threads=threads: other.encode_ordinary_batch(  # type: ignore[misc]
                 batch, num_threads=threads)}, texts, repeats)
         cases.append(Case.compare(f"encoding {megabytes:.1f} MB, byte-level, {name}", "MB/s", speeds["ours"],
                                   "tiktoken", speeds["tiktoken"]))
-    return cases
+    found = Tokenizer.load(folder / "glm").encode_packed(texts).rows()
+    same = float(np.mean([row.tolist() == ids for row, ids in zip(found, other.encode_ordinary_batch(texts))]))
+    return [*cases, Case(f"encoding {megabytes:.1f} MB, byte-level", "share of documents with tiktoken's ids", same,
+                         "none")]
 
 
 def main() -> None:
