@@ -171,7 +171,7 @@ def readers(folder: Path, pieces: Any, threads: int) -> dict[str, Encode]:
 
 
 def byte_level(texts: list[str], folder: Path, repeats: int) -> list[Case]:
-    """MB/s on the ranks that rustbpe made, read as GLM-4's are: our encoder beside tiktoken, which such files are for."""
+    """MB/s on the ranks that rustbpe made, read as GLM-4's are: our encoder beside tiktoken."""
     ranks = folder / "rustbpe/ranks.tiktoken"
     if not ranks.exists() or not installed("tiktoken"):
         return [Case("encoding, byte-level", "MB/s", None, "rustbpe or tiktoken: not installed")]
