@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +155,19 @@ def readers(folder: Path, pieces: Any, threads: int) -> dict[str, Encode]:
     merges = tokenizers.Tokenizer.from_str(tokenizer_json(own.to_bytes()))
     merges.encode_special_tokens = True
     found: dict[str, Encode] = {
-        "ours": lambda batch: own.encode_packed(batch, threads=threads),
-        "ours, lists": lambda batch: lists.encode_batch(batch, threads=threads),
-        "sentencepiece": lambda batch: pieces.Encode(batch, num_threads=threads),
+        "ours": partial(own.encode_packed, threads=threads),
+        "ours, lists": partial(lists.encode_batch, threads=threads),
+        "sentencepiece": partial(pieces.Encode, num_threads=threads),
         "tokenizers": (lambda batch: merges.encode_batch_fast(batch, add_special_tokens=False)) if threads > 1 else
         (lambda batch: [merges.encode(text, add_special_tokens=False).ids for text in batch])}
     if installed("gigatoken"):
         import gigatoken
 
         quick = gigatoken.Tokenizer.from_sentencepiece(str(folder / "ours/tokenizer.model"))
-        found["gigatoken"] = lambda batch: quick.encode_batch(batch, parallel=threads > 1)
+        found["gigatoken"] = partial(quick.encode_batch, parallel=threads > 1)
     if (folder / "rustbpe/ranks.tiktoken").exists() and installed("tiktoken"):
         other = tiktoken_of(folder / "rustbpe/ranks.tiktoken")
-        found["tiktoken (rustbpe's vocabulary)"] = lambda batch: other.encode_ordinary_batch(batch, num_threads=threads)
+        found["tiktoken (rustbpe's vocabulary)"] = partial(other.encode_ordinary_batch, num_threads=threads)
     return found
 
 
@@ -183,10 +184,8 @@ def byte_level(texts: list[str], folder: Path, repeats: int) -> list[Case]:
     for name, threads in (("one thread", 1), ("all threads", 2)):
         own = Tokenizer.load(folder / "glm")
         speeds = unseen_speeds({
-            "ours": lambda batch, own=own, threads=threads: own.encode_packed(  # type: ignore[misc]
-                batch, threads=threads),
-            "tiktoken": lambda batch, threads=threads: other.encode_ordinary_batch(  # type: ignore[misc]
-                batch, num_threads=threads)}, texts, repeats)
+            "ours": partial(own.encode_packed, threads=threads),
+            "tiktoken": partial(other.encode_ordinary_batch, num_threads=threads)}, texts, repeats)
         cases.append(Case.compare(f"encoding {megabytes:.1f} MB, byte-level, {name}", "MB/s", speeds["ours"],
                                   "tiktoken", speeds["tiktoken"]))
     found = Tokenizer.load(folder / "glm").encode_packed(texts).rows()

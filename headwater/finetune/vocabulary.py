@@ -73,11 +73,11 @@ def extend(model: Path, out: Path, settings: ExtendSettings) -> None:
 
 def _parts(tokenizer: Tokenizer, pieces: list[str]) -> list[list[int]]:
     """The ids that spelled each piece so far, behind a line break, so that no family puts a space before them."""
-    break_ = len(tokenizer.decode_bytes(tokenizer.encode("\n")))
+    opening = len(tokenizer.decode_bytes(tokenizer.encode("\n")))
     found = []
     for ids in tokenizer.encode_batch(["\n" + piece.replace("▁", " ") for piece in pieces]):
         sizes = accumulate(len(tokenizer.decode_bytes([index])) for index in ids)
-        found.append([index for index, end in zip(ids, sizes) if end > break_])
+        found.append([index for index, end in zip(ids, sizes) if end > opening])
     return found
 
 

@@ -37,7 +37,8 @@ class ReportSettings(Settings):
     Han characters counts as Chinese."""
     limit: Annotated[int, Field(ge=1)] = 20_000_000
     """Characters taken of each kind in each language."""
-    threads: Annotated[int, Field(default_factory=cores, ge=1)]
+    threads: Annotated[int, Field(ge=0)] = 0
+    """0 means all cores."""
 
 
 def report(out: Path, settings: ReportSettings) -> None:
@@ -67,7 +68,7 @@ def compare(settings: ReportSettings) -> list[Row]:
         texts_of_kind = chain.from_iterable(map(read_texts, paths))
         for language, texts in track(batches(texts_of_kind, settings.limit), f"measuring {kind}"):
             if language not in found:
-                found[language] = [Measured(tokenizer, settings.threads) for _, tokenizer in tokenizers]
+                found[language] = [Measured(tokenizer, settings.threads or cores()) for _, tokenizer in tokenizers]
             for measured in found[language]:
                 measured.add(texts)
         if not found:
@@ -99,6 +100,10 @@ def _cells(row: Row) -> tuple[str, ...]:
             f"{row.characters_per_token:.3f}", f"{row.tokens_per_character:.4f}", f"{row.partial:.2%}")
 
 
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Compression")
     for number, heading in enumerate(HEADINGS):
@@ -111,7 +116,7 @@ def _table(rows: list[Row]) -> Table:
 def markdown(rows: list[Row]) -> str:
     """The table, and what its columns mean."""
     lines = ["# Compression", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}",
-             *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in _cells(row))} |" for row in rows), "",
+             *(f"| {' | '.join(map(_escaped, _cells(row)))} |" for row in rows), "",
              "Bytes are those of UTF-8, characters Unicode code points; special tokens are not counted. Baichuan's "
              "published rates (Baichuan 2, table 2) define neither the unit nor the text: tokens per character on "
              "Chinese documentation reproduces that column within 4 % (LLaMA 1.037, ChatGLM2 0.527); tokens per byte "

@@ -221,11 +221,15 @@ def _counts(record: Path) -> bool:
     """Whether a part is there, as it was written."""
     if not record.exists():
         return False
-    part, ids, table = Part(**read_json(record)), record.with_suffix(".bin"), record.with_suffix(".parquet")
-    if (ids.exists() and table.exists() and hash_file(ids) == part.sha256 and hash_file(table) == part.table_sha256):
-        return True
-    say(f"{ids.with_suffix('')} is not what was written: it is written again")
-    return False
+    ids, table = record.with_suffix(".bin"), record.with_suffix(".parquet")
+    try:
+        part = Part(**read_json(record))
+        counts = (hash_file(ids), hash_file(table)) == (part.sha256, part.table_sha256)
+    except (InputError, TypeError, OSError):  # a damaged record, a missing file
+        counts = False
+    if not counts:
+        say(f"{record.with_suffix('')} is not what was written: it is written again")
+    return counts
 
 
 def _written(left: list[int], pieces: list[CorpusFile], tokenizer: Tokenizer, source: Path, folder: Path,

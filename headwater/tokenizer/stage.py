@@ -41,21 +41,22 @@ class TokenizerSettings(BpeSettings):
     max_words: int = Field(default=MOST, ge=1000)
     """Different words kept of each language; beyond it a sample of the rare ones stands for them all. A word takes some
     240 bytes while counting, a character of it 110 while learning."""
-    threads: int = Field(default_factory=cores, ge=1, le=1024)
-    """Processes that count words, and threads that learn pieces; their number changes no byte."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """Processes that count words, and threads that learn pieces; 0 means all cores. Their number changes no byte."""
 
 
 def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     """Write `tokenizer.model`, `tokenizer.json`, `tokenizer_config.json` and `compression.json`; returns the
     compression figures."""
+    threads = settings.threads or cores()
     files, held_out = (corpus_files(settings.corpus, split) for split in ("train", "validation"))
     texts = track(read_texts(files), "tokenizer: measuring texts", count_texts(files))
     keep = min(1.0, settings.max_characters / max(1, sum(len(text) for text, _ in texts)))
     with bar("tokenizer: counting words", round(keep * count_texts(files))) as shown:
-        words = count_words(_sampled(read_texts(files), keep), most=settings.max_words, processes=settings.threads,
+        words = count_words(_sampled(read_texts(files), keep), most=settings.max_words, processes=threads,
                             shown=shown)
     _check_shares(settings.shares, words)
-    train_bpe(words.weighted(settings.shares), out / "tokenizer.model", settings, threads=settings.threads)
+    train_bpe(words.weighted(settings.shares), out / "tokenizer.model", settings, threads=threads)
     tokenizer = Tokenizer.load(out)
     write_text(out / "tokenizer.json", tokenizer_json(tokenizer.to_bytes()))
     write_json(out / "tokenizer_config.json", tokenizer_config(tokenizer))

@@ -120,7 +120,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(small_mode
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", ["flipped", "swapped", "gone"])
+@pytest.mark.parametrize("damage", ["flipped", "swapped", "gone", "record"])
 def test_a_damaged_part_is_told_and_written_again(trained, tmp_path, monkeypatch, capsys, damage):
     files = corpus(tmp_path / "c", [f"text {number}" for number in range(40)], group=5)
     monkeypatch.setattr(module, "PART_ROWS", 10)
@@ -131,8 +131,10 @@ def test_a_damaged_part_is_told_and_written_again(trained, tmp_path, monkeypatch
         part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:])
     elif damage == "swapped":
         part.write_bytes((tmp_path / "s" / "part-000002.bin").read_bytes())
-    else:
+    elif damage == "gone":
         part.unlink()
+    else:
+        part.with_suffix(".json").write_text('{"name": "part-0')
     write_shards(files, trained, tmp_path, tmp_path / "s")
     assert contents(tmp_path / "s") == wanted
     assert "part-000001 is not what was written" in capsys.readouterr().err
