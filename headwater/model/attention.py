@@ -17,6 +17,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.head_dim, self.rope_layout = layer, config.head_dim, config.rope_layout
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.first_head = 0  # another one where several processes share the heads
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.hidden_size, rows, bias=config.attention_bias)  # rows [q | k | v]
         self.out = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.output_bias)

@@ -53,7 +53,7 @@ def _relabel(model: Decoder, layout: str) -> None:
     if isinstance(model.head, NormHead) and LAYOUTS[layout].unsaid(config):
         config = config.model_copy(update={"head": "linear"})
         plain = nn.Linear(config.hidden_size, config.vocab_size, bias=False, device="meta")
-        plain.weight = nn.Parameter(model.head.folded())
+        plain.weight = nn.Parameter(model.head.matrix().detach())
         model.head = plain
     unsaid = LAYOUTS[layout].unsaid(config)
     if unsaid:

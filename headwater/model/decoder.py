@@ -98,14 +98,21 @@ class Decoder(nn.Module):
 
     def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            return self.positions.embed(self.embedding(ids), positions)
+            return self._looked_up(ids, positions)
         try:
-            return self.positions.embed(self.embedding(ids), positions)
+            return self._looked_up(ids, positions)
         except IndexError:
             raise InputError(f"input_ids runs from {int(ids.min())} to {int(ids.max())}, the vocabulary from 0 to "
                              f"{self.config.vocab_size - 1}; positions from {int(positions.min())} to "
                              f"{int(positions.max())}", fix="use this model's own tokenizer, and no longer text than "
                              "its learned positions reach") from None
+
+
+    def _looked_up(self, ids: Tensor, positions: Tensor) -> Tensor:
+        x = self.positions.embed(self.embedding(ids), positions)
+        kind = x.device.type
+        # Matrix products alone are cast by autocast: the stream between them would stay twice as wide.
+        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:

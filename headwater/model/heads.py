@@ -11,7 +11,18 @@ from headwater.model.config import ModelConfig
 EPS = 1e-12
 
 
-class NormHead(nn.Linear):
+class LinearHead(nn.Linear):
+    """logits = h W^T."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def matrix(self) -> Tensor:
+        """W, [V,D]."""
+        return self.weight
+
+
+class NormHead(LinearHead):
     """logits = h W^T with every row of W brought to length one (Baichuan 2, 2309.10305, section 2.6).
 
     The products are divided by the rows' lengths, so neither a normalised copy of W nor a changed parameter ever
@@ -20,7 +31,7 @@ class NormHead(nn.Linear):
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+        super().__init__(in_features, out_features)
         self._known: tuple[tuple[int, int, torch.device], Tensor] | None = None
 
     def lengths(self) -> Tensor:
@@ -38,14 +49,12 @@ class NormHead(nn.Linear):
             lengths = self._known[1]
         return (F.linear(x, self.weight) / lengths).to(x.dtype)
 
-    @torch.no_grad()
-    def folded(self) -> Tensor:
-        """The matrix of the plain head with the same logits, for families without NormHead."""
+    def matrix(self) -> Tensor:
+        """The matrix of the plain head with the same logits, [V,D]."""
         return (self.weight / self.lengths()[:, None]).to(self.weight.dtype)
 
 
-def make_head(config: ModelConfig) -> nn.Linear:
+def make_head(config: ModelConfig) -> LinearHead:
     """From hidden states [.., D] to logits [.., V], without bias."""
-    if config.head == "normalized":
-        return NormHead(config.hidden_size, config.vocab_size)
-    return nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+    kind = NormHead if config.head == "normalized" else LinearHead
+    return kind(config.hidden_size, config.vocab_size)

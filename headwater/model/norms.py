@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from headwater.model.config import ModelConfig
 
 
-def make_norm(config: ModelConfig) -> nn.Module:
-    """A norm over the hidden dimension: x / sqrt(mean(x^2) + eps) * g (1910.07467), or LayerNorm with bias.
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean(x^2) + eps) * g (1910.07467), by PyTorch's fused kernel, which accumulates in float32.
 
-    Both are PyTorch's fused kernels, which accumulate in float32.
+    The gain is brought to x's dtype: the kernel is for one dtype, and master weights are float32.
     """
-    kind = nn.RMSNorm if config.norm == "rmsnorm" else nn.LayerNorm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    """(x - mean) / sqrt(variance + eps) * g + b, in x's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """A norm over the hidden dimension."""
+    kind = RMSNorm if config.norm == "rmsnorm" else LayerNorm
     return kind(config.hidden_size, eps=config.norm_eps)

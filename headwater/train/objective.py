@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from headwater.model import Decoder
-from headwater.train.batches import IGNORE, Batch
-
-Objective = Callable[[Decoder, Batch], Tensor]
-"""A scalar loss of a batch, float32."""
+from headwater.train.batches import Batch
+from headwater.train.loss import Penalties, projected_cross_entropy
 
 
-def next_token(model: Decoder, batch: Batch) -> Tensor:
-    """Mean cross-entropy, in nats, of the batch's targets; attention stays inside each document.
+class Outcome(NamedTuple):
+    """What an objective says of a batch, or of some rows of it."""
 
-    Logits are taken in float32 whatever the forward pass's precision.
+    loss: Tensor
+    """The scalar to go down on, float32: a sum over these rows' targets over the whole batch's number of them."""
+    sums: dict[str, Tensor]
+    """Figures to log, summed over these rows' targets; without gradients."""
+
+
+class Objective(Protocol):
+    """A loss of a model on rows of a batch."""
+
+    def __call__(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
+        """divisor: the number of targets in the whole batch, of which these rows may be a part."""
+        ...
+
+
+class NextToken:
+    """Mean cross-entropy, in nats, of the batch's targets, with Baichuan 2's and PaLM's penalties on large logits.
+
+    What may see what is the batch's to say: causal, prefix and blank-infilling training are one loss.
     """
-    logits = model(batch.tokens, batch.mask(), batch.positions)
-    return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORE)
+
+    def __init__(self, penalties: Penalties = Penalties()) -> None:  # noqa: B008 (a tuple of numbers)
+        self.penalties = penalties
+
+    def __call__(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
+        hidden = model.hidden(batch.tokens, batch.intervals.dense(), batch.positions)  # [B,T,D]
+        weight, group = head_matrix(model)
+        sums = projected_cross_entropy(hidden.flatten(0, 1), weight, batch.targets.flatten(), divisor, self.penalties,
+                                       group)
+        return Outcome(sums.loss, {"cross_entropy": sums.cross_entropy, "max_z": sums.max_z})
+
+
+next_token = NextToken()
+"""The plain loss."""
+
+
+def head_matrix(model: Decoder) -> tuple[Tensor, Any]:
+    """The vocabulary's rows that this process holds, [V,D] or a part, and the group that holds the others."""
+    weight = model.head.matrix()
+    if isinstance(weight, DTensor):
+        return weight.to_local(), weight.device_mesh.get_group()
+    return weight, None
+
+
+class Task(nn.Module):
+    """A model with what is asked of it, as one module: sharded parameters are whole while it is called."""
+
+    def __init__(self, model: Decoder, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, ask: Any, *arguments: Any) -> Any:
+        """ask(model, *arguments)."""
+        return ask(self.model, *arguments)

@@ -1,58 +1,187 @@
-"""Training checkpoints: everything a resumed run needs to go on as if never stopped, without pickle."""
+"""Training checkpoints: everything a resumed run needs to go on as if never stopped, without pickle.
+
+PyTorch's distributed checkpoint writes every process's parts as safetensors, beside training, and reads them back onto
+any other number of processes. A checkpoint appears whole, with the sums of its files, or not at all.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import shutil
+import time
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
-import torch
+from torch import Tensor
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from headwater.artifacts import atomic_folder, read_json, write_json
-from headwater.errors import CheckpointError
-from headwater.model import Decoder
-from headwater.model.tensors import read_tensors, write_tensors
+from headwater.artifacts import read_json, write_json
+from headwater.errors import CheckpointError, HeadwaterError
+from headwater.progress import say
+from headwater.train.parallel import Parallel
+
+STATE = "state.json"
+WAIT_SECONDS = 5.0
+"""How often a full disk is looked at again."""
+_FULL = ("No space left", "Disk quota", "os error 28")
 
 
-def save_state(folder: Path, step: int, model: Decoder, optimizer: torch.optim.Optimizer) -> None:
-    """Write `step-N/` (weights, moments, step) as one folder that appears whole; then remove the older ones.
+class Checkpoints:
+    """The checkpoints of a run, `step-N/` below `folder`, of which the newest `keep` stay."""
 
-    Batches are a function of the step and nothing draws random numbers during training, so this is the whole state.
-    """
-    with atomic_folder(folder / f"step-{step:08d}") as staging:
-        write_tensors(staging / "model.safetensors", _trained(model))
-        write_tensors(staging / "optimizer.safetensors", _moments(model, optimizer))
-        write_json(staging / "state.json", {"step": step})
-    for older in _steps(folder)[:-1]:
+    def __init__(self, folder: Path, parallel: Parallel, keep: int) -> None:
+        self.folder, self.parallel, self.keep = folder, parallel, keep
+        self._writing: tuple[Path, Future[Any], dict[str, Any]] | None = None
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+        """Begin to write the state after `step` steps; training may go on and change the tensors.
+
+        `facts`: what else is to be remembered, as JSON can hold it. Waits for the writing before to end, and while
+        the disk is full, saying so. Called by every process.
+        """
+        self.finish()
+        staging = self.folder / f".step-{step:08d}.tmp"
+        self._make_room(staging, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        facts = {**facts, "step": step, "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()}}
+        with _quiet():
+            writer = HuggingFaceStorageWriter(str(staging), save_distributed=True)
+            future: Any = dcp.async_save(dict(tensors), storage_writer=writer, no_dist=self.parallel.ranks == 1,
+                                         process_group=self.parallel.checkpoint_group)
+        self._writing = staging, future, facts
+
+    def finish(self) -> None:
+        """Wait until what is being written is there. Raises `HeadwaterError` where it cannot be written."""
+        while self._writing is not None:
+            staging, future, facts = self._writing
+            self._writing, failure = None, ""
+            try:
+                future.result()
+                if self.parallel.leader:
+                    _seal(staging, self.folder / f"step-{facts['step']:08d}", facts, self.keep)
+            except Exception as error:  # the library raises what a process anywhere met, in an error of its own
+                failure = f"{type(error).__name__}: {error}"
+            if not any(self.parallel.gather(bool(failure))):
+                return
+            self._failed(staging, failure)
+
+    def _failed(self, staging: Path, failure: str) -> None:
+        """Raises `HeadwaterError`: what was being written is removed, the checkpoints before stay."""
+        if self.parallel.leader:
+            shutil.rmtree(staging, ignore_errors=True)
+        full = any(self.parallel.gather(any(word in failure for word in _FULL)))
+        raise DiskFull(failure) if full else HeadwaterError(
+            f"a checkpoint could not be written: {failure}", where=self.folder, fix="the one before is still good")
+
+    def _make_room(self, staging: Path, size: int) -> None:
+        if self.parallel.leader:
+            shutil.rmtree(staging, ignore_errors=True)
+            wait_for_space(self.folder, size)
+            staging.mkdir(parents=True)
+        self.parallel.agree(None)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """Read the newest good checkpoint into the tensors; its facts, with `step`, or None where there is none.
+
+        A damaged one is passed over, saying so. Raises `CheckpointError` for one of another model.
+        """
+        name = self.parallel.agree(self._newest_good() if self.parallel.leader else None)
+        if name is None:
+            return None
+        path = self.folder / name
+        facts: dict[str, Any] = read_json(path / STATE)
+        for tensor, own in tensors.items():
+            if facts["tensors"].get(tensor) != list(own.shape):
+                raise CheckpointError(f"the training checkpoint is of another model or optimizer: {tensor} has shape "
+                                      f"{facts['tensors'].get(tensor)}, expected {list(own.shape)}", where=path,
+                                      fix="delete the checkpoints folder to start this stage again")
+        with _quiet():
+            dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path)),
+                     no_dist=self.parallel.ranks == 1, process_group=self.parallel.checkpoint_group)
+        return facts
+
+    def _newest_good(self) -> str | None:
+        for path in reversed(_finished(self.folder)):
+            damage = _damage(path)
+            if damage is None:
+                return path.name
+            say(f"checkpoint {path} is damaged ({damage}): the one before it is used")
+        return None
+
+
+class DiskFull(HeadwaterError):
+    """A checkpoint did not fit the disk."""
+
+
+def wait_for_space(folder: Path, size: int) -> None:
+    """Return when the disk of `folder` has `size` bytes free and some to spare; say so where one has to wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = False
+    while shutil.disk_usage(folder).free < size * 1.05 + (1 << 20):
+        if not told:
+            say(f"paused: {folder} needs {size / 2**20:,.0f} MiB for a checkpoint, the disk has "
+                f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free. The last checkpoint is good; the run goes on "
+                "by itself when there is space (Ctrl-C stops it)")
+            told = True
+        time.sleep(WAIT_SECONDS)
+    if told:
+        say("there is space again: going on")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in _FULL)
+
+
+def _seal(staging: Path, path: Path, facts: dict[str, Any], keep: int) -> None:
+    """Note the files' sums, put the folder in its place and remove the oldest."""
+    files = sorted(file for file in staging.iterdir() if file.is_file())
+    for file in files:
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
+    sums = {file.name: _sum(file) for file in files}
+    write_json(staging / STATE, {**facts, "files": sums})
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(staging, path)
+    for older in _finished(path.parent)[:-keep]:
         shutil.rmtree(older)
 
 
-def load_state(folder: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> int:
-    """Restore the newest checkpoint below `folder`; returns the steps already done, 0 without one."""
-    found = _steps(folder)
-    if not found:
-        return 0
-    newest = found[-1]
-    weights, moments = read_tensors(newest / "model.safetensors"), read_tensors(newest / "optimizer.safetensors")
-    parameters = _trained(model)
-    if weights.keys() != parameters.keys():
-        raise CheckpointError("the training checkpoint is of another model", where=newest,
-                              fix="delete the checkpoints folder to start this stage again")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-            optimizer.state[parameter] = {key: moments[f"{key}:{name}"].to(parameter.device if key != "step" else "cpu")
-                                          for key in ("step", "exp_avg", "exp_avg_sq")}
-    return int(read_json(newest / "state.json")["step"])
+def _sum(file: Path) -> list[int]:
+    """Size and CRC-32: what recognises a torn or rotten file; not meant against forgery."""
+    crc = 0
+    with open(file, "rb") as stream:
+        while part := stream.read(1 << 20):
+            crc = zlib.crc32(part, crc)
+    return [file.stat().st_size, crc]
 
 
-def _steps(folder: Path) -> list[Path]:
+def _damage(path: Path) -> str | None:
+    try:
+        facts = read_json(path / STATE)
+        for name, known in facts["files"].items():
+            if _sum(path / name) != known:
+                return f"{name} has changed"
+        int(facts["step"])
+    except (OSError, HeadwaterError, KeyError, TypeError, ValueError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def _trained(model: Decoder) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _moments(model: Decoder, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {f"{key}:{name}": tensor for name, parameter in _trained(model).items()
-            for key, tensor in optimizer.state[parameter].items()}
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings to its own developers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from headwater import hardware, plan
-from headwater.artifacts import read_json, read_jsonl, sweep_temporaries, write_json, write_jsonl
+from headwater.artifacts import read_json, sweep_temporaries, write_json
 from headwater.errors import HeadwaterError, InputError
 from headwater.model import Decoder, ModelConfig
+from headwater.model.tensors import write_tensors
 from headwater.progress import Bar, bar, say
 from headwater.settings import Settings
+from headwater.train import tensor_parallel
 from headwater.train.batches import IGNORE, Batch, Batches
-from headwater.train.objective import Objective
-from headwater.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
-from headwater.train.state import load_state, save_state
+from headwater.train.metrics import Meter, Rows, Watch, figures, runs
+from headwater.train.objective import Objective, Outcome, Task
+from headwater.train.optimizer import Optimizer, OptimizerSettings, learning_rate, shrink_gradient
+from headwater.train.parallel import Parallel, ParallelSettings, local_ranks
+from headwater.train.parts import fill, whole_tensors, working_copy
+from headwater.train.recompute import Recompute, recompute
+from headwater.train.state import Checkpoints, DiskFull
 
 Validate = Callable[[Decoder], dict[str, float]]
+Snapshot = Callable[[Decoder, Path], None]
 COMPILE_WORTH_SECONDS = 120.0
 """`compile: auto` compiles when the run is expected to take longer than this without (see docs/decisions.md)."""
 EAGER_SHARE = 0.35
@@ -39,22 +46,37 @@ class TrainerSettings(Settings):
     epochs: float | None = Field(default=None, gt=0)
     """Times the data is read."""
     rows: int = Field(default=16, gt=0)
-    """Packed rows in a batch."""
+    """Packed rows in a batch, over all processes."""
+    micro_rows: int | None = Field(default=None, gt=0)
+    """Rows that a process computes at once; gradients are added up over the batch. None: all of its own."""
     sequence_length: int = Field(default=256, gt=1)
     """Tokens in a row."""
     optimizer: OptimizerSettings = OptimizerSettings()
+    parallel: ParallelSettings = ParallelSettings()
+    recompute: Recompute = "none"
+    """Activation checkpointing: compute again in the backward pass nothing, what is cheap (selective), or all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where its measured matrix products are clearly faster. Weights and moments stay float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: where a compiler exists and the run is long enough for it to pay."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)
-    """CPU threads; 0 means all cores."""
+    """CPU threads of a process; 0 means all cores, shared by the processes of a machine."""
     log_every: int = Field(default=10, gt=0)
     validate_every: int = Field(default=0, ge=0)
     """Steps between validations; 0 means only at the end."""
     checkpoint_seconds: float = Field(default=20.0, gt=0)
     """A kill loses at most this much work."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """The newest so many stay; the one before the last is used where the last is damaged."""
+    snapshot_tokens: int = Field(default=0, ge=0)
+    """Write the model as a folder of its own every so many tokens, for the study of training; 0 means never."""
+    on_bad_step: Literal["stop", "skip"] = "stop"
+    """When a loss is not finite or a spike: stop, or go on without that batch. The batch is kept either way."""
+    spike_deviations: float = Field(default=0.0, ge=0)
+    """A loss so many standard deviations above those of the last hundred steps is a spike; 0: none is."""
+    record_places: bool = True
+    """Write down which tokens every step read, as ranges of the data's stream."""
 
     @model_validator(mode="after")
     def _one_horizon(self) -> TrainerSettings:
@@ -87,184 +109,279 @@ class Trainer:
 
     A run that was killed and started again gives the same losses and weights, bit for bit on a CPU, as one that was
     not: batches are a function of the step, and the choices made from measurements (precision, compilation, threads)
-    are kept in the stage's folder.
+    are kept in the stage's folder. Under `torchrun` several processes share the work; another number of them may go
+    on from a checkpoint, and reads on where the others stopped.
     """
 
     def __init__(self, model: Decoder, objective: Objective, batches: Batches, settings: TrainerSettings,
-                 validate: Validate | None = None) -> None:
+                 validate: Validate | None = None, snapshot: Snapshot | None = None) -> None:
         self.model, self.objective, self.batches = model, objective, batches
-        self.settings, self.validate = settings, validate
+        self.settings, self.validate, self.snapshot = settings, validate, snapshot
         epochs = settings.epochs or 0.0
         self.steps = settings.steps or max(1, round(epochs * batches.batches_per_epoch))
+        self.device = settings.training_device()
+        self.parallel = Parallel(settings.parallel, self.device)
+        self.rows = _rows_of_one(settings, self.parallel)
 
     def fit(self, out: Path) -> dict[str, float]:
-        """Train to the last step; writes `metrics.jsonl` and checkpoints below `out`. Returns the stage's figures.
+        """Train to the last step; writes logs, checkpoints and snapshots below `out`. Returns the stage's figures.
 
-        Raises `HeadwaterError` when the loss is no longer finite.
+        The model holds no weights until then, and the trained ones after. Raises `HeadwaterError` for a bad step
+        where the settings say to stop.
         """
-        sweep_temporaries(out)
+        if self.parallel.leader:
+            out.mkdir(parents=True, exist_ok=True)
+            sweep_temporaries(out)
         before = hardware.memory_bytes()
-        choices = self._choices(out / "machine.json")
-        torch.set_num_threads(choices["threads"])
-        self.model.to(choices["device"]).train()
-        optimizer = make_optimizer(self.model, self.settings.optimizer)
-        done = load_state(out / "checkpoints", self.model, optimizer)
-        metrics = Metrics(out / "metrics.jsonl", done)
-        if done < self.steps:
-            self._loop(out, optimizer, done, choices, metrics)
-        self.model.eval()
-        return {**metrics.figures(), "parameters": float(plan.parameters(self.model.config)),
-                "predicted_memory_bytes": float(self._predicted_bytes(choices)),
+        self.choices = self._choices(out / "machine.json")
+        torch.set_num_threads(self.choices["threads"])
+        self._prepare()
+        checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
+        facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
+        self.optimizer.restore(facts["updates"])
+        self.watch = Watch(self.settings.spike_deviations, facts["recent"])
+        logs = _Logs(out, facts["step"], self)
+        if facts["step"] < self.steps:
+            self._loop(out, facts["step"], checkpoints, logs)
+        fill(self.model, whole_tensors(self.task.model))
+        self.model.to(self.device).eval()
+        return {**figures(logs.metrics.read()), "parameters": float(plan.parameters(self.model.config)),
+                "predicted_memory_bytes": float(self._predicted_bytes()),
                 "measured_memory_bytes": float(hardware.peak_memory_bytes() - before)}
 
     def _choices(self, path: Path) -> dict[str, Any]:
         """Device, threads, precision and compilation: measured once, then kept, so that a resumed run keeps them."""
-        if path.exists():
-            return dict(read_json(path))
-        settings = self.settings
-        device = settings.training_device()
-        threads = settings.threads or hardware.cores()
-        torch.set_num_threads(threads)
+        found: dict[str, Any] | None = None
+        if self.parallel.leader:
+            found = dict(read_json(path)) if path.exists() else {}
+            if found.get("processes") != local_ranks():
+                found = {**self._measured(), **found, "processes": local_ranks(),
+                         "threads": self.settings.threads or max(1, hardware.cores() // local_ranks())}
+                write_json(path, found)
+        agreed: dict[str, Any] = self.parallel.agree(found)
+        return agreed
+
+    def _measured(self) -> dict[str, Any]:
+        settings, device = self.settings, self.device
+        torch.set_num_threads(settings.threads or hardware.cores())
         precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision
         peak = hardware.matmul_peaks(device)[precision]
         seconds = self._flops_per_step() * self.steps / (EAGER_SHARE * peak)
         pays = hardware.has_compiler() and seconds > COMPILE_WORTH_SECONDS
-        choices = {"device": device, "threads": threads, "precision": precision, "matmul_flops": peak,
-                   "compile": pays if settings.compile == "auto" else settings.compile == "on"}
-        write_json(path, choices)
-        return choices
+        return {"device": device, "precision": precision, "matmul_flops": peak,
+                "compile": pays if settings.compile == "auto" else settings.compile == "on"}
 
     def _flops_per_step(self) -> float:
         length = self.settings.sequence_length
         return self.settings.rows * length * plan.flops_per_token(self.model.config, length)
 
-    def _predicted_bytes(self, choices: dict[str, Any]) -> int:
+    def _predicted_bytes(self) -> int:
         return plan.training_bytes(self.model.config, self.settings.rows, self.settings.sequence_length,
-                                   half=choices["precision"] == "bfloat16")
+                                   half=self.choices["precision"] == "bfloat16")
 
-    def _loop(self, out: Path, optimizer: torch.optim.Optimizer, done: int, choices: dict[str, Any],
-              metrics: Metrics) -> None:
-        settings, loss_of = self.settings, self._loss_function(choices)
-        say(f"{choices['device']}, {choices['threads']} threads, {choices['precision']}, "
+    def _prepare(self) -> None:
+        """Bring the model into the form in which it is trained: in parts, split, compiled."""
+        parallel, settings = self.parallel, self.settings
+        model = working_copy(self.model.to(self.device))
+        if parallel.tensor_mesh is not None:
+            tensor_parallel.check(model.config, settings.parallel.tensor)
+            tensor_parallel.split(model, parallel.tensor_mesh)
+        share = settings.optimizer.embedding_gradient
+        if share < 1:
+            model.embedding.register_forward_hook(lambda _, __, found: shrink_gradient(found, share))
+        recompute(model, settings.recompute)
+        if self.choices["compile"] and parallel.ranks > 1:
+            for block in model.blocks:
+                block.compile(dynamic=False)
+        self.task = Task(model.train(), self.objective)
+        parallel.shard(self.task, list(model.blocks), half=self.choices["precision"] == "bfloat16")
+        if self.choices["compile"] and parallel.ranks == 1:
+            model.hidden = torch.compile(model.hidden, dynamic=False)  # type: ignore[method-assign]
+        self.optimizer = Optimizer(self.task, settings.optimizer, parallel.update())
+        # Sums whose order varies between two runs (an embedding's gradient) are taken in a fixed one.
+        torch.use_deterministic_algorithms(self.device == "cpu")
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint holds."""
+        return {**{f"weight:{name}": one.detach() for name, one in self.task.named_parameters()},
+                **self.optimizer.momenta}
+
+    def _loop(self, out: Path, done: int, checkpoints: Checkpoints, logs: _Logs) -> None:
+        self._introduce(done)
+        saved = time.monotonic()
+        with bar(out.name, self.steps, start=done) as shown, _Ahead(self, done) as ahead:
+            for step in range(done, self.steps):
+                batch = ahead.next()
+                row = self._step(step, batch, out, logs)
+                last = step + 1 == self.steps
+                due = last or (self.settings.validate_every > 0 and (step + 1) % self.settings.validate_every == 0)
+                if due:
+                    row.update(self._validated())
+                if due or (step + 1) % self.settings.log_every == 0:
+                    logs.log(row, shown)
+                self._snapshot(step, out)
+                shown.advance()
+                if self.parallel.agree(last or time.monotonic() - saved > self.settings.checkpoint_seconds):
+                    self._save(checkpoints, step + 1)
+                    saved = time.monotonic()
+                    logs.meter.pause()
+        self._finish(checkpoints, self.steps)
+
+    def _introduce(self, done: int) -> None:
+        if not self.parallel.leader:
+            return
+        choices, ranks = self.choices, self.parallel.ranks
+        shared = f", {ranks} processes (zero {self.settings.parallel.zero}, tensor {self.settings.parallel.tensor})"
+        say(f"{choices['device']}, {choices['threads']} threads{shared if ranks > 1 else ''}, {choices['precision']}, "
             f"{'compiled' if choices['compile'] else 'not compiled'}, "
             f"{plan.parameters(self.model.config) / 1e6:.2f} M parameters" + (f", from step {done}" if done else ""))
-        meter = Meter(self._flops_per_step(), choices["matmul_flops"])
-        saved = time.monotonic()
-        with bar(out.name, self.steps, start=done) as shown:
-            for step in range(done, self.steps):
-                row = self._step(step, optimizer, loss_of, choices["device"])
-                meter.tick(int(row.pop("targets")), settings.rows * settings.sequence_length)
-                last = step + 1 == self.steps
-                due = last or (settings.validate_every > 0 and (step + 1) % settings.validate_every == 0)
-                if due:
-                    row.update(self._validated(choices))
-                    meter.pause()
-                if due or (step + 1) % settings.log_every == 0:
-                    self._log(row, meter, metrics, shown)
-                shown.advance()
-                if last or time.monotonic() - saved > settings.checkpoint_seconds:
-                    save_state(out / "checkpoints", step + 1, self.model, optimizer)
-                    saved = time.monotonic()
-                    meter.pause()
 
-    def _loss_function(self, choices: dict[str, Any]) -> Objective:
-        def loss_of(model: Decoder, batch: Batch) -> torch.Tensor:
-            with _precision(choices):
-                return self.objective(model, batch)
+    def _save(self, checkpoints: Checkpoints, step: int) -> None:
+        facts = {"updates": self.optimizer.updates, "recent": list(self.watch.recent)}
+        try:
+            checkpoints.save(step, self._tensors(), facts)
+        except DiskFull:  # met by the one before, which was being written: this one waits for space
+            checkpoints.save(step, self._tensors(), facts)
 
-        # The compiled embedding gradient adds atomically, in an order that varies; this asks for the fixed one.
-        torch.use_deterministic_algorithms(choices["device"] == "cpu")
-        return torch.compile(loss_of, dynamic=False) if choices["compile"] else loss_of
+    def _finish(self, checkpoints: Checkpoints, step: int) -> None:
+        try:
+            checkpoints.finish()
+        except DiskFull:
+            self._save(checkpoints, step)
+            self._finish(checkpoints, step)
 
-    def _step(self, step: int, optimizer: torch.optim.Optimizer, loss_of: Objective, device: str) -> dict[str, float]:
+    def _step(self, step: int, batch: Batch, out: Path, logs: _Logs) -> dict[str, Any]:
         rate = learning_rate(self.settings.optimizer, step, self.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = self.batches.batch(step)
-        targets = int((batch.targets != IGNORE).sum())
-        loss = loss_of(self.model, batch.to(device))
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise HeadwaterError(f"the loss is {value} at step {step + 1}", where="training",
-                                 fix="lower the learning rate or the gradient clip, then run again")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return {"step": step + 1, "loss": value, "lr": rate, "grad_norm": float(norm), "targets": targets}
+        targets = int(self.parallel.sum((batch.targets != IGNORE).sum()))
+        outcome = self._backward(batch, max(1, targets))
+        sums = {name: float(value) / max(1, targets) for name, value in outcome.sums.items()}
+        loss = float(outcome.loss)
+        parameters = list(self.task.parameters())
+        norm = self.parallel.gradient_norm(parameters)
+        wrong = self.watch.wrong(loss, float(norm))
+        logs.saw(step, batch, skipped=wrong)
+        if wrong is None:
+            self.parallel.clip(parameters, norm, self.settings.optimizer.clip)
+            self.optimizer.step(rate)
+        else:
+            self._went_wrong(step, wrong, batch, out)
+        logs.meter.tick(targets, self.settings.rows * self.settings.sequence_length)
+        return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), **sums}
 
-    def _validated(self, choices: dict[str, Any]) -> dict[str, float]:
+    def _backward(self, batch: Batch, divisor: float) -> Outcome:
+        """Gradients of the whole batch; its outcome, summed over all processes."""
+        parts, found = batch.split(self.rows), []
+        for number, part in enumerate(parts):
+            self.parallel.synchronise(self.task, number + 1 == len(parts))
+            with self._precision():
+                outcome = self.task(self.objective, part.to(self.device), divisor)
+            outcome.loss.backward()
+            found.append(torch.stack([outcome.loss.detach(), *outcome.sums.values()]))
+        total = self.parallel.sum(torch.stack(found).sum(0))
+        return Outcome(total[0], dict(zip(outcome.sums, total[1:].unbind())))
+
+    def _went_wrong(self, step: int, wrong: str, batch: Batch, out: Path) -> None:
+        """Keep the batch and go on without it, or raise `HeadwaterError`."""
+        self.optimizer.forget()
+        path = out / "bad-steps" / f"step-{step + 1:08d}-rank-{self.parallel.data_rank}.safetensors"
+        write_tensors(path, batch._asdict())
+        if self.settings.on_bad_step == "stop":
+            raise HeadwaterError(f"{wrong} at step {step + 1}", where="training",
+                                 fix=f"lower the learning rate, or set trainer.on_bad_step=skip to go on without this "
+                                 f"batch; it is kept in {path.parent}")
+        if self.parallel.leader:
+            say(f"step {step + 1} skipped: {wrong}; its batch is kept in {path.parent}")
+
+    def _validated(self) -> dict[str, float]:
         if self.validate is None:
             return {}
-        with _precision(choices):
-            return {f"validation.{name}": value for name, value in self.validate(self.model).items()}
+        with self._precision():
+            return {f"validation.{name}": value for name, value in self.task(self.validate).items()}
 
-    def _log(self, row: dict[str, float], meter: Meter, metrics: Metrics, shown: Bar) -> None:
-        row.update(tokens=row["step"] * self.settings.rows * self.settings.sequence_length, **meter.read())
-        metrics.add(row)
-        shown.note(f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tok/s, "
-                   f"{100 * row['peak_share']:.0f} % of matmul peak")
+    def _snapshot(self, step: int, out: Path) -> None:
+        every, batch = self.settings.snapshot_tokens, self.settings.rows * self.settings.sequence_length
+        if not every or self.snapshot is None or (step + 1) * batch // every == step * batch // every:
+            return
+        tensors = whole_tensors(self.task.model)
+        path = out / "snapshots" / f"tokens-{(step + 1) * batch:014d}"
+        if self.parallel.leader and not path.exists():
+            with torch.device("meta"):
+                whole = Decoder(self.model.config)
+            fill(whole, tensors)
+            whole.positions.table = self.task.model.positions.table
+            self.snapshot(whole.eval(), path)
 
-
-def _precision(choices: dict[str, Any]) -> torch.autocast:
-    return torch.autocast(choices["device"], torch.bfloat16, enabled=choices["precision"] == "bfloat16")
-
-
-class Meter:
-    """Throughput over the steps since it was last read; time spent outside of steps is left out by `pause`."""
-
-    def __init__(self, flops_per_step: float, peak: float) -> None:
-        self.flops_per_step, self.peak = flops_per_step, peak
-        self.seconds, self.steps, self.tokens, self.targets = 0.0, 0, 0, 0
-        self.last = time.perf_counter()
-
-    def tick(self, targets: int, tokens: int) -> None:
-        self.pause(count=True)
-        self.steps, self.tokens, self.targets = self.steps + 1, self.tokens + tokens, self.targets + targets
-
-    def pause(self, *, count: bool = False) -> None:
-        now = time.perf_counter()
-        self.seconds += now - self.last if count else 0.0
-        self.last = now
-
-    def read(self) -> dict[str, float]:
-        """Tokens per second, share of tokens that carry loss, seconds per step, share of the matrix-product peak."""
-        seconds, steps = max(self.seconds, 1e-9), max(1, self.steps)
-        figures = {"tokens_per_second": self.tokens / seconds, "target_share": self.targets / max(1, self.tokens),
-                   "step_seconds": seconds / steps, "peak_share": self.flops_per_step * steps / seconds / self.peak}
-        self.seconds, self.steps, self.tokens, self.targets = 0.0, 0, 0, 0
-        return figures
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.choices["precision"] == "bfloat16")
 
 
-def _whole_rows(path: Path) -> list[dict[str, float]]:
-    """The rows before the first that cannot be read: a kill may have torn the last one, past the checkpoint."""
-    rows: list[dict[str, float]] = []
-    with contextlib.suppress(InputError):
-        for row in read_jsonl(path):
-            rows.append(row)
+def _rows_of_one(settings: TrainerSettings, parallel: Parallel) -> int:
+    """Rows that a process computes at once. Raises `InputError` where the batch cannot be shared evenly."""
+    own, rest = divmod(settings.rows, parallel.data_ranks)
+    if rest:
+        raise InputError(f"{settings.rows} rows cannot be shared by {parallel.data_ranks} processes",
+                         where="trainer.rows", fix="set it to a multiple of their number")
+    rows = min(own, settings.micro_rows or own)
+    if own % rows:
+        raise InputError(f"{own} rows of a process cannot be read {rows} at a time", where="trainer.micro_rows",
+                         fix=f"set it to a divisor of {own}")
     return rows
 
 
-class Metrics:
-    """`metrics.jsonl`: a row per logged step; rows past the checkpoint a run resumes from are dropped."""
+class _Ahead:
+    """The next batch, made in a thread while the one before is computed."""
 
-    def __init__(self, path: Path, done: int) -> None:
-        self.path = path
-        self.rows = [row for row in _whole_rows(path) if row["step"] <= done] if path.exists() and done else []
-        write_jsonl(path, self.rows)
+    def __init__(self, trainer: Trainer, first: int) -> None:
+        self.batches, self.parallel, self.steps, self.step = trainer.batches, trainer.parallel, trainer.steps, first
 
-    def add(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+    def __enter__(self) -> _Ahead:
+        self.thread = ThreadPoolExecutor(1)
+        self.coming = self.thread.submit(self._read, self.step)
+        return self
 
-    def figures(self) -> dict[str, float]:
-        """The last row's loss and validation, and the median throughput."""
-        if not self.rows:
-            return {}
-        last = self.rows[-1]
-        speeds = sorted(row["tokens_per_second"] for row in self.rows)
-        shares = sorted(row["peak_share"] for row in self.rows)
-        return {"steps": last["step"], "loss": last["loss"], "tokens": last["tokens"],
-                "tokens_per_second": speeds[len(speeds) // 2], "peak_share": shares[len(shares) // 2],
-                **{name: value for name, value in last.items() if name.startswith("validation.")}}
+    def __exit__(self, *_: object) -> None:
+        self.thread.shutdown(cancel_futures=True)
+
+    def _read(self, step: int) -> Batch:
+        if self.parallel.data_ranks == 1:
+            return self.batches.batch(step)
+        return self.batches.batch(step, self.parallel.data_rank, self.parallel.data_ranks)
+
+    def next(self) -> Batch:
+        found = self.coming.result()
+        self.step += 1
+        if self.step < self.steps:
+            self.coming = self.thread.submit(self._read, self.step)
+        return found
+
+
+class _Logs:
+    """The files that a process of a run writes line by line."""
+
+    def __init__(self, out: Path, done: int, trainer: Trainer) -> None:
+        self.settings, self.parallel = trainer.settings, trainer.parallel
+        self.meter = Meter(trainer._flops_per_step(), trainer.choices["matmul_flops"] * self.parallel.ranks)
+        self.metrics, places = Rows(out / "metrics.jsonl"), out / "places"
+        with self.parallel.leader_first():
+            if self.parallel.leader:
+                places.mkdir(exist_ok=True)
+                self.metrics.cut(done)
+                for path in places.glob("rank-*.jsonl"):  # of more processes than there are now, too
+                    Rows(path).cut(done)
+        self.places: Rows | None = None
+        if self.settings.record_places and self.parallel.tensor_rank == 0:
+            self.places = Rows(places / f"rank-{self.parallel.data_rank:05d}.jsonl")
+
+    def saw(self, step: int, batch: Batch, skipped: str | None) -> None:
+        """Note what a step read."""
+        if self.places is not None:
+            note = {"skipped": skipped} if skipped else {}
+            self.places.add({"step": step + 1, "readers": self.parallel.data_ranks, "read": runs(batch.places), **note})
+
+    def log(self, row: dict[str, Any], shown: Bar) -> None:
+        row.update(tokens=row["step"] * self.settings.rows * self.settings.sequence_length, **self.meter.read())
+        if self.parallel.leader:
+            self.metrics.add(row)
+        shown.note(f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tok/s, "
+                   f"{100 * row['peak_share']:.0f} % of matmul peak")

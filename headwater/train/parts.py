@@ -1,0 +1,97 @@
+"""A decoder's joined matrices in their parts while it is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
+
+from headwater.model import Decoder
+from headwater.model.attention import Attention
+from headwater.model.feedforward import FeedForward
+
+
+class PartedLinear(nn.Module):
+    """A linear layer whose rows are several matrices, each a parameter of its own, multiplied as one.
+
+    What a decoder keeps as one matrix for speed (queries, keys and values; gate and up) is trained in its parts: each
+    is split over processes and orthogonalised by itself.
+    """
+
+    def __init__(self, whole: nn.Linear, rows: dict[str, int]) -> None:
+        super().__init__()
+        start = 0
+        for name, count in rows.items():
+            part = nn.Linear(whole.in_features, count, bias=whole.bias is not None, device="meta")
+            for kind, parameter in whole.named_parameters():
+                own = parameter.detach()[start : start + count].clone()
+                part.register_parameter(kind, nn.Parameter(own, parameter.requires_grad))
+            self.add_module(name, part)
+            start += count
+
+    def parts(self) -> list[nn.Linear]:
+        return [part for part in self.children() if isinstance(part, nn.Linear)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = [_here(part.weight) for part in self.parts()]
+        biases = [_here(part.bias) for part in self.parts() if part.bias is not None]
+        return F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
+
+
+def _here(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that several share."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def part(model: Decoder) -> Decoder:
+    """Replace the decoder's joined matrices by their parts, in place; its results stay the same."""
+    for block in model.blocks:
+        attention, feedforward = block.attention, block.feedforward
+        assert isinstance(attention, Attention) and isinstance(feedforward, FeedForward)
+        query, shared = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
+        attention.qkv = PartedLinear(attention.qkv, {"q": query, "k": shared, "v": shared})
+        if feedforward.gated:
+            wide = model.config.intermediate_size
+            feedforward.up = PartedLinear(feedforward.up, {"gate": wide, "up": wide})
+    return model
+
+
+def joined(state: dict[str, Tensor], model: Decoder) -> dict[str, Tensor]:
+    """The tensors of a parted decoder by the names of a whole one."""
+    found = dict(state)
+    for name, module in model.named_modules():
+        if isinstance(module, PartedLinear):
+            for kind in ("weight", "bias"):
+                own = [f"{name}.{one}.{kind}" for one, _ in module.named_children()]
+                if own[0] in found:
+                    found[f"{name}.{kind}"] = torch.cat([found.pop(one) for one in own])
+    return found
+
+
+def fill(model: Decoder, tensors: dict[str, Tensor]) -> None:
+    """Put tensors in the place of the decoder's parameters, by name, and leave what they need of gradients as it is."""
+    for name, parameter in list(model.named_parameters()):
+        parent, _, leaf = name.rpartition(".")
+        model.get_submodule(parent).register_parameter(leaf, nn.Parameter(tensors[name], parameter.requires_grad))
+    if model.config.tie_word_embeddings:
+        model.head.weight = model.embedding.weight
+
+
+def working_copy(model: Decoder) -> Decoder:
+    """The decoder in parts, to be trained; the given one gives its weights away and holds none."""
+    with torch.device("meta"):
+        copy = Decoder(model.config)
+    for own, given in zip(copy.parameters(), model.parameters(), strict=True):
+        own.requires_grad_(given.requires_grad)
+    fill(copy, {name: tensor.detach() for name, tensor in model.named_parameters()})
+    copy.positions.table = model.positions.table
+    fill(model, {name: tensor.detach().to("meta") for name, tensor in model.named_parameters()})
+    return part(copy)
+
+
+def whole_tensors(model: Decoder) -> dict[str, Tensor]:
+    """All weights of a parted decoder by the names of a whole one, gathered from the processes that share them."""
+    state = {name: one.detach().full_tensor() if isinstance(one, DTensor) else one.detach()
+             for name, one in model.named_parameters()}
+    return joined(state, model)
