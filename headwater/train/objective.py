@@ -19,5 +19,5 @@ def next_token(model: Decoder, batch: Batch) -> Tensor:
 
     Logits are taken in float32 whatever the forward pass's precision.
     """
-    logits = model(batch.tokens, batch.mask(), batch.positions)
+    logits = model(batch.tokens, batch.intervals.dense(), batch.positions)
     return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORE)
