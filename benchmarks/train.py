@@ -19,9 +19,9 @@ from _harness import Case, arguments, installed, measure_interleaved, report
 from headwater import hardware, plan
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer.shards import Loaded
-from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
 from headwater.train.optimizer import OptimizerSettings, make_optimizer
+from headwater.train.streams import StreamBatches
 
 SIZES = {"4M": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 3},
          "7M": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 8, "num_attention_heads": 4}}

@@ -11,8 +11,8 @@ from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
-from headwater.train.batches import PackedBatches
 from headwater.train.objective import next_token
+from headwater.train.packing import PackedBatches
 from headwater.train.trainer import Trainer, TrainerSettings, require_memory
 from headwater.train.validation import target_loss
 

@@ -125,9 +125,10 @@ class Sums:
         epoch, number = divmod(step, int(self.batches_per_epoch))
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.tokens))
         chosen = order[number * self.rows:(number + 1) * self.rows][rank::ranks]
-        places = np.broadcast_to(np.arange(self.length), (len(chosen), self.length))
-        return Batch(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (
-            self.tokens[chosen], self.targets[chosen], places, np.zeros_like(places))))
+        positions = np.tile(np.arange(self.length), (len(chosen), 1))
+        places = np.where(self.tokens[chosen] == PAD, -1, chosen[:, None] * self.length + positions)
+        return Batch(*map(torch.from_numpy, (self.tokens[chosen], self.targets[chosen], positions,
+                                             np.zeros_like(positions), positions, places)))
 
 
 def run(out: Path, settings: DigitSettings) -> list[Result]:

@@ -15,8 +15,8 @@ from headwater.presets import preset
 from headwater.settings import FieldsOf, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shards, write_shards
-from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
+from headwater.train.streams import StreamBatches
 from headwater.train.trainer import Trainer, TrainerSettings, require_memory
 from headwater.train.validation import bits_per_byte
 

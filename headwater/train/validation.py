@@ -11,8 +11,9 @@ from headwater.model import Decoder
 from headwater.model.scoring import token_log_probabilities
 from headwater.progress import bar
 from headwater.tokenizer.shards import Documents
-from headwater.train.batches import IGNORE, PackedBatches
+from headwater.train.batches import IGNORE
 from headwater.train.objective import next_token
+from headwater.train.packing import PackedBatches
 
 TOKENS_PER_BATCH = 4096
 

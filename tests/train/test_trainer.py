@@ -17,10 +17,10 @@ from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
-from headwater.train.batches import StreamBatches
 from headwater.train.objective import next_token
 from headwater.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
 from headwater.train.stage import PretrainSettings, model_config
+from headwater.train.streams import StreamBatches
 from headwater.train.validation import bits_per_byte
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,

@@ -1,0 +1,116 @@
+"""Whole sequences packed into rows: dialogues as one causal sequence each, or as one prefix sample a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from headwater.errors import InputError
+from headwater.train.batches import IGNORE, Batch, Sample, counted, last_seen, lay, own_rows, permutation
+
+OPEN_ROWS = 64
+"""Rows searched for room; older ones are nearly full."""
+Supervised = tuple[Sequence[int], Sequence[bool]]
+"""Ids, and the loss mask: true on those that must be learned."""
+
+
+class PrefixSample(NamedTuple):
+    """A sequence whose first `prefix` tokens are read both ways."""
+
+    ids: Sequence[int]
+    loss_mask: Sequence[bool]
+    prefix: int = 0
+
+
+class Work(NamedTuple):
+    """What reading sequences once costs and gives; padding is not counted."""
+
+    tokens: int
+    """Processed."""
+    targets: int
+    """Tokens that a loss is taken on."""
+
+
+def separate_turns(dialogues: Iterable[Supervised]) -> list[PrefixSample]:
+    """ChatGLM's way: every run of learned tokens (a turn of the assistant) as a sample of its own, whose whole history
+    is a prefix read both ways. A dialogue of k turns is so processed about k/2 times as often as in one sequence."""
+    samples = []
+    for ids, loss_mask in dialogues:
+        edges = np.diff(np.concatenate([[0], np.asarray(loss_mask, dtype=np.int8), [0]]))
+        for begin, end in zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()):
+            spoken = [False] * begin + [True] * (end - begin)
+            samples.append(PrefixSample(ids[:end], spoken, begin))
+    return samples
+
+
+def work(sequences: Iterable[Supervised | PrefixSample]) -> Work:
+    """Of two ways to pack the same dialogues with equal `targets`, the ratio of `tokens` is that of their costs."""
+    sizes = [(len(one[0]), sum(one[1][1:])) for one in sequences]
+    return Work(sum(tokens for tokens, _ in sizes), sum(targets for _, targets in sizes))
+
+
+class PackedBatches:
+    """Whole sequences packed first-fit into rows, in a new random order every epoch; none is ever cut.
+
+    sequences: (ids, loss mask) pairs, or `PrefixSample`s, no longer than `length`. The loss is taken on tokens whose
+    mask is true. Raises `InputError` for a sequence that is too long or asks for a token inside its prefix.
+    """
+
+    def __init__(self, sequences: Sequence[Supervised | PrefixSample], *, rows: int, length: int, seed: int, pad: int,
+                 axes: int = 1) -> None:
+        self.sequences = [PrefixSample(*one) for one in sequences]
+        self.rows, self.length, self.seed, self.pad, self.axes = rows, length, seed, pad, axes
+        longest = max((len(one.ids) for one in self.sequences), default=0)
+        if longest == 0:
+            raise InputError("there are no sequences to train on", fix="give at least one conversation")
+        if longest > length:
+            raise InputError(f"a sequence has {longest} tokens, more than a row of {length}",
+                             fix="raise sequence_length or shorten the conversation")
+        if any(any(one.loss_mask[1 : one.prefix]) for one in self.sequences):
+            raise InputError("a loss is asked on a token of a prefix, which the tokens before it see",
+                             fix="end the prefix where the learned tokens begin")
+        self._places = np.concatenate([[0], np.cumsum([len(one.ids) for one in self.sequences])])
+        self._ends: list[int] = [0]  # cumulative batches of the epochs planned so far
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of the first epoch; later ones differ by a row or two."""
+        return len(self._plan(0))
+
+    @lru_cache(maxsize=2)  # noqa: B019 (one object lives per training run)
+    def _plan(self, epoch: int) -> list[list[list[int]]]:
+        """The epoch's batches, each a list of rows, each a list of sequence numbers."""
+        space: list[int] = []
+        bins: list[list[int]] = []
+        first_open = 0
+        for number in permutation(len(self.sequences), self.seed, epoch).tolist():
+            size = len(self.sequences[number].ids)
+            chosen = next((i for i in range(first_open, len(bins)) if space[i] >= size), None)
+            if chosen is None:
+                bins.append([])
+                space.append(self.length)
+                chosen = len(bins) - 1
+                first_open = max(first_open, len(bins) - OPEN_ROWS)
+            bins[chosen].append(number)
+            space[chosen] -= size
+        return [bins[start : start + self.rows] for start in range(0, len(bins), self.rows)]
+
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        own = own_rows(self.rows, rank, ranks)
+        while step >= self._ends[-1]:
+            self._ends.append(self._ends[-1] + len(self._plan(len(self._ends) - 1)))
+        epoch = int(np.searchsorted(self._ends, step, side="right")) - 1
+        rows = self._plan(epoch)[step - self._ends[epoch]]
+        filled = [[self._sample(number) for number in rows[row]] if row < len(rows) else [] for row in own]
+        return lay(filled, self.length, pad=self.pad, axes=self.axes)
+
+    def _sample(self, number: int) -> Sample:
+        ids, loss_mask, prefix = self.sequences[number]
+        tokens, size = np.array(ids, dtype=np.int64), len(ids)
+        targets = np.full(size, IGNORE)
+        targets[:-1] = np.where(loss_mask[1:], tokens[1:], IGNORE)
+        places = self._places[number] + np.arange(size)
+        return Sample(tokens, targets, counted(size, self.axes), last_seen(size, prefix), places)
