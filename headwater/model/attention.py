@@ -19,7 +19,7 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.first_head = 0  # another one where several processes share the heads
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.qkv = nn.Linear(config.hidden_size, rows, bias=config.attention_bias)  # rows [q | k | v]
+        self.qkv: nn.Module = nn.Linear(config.hidden_size, rows, bias=config.attention_bias)  # rows [q | k | v]
         self.out = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.output_bias)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:

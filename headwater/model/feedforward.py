@@ -19,7 +19,7 @@ class FeedForward(nn.Module):
         self.gated = config.activation == "swiglu"
         self.approximate = "tanh" if config.activation == "gelu_tanh" else "none"
         width = config.intermediate_size * (2 if self.gated else 1)
-        self.up = nn.Linear(config.hidden_size, width, bias=config.mlp_bias)
+        self.up: nn.Module = nn.Linear(config.hidden_size, width, bias=config.mlp_bias)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ LOGITS = 1 << 24
 """Most logits held at once."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def token_log_probabilities(model: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Of targets [N] under the hidden states [N,D] before them: log p in float32 [N], and "was the most likely" [N].
 

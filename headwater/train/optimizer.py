@@ -103,7 +103,8 @@ class Optimizer:
     def __init__(self, model: nn.Module, settings: OptimizerSettings, update: Update = whole) -> None:
         self.settings, self.updates = settings, 0
         named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
-        by_muon = {name for name, one in named if settings.name == "muon" and one.dim() == 2 and ".blocks." in f".{name}"}
+        by_muon = {name for name, one in named if one.dim() == 2 and ".blocks." in f".{name}"}
+        by_muon = by_muon if settings.name == "muon" else set()
         self.all = [update(name, one, name in by_muon) for name, one in named]
         self.optimizers: list[torch.optim.Optimizer] = []
         self.momenta: dict[str, Tensor] = {}

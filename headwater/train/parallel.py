@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -15,15 +10,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from headwater.errors import InputError
 from headwater.settings import Settings
+from headwater.train import processes
 from headwater.train.optimizer import Update, Updated, whole
-
-PATIENCE = timedelta(days=7)
-"""How long processes wait for the first one where it works alone (a tokenizer's shards of a large corpus)."""
-
 
 class ParallelSettings(Settings):
     """How several processes share a run; one process needs none of this."""
@@ -37,37 +29,12 @@ class ParallelSettings(Settings):
     """Processes that split every matrix between them; neighbours in rank, so best those of one machine."""
 
 
-def started_ranks() -> int:
-    """Processes that `torchrun` started for this run; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_ranks() -> int:
-    """Those of them on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def is_leader() -> bool:
-    """Whether this process writes the run's files."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def join(device: str) -> None:
-    """Meet the other processes that `torchrun` started; nothing for one alone, or met already."""
-    if started_ranks() > 1 and not dist.is_initialized():
-        if device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
-
-
 class Parallel:
     """This process among those of its run: as a reader of the data, and as the holder of parts of the model."""
 
     def __init__(self, settings: ParallelSettings, device: str) -> None:
-        join(device)
-        self.settings, self.device = settings, device
-        self.ranks = dist.get_world_size() if dist.is_initialized() else 1
-        self.leader = self.ranks == 1 or dist.get_rank() == 0
+        processes.join()
+        self.settings, self.device, self.ranks = settings, device, processes.ranks()
         tensor, replicas, zero = settings.tensor, settings.replicas, settings.zero
         if self.ranks % (tensor * replicas):
             raise InputError(f"{self.ranks} processes are no multiple of parallel.tensor {tensor} x "
@@ -91,7 +58,7 @@ class Parallel:
             self.data_group = self.mesh["replica", "shard"]._flatten("data").get_group()
             if tensor > 1:
                 self.tensor_mesh = self.mesh["tensor"]
-            self._checkpoints = dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._checkpoints = dist.new_group(backend="gloo", timeout=processes.PATIENCE)
 
     @property
     def checkpoint_group(self) -> Any:
@@ -103,35 +70,6 @@ class Parallel:
         if self.data_ranks > 1:
             dist.all_reduce(values, group=self.data_group)
         return values
-
-    def agree(self, value: Any) -> Any:
-        """What the leader says (anything JSON can hold), on every process."""
-        if self.ranks == 1:
-            return value
-        text = json.dumps(value).encode() if self.leader else b""
-        size = torch.tensor([len(text)])
-        dist.broadcast(size, 0, group=self._checkpoints)
-        body = torch.frombuffer(bytearray(text), dtype=torch.uint8) if self.leader else torch.empty(
-            int(size), dtype=torch.uint8)
-        dist.broadcast(body, 0, group=self._checkpoints)
-        return json.loads(body.numpy().tobytes())
-
-    def gather(self, value: bool) -> list[bool]:
-        """What every process says."""
-        if self.ranks == 1:
-            return [value]
-        own, found = torch.tensor([int(value)]), [torch.tensor([0]) for _ in range(self.ranks)]
-        dist.all_gather(found, own, group=self._checkpoints)
-        return [bool(one) for one in found]
-
-    @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """The body on the leader, then on all others: for files that it writes and they find done."""
-        if not self.leader:
-            dist.barrier(self._checkpoints)
-        yield
-        if self.leader and self.ranks > 1:
-            dist.barrier(self._checkpoints)
 
     def shard(self, task: nn.Module, blocks: list[nn.Module], *, half: bool) -> None:
         """Spread the task's parameters over the readers; the task is called as before. Nothing for one process."""
@@ -199,7 +137,7 @@ def _spread(tensor: Tensor) -> tuple[bool, bool]:
     if not isinstance(tensor, DTensor):
         return False, False
     split = {name for name, placement in zip(tensor.device_mesh.mesh_dim_names or (), tensor.placements)
-             if placement.is_shard()}
+             if not placement.is_replicate()}
     return "shard" in split, "tensor" in split
 
 
@@ -278,9 +216,5 @@ class OwnedMatrix(Updated):
 
 def _part_of(full: Tensor, mesh: DeviceMesh, placements: Any) -> Tensor:
     """This process's part of a tensor that all processes hold whole."""
-    for dimension, placement in enumerate(placements):
-        if isinstance(placement, Shard):
-            parts = full.chunk(mesh.size(dimension), placement.dim)
-            own = mesh.get_local_rank(dimension)
-            full = parts[own] if own < len(parts) else full.narrow(placement.dim, 0, 0)
-    return full
+    whole = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return whole.redistribute(placements=placements).to_local()

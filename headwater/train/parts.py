@@ -48,7 +48,8 @@ def part(model: Decoder) -> Decoder:
     """Replace the decoder's joined matrices by their parts, in place; its results stay the same."""
     for block in model.blocks:
         attention, feedforward = block.attention, block.feedforward
-        assert isinstance(attention, Attention) and isinstance(feedforward, FeedForward)
+        assert isinstance(attention, Attention)
+        assert isinstance(feedforward, FeedForward)
         query, shared = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
         attention.qkv = PartedLinear(attention.qkv, {"q": query, "k": shared, "v": shared})
         if feedforward.gated:
@@ -92,6 +93,8 @@ def working_copy(model: Decoder) -> Decoder:
 
 def whole_tensors(model: Decoder) -> dict[str, Tensor]:
     """All weights of a parted decoder by the names of a whole one, gathered from the processes that share them."""
-    state = {name: one.detach().full_tensor() if isinstance(one, DTensor) else one.detach()
-             for name, one in model.named_parameters()}
-    return joined(state, model)
+    return joined({name: _whole(one.detach()) for name, one in model.named_parameters()}, model)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -26,6 +26,7 @@ from headwater.artifacts import read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError
 from headwater.progress import say
 from headwater.train.parallel import Parallel
+from headwater.train.processes import agree, any_says, is_leader
 
 STATE = "state.json"
 WAIT_SECONDS = 5.0
@@ -63,35 +64,35 @@ class Checkpoints:
             self._writing, failure = None, ""
             try:
                 future.result()
-                if self.parallel.leader:
+                if is_leader():
                     _seal(staging, self.folder / f"step-{facts['step']:08d}", facts, self.keep)
             except Exception as error:  # the library raises what a process anywhere met, in an error of its own
                 failure = f"{type(error).__name__}: {error}"
-            if not any(self.parallel.gather(bool(failure))):
+            if not any_says(bool(failure)):
                 return
             self._failed(staging, failure)
 
     def _failed(self, staging: Path, failure: str) -> None:
         """Raises `HeadwaterError`: what was being written is removed, the checkpoints before stay."""
-        if self.parallel.leader:
+        if is_leader():
             shutil.rmtree(staging, ignore_errors=True)
-        full = any(self.parallel.gather(any(word in failure for word in _FULL)))
+        full = any_says(any(word in failure for word in _FULL))
         raise DiskFull(failure) if full else HeadwaterError(
             f"a checkpoint could not be written: {failure}", where=self.folder, fix="the one before is still good")
 
     def _make_room(self, staging: Path, size: int) -> None:
-        if self.parallel.leader:
+        if is_leader():
             shutil.rmtree(staging, ignore_errors=True)
             wait_for_space(self.folder, size)
             staging.mkdir(parents=True)
-        self.parallel.agree(None)
+        agree(None)
 
     def load(self, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """Read the newest good checkpoint into the tensors; its facts, with `step`, or None where there is none.
 
         A damaged one is passed over, saying so. Raises `CheckpointError` for one of another model.
         """
-        name = self.parallel.agree(self._newest_good() if self.parallel.leader else None)
+        name = agree(self._newest_good() if is_leader() else None)
         if name is None:
             return None
         path = self.folder / name

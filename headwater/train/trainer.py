@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +24,9 @@ from headwater.train.batches import IGNORE, Batch, Batches
 from headwater.train.metrics import Meter, Rows, Watch, figures, runs
 from headwater.train.objective import Objective, Outcome, Task
 from headwater.train.optimizer import Optimizer, OptimizerSettings, learning_rate, shrink_gradient
-from headwater.train.parallel import Parallel, ParallelSettings, local_ranks
+from headwater.train.parallel import Parallel, ParallelSettings
 from headwater.train.parts import fill, whole_tensors, working_copy
+from headwater.train.processes import agree, is_leader, leader_first, local_ranks
 from headwater.train.recompute import Recompute, recompute
 from headwater.train.state import Checkpoints, DiskFull
 
@@ -129,7 +129,7 @@ class Trainer:
         The model holds no weights until then, and the trained ones after. Raises `HeadwaterError` for a bad step
         where the settings say to stop.
         """
-        if self.parallel.leader:
+        if is_leader():
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
         before = hardware.memory_bytes()
@@ -152,13 +152,13 @@ class Trainer:
     def _choices(self, path: Path) -> dict[str, Any]:
         """Device, threads, precision and compilation: measured once, then kept, so that a resumed run keeps them."""
         found: dict[str, Any] | None = None
-        if self.parallel.leader:
+        if is_leader():
             found = dict(read_json(path)) if path.exists() else {}
             if found.get("processes") != local_ranks():
                 found = {**self._measured(), **found, "processes": local_ranks(),
                          "threads": self.settings.threads or max(1, hardware.cores() // local_ranks())}
                 write_json(path, found)
-        agreed: dict[str, Any] = self.parallel.agree(found)
+        agreed: dict[str, Any] = agree(found)
         return agreed
 
     def _measured(self) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Trainer:
         self.optimizer = Optimizer(self.task, settings.optimizer, parallel.update())
         # Sums whose order varies between two runs (an embedding's gradient) are taken in a fixed one.
         torch.use_deterministic_algorithms(self.device == "cpu")
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def _tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint holds."""
@@ -222,14 +222,14 @@ class Trainer:
                     logs.log(row, shown)
                 self._snapshot(step, out)
                 shown.advance()
-                if self.parallel.agree(last or time.monotonic() - saved > self.settings.checkpoint_seconds):
+                if agree(last or time.monotonic() - saved > self.settings.checkpoint_seconds):
                     self._save(checkpoints, step + 1)
                     saved = time.monotonic()
                     logs.meter.pause()
         self._finish(checkpoints, self.steps)
 
     def _introduce(self, done: int) -> None:
-        if not self.parallel.leader:
+        if not is_leader():
             return
         choices, ranks = self.choices, self.parallel.ranks
         shared = f", {ranks} processes (zero {self.settings.parallel.zero}, tensor {self.settings.parallel.tensor})"
@@ -290,7 +290,7 @@ class Trainer:
             raise HeadwaterError(f"{wrong} at step {step + 1}", where="training",
                                  fix=f"lower the learning rate, or set trainer.on_bad_step=skip to go on without this "
                                  f"batch; it is kept in {path.parent}")
-        if self.parallel.leader:
+        if is_leader():
             say(f"step {step + 1} skipped: {wrong}; its batch is kept in {path.parent}")
 
     def _validated(self) -> dict[str, float]:
@@ -305,7 +305,7 @@ class Trainer:
             return
         tensors = whole_tensors(self.task.model)
         path = out / "snapshots" / f"tokens-{(step + 1) * batch:014d}"
-        if self.parallel.leader and not path.exists():
+        if is_leader() and not path.exists():
             with torch.device("meta"):
                 whole = Decoder(self.model.config)
             fill(whole, tensors)
@@ -363,8 +363,8 @@ class _Logs:
         self.settings, self.parallel = trainer.settings, trainer.parallel
         self.meter = Meter(trainer._flops_per_step(), trainer.choices["matmul_flops"] * self.parallel.ranks)
         self.metrics, places = Rows(out / "metrics.jsonl"), out / "places"
-        with self.parallel.leader_first():
-            if self.parallel.leader:
+        with leader_first():
+            if is_leader():
                 places.mkdir(exist_ok=True)
                 self.metrics.cut(done)
                 for path in places.glob("rank-*.jsonl"):  # of more processes than there are now, too
@@ -381,7 +381,7 @@ class _Logs:
 
     def log(self, row: dict[str, Any], shown: Bar) -> None:
         row.update(tokens=row["step"] * self.settings.rows * self.settings.sequence_length, **self.meter.read())
-        if self.parallel.leader:
+        if is_leader():
             self.metrics.add(row)
         shown.note(f"loss {row['loss']:.3f}, {row['tokens_per_second']:.0f} tok/s, "
                    f"{100 * row['peak_share']:.0f} % of matmul peak")

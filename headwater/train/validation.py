@@ -23,11 +23,11 @@ def target_loss(model: Decoder, batches: PackedBatches) -> float:
     nats, targets = 0.0, 0
     training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         for step in range(batches.batches_per_epoch):
             batch = batches.batch(step).to(model.device)
             count = int((batch.targets != IGNORE).sum())
-            nats, targets = nats + float(next_token(model, batch)) * count, targets + count
+            nats, targets = nats + float(next_token(model, batch, 1).loss), targets + count
     model.train(training)
     return nats / max(1, targets)
 
@@ -48,7 +48,7 @@ def bits_per_byte(model: Decoder, shards: Documents, length: int) -> dict[str, f
     nats = dict.fromkeys(sizes, 0.0)
     training = model.training
     model.eval()
-    with torch.inference_mode(), bar("bits per byte", len(windows)) as shown:
+    with torch.no_grad(), bar("bits per byte", len(windows)) as shown:
         while windows:
             rows = max(1, TOKENS_PER_BATCH // len(windows[-1][1]))
             chosen, windows = windows[-rows:], windows[:-rows]
