@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None, *, stages: Stages = STAGES) -> int:
     """Run one command; returns the exit code (0, 2 for the user's mistake, 130 when stopped, else 1)."""
     words = _joined(list(sys.argv[1:] if argv is None else argv))
     try:
-        _run(words, stages)
-        return 0
+        return _together(words, stages)
     except HeadwaterError as error:
         print(error if str(error).startswith("headwater ") else f"headwater: {error}", file=sys.stderr)
         return error.exit_code
@@ -104,6 +103,20 @@ def command() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _together(words: list[str], stages: Stages) -> int:
+    """Run the command; of several processes that `torchrun` started the first does, and calls the others."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        _run(words, stages)
+        return 0
+    from headwater.recipe.companions import follow, leading
+
+    if int(os.environ["RANK"]) > 0:
+        return follow(stages)
+    with leading():
+        _run(words, stages)
+    return 0
 
 
 def _run(words: list[str], stages: Stages) -> None:

@@ -13,6 +13,7 @@ from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches
+from headwater.train.processes import is_leader
 from headwater.train.trainer import Trainer, TrainerSettings, require_memory
 from headwater.train.validation import target_loss
 
@@ -44,7 +45,8 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
 
     figures = Trainer(model, next_token, batches, trainer, validate).fit(out)
-    save_model(model, out, tokenizer_from=settings.model)
+    if is_leader():
+        save_model(model, out, tokenizer_from=settings.model)
     return {**figures, "dialogues": float(len(dialogues))}
 
 

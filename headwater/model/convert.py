@@ -14,7 +14,7 @@ from headwater.model.checkpoint import load_weights, read_config, save_model
 from headwater.model.decoder import Decoder
 from headwater.model.families import LAYOUTS
 from headwater.model.folder import WeightFolder
-from headwater.model.heads import NormHead
+from headwater.model.heads import NormHead, make_head
 from headwater.settings import Settings
 
 
@@ -52,9 +52,9 @@ def _relabel(model: Decoder, layout: str) -> None:
     config = model.config.model_copy(update={"layout": "" if layout == "llama" else layout})
     if isinstance(model.head, NormHead) and LAYOUTS[layout].unsaid(config):
         config = config.model_copy(update={"head": "linear"})
-        plain = nn.Linear(config.hidden_size, config.vocab_size, bias=False, device="meta")
-        plain.weight = nn.Parameter(model.head.matrix().detach())
-        model.head = plain
+        weight = model.head.matrix().detach()
+        model.head = make_head(config)
+        model.head.weight = nn.Parameter(weight)
     unsaid = LAYOUTS[layout].unsaid(config)
     if unsaid:
         raise InputError(f"the {layout} form cannot express this model: {', '.join(unsaid)}", where="layout",

@@ -30,6 +30,8 @@ class Stage:
     """The libraries whose version can change what the stage writes, by the name they are installed under."""
     check_path: str = ""
     """`module:function` of `check(settings)`: what can be refused before any stage has worked."""
+    shared: bool = False
+    """Whether several processes work on it together; otherwise the first does, and the others wait."""
 
     @property
     def settings(self) -> type[Settings]:
@@ -72,10 +74,10 @@ STAGES: dict[str, Stage] = {
               ("tokenizer",), ("sentencepiece", *_READERS)),
         Stage("pretrain", "train a model on the corpus",
               "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
-              ("train", "model", "presets", "tokenizer"), _MODEL + _READERS, _DEVICE),
+              ("train", "model", "presets", "tokenizer"), _MODEL + _READERS, _DEVICE, shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "train", "model", "tokenizer"), _MODEL, _DEVICE),
+              ("finetune", "train", "model", "tokenizer"), _MODEL, _DEVICE, shared=True),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model"), _MODEL),

@@ -14,6 +14,7 @@ from headwater.artifacts import make_folder, sweep_temporaries, write_json, writ
 from headwater.errors import InputError
 from headwater.hardware import peak_memory_bytes
 from headwater.progress import say
+from headwater.recipe import companions
 from headwater.recipe.interruption import explained, locked, stoppable
 from headwater.recipe.manifest import (
     MANIFEST,
@@ -115,6 +116,7 @@ def bring_up_to_date(stage: Stage, settings: Settings, folder: Path, command: Se
 
 def _work(stage: Stage, settings: Settings, folder: Path, started: Started, command: Sequence[str]) -> None:
     _reset_peak_memory()
+    companions.call(stage, settings, folder)
     try:
         figures = stage.run(settings, folder)
     finally:

@@ -11,8 +11,12 @@ from headwater.errors import InputError
 
 ROLES = ("system", "user", "assistant")
 END = "<|end|>"
-SPECIALS = (*(f"<|{role}|>" for role in ROLES), END)
-"""The control pieces of our own template: a role mark before each message, an end mark after it."""
+BLANK_MARKS = ("[MASK]", "[sMASK]", "[gMASK]", "<sop>", "<eop>")
+"""What stands for a blank (a span, sentences, the rest of a document), and what begins and ends its filling: GLM's."""
+CHAT_MARKS = (*(f"<|{role}|>" for role in ROLES), END)
+"""Of our own template: a role mark before each message, an end mark after it."""
+SPECIALS = (*CHAT_MARKS, *BLANK_MARKS)
+"""The control pieces of a tokenizer of ours."""
 
 JINJA = ("{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
          "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")

@@ -22,7 +22,7 @@ from headwater.folders import (
     rank_files,
 )
 from headwater.tokenizer import byte_pairs, ranks
-from headwater.tokenizer.chat import END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
+from headwater.tokenizer.chat import CHAT_MARKS, END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
 from headwater.tokenizer.facts import BAICHUAN, CHATGLM, CLASSES, GLM4, JSON, Facts
 from headwater.tokenizer.gguf_file import read_gguf
 from headwater.tokenizer.packed import Packed
@@ -172,9 +172,10 @@ def _ours(data: bytes, path: Path) -> Vocabulary | None:
         return None
     codec = SentencePieces(data, Rules(exact=True), where=path)
     controls = codec.controls()
-    if any(name not in controls for name in SPECIALS):
+    if any(name not in controls for name in CHAT_MARKS):
         return None
-    return _vocabulary(data, codec, {name: controls[name] for name in SPECIALS}, HeadwaterTemplate, path)
+    marks = {name: controls[name] for name in SPECIALS if name in controls}
+    return _vocabulary(data, codec, marks, HeadwaterTemplate, path)
 
 
 def _llama(data: bytes, path: Path, facts: Facts) -> Vocabulary:

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from headwater.errors import SettingsError
+from headwater.errors import InputError, SettingsError
 from headwater.settings import Settings
+from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, Ints, Sample
 from headwater.train.layouts import Piece
 from headwater.train.sentences import SentenceEnds
@@ -30,6 +31,23 @@ class GlmIds(NamedTuple):
     gmask: int
     sop: int
     eop: int
+
+
+_SPELLINGS = {"mask": ("[MASK]",), "smask": ("[sMASK]",), "gmask": ("[gMASK]",),
+              "sop": ("<sop>", "sop", "<|startofpiece|>"), "eop": ("<eop>", "eop", "<|endofpiece|>")}
+"""How the tokenizers of the family write them."""
+
+
+def glm_ids(tokenizer: Tokenizer) -> GlmIds:
+    """The marks' ids. Raises `InputError` for a tokenizer that lacks one."""
+    found = {}
+    for mark, spellings in _SPELLINGS.items():
+        ids = [tokenizer.specials[spelling] for spelling in spellings if spelling in tokenizer.specials]
+        if not ids:
+            raise InputError(f"blank infilling needs {spellings[0]}, which the tokenizer lacks", where="objective.name",
+                             fix="give a tokenizer of the GLM family, or one that this version trained")
+        found[mark] = ids[0]
+    return GlmIds(**found)
 
 
 class GlmSettings(Settings):

@@ -17,6 +17,7 @@ from headwater.settings import Settings
 from headwater.train import processes
 from headwater.train.optimizer import Update, Updated, whole
 
+
 class ParallelSettings(Settings):
     """How several processes share a run; one process needs none of this."""
 

@@ -50,6 +50,8 @@ def part(model: Decoder) -> Decoder:
         attention, feedforward = block.attention, block.feedforward
         assert isinstance(attention, Attention)
         assert isinstance(feedforward, FeedForward)
+        assert isinstance(attention.qkv, nn.Linear)
+        assert isinstance(feedforward.up, nn.Linear)
         query, shared = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
         attention.qkv = PartedLinear(attention.qkv, {"q": query, "k": shared, "v": shared})
         if feedforward.gated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
@@ -15,10 +15,46 @@ from headwater.presets import preset
 from headwater.settings import FieldsOf, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shards, write_shards
-from headwater.train.objective import next_token
+from headwater.train.blanks import BlankInfilling, GlmSettings, glm_ids
+from headwater.train.layouts import Causal, Layout, Prefix
+from headwater.train.loss import Penalties
+from headwater.train.objective import NextToken
+from headwater.train.processes import is_leader, leader_first
+from headwater.train.sentences import SentenceEnds
 from headwater.train.streams import StreamBatches
 from headwater.train.trainer import Trainer, TrainerSettings, require_memory
 from headwater.train.validation import bits_per_byte
+
+
+class ObjectiveSettings(Settings):
+    """What the model learns to predict."""
+
+    name: Literal["causal", "prefix", "glm"] = "causal"
+    """causal: every next token. prefix: the same after a prefix read both ways. glm: the blanks of a text."""
+    glm: GlmSettings = GlmSettings()
+    max_z: float = Field(default=0.0, ge=0)
+    """Weight of the square of the largest logit, against large logits; Baichuan 2 takes 0.0002."""
+    z: float = Field(default=0.0, ge=0)
+    """Weight of the squared logarithm of the softmax's normaliser; PaLM takes 0.0001."""
+
+    @model_validator(mode="after")
+    def _used(self) -> ObjectiveSettings:
+        if "glm" in self.model_fields_set and self.name != "glm":
+            raise ValueError(f"objective.glm has no effect with objective.name {self.name}")
+        return self
+
+    def loss(self) -> NextToken:
+        return NextToken(Penalties(max_z=self.max_z, z=self.z))
+
+    def layout(self, tokenizer: Tokenizer, axes: int) -> Layout:
+        """How rows are written, for a model of so many position axes. Raises `SettingsError`, and `InputError` for a
+        tokenizer without the marks of blanks."""
+        if self.name == "causal":
+            return Causal(axes)
+        if self.name == "prefix":
+            return Prefix(axes)
+        sentences = SentenceEnds.of(tokenizer) if self.glm.sentence_share else None
+        return BlankInfilling(self.glm, glm_ids(tokenizer), axes=axes, sentences=sentences)
 
 
 class PretrainSettings(Settings):
@@ -31,6 +67,7 @@ class PretrainSettings(Settings):
     """An open model whose configuration the fields of `model` start from, for example Baichuan2-7B."""
     model: Annotated[dict[str, Any], FieldsOf(ModelConfig)] = Field(default_factory=dict)
     """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
+    objective: ObjectiveSettings = ObjectiveSettings()
     trainer: TrainerSettings
 
     @model_validator(mode="after")
@@ -57,18 +94,25 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     tokenizer = Tokenizer.load(settings.tokenizer)
     config = model_config(settings, tokenizer.vocab_size)
     require_memory(config, settings.trainer)
-    train = _shards(settings, "train", tokenizer, out)
-    held_out = _shards(settings, "validation", tokenizer, out)
+    layout = settings.objective.layout(tokenizer, config.position_axes)
+    with leader_first():
+        train, held_out = (_shards(settings, split, tokenizer, out) for split in ("train", "validation"))
     model = initialise(Decoder(config), settings.seed)
     trainer = settings.trainer
-    batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed)
+    batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed,
+                            layout=layout, pad=tokenizer.pad)
 
     def validate(model: Decoder) -> dict[str, float]:
-        found = bits_per_byte(model, held_out, trainer.sequence_length)
+        blank = layout.ids if isinstance(layout, BlankInfilling) else None
+        found = bits_per_byte(model, held_out, trainer.sequence_length, blank)
         return {f"text.{language}.bits_per_byte": value for language, value in found.items()}
 
-    figures = Trainer(model, next_token, batches, trainer, validate).fit(out)
-    save_model(model, out, tokenizer_from=settings.tokenizer)
+    def snapshot(model: Decoder, folder: Path) -> None:
+        save_model(model, folder, tokenizer_from=settings.tokenizer)
+
+    figures = Trainer(model, settings.objective.loss(), batches, trainer, validate, snapshot).fit(out)
+    if is_leader():
+        save_model(model, out, tokenizer_from=settings.tokenizer)
     return {**figures, "corpus_tokens": float(train.total),
             "epochs": figures["tokens"] / max(1, train.total)}
 

@@ -6,14 +6,13 @@ any other number of processes. A checkpoint appears whole, with the sums of its 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from headwater.train.parallel import Parallel
 from headwater.train.processes import agree, any_says, is_leader
 
 STATE = "state.json"
+WEIGHT = "weight:"
+"""Before the names of weights in a checkpoint; moments are named by what they are."""
 WAIT_SECONDS = 5.0
 """How often a full disk is looked at again."""
 _FULL = ("No space left", "Disk quota", "os error 28")
@@ -39,7 +40,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, parallel: Parallel, keep: int) -> None:
         self.folder, self.parallel, self.keep = folder, parallel, keep
-        self._writing: tuple[Path, Future[Any], dict[str, Any]] | None = None
+        self._writing: tuple[Path, Future[None]] | None = None
+        # Said by the library at every writing of a process alone, in a thread of its own.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
         """Begin to write the state after `step` steps; training may go on and change the tensors.
@@ -50,27 +53,39 @@ class Checkpoints:
         self.finish()
         staging = self.folder / f".step-{step:08d}.tmp"
         self._make_room(staging, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
-        facts = {**facts, "step": step, "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()}}
-        with _quiet():
-            writer = HuggingFaceStorageWriter(str(staging), save_distributed=True)
-            future: Any = dcp.async_save(dict(tensors), storage_writer=writer, no_dist=self.parallel.ranks == 1,
-                                         process_group=self.parallel.checkpoint_group)
-        self._writing = staging, future, facts
+        writer = HuggingFaceStorageWriter(str(staging), save_distributed=True)
+        future: Any = dcp.async_save(dict(tensors), storage_writer=writer, no_dist=self.parallel.ranks == 1,
+                                     process_group=self.parallel.checkpoint_group)
+        facts = {**facts, "step": step, "weights": _shapes(tensors)}
+        self._writing = staging, self._sealed(future, staging, facts)
 
     def finish(self) -> None:
         """Wait until what is being written is there. Raises `HeadwaterError` where it cannot be written."""
-        while self._writing is not None:
-            staging, future, facts = self._writing
-            self._writing, failure = None, ""
+        if self._writing is None:
+            return
+        (staging, sealed), self._writing, failure = self._writing, None, ""
+        try:
+            sealed.result()
+        except Exception as error:  # the library raises what a process anywhere met, in an error of its own
+            failure = f"{type(error).__name__}: {error}"
+        if any_says(bool(failure)):
+            self._failed(staging, failure)
+
+    def _sealed(self, written: Future[Any], staging: Path, facts: dict[str, Any]) -> Future[None]:
+        """Done when the folder is in its place: the leader puts it there as soon as all processes have written."""
+        sealed: Future[None] = Future()
+
+        def seal(_: Future[Any]) -> None:
             try:
-                future.result()
+                written.result()
                 if is_leader():
                     _seal(staging, self.folder / f"step-{facts['step']:08d}", facts, self.keep)
-            except Exception as error:  # the library raises what a process anywhere met, in an error of its own
-                failure = f"{type(error).__name__}: {error}"
-            if not any_says(bool(failure)):
-                return
-            self._failed(staging, failure)
+                sealed.set_result(None)
+            except BaseException as error:
+                sealed.set_exception(error)
+
+        written.add_done_callback(seal)
+        return sealed
 
     def _failed(self, staging: Path, failure: str) -> None:
         """Raises `HeadwaterError`: what was being written is removed, the checkpoints before stay."""
@@ -97,14 +112,18 @@ class Checkpoints:
             return None
         path = self.folder / name
         facts: dict[str, Any] = read_json(path / STATE)
-        for tensor, own in tensors.items():
-            if facts["tensors"].get(tensor) != list(own.shape):
-                raise CheckpointError(f"the training checkpoint is of another model or optimizer: {tensor} has shape "
-                                      f"{facts['tensors'].get(tensor)}, expected {list(own.shape)}", where=path,
-                                      fix="delete the checkpoints folder to start this stage again")
-        with _quiet():
+        known, own = facts["weights"], _shapes(tensors)
+        other = next((name for name in sorted({*known, *own}) if known.get(name) != own.get(name)), None)
+        if other is not None:
+            raise CheckpointError(f"the training checkpoint is of another model: {other} has shape {known.get(other)}, "
+                                  f"expected {own.get(other)}", where=path,
+                                  fix="delete the checkpoints folder to start this stage again")
+        try:
             dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path)),
                      no_dist=self.parallel.ranks == 1, process_group=self.parallel.checkpoint_group)
+        except dcp.CheckpointException as error:
+            raise CheckpointError(f"the training checkpoint cannot be read: {error}", where=path,
+                                  fix="delete it, or the checkpoints folder to start this stage again") from error
         return facts
 
     def _newest_good(self) -> str | None:
@@ -139,6 +158,11 @@ def is_full(error: BaseException) -> bool:
     """Whether an error says that the disk is full."""
     number = error.errno if isinstance(error, OSError) else None
     return number in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in _FULL)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Of the weights; which moments a process holds is for the optimizer to say."""
+    return {name: list(tensor.shape) for name, tensor in tensors.items() if name.startswith(WEIGHT)}
 
 
 def _seal(staging: Path, path: Path, facts: dict[str, Any], keep: int) -> None:
@@ -178,11 +202,3 @@ def _damage(path: Path) -> str | None:
 
 def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's warnings to its own developers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

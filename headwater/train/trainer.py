@@ -28,7 +28,7 @@ from headwater.train.parallel import Parallel, ParallelSettings
 from headwater.train.parts import fill, whole_tensors, working_copy
 from headwater.train.processes import agree, is_leader, leader_first, local_ranks
 from headwater.train.recompute import Recompute, recompute
-from headwater.train.state import Checkpoints, DiskFull
+from headwater.train.state import WEIGHT, Checkpoints, DiskFull
 
 Validate = Callable[[Decoder], dict[str, float]]
 Snapshot = Callable[[Decoder, Path], None]
@@ -142,7 +142,12 @@ class Trainer:
         self.watch = Watch(self.settings.spike_deviations, facts["recent"])
         logs = _Logs(out, facts["step"], self)
         if facts["step"] < self.steps:
-            self._loop(out, facts["step"], checkpoints, logs)
+            try:
+                self._loop(out, facts["step"], checkpoints, logs)
+            except BaseException:
+                if self.parallel.ranks == 1:  # several may not have stopped at the same place
+                    checkpoints.finish()
+                raise
         fill(self.model, whole_tensors(self.task.model))
         self.model.to(self.device).eval()
         return {**figures(logs.metrics.read()), "parameters": float(plan.parameters(self.model.config)),
@@ -204,7 +209,7 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint holds."""
-        return {**{f"weight:{name}": one.detach() for name, one in self.task.named_parameters()},
+        return {**{f"{WEIGHT}{name}": one.detach() for name, one in self.task.named_parameters()},
                 **self.optimizer.momenta}
 
     def _loop(self, out: Path, done: int, checkpoints: Checkpoints, logs: _Logs) -> None:

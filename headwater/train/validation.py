@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from headwater.model import Decoder
+from headwater.model.intervals import Intervals
 from headwater.model.scoring import token_log_probabilities
 from headwater.progress import bar
 from headwater.tokenizer.shards import Documents
 from headwater.train.batches import IGNORE
+from headwater.train.blanks import GlmIds
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches
 
@@ -32,11 +35,12 @@ def target_loss(model: Decoder, batches: PackedBatches) -> float:
     return nats / max(1, targets)
 
 
-def bits_per_byte(model: Decoder, shards: Documents, length: int) -> dict[str, float]:
+def bits_per_byte(model: Decoder, shards: Documents, length: int, blank: GlmIds | None = None) -> dict[str, float]:
     """Bits per UTF-8 byte of the shards' documents, by language.
 
     The negative log-likelihood of every token after `<bos>`, the closing `<eos>` included, over the text's bytes. A
-    document longer than `length` tokens is read in windows of `length` that do not overlap.
+    document longer than `length` tokens is read in windows of `length` that do not overlap. blank: of a model trained
+    to fill blanks; what follows a window's first token is then the long blank of a [gMASK].
     """
     windows: list[tuple[str, np.ndarray]] = []
     sizes: dict[str, int] = {}
@@ -52,14 +56,14 @@ def bits_per_byte(model: Decoder, shards: Documents, length: int) -> dict[str, f
         while windows:
             rows = max(1, TOKENS_PER_BATCH // len(windows[-1][1]))
             chosen, windows = windows[-rows:], windows[:-rows]
-            for (language, _), loss in zip(chosen, _losses(model, [ids for _, ids in chosen]), strict=True):
+            for (language, _), loss in zip(chosen, _losses(model, [ids for _, ids in chosen], blank), strict=True):
                 nats[language] += loss
             shown.advance(len(chosen))
     model.train(training)
     return {language: nats[language] / math.log(2) / max(1, sizes[language]) for language in sorted(sizes)}
 
 
-def _losses(model: Decoder, windows: list[np.ndarray]) -> list[float]:
+def _losses(model: Decoder, windows: list[np.ndarray], blank: GlmIds | None) -> list[float]:
     """Summed negative log-likelihood of each window's tokens after its first, in nats."""
     longest = max(map(len, windows)) - 1
     inputs = torch.zeros(len(windows), longest, dtype=torch.int64)
@@ -68,6 +72,22 @@ def _losses(model: Decoder, windows: list[np.ndarray]) -> list[float]:
         inputs[row, : len(ids) - 1] = torch.from_numpy(ids[:-1])
         real[row, : len(ids) - 1] = True
     targets = torch.from_numpy(np.concatenate([ids[1:] for ids in windows])).to(model.device)
-    hidden = model.hidden(inputs.to(model.device))[real.to(model.device)]
-    log_probabilities, _ = token_log_probabilities(model, hidden, targets)
+    if blank is None:
+        hidden = model.hidden(inputs.to(model.device))
+    else:
+        hidden = _as_blank(model, inputs.to(model.device), blank)
+    log_probabilities, _ = token_log_probabilities(model, hidden[real.to(model.device)], targets)
     return [-float(part.double().sum()) for part in log_probabilities.split([len(ids) - 1 for ids in windows])]
+
+
+def _as_blank(model: Decoder, inputs: Tensor, blank: GlmIds) -> Tensor:
+    """Hidden states [B,T,D] before every token of inputs [B,T] but the first, and after the last: the rows are read as
+    first token, [gMASK], then <sop> and the rest."""
+    marks = inputs.new_tensor([blank.gmask, blank.sop]).expand(len(inputs), 2)
+    rows = torch.cat([inputs[:, :1], marks, inputs[:, 1:]], 1)  # [B,T+2]
+    places = torch.arange(rows.shape[1], device=inputs.device).expand_as(rows)
+    positions = places
+    if model.config.position_axes == 2:
+        positions = torch.stack([places.clamp(max=1), (places - 1).clamp(min=0)], 1)
+    intervals = Intervals(torch.zeros_like(places), places.clamp(min=1))
+    return model.hidden(rows, intervals.dense(), positions)[:, 2:]

@@ -62,7 +62,7 @@ def test_training_is_deterministic(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (276, "raise vocab_size")])
+@pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (281, "raise vocab_size")])
 def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, vocab_size, fix):
     with pytest.raises(InputError, match=fix):
         train_bpe([("天地玄黄宇宙洪荒日月盈昃", 1)], tmp_path / "m",

@@ -1,0 +1,42 @@
+"""The other processes of a run that `torchrun` started: they wait for the first one, and work with it where a stage can
+be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headwater import progress
+from headwater.recipe.stages import Stage, Stages
+from headwater.settings import Settings
+from headwater.train import processes
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """While the first process works; the others are let go when it is done. Nothing for one process alone."""
+    if processes.ranks() == 1:
+        yield
+        return
+    processes.join()
+    yield
+    processes.agree(None)
+    processes.leave()
+
+
+def call(stage: Stage, settings: Settings, folder: Path) -> None:
+    """Have the others run the stage too, if it can be shared."""
+    if stage.shared:
+        processes.agree({"stage": stage.name, "settings": settings.model_dump(mode="json"),
+                         "folder": str(folder.absolute())})
+
+
+def follow(stages: Stages) -> int:
+    """What a process that is not the first does: run what the first calls for, until it is done."""
+    progress.console.quiet = True
+    while (called := processes.agree(None)) is not None:
+        stage = stages[called["stage"]]
+        stage.run(stage.settings.parse(called["settings"], where=stage.name), Path(called["folder"]))
+    processes.leave()
+    return 0
