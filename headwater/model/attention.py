@@ -35,6 +35,7 @@ class Attention(nn.Module):
         mask = context.mask
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)
+            mask = mask[:, self.first_head : self.first_head + self.heads] if mask.shape[1] > 1 else mask
         mixed = F.scaled_dot_product_attention(
             query, key.to(query.dtype), value.to(query.dtype), attn_mask=mask,
             is_causal=mask is None and context.causal, enable_gqa=self.heads != self.kv_heads)  # [B,H,T,d]
