@@ -1,4 +1,3 @@
-import itertools
 import json
 import math
 import os
@@ -12,13 +11,13 @@ import pytest
 import torch
 
 from headwater.artifacts import hash_file
-from headwater.errors import CheckpointError, HeadwaterError, SettingsError
+from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.model.checkpoint import save_model
+from headwater.model.checkpoint import load_model, save_model
+from headwater.model.tensors import read_tensors
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
 from headwater.train.objective import next_token
-from headwater.train.optimizer import Optimizer, OptimizerSettings, learning_rate
 from headwater.train.stage import PretrainSettings, model_config
 from headwater.train.streams import StreamBatches
 from headwater.train.validation import bits_per_byte
@@ -125,12 +124,127 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         other.fit(tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    run = trainer(3)
+class Spoiled:
+    """Batches of which some have a token that makes the loss what it should not be."""
+
+    def __init__(self, inner, spoil):
+        self.inner, self.spoil, self.batches_per_epoch = inner, spoil, inner.batches_per_epoch
+
+    def batch(self, step, rank=0, ranks=1):
+        batch = self.inner.batch(step, rank, ranks)
+        if step + 1 in self.spoil:
+            batch.tokens[0, 3] = 63
+        return batch
+
+
+def spoiled(steps, spoil, value, **settings):
+    """A run in which token 63 stands for nothing but trouble."""
+    run = trainer(steps, **settings)
+    run.batches = Spoiled(run.batches, spoil)
+    run.batches.inner.shards.tokens[run.batches.inner.shards.tokens == 63] = 62
     with torch.no_grad():
-        run.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(HeadwaterError, match="loss is nan at step 1"):
+        run.model.embedding.weight[63] = value
+    return run
+
+
+def test_a_bad_loss_stops_the_run_and_keeps_its_batch(tmp_path):
+    run = spoiled(6, {4}, float("nan"))
+    with pytest.raises(HeadwaterError, match="loss is nan at step 4"):
         run.fit(tmp_path)
+    kept = read_tensors(tmp_path / "bad-steps" / "step-00000004-rank-0.safetensors")
+    assert torch.equal(kept["tokens"], run.batches.batch(3).tokens)
+    assert losses(tmp_path) == losses(tmp_path)[:3]
+
+
+def test_a_skipped_step_leaves_weights_and_moments_as_they_were(tmp_path):
+    """The run is that of steps 1, 2, 3, 5, 6: only the skipped step's rate is not taken."""
+    flat = {"optimizer": {"schedule": "constant", "warmup_steps": 0}, "on_bad_step": "skip", "weight_decay": 0.0}
+    flat["optimizer"]["weight_decay"] = flat.pop("weight_decay")
+    run = spoiled(6, {4}, float("nan"), **flat)
+    run.fit(tmp_path / "skipped")
+
+    class Without(Spoiled):
+        def batch(self, step, rank=0, ranks=1):
+            return self.inner.batch(step if step < 3 else step + 1, rank, ranks)
+
+    other = spoiled(5, set(), float("nan"), **flat)
+    other.batches = Without(other.batches.inner, set())
+    other.fit(tmp_path / "without")
+    rest = torch.arange(64) != 63
+    for ours, theirs in zip(run.model.parameters(), other.model.parameters()):
+        same = (ours == theirs) if ours.dim() == 1 or len(ours) != 64 else (ours == theirs)[rest]
+        assert same.all()
+    rows = [json.loads(line) for line in (tmp_path / "skipped/places/rank-00000.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "skipped" in row] == [4]
+
+
+def test_a_spike_is_told_from_the_noise_before_it_also_after_a_resume(tmp_path):
+    settings = {"spike_deviations": 8.0, "on_bad_step": "skip", "optimizer": {"learning_rate": 1e-5}}
+    spoiled(80, {70}, 1e3, **settings).fit(tmp_path / "whole")
+    spoiled(65, {70}, 1e3, **settings).fit(tmp_path / "parts")
+    spoiled(80, {70}, 1e3, **settings).fit(tmp_path / "parts")
+    for folder in ("whole", "parts"):
+        assert [path.name for path in (tmp_path / folder / "bad-steps").iterdir()] == [
+            "step-00000070-rank-0.safetensors"]
+
+
+def test_rows_computed_in_parts_give_the_same_run(tmp_path):
+    trainer(6).fit(tmp_path / "whole")
+    for name, settings in {"parts": {"micro_rows": 1}, "full": {"micro_rows": 2, "recompute": "full"},
+                           "selective": {"recompute": "selective"}}.items():
+        trainer(6, **settings).fit(tmp_path / name)
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "whole"), rel=1e-6)
+
+
+def test_computing_again_keeps_less(tmp_path):
+    """Bytes that autograd keeps for the backward pass, of one batch."""
+    kept = {}
+    for what in ("none", "selective", "full"):
+        run = trainer(1, recompute=what)
+        run.choices = {"compile": False, "precision": "float32"}
+        run._prepare()
+        sizes = {}
+
+        def pack(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            run.task(run.objective, run.batches.batch(0), 1.0)
+        kept[what] = sum(sizes.values())
+    assert kept["full"] < kept["selective"] < kept["none"]
+
+
+@pytest.mark.parametrize(("settings", "words"), [({"rows": 4, "micro_rows": 3}, "3 at a time")])
+def test_rows_that_cannot_be_shared_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        trainer(2, **settings)
+
+
+def test_snapshots_are_models_of_their_step(tmp_path):
+    run = trainer(8, snapshot_tokens=3 * 4 * 32)
+    run.snapshot = lambda model, folder: save_model(model, folder)
+    run.fit(tmp_path / "long")
+    assert sorted(path.name for path in (tmp_path / "long" / "snapshots").iterdir()) == [
+        f"tokens-{3 * 128:014d}", f"tokens-{6 * 128:014d}"]
+    short = trainer(3, optimizer={"schedule": "constant"})
+    short.steps = 3
+    again = trainer(8, snapshot_tokens=3 * 4 * 32)
+    again.fit(tmp_path / "again")
+    assert losses(tmp_path / "again") == losses(tmp_path / "long")
+    loaded = load_model(tmp_path / "long" / "snapshots" / f"tokens-{6 * 128:014d}")
+    ids = torch.arange(20)[None]
+    assert loaded(ids).shape == (1, 20, 64)
+    assert not torch.equal(loaded(ids), run.model(ids))
+
+
+def test_the_places_read_are_those_of_the_batches(tmp_path):
+    run = trainer(5)
+    run.fit(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "places" / "rank-00000.jsonl").read_text().splitlines()]
+    for step, row in enumerate(rows):
+        assert [place for begin, end in row["read"] for place in range(begin, end)] == (
+            run.batches.batch(step).places.flatten().tolist())
 
 
 def test_validation_is_taken_when_due_and_at_the_end(tmp_path):
@@ -151,29 +265,6 @@ def test_exactly_one_of_steps_and_epochs_is_given(settings):
 def test_epochs_become_steps():
     run = trainer(None, epochs=3.0)
     assert run.steps == round(3 * (2000 // 32) / 4)
-
-
-def test_the_schedule_warms_up_and_decays_to_its_last_rate():
-    settings = OptimizerSettings(learning_rate=1.0, final_ratio=0.1, warmup_steps=10)
-    rates = [learning_rate(settings, step, 110) for step in range(110)]
-    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[-1] == pytest.approx(0.1)
-    assert rates[60] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 50 / 99)))
-    assert all(later <= former for former, later in itertools.pairwise(rates[10:]))
-
-
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_only_matrices_are_decayed(name):
-    """With a gradient of zeros the decay alone changes a weight."""
-    model = initialise(Decoder(CONFIG.model_copy(update={"attention_bias": True})), 0)
-    torch.nn.init.ones_(model.blocks[0].attention.qkv.bias)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    Optimizer(model, OptimizerSettings(name=name, weight_decay=0.3)).step(0.5)
-    for key, value in model.state_dict().items():
-        torch.testing.assert_close(value, before[key] * (1 - 0.5 * 0.3 if value.dim() >= 2 else 1.0))
 
 
 @pytest.mark.parametrize("length", [7, 64])
