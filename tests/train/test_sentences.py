@@ -29,7 +29,7 @@ class Words:
     ("It rises here. It ends there! Why?", ["It rises here.", " It ends there!", " Why?"]),
     ("It is 3.14 km long. Yes.", ["It is 3.14 km long.", " Yes."]),
     ("河水流入湖中。湖深十米！为什么？", ["河水流入湖中。", "湖深十米！", "为什么？"]),
-    ("no end\nnew line", ["no end\n", "new line"]),
+    ("No end\nin a line. New\n\nline.\n", ["No end\nin a line.", " New\n\nline.", "\n"]),
     ("headwater.train is a room", ["headwater.train is a room"]),
 ])
 def test_sentences_end_where_readers_end_them(text, sentences):
