@@ -21,7 +21,7 @@ ENDS = np.arange(VOCABULARY) % 5 == 0
 def blanks(kind, axes):
     names = ("token_share", "sentence_share", "document_share")
     shares = {name: float(name.startswith(kind)) for name in names}
-    return BlankInfilling(GlmSettings(**shares, masked_share=0.3), GlmIds(1, 2, 3, 4, 5), axes=axes,
+    return BlankInfilling(GlmSettings(**shares, masked_share=0.25), GlmIds(1, 2, 3, 4, 5), axes=axes,
                           sentences=SentenceEnds(ENDS, ENDS & False, ENDS & False))
 
 
