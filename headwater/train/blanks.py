@@ -60,8 +60,8 @@ class GlmSettings(Settings):
     """Of the rows: whole sentences, as [sMASK]."""
     document_share: float = Field(default=0.2, ge=0, le=1)
     """Of the rows: one long span, as [gMASK]."""
-    masked_share: float = Field(default=0.15, gt=0, le=0.5)
-    """Of a text's tokens: spans or sentences are drawn until they are so many."""
+    masked_share: float = Field(default=0.15, gt=0, le=0.25)
+    """Of a text's tokens: spans or sentences are drawn until they are so many. Up to a quarter all spans find room."""
     span_lambda: float = Field(default=3.0, gt=0, le=20)
     """Of the Poisson distribution that the lengths of short spans, 1 to 39, are drawn from."""
     shortest_document_span: float = Field(default=0.5, ge=0, lt=1)
@@ -170,7 +170,7 @@ class BlankInfilling:
         """
         sizes = np.zeros(0, dtype=np.int64)
         while sizes.sum() < wanted:
-            drawn = np.searchsorted(self._cumulative, draw.random(8 + wanted // 2), side="right") + 1
+            drawn = np.searchsorted(self._cumulative[:-1], draw.random(8 + wanted // 2), side="right") + 1
             sizes = np.append(sizes, np.minimum(drawn, size // 2))
         count = int(np.searchsorted(np.cumsum(sizes), wanted)) + 1
         sizes = draw.permutation(sizes[:count])[:most]  # as drawn the last one would tend to be long

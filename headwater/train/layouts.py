@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Causal:
     """Every token is predicted from those before it in its document."""
 
     axes: int = 1
-    shares: Sequence[float] = (1.0,)
+    shares: ClassVar[Sequence[float]] = (1.0,)
 
     def samples(self, pieces: Sequence[Piece], kind: int, room: int, draw: np.random.Generator) -> list[Sample]:
         return [continued(piece, 0, self.axes) for piece in pieces]
@@ -59,7 +59,7 @@ class Prefix:
     and not asked for; the rest is predicted as in causal modelling (T5, 1910.10683, section 3.2.1)."""
 
     axes: int = 1
-    shares: Sequence[float] = (1.0,)
+    shares: ClassVar[Sequence[float]] = (1.0,)
 
     def samples(self, pieces: Sequence[Piece], kind: int, room: int, draw: np.random.Generator) -> list[Sample]:
         return [continued(piece, int(draw.integers(1, max(2, len(piece.ids)))), self.axes) for piece in pieces]

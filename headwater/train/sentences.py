@@ -12,13 +12,13 @@ from headwater.tokenizer import Tokenizer
 from headwater.train.batches import Ints
 
 _CLOSERS = "\"'”’」』）)]"
-_CHINESE_END = re.compile(rf"[。！？][{re.escape(_CLOSERS)}]*\s*$|[.!?][{re.escape(_CLOSERS)}]*\s+$|\n\s*$")
-_ENGLISH_END = re.compile(rf"[.!?][{re.escape(_CLOSERS)}]*$")
+_END = re.compile(rf"[。！？][{re.escape(_CLOSERS)}]*\s*$|[.!?][{re.escape(_CLOSERS)}]*\s+$")
+_END_BEFORE_SPACE = re.compile(rf"[.!?][{re.escape(_CLOSERS)}]*$")
 
 
 class SentenceEnds(NamedTuple):
-    """By token id, bool [V]. Chinese sentences end with 。！？, English ones with . ! ? before white space, both also
-    with a line."""
+    """By token id, bool [V]. Chinese sentences end with 。！？, English ones with . ! ? before white space; quotation
+    marks and brackets that the same piece closes belong to the sentence."""
 
     ends: NDArray[np.bool_]
     """Pieces that end a sentence whatever follows."""
@@ -32,8 +32,8 @@ class SentenceEnds(NamedTuple):
         """By the text of each piece; a mark that a tokenizer spells in bytes is not seen."""
         texts = [tokenizer.decode_bytes([index]).decode("utf-8", errors="replace")
                  for index in range(tokenizer.vocab_size)]
-        return cls(np.array([_CHINESE_END.search(text) is not None for text in texts]),
-                   np.array([_ENGLISH_END.search(text) is not None for text in texts]),
+        return cls(np.array([_END.search(text) is not None for text in texts]),
+                   np.array([_END_BEFORE_SPACE.search(text) is not None for text in texts]),
                    np.array([not text or text[0].isspace() for text in texts]))
 
     def after(self, ids: Ints) -> NDArray[np.bool_]:

@@ -127,6 +127,23 @@ def test_a_batch_is_a_function_of_the_step(name):
     assert other.tokens.tolist() != wanted[0].tokens.tolist()
 
 
+@pytest.mark.parametrize("name", sorted(set(LAYOUTS) - {"causal"}))
+def test_every_epoch_blanks_out_other_tokens(name):
+    """A text of one row is asked for other tokens when it is read again."""
+    batches = StreamBatches(shard_of([64]), rows=1, length=64, seed=0, layout=LAYOUTS[name])
+    assert batches.rows_per_epoch == 1
+    assert len({tuple(batches.batch(epoch).targets[0].tolist()) for epoch in range(8)}) >= 7
+
+
+def test_every_epoch_gives_a_text_another_kind():
+    """Else a long document would be blanked out in the same way for ever."""
+    batches = StreamBatches(shard_of([64 * 30]), rows=1, length=64, seed=0, layout=blanks())
+    rows = [batches.batch(row) for row in range(2 * batches.rows_per_epoch)]
+    short = [{int(batch.places.max()) // 64 for batch in epoch if (batch.tokens == 1).any()}
+             for epoch in (rows[: len(rows) // 2], rows[len(rows) // 2:])]
+    assert short[0] != short[1]
+
+
 def test_an_epoch_has_the_rows_of_each_kind_that_its_shares_say():
     batches = StreamBatches(shard_of([500] * 400), rows=1000, length=64, seed=0, layout=blanks())
     tokens = batches.batch(0).tokens[: batches.rows_per_epoch]
