@@ -66,7 +66,7 @@ class Checkpoints:
         (staging, sealed), self._writing, failure = self._writing, None, ""
         try:
             sealed.result()
-        except Exception as error:  # the library raises what a process anywhere met, in an error of its own
+        except (Exception, dcp.CheckpointException) as error:  # the library's own, of what any process met
             failure = f"{type(error).__name__}: {error}"
         if any_says(bool(failure)):
             self._failed(staging, failure)

@@ -50,7 +50,7 @@ def test_loss_and_gradients_are_those_of_all_logits(positions, width, vocabulary
 
 
 def test_max_z_pulls_at_the_largest_logit_alone():
-    hidden, weight, targets = drawn(5, 4, 9, 1.0, 0)
+    hidden, _, targets = drawn(5, 4, 9, 1.0, 0)
     hidden.requires_grad_()
     found = projected_cross_entropy(hidden, torch.eye(4), targets % 4, 1.0, Penalties(max_z=0.5))
     bare = projected_cross_entropy(hidden, torch.eye(4), targets % 4, 1.0, Penalties())
