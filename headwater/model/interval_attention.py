@@ -10,6 +10,7 @@ from torch import Tensor
 
 from headwater.model import attention_pieces as pieces
 from headwater.model.intervals import Intervals
+from headwater.model.native import kernel
 
 
 def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Intervals,
@@ -28,7 +29,8 @@ def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Int
 def _attend(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
             way: str) -> tuple[Tensor, Tensor]:
     """The mixed values, and the log-sum-exps float32 [B,H,T] that the backward pass starts from."""
-    return pieces.forward(query, key, value, first, last, slopes)
+    own = way == "native" or (way == "auto" and kernel.takes(query))
+    return (kernel if own else pieces).forward(query, key, value, first, last, slopes)
 
 
 @_attend.register_fake
@@ -40,7 +42,8 @@ def _attend_fake(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last:
 @torch.library.custom_op("headwater::interval_attention_backward", mutates_args=(), device_types="cpu")
 def _differentiate(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, normalizer: Tensor,
                    first: Tensor, last: Tensor, slopes: Tensor | None, way: str) -> tuple[Tensor, Tensor, Tensor]:
-    return pieces.backward(gradient, query, key, value, out, normalizer, first, last, slopes)
+    own = way == "native" or (way == "auto" and kernel.takes(query))
+    return (kernel if own else pieces).backward(gradient, query, key, value, out, normalizer, first, last, slopes)
 
 
 @_differentiate.register_fake

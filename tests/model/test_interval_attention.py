@@ -9,7 +9,7 @@ from headwater.model.interval_attention import interval_attention
 from headwater.model.intervals import Intervals
 from headwater.model.positions import alibi_slopes
 
-WAYS = ("pieces",)
+WAYS = ("native", "pieces")
 
 
 def reference(query, key, value, intervals, slopes):
