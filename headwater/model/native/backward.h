@@ -11,18 +11,18 @@ struct Backward {
     typedef typename N::Number Number;
     const Problem& p;
     const int64_t padded;
+    const float scale;
     Limits limits;
-    Number *rows, *queries, *gradients, *by_query;  // by_query: score gradients [QUERIES, KEYS]
+    Number *queries, *gradients, *by_query;  // by_query: score gradients [QUERIES, KEYS]
     float *keys_across, *values_across, *keys, *queries_down, *gradients_down;
     float *products, *slants;               // q k and do v, [QUERIES, KEYS]
     float *probabilities, *score_gradients;  // cells [QUERIES / GROUP, KEYS]
     float *normalizers, *shifts;            // in units of log 2; sum of do * out
     float *query_gradients, *key_gradients, *value_gradients;
 
-    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)) {
+    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)) {
         const int64_t numbers = padded * p.width, cells = numbers / N::GROUP, block = QUERIES * KEYS;
         limits = {arena.take<int32_t>(padded), arena.take<int32_t>(padded)};
-        rows = arena.take<Number>(numbers);
         queries = arena.take<Number>(numbers);
         gradients = arena.take<Number>(numbers);
         by_query = arena.take<Number>(block);
@@ -45,11 +45,9 @@ struct Backward {
     // One key/value head: every `parts`th block of keys from `part` on. shares: [B,H,parts,T,d] or null with one part.
     void run(int64_t row, int64_t kv_head, int64_t part, int64_t parts, float* shares) {
         limits.fill(p, row, padded);
-        copy_rows<Stored>(rows, p, p.value, row, kv_head, 0, padded);
-        transpose<N>(values_across, rows, padded, p.width);
-        copy_rows<Stored>(rows, p, p.key, row, kv_head, 0, padded);
-        transpose<N>(keys_across, rows, padded, p.width);
-        interleave(N{}, keys, rows, padded, p.width);
+        across<N, Stored>(values_across, p, p.value, row, kv_head, padded);
+        across<N, Stored>(keys_across, p, p.key, row, kv_head, padded);
+        down<N, Stored>(keys, p, p.key, row, kv_head, padded);
         std::fill(key_gradients, key_gradients + padded * p.width, 0.f);
         std::fill(value_gradients, value_gradients + padded * p.width, 0.f);
         const int64_t group = p.heads / p.kv_heads;
@@ -77,16 +75,18 @@ struct Backward {
     }
 
     void prepare(int64_t row, int64_t head) {
-        copy_rows<Stored>(rows, p, p.out, row, head, 0, padded);
         copy_rows<Stored>(queries, p, p.query, row, head, 0, padded);
         copy_rows<Stored>(gradients, p, p.out_gradient, row, head, 0, padded);
-        interleave(N{}, queries_down, queries, padded, p.width);
-        interleave(N{}, gradients_down, gradients, padded, p.width);
-        const float* normalizer = p.normalizer + (row * p.heads + head) * p.length;
-        for (int64_t at = 0; at < padded; at++) {
-            normalizers[at] = at < p.length ? normalizer[at] * LOG2E : INFINITY;  // padding: no probability
+        join<N>(queries_down, queries, padded, p.width);
+        join<N>(gradients_down, gradients, padded, p.width);
+        std::fill(normalizers, normalizers + padded, INFINITY);  // padding: no probability
+        std::fill(shifts, shifts + padded, 0.f);
+        for (int64_t at = 0; at < p.length; at++) {
+            normalizers[at] = p.normalizer[(row * p.heads + head) * p.length + at] * LOG2E;
+            const Stored* out = p.out.at<const Stored>(row, head, at);
+            const Number* gradient = gradients + at * p.width;
             Vec sum{};
-            for (int64_t x = at * p.width; x < (at + 1) * p.width; x += LANES) sum += get(rows + x) * get(gradients + x);
+            for (int64_t x = 0; x < p.width; x += LANES) sum += get(out + x) * get(gradient + x);
             shifts[at] = total(sum);
         }
         std::fill(query_gradients, query_gradients + padded * p.width, 0.f);
@@ -97,27 +97,28 @@ struct Backward {
         for (int64_t begin = 0; begin < p.length; begin += QUERIES) {
             const Span span = limits.span(begin, begin + QUERIES);
             if (span.all_see(key, key + KEYS)) {
-                pair(head, begin, QUERIES, key, key + KEYS, false);
+                pair(span, head, begin, QUERIES, key, key + KEYS);
                 continue;
             }
             for (int64_t strip = begin; strip < std::min<int64_t>(begin + QUERIES, p.length); strip += STRIP) {
                 const Span narrow = limits.span(strip, strip + STRIP);
-                const int64_t first = std::max(narrow.first / LANES * LANES, key);
-                const int64_t end = std::min(rounded(narrow.end, LANES), key + KEYS);
-                if (first < end) pair(head, strip, STRIP, first, end, !narrow.all_see(first, end));
+                const int64_t first = std::max(narrow.first / GRAIN * GRAIN, key);
+                const int64_t end = std::min(rounded(narrow.end, GRAIN), key + KEYS);
+                if (first < end) pair(narrow, head, strip, STRIP, first, end);
             }
         }
     }
 
     // What queries [query, query + count) and keys [key, end) give each other.
-    void pair(int64_t head, int64_t query, int64_t count, int64_t key, int64_t end, bool hide) {
+    void pair(const Span& span, int64_t head, int64_t query, int64_t count, int64_t key, int64_t end) {
         const int64_t width = p.width, cells = width / N::GROUP, reach = end - key;
+        const int64_t place = key / KEYS * KEYS * cells + key % KEYS;
         multiply<N, false>(count, reach, cells, {(float*)(queries + query * width), cells, 1},
-                           {keys_across + key, padded}, products, KEYS);
+                           {keys_across + place, KEYS}, products, KEYS);
         multiply<N, false>(count, reach, cells, {(float*)(gradients + query * width), cells, 1},
-                           {values_across + key, padded}, slants, KEYS);
-        if (p.slopes) hide ? soften<true, true>(head, query, count, key, reach) : soften<true, false>(head, query, count, key, reach);
-        else hide ? soften<false, true>(head, query, count, key, reach) : soften<false, false>(head, query, count, key, reach);
+                           {values_across + place, KEYS}, slants, KEYS);
+        adjust(products, KEYS, p, limits, span, head, query, count, key, reach);
+        soften(query, count, reach);
         multiply<N, true>(reach, width, count / N::GROUP, {probabilities, 1, KEYS},
                           {gradients_down + query / N::GROUP * width, width}, value_gradients + key * width, width);
         multiply<N, true>(reach, width, count / N::GROUP, {score_gradients, 1, KEYS},
@@ -127,17 +128,13 @@ struct Backward {
     }
 
     // Probabilities p = exp(score - normalizer) and score gradients p (do v - shift).
-    template <bool BIAS, bool HIDE>
-    void soften(int64_t head, int64_t query, int64_t count, int64_t key, int64_t reach) {
-        const float scale = LOG2E / std::sqrt((float)p.width), slope = p.slopes ? p.slopes[head] * LOG2E : 0.f;
+    void soften(int64_t query, int64_t count, int64_t reach) {
         for (int64_t at = 0; at < count; at += N::GROUP)
             for (int64_t x = 0; x < reach; x += LANES) {
                 Vec shares[N::GROUP], slopes[N::GROUP];
                 for (int64_t row = 0; row < N::GROUP; row++) {
                     const int64_t here = query + at + row, place = (at + row) * KEYS + x;
-                    const Scoring how = {scale, slope, (int32_t)here, limits.first[here], limits.last[here]};
-                    const Vec found = score<BIAS, HIDE>(load(products + place), (int32_t)(key + x), how);
-                    shares[row] = exp2<N::EXACT>(found - splat(normalizers[here]));
+                    shares[row] = exp2<N::EXACT>(load(products + place) * splat(scale) - splat(normalizers[here]));
                     slopes[row] = shares[row] * (load(slants + place) - splat(shifts[here]));
                     put(by_query + place, slopes[row]);
                 }

@@ -15,42 +15,40 @@ struct Right {
     long by_step;
 };
 
-template <class N, int ROWS, int VECTORS, bool ADD>
+template <class N, int HEIGHT, int VECTORS, bool ADD>
 static INLINE void tile(Left a, Right b, float* c, long by_row, long steps) {
-    Vec sums[ROWS][VECTORS];
-    for (int row = 0; row < ROWS; row++)
+    Vec sums[HEIGHT][VECTORS];
+    for (int row = 0; row < HEIGHT; row++)
         for (int v = 0; v < VECTORS; v++) sums[row][v] = ADD ? load(c + row * by_row + v * LANES) : Vec{};
     for (long step = 0; step < steps; step++) {
         Vec columns[VECTORS];
         for (int v = 0; v < VECTORS; v++) columns[v] = load(b.data + step * b.by_step + v * LANES);
-        for (int row = 0; row < ROWS; row++) {
+        for (int row = 0; row < HEIGHT; row++) {
             const Vec cell = repeated(a.data + row * a.by_row + step * a.by_step);
             for (int v = 0; v < VECTORS; v++) sums[row][v] = N::dot(sums[row][v], cell, columns[v]);
         }
     }
-    for (int row = 0; row < ROWS; row++)
+    for (int row = 0; row < HEIGHT; row++)
         for (int v = 0; v < VECTORS; v++) store(c + row * by_row + v * LANES, sums[row][v]);
 }
 
+constexpr int ROWS = LANES == 8 ? 4 : 8;  // AVX2 has half the registers
+
 template <class N, int VECTORS, bool ADD>
 static INLINE void panel(long rows, long steps, Left a, Right b, float* c, long by_row) {
-    for (long row = 0; row < rows; row += 4) {
-        tile<N, 4, VECTORS, ADD>(a, b, c, by_row, steps);
-        a.data += 4 * a.by_row;
-        c += 4 * by_row;
+    for (long row = 0; row < rows; row += ROWS) {
+        tile<N, ROWS, VECTORS, ADD>(a, b, c, by_row, steps);
+        a.data += ROWS * a.by_row;
+        c += ROWS * by_row;
     }
 }
 
-// c[rows x columns] = a b, or += with ADD. Rows are a multiple of 4, columns of LANES.
+// c[rows x columns] = a b, or += with ADD. Rows are a multiple of 8, columns of LANES.
+// Never inlined: the sums need all registers.
 template <class N, bool ADD>
-static void multiply(long rows, long columns, long steps, Left a, Right b, float* c, long by_row) {
-    constexpr int MOST = LANES == 8 ? 2 : 4;  // AVX2 has half the registers
+static __attribute__((noinline)) void multiply(long rows, long columns, long steps, Left a, Right b, float* c, long by_row) {
     long at = 0;
-    for (; at + MOST * LANES <= columns; at += MOST * LANES)
-        panel<N, MOST, ADD>(rows, steps, a, {b.data + at, b.by_step}, c + at, by_row);
-    if (MOST == 4 && at + 2 * LANES <= columns) {
+    for (; at + 2 * LANES <= columns; at += 2 * LANES)
         panel<N, 2, ADD>(rows, steps, a, {b.data + at, b.by_step}, c + at, by_row);
-        at += 2 * LANES;
-    }
     if (at < columns) panel<N, 1, ADD>(rows, steps, a, {b.data + at, b.by_step}, c + at, by_row);
 }

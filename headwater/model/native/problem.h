@@ -28,6 +28,8 @@ struct Problem {
 constexpr int KEYS = 64;     // in a block
 constexpr int QUERIES = 64;  // in a block
 constexpr int STRIP = 32;    // queries that are trimmed to the keys they see
+constexpr int GRAIN = 16;    // of that trimming
+constexpr int WIDEST = 256;  // head
 
 static inline int64_t rounded(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 

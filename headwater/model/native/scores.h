@@ -1,4 +1,4 @@
-// From products q k to what softmax takes: scaled, biased by distance, hidden outside of a query's interval.
+// Products q k as softmax takes them: biased by distance, hidden outside of a query's interval.
 #pragma once
 
 #include <cmath>
@@ -8,24 +8,8 @@
 
 constexpr float LOG2E = 1.44269504088896341f;
 
-// What a query's scores are made with, in units of log 2.
-struct Scoring {
-    float scale, slope;
-    int32_t query, first, last;
-};
-
-// The scores of the keys from `key` on, for one query. HIDE: some may lie outside of its interval.
-template <bool BIAS, bool HIDE>
-static INLINE Vec score(Vec products, int32_t key, const Scoring& how) {
-    Vec x = products * splat(how.scale);
-    const Ints keys = splat(key) + iota();
-    if (BIAS) {
-        const Vec distance = __builtin_convertvector(keys - splat(how.query), Vec);
-        x -= splat(how.slope) * larger(distance, -distance);
-    }
-    if (HIDE) x = (keys >= splat(how.first)) & (keys <= splat(how.last)) ? x : splat(-INFINITY);
-    return x;
-}
+// What makes a product a score in units of log 2.
+static inline float scale_of(const Problem& p) { return LOG2E / std::sqrt((float)p.width); }
 
 // A row's intervals, kept inside of the row whatever the caller says; queries past its end see nothing.
 struct Limits {
@@ -45,3 +29,24 @@ struct Limits {
         return found;
     }
 };
+
+// Queries [query, query + count) against keys [key, key + reach), `span` what those queries see. Their products stand
+// `by_query` apart; ALiBi's bias goes in before the scale.
+static inline void adjust(float* products, int64_t by_query, const Problem& p, const Limits& limits, const Span& span,
+                          int64_t head, int64_t query, int64_t count, int64_t key, int64_t reach) {
+    const Vec slope = splat(p.slopes ? p.slopes[head] * std::sqrt((float)p.width) : 0.f);
+    for (int64_t x = 0; x < reach; x += LANES) {
+        const Ints keys = splat((int32_t)(key + x)) + iota();
+        const bool hide = !span.all_see(key + x, key + x + LANES);
+        if (!hide && !p.slopes) continue;
+        for (int64_t at = 0; at < count; at++) {
+            const int64_t here = query + at;
+            Vec found = load(products + at * by_query + x);
+            const Vec distance = __builtin_convertvector(keys - splat((int32_t)here), Vec);
+            if (p.slopes) found -= slope * larger(distance, -distance);
+            const Ints seen = (keys >= splat(limits.first[here])) & (keys <= splat(limits.last[here]));
+            if (hide) found = seen ? found : splat(-INFINITY);
+            store(products + at * by_query + x, found);
+        }
+    }
+}
