@@ -16,7 +16,8 @@ from pathlib import Path
 from headwater import hardware
 from headwater.progress import say
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno", "-shared",
+         "-fPIC")
 _SOURCES = Path(__file__).parent
 _PATIENCE = 300
 """Seconds after which a compiler counts as broken."""
