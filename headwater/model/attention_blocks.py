@@ -43,7 +43,7 @@ def blocks_of(intervals: Intervals) -> BlockMask:
 
 
 def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks of keys are chosen for each block of queries, and which, those first: int32 [B,1,n], [B,1,n,n]."""
+    """How many blocks of keys are chosen for each block of queries, int32 [B,1,n], and which, these first [B,1,n,n]."""
     order = chosen.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[:, None], order.to(torch.int32)[:, None]
 

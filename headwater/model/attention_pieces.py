@@ -109,13 +109,19 @@ def _bias(piece: Piece, first: Tensor, last: Tensor, slopes: Tensor | None) -> _
     if slopes is None:
         return _Bias(None, 0.0)
     # -m (q - k) = m (k - c) - m (q - c): the second part is the same for all keys of a query, so softmax ignores it.
-    rows = (slopes[:, None] * (keys - piece.begin))[None, :, None]
-    return _Bias(rows.expand(1, len(slopes), len(queries), len(keys)), (slopes[:, None] * (queries - piece.begin))[None])
+    to_keys, to_queries = (slopes[:, None] * (places - piece.begin) for places in (keys, queries))
+    return _Bias(to_keys[None, :, None].expand(1, -1, len(queries), -1), to_queries[None])
+
+
+def _plain(*tensors: Tensor) -> list[Tensor]:
+    """The kernel takes heads with gaps between them, but none between the numbers of a head."""
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in tensors]
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor,
             slopes: Tensor | None) -> tuple[Tensor, Tensor]:
     """The mixed values [B,H,T,d] and the scores' log-sum-exps, float32 [B,H,T]."""
+    query, key, value = _plain(query, key, value)
     out, normalizer = empty_like_heads(query), query.new_empty(query.shape[:3], dtype=torch.float32)
     for rows in _plan(first, last, slopes is not None):
         many = slice(rows.begin, rows.end)
@@ -145,6 +151,7 @@ def _merge(one: tuple[Tensor, Tensor] | None, two: tuple[Tensor, Tensor]) -> tup
 def backward(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, normalizer: Tensor,
              first: Tensor, last: Tensor, slopes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value. Every piece is given the merged output and log-sum-exp."""
+    gradient, query, key, value, out = _plain(gradient, query, key, value, out)
     heads, kv_heads = query.shape[1], key.shape[1]
     if heads != kv_heads:
         key, value = (x.repeat_interleave(heads // kv_heads, 1) for x in (key, value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from headwater import hardware
@@ -30,7 +32,8 @@ def library() -> ctypes.CDLL | None:
     if command is None:
         return None
     try:
-        return ctypes.CDLL(str(built(command)))
+        with _folder() as folder:
+            return ctypes.CDLL(str(built(command, folder)))
     except (OSError, subprocess.SubprocessError) as error:
         said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
         say(f"attention's own kernel could not be compiled, PyTorch's is used instead: {said.strip()[-300:]}")
@@ -45,38 +48,38 @@ def compiler() -> list[str] | None:
     return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
 
 
-def built(command: list[str]) -> Path:
+def built(command: list[str], folder: Path) -> Path:
     """The shared library, made first where it is not there yet. Raises `OSError` or `subprocess.SubprocessError`."""
-    path = _folder() / f"attention-{_key(command)}.so"
+    path = folder / f"attention-{_key(command)}.so"
     if path.exists():
         return path
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        subprocess.run([*command, *FLAGS, str(_SOURCES / "attention.cpp"), "-o", temporary], check=True, text=True,
-                       capture_output=True, timeout=_PATIENCE)
-        os.replace(temporary, path)  # whoever builds at the same time replaces it by the same
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as staging:
+        made = Path(staging) / path.name
+        _run([*command, *FLAGS, str(_SOURCES / "attention.cpp"), "-o", str(made)])
+        os.replace(made, path)  # whoever builds at the same time replaces it by the same
     return path
 
 
-def _folder() -> Path:
-    """The cache folder; where it cannot be written, a temporary one of this process."""
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, text=True, capture_output=True, timeout=_PATIENCE).stdout
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """The cache folder; where it cannot be written, a temporary one that is gone once the code is loaded."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="headwater-"))
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(tempfile.TemporaryFile(dir=folder)).close()
+        except OSError:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-")))
+        yield folder
 
 
 def _key(command: list[str]) -> str:
     """Changes with whatever the result depends on: the sources, the compiler, its flags, the processor."""
-    version = subprocess.run([*command, "--version"], check=True, capture_output=True, timeout=_PATIENCE).stdout
-    digest = hashlib.sha256(version)
+    digest = hashlib.sha256(_run([*command, "--version"]).encode())
     for part in (*command, *FLAGS, platform.machine(), hardware.processor(), hardware.instructions()):
         digest.update(part.encode() + b"\0")
     for source in sorted(_SOURCES.glob("*.[ch]*")):
