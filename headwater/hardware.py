@@ -67,6 +67,16 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def instructions() -> str:
+    """The processor's instruction sets as the system lists them; empty where it does not."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            lines = [line.split(":", 1)[1].strip() for line in stream if line.startswith(("flags", "Features"))]
+        return lines[0] if lines else ""
+    except OSError:
+        return ""
+
+
 def matmul_flops(dtype: torch.dtype, device: str, *, size: int = 1024, repeats: int = 9) -> float:
     """Median floating-point operations per second of a square matrix product."""
     import torch

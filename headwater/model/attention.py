@@ -1,4 +1,4 @@
-"""Multi-head, grouped-query and multi-query attention through PyTorch's fused kernels."""
+"""Multi-head, grouped-query and multi-query attention through fused kernels: ours over intervals, else PyTorch's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context
+from headwater.model.interval_attention import interval_attention
 from headwater.model.positions import rotate
 
 
@@ -17,7 +18,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.head_dim, self.rope_layout = layer, config.head_dim, config.rope_layout
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.first_head = 0  # another one where several processes share the heads
+        self.first_head = 0  # of the whole model's heads, where this module holds only some
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv: nn.Module = nn.Linear(config.hidden_size, rows, bias=config.attention_bias)  # rows [q | k | v]
         self.out = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.output_bias)
@@ -32,11 +33,19 @@ class Attention(nn.Module):
         if context.cache is not None:
             assert context.place is not None
             key, value = context.cache.update(self.layer, key, value, context.place)
+        mixed = self._mixed(query, key.to(query.dtype), value.to(query.dtype), context)  # [B,H,T,d]
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
+        if context.intervals is not None:
+            slopes = context.slopes
+            if slopes is not None:
+                slopes = slopes[self.first_head : self.first_head + self.heads]
+            return interval_attention(query, key, value, context.intervals, slopes, blocks=context.blocks)
         mask = context.mask
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)
             mask = mask[:, self.first_head : self.first_head + self.heads] if mask.shape[1] > 1 else mask
-        mixed = F.scaled_dot_product_attention(
-            query, key.to(query.dtype), value.to(query.dtype), attn_mask=mask,
-            is_causal=mask is None and context.causal, enable_gqa=self.heads != self.kv_heads)  # [B,H,T,d]
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask,
+                                              is_causal=mask is None and context.causal,
+                                              enable_gqa=self.heads != self.kv_heads)

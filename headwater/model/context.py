@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from headwater.errors import InputError
+from headwater.model.attention_blocks import blocks_of
 from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
+from headwater.model.intervals import Intervals
 from headwater.model.positions import Positions
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 class Context(NamedTuple):
@@ -25,6 +30,12 @@ class Context(NamedTuple):
     """Without a mask: every token sees those before it (True) or all of them (False)."""
     cache: KVCache | None = None
     place: Place | None = None
+    intervals: Intervals | None = None
+    """Instead of a mask: `interval_attention` over these."""
+    slopes: Tensor | None = None
+    """Of ALiBi, float32 [heads of the whole model]; only beside `intervals`, otherwise they are in the mask."""
+    blocks: BlockMask | None = None
+    """On a GPU, the intervals as FlexAttention takes them."""
 
 
 class Batch(NamedTuple):
@@ -36,6 +47,8 @@ class Batch(NamedTuple):
     cache: KVCache | None
     slots: Tensor | None
     """int64 [B,T], given by a caller whose rows differ in length; None: after what the cache holds."""
+    intervals: Intervals | None = None
+    """Given instead of a mask."""
 
     @property
     def start(self) -> int:
@@ -63,6 +76,11 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     place = _place(batch)
     derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
     positions = _positions(config, batch, derived)
+    if batch.intervals is not None:
+        slopes = scheme.table if config.position == "alibi" else None
+        blocks = blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
+        return Context(scheme.rotation(positions), None, False, intervals=batch.intervals, slopes=slopes,
+                       blocks=blocks), positions
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
     bias = scheme.bias(*_distances(batch, place, positions))
     if bias is not None:
@@ -94,6 +112,8 @@ def _check(config: ModelConfig, batch: Batch) -> None:
     rows = len(ids)
     if cache is not None and cache.batch != rows:
         raise InputError(f"{rows} rows of input_ids for a cache of {cache.batch}", fix="make it for as many rows")
+    if batch.intervals is not None:
+        _check_intervals(batch, batch.intervals)
     if mask is not None and len(mask) != rows and not (mask.dim() == 4 and len(mask) == 1):
         raise InputError(f"{rows} rows of input_ids, attention_mask has shape {list(mask.shape)}",
                          fix="give a row of the mask for every row of ids")
@@ -107,6 +127,16 @@ def _check(config: ModelConfig, batch: Batch) -> None:
                          fix="give bool, True = may attend")
     if positions is not None and positions.is_floating_point():
         raise InputError(f"position_ids is {positions.dtype}", fix="give integers")
+
+
+def _check_intervals(batch: Batch, intervals: Intervals) -> None:
+    if batch.cache is not None or batch.slots is not None:
+        raise InputError("attention over intervals reads whole rows, and a cache was given",
+                         fix="give attention_mask [B, S] or bool [B, 1, T, S]")
+    for name, bound in intervals._asdict().items():
+        if bound.shape != batch.input_ids.shape or bound.dtype != torch.int64:
+            raise InputError(f"attention_mask.{name} is {bound.dtype} {list(bound.shape)}",
+                             fix=f"give int64 {list(batch.input_ids.shape)}")
 
 
 def _place(batch: Batch) -> Place:

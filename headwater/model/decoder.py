@@ -14,6 +14,7 @@ from headwater.model.config import ModelConfig
 from headwater.model.context import Batch, Context, make_context, remember
 from headwater.model.feedforward import FeedForward
 from headwater.model.heads import make_head
+from headwater.model.intervals import Intervals
 from headwater.model.norms import make_norm
 from headwater.model.positions import Positions, make_embedding
 
@@ -70,25 +71,29 @@ class Decoder(nn.Module):
     def device(self) -> torch.device:
         return self.embedding.weight.device
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
-                cache: KVCache | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | Intervals | None = None,
+                position_ids: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Logits [B,T,V] for ids [B,T]; the arguments are those of `hidden`."""
         return self.head(self.hidden(input_ids, attention_mask, position_ids, cache))
 
-    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
-               cache: KVCache | None = None, *, slots: Tensor | None = None) -> Tensor:
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor | Intervals | None = None,
+               position_ids: Tensor | None = None, cache: KVCache | None = None, *,
+               slots: Tensor | None = None) -> Tensor:
         """The normed last hidden states [B,T,D] of ids int64 [B,T].
 
         attention_mask: [B,S] numbers, 0 for padding; tokens see those before them with the same number, so different
         numbers are packed documents. Or bool [B,1,T,S], True = may attend. Or, for GLM, [B]: each row's context length,
-        inside of which attention goes both ways. S counts what the cache holds. position_ids: int64 [B,T], or
+        inside of which attention goes both ways. S counts what the cache holds. Or, without a cache, `Intervals` [B,T]:
+        the quickest where rows are long or packed, and the one to train with. position_ids: int64 [B,T], or
         [B,2,T] (position, block position) for the 2D families. Both are found as the official code finds them where
         they are left out; with a cache they go on from it.
         cache: what was read so far, appended to. slots: int64 [B,T], where each token stands in its row of the cache,
         for rows of different lengths; a token then sees the slots up to its own.
         Raises `InputError` for arguments that do not fit.
         """
-        batch = Batch(input_ids, attention_mask, position_ids, cache, slots)
+        intervals = attention_mask if isinstance(attention_mask, Intervals) else None
+        mask = None if isinstance(attention_mask, Intervals) else attention_mask
+        batch = Batch(input_ids, mask, position_ids, cache, slots, intervals)
         context, positions = make_context(self.config, self.positions, batch)
         x = self._embedded(input_ids, positions)
         remember(batch, context, positions)

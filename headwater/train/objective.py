@@ -39,7 +39,7 @@ class NextToken:
         self.penalties = penalties
 
     def __call__(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
-        hidden = model.hidden(batch.tokens, batch.intervals.dense(), batch.positions)  # [B,T,D]
+        hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)  # [B,T,D]
         weight, group = head_matrix(model)
         sums = projected_cross_entropy(hidden.flatten(0, 1), weight, batch.targets.flatten(), divisor, self.penalties,
                                        group)

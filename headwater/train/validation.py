@@ -90,4 +90,4 @@ def _as_blank(model: Decoder, inputs: Tensor, blank: GlmIds) -> Tensor:
     if model.config.position_axes == 2:
         positions = torch.stack([places.clamp(max=1), (places - 1).clamp(min=0)], 1)
     intervals = Intervals(torch.zeros_like(places), places.clamp(min=1))
-    return model.hidden(rows, intervals.dense(), positions)[:, 2:]
+    return model.hidden(rows, intervals, positions)[:, 2:]

@@ -1,0 +1,1 @@
+"""Code of ours that is compiled on the machine it runs on."""

@@ -1,0 +1,145 @@
+// Flash attention backward: probabilities are made again from the log-sum-exps. Every block of keys has one owner, who
+// sums its gradients over all queries and heads; an owner's shares of the queries' gradients are summed in fixed order.
+#pragma once
+
+#include "matmul.h"
+#include "packing.h"
+#include "scores.h"
+
+template <class N, class Stored>
+struct Backward {
+    typedef typename N::Number Number;
+    const Problem& p;
+    const int64_t padded;
+    const float scale;
+    Limits limits;
+    Number *queries, *gradients, *by_query;  // by_query: score gradients [QUERIES, KEYS]
+    float *keys_across, *values_across, *keys, *queries_down, *gradients_down;
+    float *products, *slants;               // q k and do v, [QUERIES, KEYS]
+    float *probabilities, *score_gradients;  // cells [QUERIES / GROUP, KEYS]
+    float *normalizers, *shifts;            // in units of log 2; sum of do * out
+    float *query_gradients, *key_gradients, *value_gradients;
+
+    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)) {
+        const int64_t numbers = padded * p.width, cells = numbers / N::GROUP, block = QUERIES * KEYS;
+        limits = {arena.take<int32_t>(padded), arena.take<int32_t>(padded)};
+        queries = arena.take<Number>(numbers);
+        gradients = arena.take<Number>(numbers);
+        by_query = arena.take<Number>(block);
+        keys_across = arena.take<float>(cells);
+        values_across = arena.take<float>(cells);
+        keys = arena.take<float>(cells);
+        queries_down = arena.take<float>(cells);
+        gradients_down = arena.take<float>(cells);
+        products = arena.take<float>(block);
+        slants = arena.take<float>(block);
+        probabilities = arena.take<float>(block / N::GROUP);
+        score_gradients = arena.take<float>(block / N::GROUP);
+        normalizers = arena.take<float>(padded);
+        shifts = arena.take<float>(padded);
+        query_gradients = arena.take<float>(numbers);
+        key_gradients = arena.take<float>(numbers);
+        value_gradients = arena.take<float>(numbers);
+    }
+
+    // One key/value head: every `parts`th block of keys from `part` on. shares: [B,H,parts,T,d] or null with one part.
+    void run(int64_t row, int64_t kv_head, int64_t part, int64_t parts, float* shares) {
+        limits.fill(p, row, padded);
+        across<N, Stored>(values_across, p, p.value, row, kv_head, padded);
+        across<N, Stored>(keys_across, p, p.key, row, kv_head, padded);
+        down<N, Stored>(keys, p, p.key, row, kv_head, padded);
+        std::fill(key_gradients, key_gradients + padded * p.width, 0.f);
+        std::fill(value_gradients, value_gradients + padded * p.width, 0.f);
+        const int64_t group = p.heads / p.kv_heads;
+        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
+            prepare(row, head);
+            for (int64_t key = part * KEYS; key < p.length; key += parts * KEYS) own(head, key);
+            if (shares) {
+                float* share = shares + ((row * p.heads + head) * parts + part) * p.length * p.width;
+                memcpy(share, query_gradients, p.length * p.width * sizeof(float));
+            } else {
+                write(p.query_gradient, row, head, query_gradients, 0, p.length, 1 / std::sqrt((float)p.width));
+            }
+        }
+        for (int64_t key = part * KEYS; key < p.length; key += parts * KEYS) {
+            const int64_t end = std::min<int64_t>(key + KEYS, p.length);
+            write(p.key_gradient, row, kv_head, key_gradients, key, end, 1 / std::sqrt((float)p.width));
+            write(p.value_gradient, row, kv_head, value_gradients, key, end, 1.f);
+        }
+    }
+
+    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float scale) {
+        for (int64_t at = begin; at < end; at++)
+            for (int64_t x = 0; x < p.width; x += LANES)
+                put(to.at<Stored>(row, head, at) + x, load(from + at * p.width + x) * splat(scale));
+    }
+
+    void prepare(int64_t row, int64_t head) {
+        copy_rows<Stored>(queries, p, p.query, row, head, 0, padded);
+        copy_rows<Stored>(gradients, p, p.out_gradient, row, head, 0, padded);
+        join<N>(queries_down, queries, padded, p.width);
+        join<N>(gradients_down, gradients, padded, p.width);
+        std::fill(normalizers, normalizers + padded, INFINITY);  // padding: no probability
+        std::fill(shifts, shifts + padded, 0.f);
+        for (int64_t at = 0; at < p.length; at++) {
+            normalizers[at] = p.normalizer[(row * p.heads + head) * p.length + at] * LOG2E;
+            const Stored* out = p.out.at<const Stored>(row, head, at);
+            const Number* gradient = gradients + at * p.width;
+            Vec sum{};
+            for (int64_t x = 0; x < p.width; x += LANES) sum += get(out + x) * get(gradient + x);
+            shifts[at] = total(sum);
+        }
+        std::fill(query_gradients, query_gradients + padded * p.width, 0.f);
+    }
+
+    // All queries' part in the gradients of keys [key, key + KEYS).
+    void own(int64_t head, int64_t key) {
+        for (int64_t begin = 0; begin < p.length; begin += QUERIES) {
+            const Span span = limits.span(begin, begin + QUERIES);
+            if (span.all_see(key, key + KEYS)) {
+                pair(span, head, begin, QUERIES, key, key + KEYS);
+                continue;
+            }
+            for (int64_t strip = begin; strip < std::min<int64_t>(begin + QUERIES, p.length); strip += STRIP) {
+                const Span narrow = limits.span(strip, strip + STRIP);
+                const int64_t first = std::max(narrow.first / GRAIN * GRAIN, key);
+                const int64_t end = std::min(rounded(narrow.end, GRAIN), key + KEYS);
+                if (first < end) pair(narrow, head, strip, STRIP, first, end);
+            }
+        }
+    }
+
+    // What queries [query, query + count) and keys [key, end) give each other.
+    void pair(const Span& span, int64_t head, int64_t query, int64_t count, int64_t key, int64_t end) {
+        const int64_t width = p.width, cells = width / N::GROUP, reach = end - key;
+        const int64_t place = key / KEYS * KEYS * cells + key % KEYS;
+        multiply<N, false>(count, reach, cells, {(float*)(queries + query * width), cells, 1},
+                           {keys_across + place, KEYS}, products, KEYS);
+        multiply<N, false>(count, reach, cells, {(float*)(gradients + query * width), cells, 1},
+                           {values_across + place, KEYS}, slants, KEYS);
+        adjust(products, KEYS, p, limits, span, head, query, count, key, reach);
+        soften(query, count, reach);
+        multiply<N, true>(reach, width, count / N::GROUP, {probabilities, 1, KEYS},
+                          {gradients_down + query / N::GROUP * width, width}, value_gradients + key * width, width);
+        multiply<N, true>(reach, width, count / N::GROUP, {score_gradients, 1, KEYS},
+                          {queries_down + query / N::GROUP * width, width}, key_gradients + key * width, width);
+        multiply<N, true>(count, width, reach / N::GROUP, {(float*)by_query, KEYS / N::GROUP, 1},
+                          {keys + key / N::GROUP * width, width}, query_gradients + query * width, width);
+    }
+
+    // Probabilities p = exp(score - normalizer) and score gradients p (do v - shift).
+    void soften(int64_t query, int64_t count, int64_t reach) {
+        for (int64_t at = 0; at < count; at += N::GROUP)
+            for (int64_t x = 0; x < reach; x += LANES) {
+                Vec shares[N::GROUP], slopes[N::GROUP];
+                for (int64_t row = 0; row < N::GROUP; row++) {
+                    const int64_t here = query + at + row, place = (at + row) * KEYS + x;
+                    shares[row] = exp2<N::EXACT>(load(products + place) * splat(scale) - splat(normalizers[here]));
+                    slopes[row] = shares[row] * (load(slants + place) - splat(shifts[here]));
+                    put(by_query + place, slopes[row]);
+                }
+                N::interleave(probabilities + at / N::GROUP * KEYS + x, shares);
+                N::interleave(score_gradients + at / N::GROUP * KEYS + x, slopes);
+            }
+    }
+};
