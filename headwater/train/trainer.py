@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from headwater import hardware, plan
-from headwater.artifacts import read_json, sweep_temporaries, write_json
+from headwater.artifacts import atomic_folder, read_json, sweep_temporaries, write_json
 from headwater.errors import HeadwaterError, InputError
 from headwater.model import Decoder, ModelConfig
 from headwater.model.tensors import write_tensors
@@ -301,7 +301,8 @@ class Trainer:
     def _validated(self) -> dict[str, float]:
         if self.validate is None:
             return {}
-        with self._precision():
+        # Rows of many shapes come here, each of which a compiled model would be compiled for.
+        with self._precision(), torch.compiler.set_stance("force_eager"):
             return {f"validation.{name}": value for name, value in self.task(self.validate).items()}
 
     def _snapshot(self, step: int, out: Path) -> None:
@@ -315,7 +316,8 @@ class Trainer:
                 whole = Decoder(self.model.config)
             fill(whole, tensors)
             whole.positions.table = self.task.model.positions.table
-            self.snapshot(whole.eval(), path)
+            with atomic_folder(path) as staging:
+                self.snapshot(whole.eval(), staging)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.choices["precision"] == "bfloat16")
