@@ -20,9 +20,8 @@ struct Backward {
     float *normalizers, *shifts;            // in units of log 2; sum of do * out
     float *query_gradients, *key_gradients, *value_gradients;
 
-    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)) {
+    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)), limits(arena, padded) {
         const int64_t numbers = padded * p.width, cells = numbers / N::GROUP, block = QUERIES * KEYS;
-        limits = {arena.take<int32_t>(padded), arena.take<int32_t>(padded)};
         queries = arena.take<Number>(numbers);
         gradients = arena.take<Number>(numbers);
         by_query = arena.take<Number>(block);
@@ -74,34 +73,43 @@ struct Backward {
                 put(to.at<Stored>(row, head, at) + x, load(from + at * p.width + x) * splat(scale));
     }
 
+    // One head's queries and upstream gradients, some at a time so that they are read from memory once.
     void prepare(int64_t row, int64_t head) {
-        copy_rows<Stored>(queries, p, p.query, row, head, 0, padded);
-        copy_rows<Stored>(gradients, p, p.out_gradient, row, head, 0, padded);
-        join<N>(queries_down, queries, padded, p.width);
-        join<N>(gradients_down, gradients, padded, p.width);
-        std::fill(normalizers, normalizers + padded, INFINITY);  // padding: no probability
-        std::fill(shifts, shifts + padded, 0.f);
-        for (int64_t at = 0; at < p.length; at++) {
-            normalizers[at] = p.normalizer[(row * p.heads + head) * p.length + at] * LOG2E;
-            const Stored* out = p.out.at<const Stored>(row, head, at);
-            const Number* gradient = gradients + at * p.width;
-            Vec sum{};
-            for (int64_t x = 0; x < p.width; x += LANES) sum += get(out + x) * get(gradient + x);
-            shifts[at] = total(sum);
+        constexpr int64_t SOME = 16;
+        for (int64_t begin = 0; begin < padded; begin += SOME) {
+            const int64_t at = begin * p.width;
+            copy_rows<Stored>(queries + at, p, p.query, row, head, begin, SOME);
+            copy_rows<Stored>(gradients + at, p, p.out_gradient, row, head, begin, SOME);
+            join<N>(queries_down + at / N::GROUP, queries + at, SOME, p.width);
+            join<N>(gradients_down + at / N::GROUP, gradients + at, SOME, p.width);
+            for (int64_t token = begin; token < begin + SOME; token++) sum_up(row, head, token);
         }
         std::fill(query_gradients, query_gradients + padded * p.width, 0.f);
+    }
+
+    void sum_up(int64_t row, int64_t head, int64_t token) {
+        normalizers[token] = INFINITY;  // padding: no probability
+        shifts[token] = 0.f;
+        if (token >= p.length) return;
+        normalizers[token] = p.normalizer[(row * p.heads + head) * p.length + token] * LOG2E;
+        const Stored* out = p.out.at<const Stored>(row, head, token);
+        const Number* gradient = gradients + token * p.width;
+        Vec sum{};
+        for (int64_t x = 0; x < p.width; x += LANES) sum += get(out + x) * get(gradient + x);
+        shifts[token] = total(sum);
     }
 
     // All queries' part in the gradients of keys [key, key + KEYS).
     void own(int64_t head, int64_t key) {
         for (int64_t begin = 0; begin < p.length; begin += QUERIES) {
-            const Span span = limits.span(begin, begin + QUERIES);
+            const Span span = limits.span(begin, QUERIES);
+            if (span.end <= key || span.first >= key + KEYS) continue;
             if (span.all_see(key, key + KEYS)) {
                 pair(span, head, begin, QUERIES, key, key + KEYS);
                 continue;
             }
             for (int64_t strip = begin; strip < std::min<int64_t>(begin + QUERIES, p.length); strip += STRIP) {
-                const Span narrow = limits.span(strip, strip + STRIP);
+                const Span narrow = limits.span(strip, STRIP);
                 const int64_t first = std::max(narrow.first / GRAIN * GRAIN, key);
                 const int64_t end = std::min(rounded(narrow.end, GRAIN), key + KEYS);
                 if (first < end) pair(narrow, head, strip, STRIP, first, end);

@@ -21,8 +21,7 @@ struct Forward {
     float maxima[STRIP];
     Vec sums[STRIP];
 
-    Forward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)) {
-        limits = {arena.take<int32_t>(padded), arena.take<int32_t>(padded)};
+    Forward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)), limits(arena, padded) {
         keys = arena.take<float>(padded * p.width / N::GROUP);
         values = arena.take<float>(padded * p.width / N::GROUP);
         queries = arena.take<Number>(STRIP * p.width);
@@ -44,7 +43,7 @@ struct Forward {
 
     void strip(int64_t row, int64_t head, int64_t begin) {
         copy_rows<Stored>(queries, p, p.query, row, head, begin, STRIP);
-        const Span span = limits.span(begin, begin + STRIP);
+        const Span span = limits.span(begin, STRIP);
         std::fill(mixed, mixed + STRIP * p.width, 0.f);
         std::fill(maxima, maxima + STRIP, NOTHING);
         std::fill(sums, sums + STRIP, Vec{});

@@ -43,5 +43,9 @@ struct Span {
         inner_first = std::max(inner_first, from);
         inner_end = std::min(inner_end, to);
     }
+    Span with(const Span& other) const {
+        return {std::min(first, other.first), std::max(end, other.end), std::max(inner_first, other.inner_first),
+                std::min(inner_end, other.inner_end)};
+    }
     bool all_see(int64_t from, int64_t to) const { return inner_first <= from && to <= inner_end; }
 };
