@@ -42,7 +42,8 @@ def _chosen(way: str, query: Tensor) -> Any:
     return kernel if way == "native" or (way == "auto" and kernel.takes(query)) else attention_pieces
 
 
-@torch.library.custom_op("headwater::interval_attention", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("headwater::interval_attention", mutates_args=(), device_types="cpu",
+                         tags=torch.Tag.flexible_layout)
 def _attend(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
             way: str) -> tuple[Tensor, Tensor]:
     """The mixed values, and the log-sum-exps float32 [B,H,T] that the backward pass starts from."""
@@ -56,7 +57,8 @@ def _attend_shapes(query: Tensor, key: Tensor, value: Tensor, first: Tensor, las
     return empty_like_heads(query), query.new_empty(query.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("headwater::interval_attention_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("headwater::interval_attention_backward", mutates_args=(), device_types="cpu",
+                         tags=torch.Tag.flexible_layout)
 def _differentiate(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, normalizer: Tensor,
                    first: Tensor, last: Tensor, slopes: Tensor | None, way: str) -> tuple[Tensor, Tensor, Tensor]:
     one, two, three = _chosen(way, query).backward(gradient, query, key, value, out, normalizer, first, last, slopes)

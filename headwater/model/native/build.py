@@ -8,8 +8,6 @@ import functools
 import hashlib
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +26,7 @@ _PATIENCE = 300
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled code, or None, said once, where there is no compiler or it fails."""
-    command = compiler()
+    command = hardware.compiler()
     if command is None:
         return None
     try:
@@ -38,14 +36,6 @@ def library() -> ctypes.CDLL | None:
         said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
         say(f"attention's own kernel could not be compiled, PyTorch's is used instead: {said.strip()[-300:]}")
         return None
-
-
-def compiler() -> list[str] | None:
-    """The C++ compiler as `torch.compile` finds it."""
-    given = shlex.split(os.environ.get("CXX", ""))
-    if given:
-        return given if shutil.which(given[0]) else None
-    return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
 
 
 def built(command: list[str], folder: Path) -> Path:
