@@ -193,7 +193,7 @@ def test_the_operator_keeps_its_promises_to_the_compiler(way):
     """Its stated shapes, strides and gradients are the real ones, or compiled code reads memory wrongly."""
     query, key, value, _ = (x.requires_grad_() for x in tensors(1, 4, 2, 12, 16))
     intervals = Intervals.causal(torch.zeros(1, 12, dtype=torch.int64))
-    torch.library.opcheck(_attend, (query, key, value, *intervals, alibi_slopes(4), way))
+    torch.library.opcheck(_attend, (query, key, value, *intervals, alibi_slopes(4), None, None, "half", way))
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

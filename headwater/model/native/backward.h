@@ -44,9 +44,11 @@ struct Backward {
     // One key/value head: every `parts`th block of keys from `part` on. shares: [B,H,parts,T,d] or null with one part.
     void run(int64_t row, int64_t kv_head, int64_t part, int64_t parts, float* shares) {
         limits.fill(p, row, padded);
-        across<N, Stored>(values_across, p, p.value, row, kv_head, padded);
-        across<N, Stored>(keys_across, p, p.key, row, kv_head, padded);
-        down<N, Stored>(keys, p, p.key, row, kv_head, padded);
+        copy_rows<Stored>(queries, p, p.value, row, kv_head, 0, padded);  // where queries will stand
+        across<N>(values_across, queries, padded, p.width);
+        copy_turned<Stored>(queries, p, p.key, row, kv_head, 0, padded);
+        across<N>(keys_across, queries, padded, p.width);
+        down<N>(keys, queries, padded, p.width);
         std::fill(key_gradients, key_gradients + padded * p.width, 0.f);
         std::fill(value_gradients, value_gradients + padded * p.width, 0.f);
         const int64_t group = p.heads / p.kv_heads;
@@ -57,20 +59,23 @@ struct Backward {
                 float* share = shares + ((row * p.heads + head) * parts + part) * p.length * p.width;
                 memcpy(share, query_gradients, p.length * p.width * sizeof(float));
             } else {
-                write(p.query_gradient, row, head, query_gradients, 0, p.length, 1 / std::sqrt((float)p.width));
+                write(p.query_gradient, row, head, query_gradients, 0, p.length, 1 / std::sqrt((float)p.width), true);
             }
         }
         for (int64_t key = part * KEYS; key < p.length; key += parts * KEYS) {
             const int64_t end = std::min<int64_t>(key + KEYS, p.length);
-            write(p.key_gradient, row, kv_head, key_gradients, key, end, 1 / std::sqrt((float)p.width));
-            write(p.value_gradient, row, kv_head, value_gradients, key, end, 1.f);
+            write(p.key_gradient, row, kv_head, key_gradients, key, end, 1 / std::sqrt((float)p.width), true);
+            write(p.value_gradient, row, kv_head, value_gradients, key, end, 1.f, false);
         }
     }
 
-    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float scale) {
-        for (int64_t at = begin; at < end; at++)
-            for (int64_t x = 0; x < p.width; x += LANES)
-                put(to.at<Stored>(row, head, at) + x, load(from + at * p.width + x) * splat(scale));
+    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float scale,
+               bool turned) {
+        alignas(64) float numbers[WIDEST];
+        for (int64_t token = begin; token < end; token++) {
+            for (int64_t x = 0; x < p.width; x += LANES) store(numbers + x, load(from + token * p.width + x) * splat(scale));
+            write_token<Stored>(p, to, row, head, token, numbers, turned);
+        }
     }
 
     // One head's queries and upstream gradients, some at a time so that they are read from memory once.
@@ -78,10 +83,10 @@ struct Backward {
         constexpr int64_t SOME = 16;
         for (int64_t begin = 0; begin < padded; begin += SOME) {
             const int64_t at = begin * p.width;
-            copy_rows<Stored>(queries + at, p, p.query, row, head, begin, SOME);
+            copy_turned<Stored>(queries + at, p, p.query, row, head, begin, SOME);
             copy_rows<Stored>(gradients + at, p, p.out_gradient, row, head, begin, SOME);
-            join<N>(queries_down + at / N::GROUP, queries + at, SOME, p.width);
-            join<N>(gradients_down + at / N::GROUP, gradients + at, SOME, p.width);
+            down<N>(queries_down + at / N::GROUP, queries + at, SOME, p.width);
+            down<N>(gradients_down + at / N::GROUP, gradients + at, SOME, p.width);
             for (int64_t token = begin; token < begin + SOME; token++) sum_up(row, head, token);
         }
         std::fill(query_gradients, query_gradients + padded * p.width, 0.f);
