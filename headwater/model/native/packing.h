@@ -1,8 +1,6 @@
 // Heads copied into the layouts that `matmul.h` reads, padded with zeros to whole blocks.
 #pragma once
 
-#include <type_traits>
-
 #include "problem.h"
 #include "vectors.h"
 
@@ -18,6 +16,22 @@ struct Arena {
         return part;
     }
 };
+
+// A token's pairs turned by its angles (RoFormer, 2104.09864); BACK: a gradient carried through that.
+template <bool BACK>
+static INLINE void turn(float* __restrict x, const Problem& p, int64_t row, int64_t token) {
+    const float *c = p.cosines + row * p.tables_by_row + token * p.rotated, *s = c + (p.sines - p.cosines);
+    const int64_t half = p.rotated / 2;
+    const auto pair = [=](int64_t one, int64_t two) {
+        const float a = x[one], b = x[two];
+        x[one] = BACK ? a * c[one] + b * s[two] : a * c[one] - b * s[one];
+        x[two] = BACK ? b * c[two] - a * s[one] : b * c[two] + a * s[two];
+    };
+    if (p.interleaved)
+        for (int64_t at = 0; at < half; at++) pair(2 * at, 2 * at + 1);
+    else
+        for (int64_t at = 0; at < half; at++) pair(at, at + half);
+}
 
 // One token of a head, width numbers; zeros past the length. Widths are multiples of 16.
 template <class Stored, class Number>
@@ -37,56 +51,43 @@ static void copy_rows(Number* to, const Problem& p, const Heads& x, int64_t row,
     for (int64_t at = 0; at < count; at++) copy_token<Stored>(to + at * p.width, p, x, row, head, begin + at);
 }
 
-// Some tokens where they stand, if they are all there and need no conversion, otherwise copied to `buffer`.
+// The same of queries and keys, turned to their positions.
 template <class Stored, class Number>
-struct Rows {
-    const Number* data;
-    int64_t apart;
-
-    Rows(Number* buffer, int64_t count, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t token) {
-        if (std::is_same<Stored, Number>::value && token + count <= p.length) {
-            data = x.at<const Number>(row, head, token);
-            apart = x.by_token;
-            return;
-        }
-        for (int64_t at = 0; at < count; at++) copy_token<Stored>(buffer + at * WIDEST, p, x, row, head, token + at);
-        data = buffer;
-        apart = WIDEST;
-    }
-};
-
-// Blocks of KEYS tokens as cells [count / KEYS, width / GROUP, KEYS]: lanes run over the tokens.
-template <class N, class Stored>
-static void across(float* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t count) {
-    typedef typename N::Number Number;
-    const int64_t cells = p.width / N::GROUP, whole = cells / LANES * LANES;
-    Number buffer[LANES * WIDEST];
-    for (int64_t token = 0; token < count; token += LANES) {
-        const Rows<Stored, Number> rows(buffer, LANES, p, x, row, head, token);
-        float* block = to + token / KEYS * KEYS * cells + token % KEYS;
-        for (int64_t cell = 0; cell < whole; cell += LANES)
-            transpose(block + cell * KEYS, KEYS, rows.data + cell * N::GROUP, rows.apart * sizeof(Number));
-        for (int64_t cell = whole; cell < cells; cell++)
-            for (int lane = 0; lane < LANES; lane++)
-                memcpy(block + cell * KEYS + lane, rows.data + lane * rows.apart + cell * N::GROUP, 4);
+static void copy_turned(Number* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t begin,
+                        int64_t count) {
+    if (!p.cosines) return copy_rows<Stored>(to, p, x, row, head, begin, count);
+    alignas(64) float turned[WIDEST];
+    for (int64_t token = begin; token < begin + count; token++, to += p.width) {
+        copy_token<Stored>(turned, p, x, row, head, token);
+        if (token < p.length) turn<false>(turned, p, row, token);
+        for (int64_t at = 0; at < p.width; at += LANES) put(to + at, load(turned + at));
     }
 }
 
-// Tokens as cells [count / GROUP, width]: lanes run over the width.
-template <class N, class Stored>
-static void down(float* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t count) {
-    typedef typename N::Number Number;
-    Number buffer[N::GROUP * WIDEST];
-    for (int64_t token = 0; token < count; token += N::GROUP) {
-        const Rows<Stored, Number> rows(buffer, N::GROUP, p, x, row, head, token);
-        for (int64_t at = 0; at < p.width; at += 16)
-            N::join(to + token / N::GROUP * p.width + at, rows.data + at, rows.apart);
-    }
+// Numbers of one token into a gradient.
+template <class Stored>
+static INLINE void write_token(const Problem& p, const Heads& to, int64_t row, int64_t head, int64_t token,
+                               float* numbers, bool turned) {
+    if (turned && p.cosines) turn<true>(numbers, p, row, token);
+    for (int64_t at = 0; at < p.width; at += LANES) put(to.at<Stored>(row, head, token) + at, load(numbers + at));
 }
 
-// The same from rows [count, width].
+// rows [count, width] as cells [count / KEYS, width / GROUP, KEYS]: lanes run over the rows of a block.
 template <class N>
-static void join(float* to, const typename N::Number* rows, int64_t count, int64_t width) {
+static void across(float* to, const typename N::Number* rows, int64_t count, int64_t width) {
+    const int64_t cells = width / N::GROUP, whole = cells / LANES * LANES;
+    for (int64_t token = 0; token < count; token += LANES) {
+        const float* from = (const float*)(rows + token * width);
+        float* block = to + token / KEYS * KEYS * cells + token % KEYS;
+        for (int64_t cell = 0; cell < whole; cell += LANES) transpose(block + cell * KEYS, KEYS, from + cell, 4 * cells);
+        for (int64_t cell = whole; cell < cells; cell++)
+            for (int lane = 0; lane < LANES; lane++) memcpy(block + cell * KEYS + lane, from + lane * cells + cell, 4);
+    }
+}
+
+// rows [count, width] as cells [count / GROUP, width]: lanes run over the width.
+template <class N>
+static void down(float* to, const typename N::Number* rows, int64_t count, int64_t width) {
     for (int64_t token = 0; token < count; token += N::GROUP)
         for (int64_t at = 0; at < width; at += 16)
             N::join(to + token / N::GROUP * width + at, rows + token * width + at, width);
