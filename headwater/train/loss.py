@@ -14,7 +14,7 @@ from headwater.model.native.softmax import Statistics
 
 IGNORE = -100
 """Target of a position that no loss is taken on."""
-CHUNK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 29}
+CHUNK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 29}
 """Logits held at once: few enough to stay in a processor's cache, many enough to keep all cores busy."""
 FEWEST_ROWS = 64
 

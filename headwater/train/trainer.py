@@ -133,9 +133,7 @@ class Trainer:
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
         before = hardware.memory_bytes()
-        self.choices = self._choices(out / "machine.json")
-        torch.set_num_threads(self.choices["threads"])
-        self._prepare()
+        self.prepare(self._choices(out / "machine.json"))
         checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
         facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
         self.optimizer.restore(facts["updates"])
@@ -184,8 +182,14 @@ class Trainer:
         return plan.training_bytes(self.model.config, self.settings.rows, self.settings.sequence_length,
                                    half=self.choices["precision"] == "bfloat16")
 
-    def _prepare(self) -> None:
-        """Bring the model into the form in which it is trained: in parts, split, compiled."""
+    def prepare(self, choices: dict[str, Any]) -> None:
+        """Bring the model into the form in which it is trained: in parts, split, compiled.
+
+        choices: what was measured or set for this machine: device, threads, precision ("bfloat16" or "float32"),
+        compile (a bool), and matmul_flops, the peak that speed is a share of.
+        """
+        self.choices = choices
+        torch.set_num_threads(choices["threads"])
         parallel, settings = self.parallel, self.settings
         model = working_copy(self.model.to(self.device))
         if parallel.tensor_mesh is not None:
@@ -259,7 +263,7 @@ class Trainer:
     def _step(self, step: int, batch: Batch, out: Path, logs: _Logs) -> dict[str, Any]:
         rate = learning_rate(self.settings.optimizer, step, self.steps)
         targets = int(self.parallel.sum((batch.targets != IGNORE).sum()))
-        outcome = self._backward(batch, max(1, targets))
+        outcome = self.backward(batch, max(1, targets))
         sums = {name: float(value) / max(1, targets) for name, value in outcome.sums.items()}
         loss = float(outcome.loss)
         parameters = list(self.task.parameters())
@@ -274,8 +278,11 @@ class Trainer:
         logs.meter.tick(targets, self.settings.rows * self.settings.sequence_length)
         return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), **sums}
 
-    def _backward(self, batch: Batch, divisor: float) -> Outcome:
-        """Gradients of the whole batch; its outcome, summed over all processes."""
+    def backward(self, batch: Batch, divisor: float) -> Outcome:
+        """Gradients of the whole batch, of which this process has these rows; the outcome, summed over all.
+
+        divisor: targets in the whole batch.
+        """
         parts, found = batch.split(self.rows), []
         for number, part in enumerate(parts):
             self.parallel.synchronise(self.task, number + 1 == len(parts))

@@ -217,8 +217,7 @@ def test_what_is_computed_again_is_not_kept():
     kept, products = {}, {}
     for what in ("none", "selective", "full"):
         run = trainer(1, recompute=what)
-        run.choices = {"compile": False, "precision": "float32"}
-        run._prepare()
+        run.prepare({"compile": False, "precision": "float32", "threads": 1})
         sizes = {}
 
         def pack(tensor, sizes=sizes):
