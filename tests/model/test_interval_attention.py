@@ -237,6 +237,21 @@ def test_blocks_for_a_gpu_show_what_the_intervals_show(length, alibi, data):
         assert all(bool(among[at, order[at, :many].long()].all()) for at, many in enumerate(count.tolist()))
 
 
+def test_blocks_for_a_gpu_are_part_of_what_is_compiled():
+    """As a decoder on a GPU has it: made from new intervals every step, without a break or a second compilation."""
+    torch._dynamo.reset()
+    query, key, value, _ = tensors(2, 2, 2, 150, 16)
+
+    @torch.compile(dynamic=False, fullgraph=True, backend="eager")
+    def compiled(intervals):
+        return attend(query, key, value, blocks_of(intervals), alibi_slopes(2))
+
+    with torch._dynamo.config.patch(error_on_recompile=True), torch.no_grad():
+        for size in (150, 20):
+            intervals = Intervals.causal((torch.arange(150) // size).expand(2, -1).contiguous())
+            close([compiled(intervals)], [reference(query, key, value, intervals, alibi_slopes(2))], 1e-5)
+
+
 def test_pieces_are_few_for_what_models_are_trained_with():
     """A call costs as much as many queries: packed documents are one piece each, a prefix three."""
     packed = Intervals.causal((torch.arange(90) // 30)[None])

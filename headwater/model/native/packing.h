@@ -83,7 +83,8 @@ static void across(float* to, const typename N::Number* rows, int64_t count, int
     for (int64_t token = 0; token < count; token += LANES) {
         const float* from = (const float*)(rows + token * width);
         float* block = to + token / KEYS * KEYS * cells + token % KEYS;
-        for (int64_t cell = 0; cell < whole; cell += LANES) transpose(block + cell * KEYS, KEYS, from + cell, 4 * cells);
+        for (int64_t cell = 0; cell < whole; cell += LANES)
+            transpose(block + cell * KEYS, KEYS, from + cell, 4 * cells);
         for (int64_t cell = whole; cell < cells; cell++)
             for (int lane = 0; lane < LANES; lane++) memcpy(block + cell * KEYS + lane, from + lane * cells + cell, 4);
     }
