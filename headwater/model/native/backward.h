@@ -15,12 +15,13 @@ struct Backward {
     Limits limits;
     Number *queries, *gradients, *by_query;  // by_query: score gradients [QUERIES, KEYS]
     float *keys_across, *values_across, *keys, *queries_down, *gradients_down;
-    float *products, *slants;               // q k and do v, [QUERIES, KEYS]
+    float *products, *slants;                // q k and do v, [QUERIES, KEYS]
     float *probabilities, *score_gradients;  // cells [QUERIES / GROUP, KEYS]
-    float *normalizers, *shifts;            // in units of log 2; sum of do * out
+    float *normalizers, *shifts;             // in units of log 2; sum of do * out
     float *query_gradients, *key_gradients, *value_gradients;
 
-    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)), limits(arena, padded) {
+    Backward(const Problem& p, Arena& arena)
+        : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)), limits(arena, padded) {
         const int64_t numbers = padded * p.width, cells = numbers / N::GROUP, block = QUERIES * KEYS;
         queries = arena.take<Number>(numbers);
         gradients = arena.take<Number>(numbers);
@@ -69,11 +70,12 @@ struct Backward {
         }
     }
 
-    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float scale,
+    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float factor,
                bool turned) {
         alignas(64) float numbers[WIDEST];
         for (int64_t token = begin; token < end; token++) {
-            for (int64_t x = 0; x < p.width; x += LANES) store(numbers + x, load(from + token * p.width + x) * splat(scale));
+            const float* sums = from + token * p.width;
+            for (int64_t x = 0; x < p.width; x += LANES) store(numbers + x, load(sums + x) * splat(factor));
             write_token<Stored>(p, to, row, head, token, numbers, turned);
         }
     }

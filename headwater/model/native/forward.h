@@ -5,7 +5,7 @@
 #include "packing.h"
 #include "scores.h"
 
-constexpr int REACH = 128;        // keys scored at once
+constexpr int REACH = 128;         // keys scored at once
 constexpr float NOTHING = -1e30f;  // the maximum of no scores: finite, so that differences are
 constexpr float SLACK = 8.f;       // a maximum is raised only by more: weights stay below 2^8
 
@@ -21,7 +21,8 @@ struct Forward {
     float maxima[STRIP];
     Vec sums[STRIP];
 
-    Forward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)), limits(arena, padded) {
+    Forward(const Problem& p, Arena& arena)
+        : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)), limits(arena, padded) {
         rows = arena.take<Number>(padded * p.width);
         keys = arena.take<float>(padded * p.width / N::GROUP);
         values = arena.take<float>(padded * p.width / N::GROUP);

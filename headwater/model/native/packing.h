@@ -18,19 +18,23 @@ struct Arena {
 };
 
 // A token's pairs turned by its angles (RoFormer, 2104.09864); BACK: a gradient carried through that.
+template <bool BACK, int64_t STEP>
+static INLINE void turn_pairs(float* __restrict one, float* __restrict two, const float* __restrict c,
+                              const float* __restrict s, int64_t apart, int64_t count) {
+    for (int64_t at = 0; at < count; at++) {
+        const int64_t i = at * STEP, j = i + apart;
+        const float a = one[i], b = two[i];
+        one[i] = BACK ? a * c[i] + b * s[j] : a * c[i] - b * s[i];
+        two[i] = BACK ? b * c[j] - a * s[i] : b * c[j] + a * s[j];
+    }
+}
+
 template <bool BACK>
-static INLINE void turn(float* __restrict x, const Problem& p, int64_t row, int64_t token) {
-    const float *c = p.cosines + row * p.tables_by_row + token * p.rotated, *s = c + (p.sines - p.cosines);
-    const int64_t half = p.rotated / 2;
-    const auto pair = [=](int64_t one, int64_t two) {
-        const float a = x[one], b = x[two];
-        x[one] = BACK ? a * c[one] + b * s[two] : a * c[one] - b * s[one];
-        x[two] = BACK ? b * c[two] - a * s[one] : b * c[two] + a * s[two];
-    };
-    if (p.interleaved)
-        for (int64_t at = 0; at < half; at++) pair(2 * at, 2 * at + 1);
-    else
-        for (int64_t at = 0; at < half; at++) pair(at, at + half);
+static INLINE void turn(float* x, const Problem& p, int64_t row, int64_t token) {
+    const int64_t at = row * p.tables_by_row + token * p.rotated, half = p.rotated / 2;
+    const float *c = p.cosines + at, *s = p.sines + at;
+    if (p.interleaved) turn_pairs<BACK, 2>(x, x + 1, c, s, 1, half);
+    else turn_pairs<BACK, 1>(x, x + half, c, s, half, half);
 }
 
 // One token of a head, width numbers; zeros past the length. Widths are multiples of 16.
@@ -79,7 +83,8 @@ static void across(float* to, const typename N::Number* rows, int64_t count, int
     for (int64_t token = 0; token < count; token += LANES) {
         const float* from = (const float*)(rows + token * width);
         float* block = to + token / KEYS * KEYS * cells + token % KEYS;
-        for (int64_t cell = 0; cell < whole; cell += LANES) transpose(block + cell * KEYS, KEYS, from + cell, 4 * cells);
+        for (int64_t cell = 0; cell < whole; cell += LANES)
+            transpose(block + cell * KEYS, KEYS, from + cell, 4 * cells);
         for (int64_t cell = whole; cell < cells; cell++)
             for (int lane = 0; lane < LANES; lane++) memcpy(block + cell * KEYS + lane, from + lane * cells + cell, 4);
     }

@@ -21,7 +21,7 @@ struct Problem {
     float* normalizer;                                                // [B,H,T]: log-sum-exps of the scores
     const int64_t *first, *last;                                      // [B,T]
     const float* slopes;                                              // [H] or null
-    const float *cosines, *sines;  // of rotary positions, [B or 1, T, rotated], or null: queries and keys come unrotated
+    const float *cosines, *sines;                                     // [B or 1, T, rotated]: turn q and k; or null
     int64_t tables_by_row, rotated;
     int64_t rows, heads, kv_heads, length, width;
     int32_t interleaved;  // pairs are (2i, 2i + 1), otherwise (i, i + rotated / 2)

@@ -18,7 +18,9 @@ struct Limits {
     Span* strips;  // of STRIP queries each
 
     Limits(Arena& arena, int64_t count)
-        : first(arena.take<int32_t>(count)), last(arena.take<int32_t>(count)), strips(arena.take<Span>(count / STRIP)) {}
+        : first(arena.take<int32_t>(count)),
+          last(arena.take<int32_t>(count)),
+          strips(arena.take<Span>(count / STRIP)) {}
 
     void fill(const Problem& p, int64_t row, int64_t count) {
         std::fill(strips, strips + count / STRIP, Span{});
