@@ -15,7 +15,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -80,8 +79,7 @@ class Run:
         self.processes, self.overrides, self.chance, self.kills = processes, overrides, chance, 0
 
     def start(self, out: Path) -> subprocess.Popen[bytes]:
-        shared = ["torch.distributed.run", f"--nproc-per-node={self.processes}", "--master-addr=127.0.0.1",
-                  f"--master-port={free_port()}", "-m"]
+        shared = ["torch.distributed.run", f"--nproc-per-node={self.processes}", "--standalone", "-m"]
         command = [sys.executable, "-m", *(shared if self.processes > 1 else []), "headwater", "run", str(RECIPE),
                    "--out", str(out), *self.overrides]
         log = open(out.with_suffix(".log"), "ab")  # noqa: SIM115 (the child writes to it after we return)
@@ -112,12 +110,6 @@ class Run:
                 os.kill(number, signal.SIGKILL)
         process.wait()  # torchrun ends the others where one has died
         return time.perf_counter() - start, True
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def descendants(process: int) -> list[int]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headwater import progress
 from headwater.recipe.stages import Stage, Stages
 from headwater.settings import Settings
 from headwater.train import processes
@@ -34,7 +33,6 @@ def call(stage: Stage, settings: Settings, folder: Path) -> None:
 
 def follow(stages: Stages) -> int:
     """What a process that is not the first does: run what the first calls for, until it is done."""
-    progress.console.quiet = True
     while (called := processes.agree(None)) is not None:
         stage = stages[called["stage"]]
         stage.run(stage.settings.parse(called["settings"], where=stage.name), Path(called["folder"]))
