@@ -130,8 +130,13 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed,
                             layout=layout, pad=tokenizer.pad)
 
+    blank = layout if isinstance(layout, BlankInfilling) else None
+    if blank is not None and not blank.settings.document_share:
+        say("no bits per byte: with document_share 0 the model never learns to go on with a text")
+
     def validate(model: Decoder) -> dict[str, float]:
-        blank = layout.ids if isinstance(layout, BlankInfilling) else None
+        if blank is not None and not blank.settings.document_share:
+            return {}
         found = bits_per_byte(model, held_out, trainer.sequence_length, blank)
         return {f"text.{language}.bits_per_byte": value for language, value in found.items()}
 

@@ -16,6 +16,7 @@ from headwater import hardware, plan
 from headwater.artifacts import atomic_folder, read_json, sweep_temporaries, write_json
 from headwater.errors import HeadwaterError, InputError
 from headwater.model import Decoder, ModelConfig
+from headwater.model.native.build import library
 from headwater.model.tensors import write_tensors
 from headwater.progress import Bar, bar, say
 from headwater.settings import Settings
@@ -161,6 +162,9 @@ class Trainer:
                 found = {**self._measured(), **found, "processes": local_ranks(),
                          "threads": self.settings.threads or max(1, hardware.cores() // local_ranks())}
                 write_json(path, found)
+            if found["kernels"] != _kernels():
+                say(f"this run began with the {found['kernels']} kernels, here are the {_kernels()} ones: from now on "
+                    "its last bits are others")
         agreed: dict[str, Any] = agree(found)
         return agreed
 
@@ -171,7 +175,7 @@ class Trainer:
         peak = hardware.matmul_peaks(device)[precision]
         seconds = self._flops_per_step() * self.steps / (EAGER_SHARE * peak)
         pays = hardware.has_compiler() and seconds > COMPILE_WORTH_SECONDS
-        return {"device": device, "precision": precision, "matmul_flops": peak,
+        return {"device": device, "precision": precision, "matmul_flops": peak, "kernels": _kernels(),
                 "compile": pays if settings.compile == "auto" else settings.compile == "on"}
 
     def _flops_per_step(self) -> float:
@@ -328,6 +332,11 @@ class Trainer:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.choices["precision"] == "bfloat16")
+
+
+def _kernels() -> str:
+    """Whose code attention and loss run on a processor: ours, compiled here, or PyTorch's."""
+    return "PyTorch" if library("attention") is None or library("softmax") is None else "compiled"
 
 
 def _rows_of_one(settings: TrainerSettings, parallel: Parallel) -> int:
