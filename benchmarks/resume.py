@@ -2,10 +2,10 @@
 
     python benchmarks/resume.py [--full] [--kills N] [--processes N] [--seed S] [--keep DIR]
 
-Every kill is SIGKILL to the run and all its children, or, of several processes that torchrun started, in turn to all of
-them and to one; the moments are drawn over the undisturbed run. What counts is whether the last model's weights are the
-same bytes; the time lost to the kills is a row of its own. `--quick` takes the smallest world and a few steps, `--full`
-the quickstart as it ships.
+Every kill is SIGKILL to the run and all its children; the moments are drawn over the undisturbed run. Of several
+processes that torchrun started, in turn all are killed and one is; the moments are then drawn over the steps of
+training. What counts is whether the last model's weights are the same bytes; the time lost to the kills is a row of its
+own. `--quick` takes the smallest world and a few steps, `--full` the quickstart as it ships.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from _harness import Case, arguments, report
@@ -54,22 +55,46 @@ def compare(options: argparse.Namespace, folder: Path) -> list[Case]:
     run = Run(options.processes, overrides, random.Random(options.seed))
     kills = options.kills if options.kills is not None else 10 if options.full else 4
     undisturbed, unchanged = (run.finish(folder / "undisturbed") for _ in range(2))
-    chance = random.Random(options.seed)
-    moments = sorted(chance.uniform(0, 0.9 * undisturbed) for _ in range(kills))
-    disturbed, hits = 0.0, []
-    for before, moment in zip([0.0, *moments], moments, strict=False):
-        # Every attempt first finds again what is done; then it works on to the next moment.
-        seconds, killed = run.kill_after(folder / "killed", moment - before + (unchanged if before else 0))
-        disturbed += seconds
-        if killed:
-            hits.append(stage_in_work(folder / "killed"))
-            print(f"killed at {moment:.1f} s of {undisturbed:.1f} s, in {hits[-1]}", file=sys.stderr)
+    disturbed, hits = kill_by_steps(run, folder, kills) if options.processes > 1 else kill_by_time(
+        run, folder / "killed", kills, undisturbed, unchanged)
     disturbed += run.finish(folder / "killed")
     same = hash_file(folder / "undisturbed" / MODEL) == hash_file(folder / "killed" / MODEL)
     case, peer = f"{len(hits)} kills ({', '.join(hits)})", "undisturbed run"
     return [Case.compare(case, "model files with the same bytes", float(same), peer, 1.0),
             Case.compare(case, "seconds in all", disturbed, peer, undisturbed, more_is_better=False),
             Case.compare("nothing changed", "seconds", unchanged, peer, undisturbed, more_is_better=False)]
+
+
+def kill_by_time(run: Run, out: Path, kills: int, undisturbed: float, unchanged: float) -> tuple[float, list[str]]:
+    """Seconds that the killed attempts had, and the stages they were in."""
+    moments = sorted(run.chance.uniform(0, 0.9 * undisturbed) for _ in range(kills))
+    disturbed, hits = 0.0, []
+    for before, moment in zip([0.0, *moments], moments, strict=False):
+        # Every attempt first finds again what is done; then it works on to the next moment.
+        end = time.perf_counter() + moment - before + (unchanged if before else 0)
+        seconds, killed = run.kill_when(out, lambda end=end: time.perf_counter() > end)
+        disturbed += seconds
+        if killed:
+            hits.append(stage_in_work(out))
+            print(f"killed at {moment:.1f} s of {undisturbed:.1f} s, in {hits[-1]}", file=sys.stderr)
+    return disturbed, hits
+
+
+def kill_by_steps(run: Run, folder: Path, kills: int) -> tuple[float, list[str]]:
+    """The same, each attempt being killed when it has come to a step drawn for it."""
+    total, out, disturbed, hits = steps_done(folder / "undisturbed"), folder / "killed", 0.0, []
+    for point in sorted(run.chance.sample(range(1, total), kills)):
+        seconds, killed = run.kill_when(out, lambda point=point: steps_done(out) >= point)
+        disturbed += seconds
+        if killed:
+            hits.append(stage_in_work(out))
+            print(f"killed at step {steps_done(out)} of {total}, in {hits[-1]}", file=sys.stderr)
+    return disturbed, hits
+
+
+def steps_done(out: Path) -> int:
+    """Optimizer steps of all stages, those that a kill will take back included."""
+    return sum(path.read_bytes().count(b"\n") for path in out.glob("*/places/rank-00000.jsonl"))
 
 
 class Run:
@@ -94,14 +119,13 @@ class Run:
             sys.exit(f"the run failed:\n{out.with_suffix('.log').read_text()[-3000:]}")
         return time.perf_counter() - start
 
-    def kill_after(self, out: Path, seconds: float) -> tuple[float, bool]:
-        """Start the run and kill it after `seconds`; the seconds it had, and whether it was hit."""
+    def kill_when(self, out: Path, due: Callable[[], bool]) -> tuple[float, bool]:
+        """Start the run and kill it when that is due; the seconds it had, and whether it was hit."""
         process, start = self.start(out), time.perf_counter()
-        try:
-            process.wait(timeout=seconds)
-            return time.perf_counter() - start, False
-        except subprocess.TimeoutExpired:
-            pass
+        while not due():
+            if process.poll() is not None:
+                return time.perf_counter() - start, False
+            time.sleep(0.02)
         children = descendants(process.pid)
         self.kills += 1
         one = [self.chance.choice(children)] if children and self.processes > 1 and self.kills % 2 else None
