@@ -126,20 +126,24 @@ class Run:
             if process.poll() is not None:
                 return time.perf_counter() - start, False
             time.sleep(0.02)
-        children = descendants(process.pid)
+        workers = children(process.pid)
         self.kills += 1
-        one = [self.chance.choice(children)] if children and self.processes > 1 and self.kills % 2 else None
-        for number in one or [process.pid, *children]:
+        one = [self.chance.choice(workers)] if workers and self.processes > 1 and self.kills % 2 else None
+        for number in one or [process.pid, *descendants(process.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         process.wait()  # torchrun ends the others where one has died
         return time.perf_counter() - start, True
 
 
+def children(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout.split()
+    return [int(number) for number in found]
+
+
 def descendants(process: int) -> list[int]:
     """Children, their children and so on."""
-    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout.split()
-    return [number for child in map(int, found) for number in (child, *descendants(child))]
+    return [number for child in children(process) for number in (child, *descendants(child))]
 
 
 def stage_in_work(out: Path) -> str:
