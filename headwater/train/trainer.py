@@ -26,7 +26,7 @@ from headwater.train.objective import Objective, Outcome, Task
 from headwater.train.optimizer import Optimizer, OptimizerSettings, learning_rate, shrink_gradient
 from headwater.train.parallel import Parallel, ParallelSettings
 from headwater.train.parts import fill, whole_tensors, working_copy
-from headwater.train.processes import agree, is_leader, leader_first, local_ranks
+from headwater.train.processes import agree, is_leader, leader_first, local_ranks, ranks
 from headwater.train.recompute import Recompute, recompute
 from headwater.train.state import WEIGHT, Checkpoints, DiskFull
 
@@ -92,10 +92,21 @@ class TrainerSettings(Settings):
         return self.device if self.device != "auto" else "cuda" if gpu else "cpu"
 
 
+def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool) -> plan.Step:
+    """A step of so many processes as the planner sees it."""
+    own = max(1, settings.rows * settings.parallel.tensor // ranks)
+    rows = min(own, settings.micro_rows or own)
+    parallel = settings.parallel
+    return plan.Step(rows, settings.sequence_length, half, compiled, settings.recompute, settings.optimizer.name,
+                     rows < own, ranks, parallel.zero, parallel.tensor, parallel.replicas,
+                     "cuda" if settings.training_device() == "cuda" else "cpu")
+
+
 def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:
     """Refuse at once what cannot fit, by the most favourable estimate. Raises `InputError`."""
     device = settings.training_device()
-    needed = plan.training_bytes(config, settings.rows, settings.sequence_length, half=settings.precision != "float32")
+    step = planned(settings, ranks(), half=settings.precision != "float32", compiled=settings.compile != "off")
+    needed = plan.training_memory(config, step).total
     available = hardware.total_memory_bytes(device)
     if needed > available:
         raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
@@ -181,8 +192,9 @@ class Trainer:
         return self.settings.rows * length * plan.flops_per_token(self.model.config, length)
 
     def _predicted_bytes(self) -> int:
-        return plan.training_bytes(self.model.config, self.settings.rows, self.settings.sequence_length,
-                                   half=self.choices["precision"] == "bfloat16")
+        step = planned(self.settings, self.parallel.ranks, half=self.choices["precision"] == "bfloat16",
+                       compiled=self.choices["compile"])
+        return plan.training_memory(self.model.config, step).total
 
     def _prepare(self) -> None:
         """Bring the model into the form in which it is trained: in parts, split, compiled."""
