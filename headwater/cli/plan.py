@@ -71,7 +71,7 @@ def show_plan(model: str, settings: PlanSettings) -> None:
     """Print the tables of `headwater.plan` to standard output. Raises `InputError` and `SettingsError`."""
     shape, settings = _found(model, settings)
     gpu = None if settings.gpu is None else plan.find_gpu(settings.gpu)
-    memory = total_memory_bytes() if gpu is None else int(gpu.gigabytes * 1e9)
+    memory = total_memory_bytes() if gpu is None else gpu.gibibytes * GIGA
     where = "this machine" if settings.gpu is None else settings.gpu
     console = Console()
     console.print(_parameters(model, shape))
@@ -135,7 +135,7 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     table = _table(f"training on {settings.micro_rows} x {settings.length:,} tokens, memory of a process",
                    *(f"ZeRO {one.zero}" if step.processes > 1 else "one process" for one in stages))
     for name in plan.Memory._fields[1:]:
-        table.add_row(name, *(_bytes(getattr(one, name)) for one in found))
+        table.add_row(name, *(_bytes(getattr(one, name)) if getattr(one, name) else "-" for one in found))
     table.add_section()
     table.add_row("all", *(_bytes(one.total) for one in found))
     table.add_row("highest at", *(one.moment for one in found))

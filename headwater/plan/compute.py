@@ -13,8 +13,8 @@ class Gpu(NamedTuple):
     """What the vendor's data sheet says: dense bfloat16 products (without sparsity), memory and its bandwidth."""
 
     tflops: float
-    gigabytes: float
-    """10^9 bytes in the data sheet's sense: the whole memory, of which the driver keeps a little."""
+    gibibytes: int
+    """2^30 bytes, of which the driver keeps one or two in a hundred."""
     gigabytes_per_second: float
 
 

@@ -2,8 +2,7 @@
 
 Weights, gradients and moments are float32; matrix products are taken in bfloat16 under autocast, from copies of the
 weights that the backward pass needs again. What autograd keeps was read off with `saved_tensors_hooks`, and
-`tests/test_plan.py` holds the sums against it; `benchmarks/plan.py` holds the peaks against whole runs. Left out is
-what does not grow with the model: 60 to 70 MB of libraries at first use on a CPU, another 60 to 80 of the compiler.
+`tests/test_plan.py` holds the sums against it; `benchmarks/plan.py` holds the peaks against whole runs.
 """
 
 from __future__ import annotations
@@ -28,8 +27,17 @@ from headwater.plan.shape import (
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
 """Bytes of the loss's float32 logits, and `FEWEST_ROWS` at least, as `headwater.train.loss` takes them."""
 FEWEST_ROWS = 64
-WRITTEN_COPIES = 2
-"""Times that safetensors' writer holds what it writes, beside the copy that training leaves alone."""
+LIBRARIES = {False: 52 << 20, True: 150 << 20}
+"""Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M
+parameters, torch 2.13)."""
+SCATTERED = 0.3
+"""Of the activations, what a heap loses on a CPU between freed tensors of other sizes; measured 0.27 to 0.37 not
+compiled with glibc, up to 0.15 compiled, whose buffers are few and alike, and nothing where tensors are larger."""
+MAPPED = 32 << 20
+"""Bytes of a tensor from which on glibc gives memory of its own and takes it back."""
+FILE_BYTES = 1 << 26
+"""Of a checkpoint's files, as `headwater.train.state` cuts them; what goes to a file is held twice while it is
+written."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,9 @@ class Memory(NamedTuple):
     loss: int
     """The head's gradient, the hidden states' and one chunk of logits."""
     working: int
-    """Held for a moment: of one block's backward pass, of the update."""
+    """Held for a moment: of one block's backward pass, of the update, of a checkpoint's writing."""
+    libraries: int
+    """What does not grow with the model."""
 
     @property
     def total(self) -> int:
@@ -100,23 +110,37 @@ def training_memory(shape: Shape, step: Step) -> Memory:
     return max(moments_of_step(shape, step), key=lambda one: one.total)
 
 
+def saving_memory(shape: Shape, step: Step) -> Memory:
+    """While a checkpoint is written and nothing else is done, as after the last step; on a GPU the copies are the
+    host's."""
+    copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
+    return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
+                  _libraries(step))
+
+
 def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     """The ends of the forward and backward pass, the begin of the latter, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
-    kept, copies = activation_bytes(shape, step), copy_bytes(shape, step)
+    kept, copies = round(_scattered(shape, step) * activation_bytes(shape, step)), copy_bytes(shape, step)
     before = 4 * _split(shape, step) if step.accumulates and (step.parts == 1 or step.zero < 3) else 0
     gradients = max(before, 4 * _split(shape, step) // step.parts)
     head = _head_gradient(shape, step)
     hidden = step.tokens * shape.hidden_size * step.width
     last = 4 * _split_block(shape, step)
+    held = weights, moments
     return [
-        Memory("loss", weights, moments, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step)),
-        Memory("backward, first block", weights, moments, max(before, last // step.parts), copies, kept, head + hidden,
-               _block_backward(shape, step)),
-        Memory("backward, last block", weights, moments, gradients, _last_copies(shape, step), 0, 0,
-               _table_gradient(shape, step) + _block_again(shape, step)),
-        Memory("update", weights, moments, 4 * _split(shape, step) // step.parts, 0, 0, 0, _update(shape, step)),
+        Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), _libraries(step)),
+        Memory("backward, first block", *held, max(before, last // step.parts), copies, kept, head + hidden,
+               _block_backward(shape, step), _libraries(step)),
+        Memory("backward, last block", *held, gradients, _last_copies(shape, step), 0, 0,
+               _table_gradient(shape, step) + _block_again(shape, step), _libraries(step)),
+        Memory("update", *held, 4 * _split(shape, step) // step.parts, 0, 0, 0, _update(shape, step),
+               _libraries(step)),
     ]
+
+
+def _libraries(step: Step) -> int:
+    return LIBRARIES[step.compiled] if step.device == "cpu" else 0
 
 
 def weight_bytes(shape: Shape, step: Step) -> int:
@@ -133,16 +157,26 @@ def moment_bytes(shape: Shape, step: Step) -> int:
 
 
 def checkpoint_bytes(shape: Shape, step: Step) -> int:
-    """While a checkpoint is written beside training: weights and moments as they were, and the writer's copies."""
-    return (1 + WRITTEN_COPIES) * (weight_bytes(shape, step) + moment_bytes(shape, step))
+    """While a checkpoint is written beside training: weights and moments as they were, and one file twice."""
+    held = weight_bytes(shape, step) + moment_bytes(shape, step)
+    return held + 2 * min(held, FILE_BYTES + 12 * max(_table(shape, step), down_weights(shape)) // step.parts)
 
 
 def activation_bytes(shape: Shape, step: Step) -> int:
     """What is kept at the end of the forward pass, besides weights and what the loss keeps."""
     each = _recomputed_block(shape, step) if step.recompute != "none" else _whole_block(shape, step)
     last = (8 if shape.norm == "rmsnorm" and not step.compiled else step.width) * shape.hidden_size
-    tables = 8 * shape.rope_dims if shape.position.startswith("rope") else 0
+    rotates = shape.position.startswith("rope") and not step.half and not step.compiled  # with their casts, else
+    tables = 8 * shape.rope_dims if rotates else 0
     return step.tokens * (shape.num_hidden_layers * each + last + tables)
+
+
+def _scattered(shape: Shape, step: Step) -> float:
+    """Memory taken for a byte of activations."""
+    if step.device == "cuda" or step.compiled or step.recompute != "none":
+        return 1.0
+    largest = step.tokens * step.width * widths(shape)[2] // step.tensor
+    return 1 + SCATTERED * min(1.0, MAPPED / largest)
 
 
 def _whole_block(shape: Shape, step: Step) -> int:
@@ -248,11 +282,11 @@ def _block_again(shape: Shape, step: Step) -> int:
 
 
 def _table_gradient(shape: Shape, step: Step) -> int:
-    """The embedding's gradient beside the head's where they are one table; gathered ones before they are spread."""
-    table = 4 * _table(shape, step)
+    """The embedding's gradient beside the head's where they are one table. With several readers, all of the tables'
+    before they are spread: as they come, in float32, and, over gloo, once more."""
     if step.readers > 1:
-        return 2 * table
-    return table if shape.tie_word_embeddings else 0
+        return (step.width + (8 if step.device == "cpu" else 4)) * _tables(shape, step)
+    return 4 * _table(shape, step) if shape.tie_word_embeddings else 0
 
 
 def _update(shape: Shape, step: Step) -> int:

@@ -143,7 +143,7 @@ class Trainer:
         if is_leader():
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
-        before = hardware.memory_bytes()
+        before = hardware.memory_bytes() - sum(one.nbytes for one in self.model.parameters())
         self.choices = self._choices(out / "machine.json")
         torch.set_num_threads(self.choices["threads"])
         self._prepare()
@@ -162,8 +162,7 @@ class Trainer:
         fill(self.model, whole_tensors(self.task.model))
         self.model.to(self.device).eval()
         return {**figures(logs.metrics.read()), "parameters": float(plan.parameters(self.model.config)),
-                "predicted_memory_bytes": float(self._predicted_bytes()),
-                "measured_memory_bytes": float(hardware.peak_memory_bytes() - before)}
+                **self._memory(before)}
 
     def _choices(self, path: Path) -> dict[str, Any]:
         """Device, threads, precision and compilation: measured once, then kept, so that a resumed run keeps them."""
@@ -191,10 +190,19 @@ class Trainer:
         length = self.settings.sequence_length
         return self.settings.rows * length * plan.flops_per_token(self.model.config, length)
 
-    def _predicted_bytes(self) -> int:
-        step = planned(self.settings, self.parallel.ranks, half=self.choices["precision"] == "bfloat16",
-                       compiled=self.choices["compile"])
-        return plan.training_memory(self.model.config, step).total
+    def _memory(self, before: int) -> dict[str, float]:
+        """Predicted and measured memory of this process, in bytes; both are said."""
+        config, step = self.model.config, planned(self.settings, self.parallel.ranks,
+                                                  half=self.choices["precision"] == "bfloat16",
+                                                  compiled=self.choices["compile"])
+        predicted = max(plan.training_memory(config, step).total, plan.saving_memory(config, step).total)
+        gpu = self.device == "cuda"
+        measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
+        if is_leader():
+            beside = f"{plan.checkpoint_bytes(config, step) / 2**20:,.0f} more{' of the host' if gpu else ''}"
+            say(f"memory: {predicted / 2**20:,.0f} MiB predicted ({beside} where a checkpoint is written beside a "
+                f"step), {measured / 2**20:,.0f} MiB measured")
+        return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}
 
     def _prepare(self) -> None:
         """Bring the model into the form in which it is trained: in parts, split, compiled."""
