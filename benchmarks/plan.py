@@ -23,8 +23,8 @@ SMALL = {"vocab_size": 4096, "hidden_size": 256, "intermediate_size": 704, "num_
          "num_attention_heads": 4}
 MIDDLE = {"vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8,
           "num_attention_heads": 6}
-LARGE = {"vocab_size": 16384, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 14,
-         "num_attention_heads": 8, "num_key_value_heads": 2}
+LARGE = {"vocab_size": 16384, "hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 8,
+         "num_attention_heads": 10, "num_key_value_heads": 2}
 MANY_WORDS = {**SMALL, "vocab_size": 125_696, "head": "normalized"}
 OTHER_AXES = {**MIDDLE, "position": "alibi", "activation": "gelu", "norm": "layernorm", "attention_bias": True,
               "output_bias": True, "mlp_bias": True}
@@ -35,17 +35,17 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "20M, bfloat16, 8 x 512, compiled": (MIDDLE, {"rows": 8, "sequence_length": 512, **ON, **BF16}, 1),
     "vocabulary 125,696, bfloat16, 2 x 1024, all recomputed": (
         MANY_WORDS, {"rows": 2, "sequence_length": 1024, "recompute": "full", **OFF, **BF16}, 1),
-    "60M, GQA, bfloat16, 4 of 1 x 2048, compiled": (
-        LARGE, {"rows": 4, "micro_rows": 1, "sequence_length": 2048, **ON, **BF16}, 1),
+    "55M, GQA, bfloat16, 2 of 1 x 2048, compiled": (
+        LARGE, {"rows": 2, "micro_rows": 1, "sequence_length": 2048, **ON, **BF16}, 1),
     "20M, ALiBi, GELU, LayerNorm, float32, 4 x 1024, Muon": (
         OTHER_AXES, {"rows": 4, "sequence_length": 1024, "optimizer": {"name": "muon"}, **OFF, **F32}, 1),
     "20M, bfloat16, 16 x 512, selective": (
         MIDDLE, {"rows": 16, "sequence_length": 512, "recompute": "selective", **OFF, **BF16}, 1),
     "20M, bfloat16, 8 x 512, 2 processes, ZeRO 2": (
         MIDDLE, {"rows": 8, "sequence_length": 512, "parallel": {"zero": 2}, **OFF, **BF16}, 2),
-    "60M, float32, 4 x 512, 2 processes, ZeRO 3": (
+    "55M, float32, 4 x 512, 2 processes, ZeRO 3": (
         LARGE, {"rows": 4, "sequence_length": 512, "parallel": {"zero": 3}, **OFF, **F32}, 2),
-    "60M, bfloat16, 4 x 512, 2 processes, ZeRO 1": (
+    "55M, bfloat16, 4 x 512, 2 processes, ZeRO 1": (
         LARGE, {"rows": 4, "sequence_length": 512, "parallel": {"zero": 1}, **OFF, **BF16}, 2),
 }
 QUICK = 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headwater import plan
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.plan import training
+from headwater.plan import activations, training
 from headwater.presets import preset
 from headwater.tokenizer.shards import Loaded
 from headwater.train import loss
@@ -62,7 +62,7 @@ def test_a_block_keeps_what_autograd_really_keeps_of_it(axes, precision):
     """Breaks when a block saves something more, or the formula forgets an axis."""
     step = plan.Step(ROWS, LENGTH, half=precision == "bfloat16")
     two, three = (ModelConfig(**{**TINY, **axes}, num_hidden_layers=layers) for layers in (2, 3))
-    formula = [training.activation_bytes(shape, step) + training.copy_bytes(shape, step) for shape in (two, three)]
+    formula = [activations.activation_bytes(shape, step) + training.copy_bytes(shape, step) for shape in (two, three)]
     found = [kept_bytes(layers, axes, precision) for layers in (2, 3)]
     assert formula[1] - formula[0] == pytest.approx(found[1] - found[0], rel=2e-3)  # casts of the norms' weights
     head = 4 * 128 * 64 + ROWS * LENGTH * 64 * step.width
@@ -74,7 +74,7 @@ def test_a_block_that_is_computed_again_keeps_its_input_alone(precision):
     step = plan.Step(ROWS, LENGTH, half=precision == "bfloat16", recompute="full")
     two, three = (ModelConfig(**TINY, num_hidden_layers=layers) for layers in (2, 3))
     found = kept_bytes(3, {}, precision, "full") - kept_bytes(2, {}, precision, "full")
-    assert training.activation_bytes(three, step) - training.activation_bytes(two, step) == found
+    assert activations.activation_bytes(three, step) - activations.activation_bytes(two, step) == found
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

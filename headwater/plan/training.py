@@ -1,28 +1,27 @@
 """Memory of a training step, process by process, as this project's trainer spends it.
 
 Weights, gradients and moments are float32; matrix products are taken in bfloat16 under autocast, from copies of the
-weights that the backward pass needs again. What autograd keeps was read off with `saved_tensors_hooks`, and
-`tests/test_plan.py` holds the sums against it; `benchmarks/plan.py` holds the peaks against whole runs.
+weights that the backward pass needs again. `benchmarks/plan.py` holds the peaks against those of whole runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from headwater.plan.activations import activation_bytes, recomputed_block, scattered, whole_block
 from headwater.plan.shape import (
     Shape,
     block_matrices,
     block_parameters,
     count,
     down_weights,
-    norms_of_block,
     out_weights,
     parameters,
     qkv_weights,
     up_weights,
     widths,
 )
+from headwater.plan.step import Step
 
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
 """Bytes of the loss's float32 logits, and `FEWEST_ROWS` at least, as `headwater.train.loss` takes them."""
@@ -30,54 +29,9 @@ FEWEST_ROWS = 64
 LIBRARIES = {False: 52 << 20, True: 150 << 20}
 """Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M
 parameters, torch 2.13)."""
-SCATTERED = 0.3
-"""Of the activations, what a heap loses on a CPU between freed tensors of other sizes; measured 0.27 to 0.37 not
-compiled with glibc, up to 0.15 compiled, whose buffers are few and alike, and nothing where tensors are larger."""
-MAPPED = 32 << 20
-"""Bytes of a tensor from which on glibc gives memory of its own and takes it back."""
 FILE_BYTES = 1 << 26
 """Of a checkpoint's files, as `headwater.train.state` cuts them; what goes to a file is held twice while it is
 written."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a process computes at once, and how the model is spread over all of them."""
-
-    rows: int
-    """Of a process, forward and backward in one pass."""
-    length: int
-    half: bool = True
-    """bfloat16 products; else float32."""
-    compiled: bool = False
-    recompute: Literal["none", "selective", "full"] = "none"
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    accumulates: bool = False
-    """Whether a step has several passes."""
-    processes: int = 1
-    zero: int = 2
-    tensor: int = 1
-    replicas: int = 1
-    device: Literal["cpu", "cuda"] = "cpu"
-
-    @property
-    def readers(self) -> int:
-        """Processes that read data of their own."""
-        return self.processes // self.tensor
-
-    @property
-    def parts(self) -> int:
-        """Processes over which weights, gradients and moments are spread, beside tensor parallelism."""
-        return self.readers // self.replicas if self.zero >= 2 else 1
-
-    @property
-    def width(self) -> int:
-        """Bytes of a number between the matrix products."""
-        return 2 if self.half else 4
-
-    @property
-    def tokens(self) -> int:
-        return self.rows * self.length
 
 
 class Memory(NamedTuple):
@@ -121,9 +75,10 @@ def saving_memory(shape: Shape, step: Step) -> Memory:
 def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     """The ends of the forward and backward pass, the begin of the latter, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
-    kept, copies = round(_scattered(shape, step) * activation_bytes(shape, step)), copy_bytes(shape, step)
-    before = 4 * _split(shape, step) if step.accumulates and (step.parts == 1 or step.zero < 3) else 0
-    gradients = max(before, 4 * _split(shape, step) // step.parts)
+    kept, copies = round(scattered(shape, step) * activation_bytes(shape, step)), copy_bytes(shape, step)
+    every, own = 4 * _split(shape, step), 4 * _split(shape, step) // step.parts
+    before = (every if step.zero < 3 else own) if step.accumulates else 0
+    gradients = max(before, own)
     head = _head_gradient(shape, step)
     hidden = step.tokens * shape.hidden_size * step.width
     last = 4 * _split_block(shape, step)
@@ -132,9 +87,9 @@ def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
         Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), _libraries(step)),
         Memory("backward, first block", *held, max(before, last // step.parts), copies, kept, head + hidden,
                _block_backward(shape, step), _libraries(step)),
-        Memory("backward, last block", *held, gradients, _last_copies(shape, step), 0, 0,
-               _table_gradient(shape, step) + _block_again(shape, step), _libraries(step)),
-        Memory("update", *held, 4 * _split(shape, step) // step.parts, 0, 0, 0, _update(shape, step),
+        Memory("backward, last block", *held, gradients, _last_copies(shape, step),
+               step.tokens * whole_block(shape, step), 0, _table_gradient(shape, step), _libraries(step)),
+        Memory("update", *held, own, 0, 0, 0, _update(shape, step),
                _libraries(step)),
     ]
 
@@ -160,54 +115,6 @@ def checkpoint_bytes(shape: Shape, step: Step) -> int:
     """While a checkpoint is written beside training: weights and moments as they were, and one file twice."""
     held = weight_bytes(shape, step) + moment_bytes(shape, step)
     return held + 2 * min(held, FILE_BYTES + 12 * max(_table(shape, step), down_weights(shape)) // step.parts)
-
-
-def activation_bytes(shape: Shape, step: Step) -> int:
-    """What is kept at the end of the forward pass, besides weights and what the loss keeps."""
-    each = _recomputed_block(shape, step) if step.recompute != "none" else _whole_block(shape, step)
-    last = (8 if shape.norm == "rmsnorm" and not step.compiled else step.width) * shape.hidden_size
-    rotates = shape.position.startswith("rope") and not step.half and not step.compiled  # with their casts, else
-    tables = 8 * shape.rope_dims if rotates else 0
-    return step.tokens * (shape.num_hidden_layers * each + last + tables)
-
-
-def _scattered(shape: Shape, step: Step) -> float:
-    """Memory taken for a byte of activations."""
-    if step.device == "cuda" or step.compiled or step.recompute != "none":
-        return 1.0
-    largest = step.tokens * step.width * widths(shape)[2] // step.tensor
-    return 1 + SCATTERED * min(1.0, MAPPED / largest)
-
-
-def _whole_block(shape: Shape, step: Step) -> int:
-    """Bytes a token that a block keeps where nothing is computed again.
-
-    Eager: the norms' inputs and normalised values in float32 (LayerNorm is one operation and keeps its input alone),
-    the inputs of all products, q, k and v before and after their rotation, the gate's silu. A compiled block computes
-    norms and gates again.
-    """
-    hidden, feed = shape.hidden_size, shape.intermediate_size
-    query, shared, wide = (one // step.tensor for one in widths(shape))
-    feed //= step.tensor
-    turned = query + shared if shape.position.startswith("rope") else 0
-    attention = 2 * query + 2 * shared + turned
-    norms, sums = norms_of_block(shape), 4 * shape.num_attention_heads // step.tensor
-    if step.compiled:
-        return step.width * (wide + feed + attention + (2 + norms) * hidden) + sums + 4 * norms
-    gated = 2 * feed if shape.activation == "swiglu" else feed
-    kept = step.width * (wide + gated + attention + 2 * hidden) + sums
-    kept += norms * (8 * hidden + 4 if shape.norm == "rmsnorm" else step.width * (hidden + 2))
-    return kept + (2 * shape.rope_dims * step.width if turned and step.half else 0)
-
-
-def _recomputed_block(shape: Shape, step: Step) -> int:
-    """Bytes a token that a block keeps where it is computed again: its input, and with `selective` all products."""
-    if step.recompute == "full":
-        return step.width * shape.hidden_size
-    query, shared, wide = (one // step.tensor for one in widths(shape))
-    products = wide + 2 * query + 2 * shared + 2 * shape.hidden_size
-    return step.width * (products + (0 if step.compiled else shape.hidden_size)) + (
-        4 * shape.num_attention_heads // step.tensor)
 
 
 def copy_bytes(shape: Shape, step: Step) -> int:
@@ -270,15 +177,10 @@ def _loss_chunk(shape: Shape, step: Step) -> int:
 
 def _block_backward(shape: Shape, step: Step) -> int:
     """What the backward pass of one block holds beside what it frees, and, computed again, what that block keeps."""
-    wide = widths(shape)[2] // step.tensor
-    working = step.tokens * step.width * (wide + 2 * shape.hidden_size)
-    return working + _block_again(shape, step)
-
-
-def _block_again(shape: Shape, step: Step) -> int:
+    working = step.tokens * step.width * (widths(shape)[2] // step.tensor + 2 * shape.hidden_size)
     if step.recompute == "none":
-        return 0
-    return step.tokens * (_whole_block(shape, step) - _recomputed_block(shape, step))
+        return working
+    return working + step.tokens * (whole_block(shape, step) - recomputed_block(shape, step))
 
 
 def _table_gradient(shape: Shape, step: Step) -> int:

@@ -1,0 +1,63 @@
+"""What the backward pass needs of the forward pass, block by block, as autograd keeps it.
+
+It was read off with `saved_tensors_hooks`, and `tests/test_plan.py` holds the sums against it.
+"""
+
+from __future__ import annotations
+
+from headwater.plan.shape import Shape, norms_of_block, widths
+from headwater.plan.step import Step
+
+SCATTERED = 0.3
+"""Of the activations, what a heap loses on a CPU between freed tensors of other sizes; measured 0.27 to 0.37 not
+compiled with glibc, up to 0.15 compiled, whose buffers are few and alike, and nothing where tensors are larger."""
+MAPPED = 32 << 20
+"""Bytes of a tensor from which on glibc gives memory of its own and takes it back."""
+
+
+def activation_bytes(shape: Shape, step: Step) -> int:
+    """What is kept at the end of the forward pass, besides weights and what the loss keeps."""
+    each = recomputed_block(shape, step) if step.recompute != "none" else whole_block(shape, step)
+    last = (8 if shape.norm == "rmsnorm" and not step.compiled else step.width) * shape.hidden_size
+    rotates = shape.position.startswith("rope") and not step.half and not step.compiled  # with their casts, else
+    tables = 8 * shape.rope_dims if rotates else 0
+    return step.tokens * (shape.num_hidden_layers * each + last + tables)
+
+
+def scattered(shape: Shape, step: Step) -> float:
+    """Memory taken for a byte of activations."""
+    if step.device == "cuda" or step.compiled or step.recompute != "none":
+        return 1.0
+    largest = step.tokens * step.width * widths(shape)[2] // step.tensor
+    return 1 + SCATTERED * min(1.0, MAPPED / largest)
+
+
+def whole_block(shape: Shape, step: Step) -> int:
+    """Bytes a token that a block keeps where nothing is computed again.
+
+    Eager: the norms' inputs and normalised values in float32 (LayerNorm is one operation and keeps its input alone),
+    the inputs of all products, q, k and v before and after their rotation, the gate's silu. A compiled block computes
+    norms and gates again.
+    """
+    hidden, feed = shape.hidden_size, shape.intermediate_size
+    query, shared, wide = (one // step.tensor for one in widths(shape))
+    feed //= step.tensor
+    turned = query + shared if shape.position.startswith("rope") else 0
+    attention = 2 * query + 2 * shared + turned
+    norms, sums = norms_of_block(shape), 4 * shape.num_attention_heads // step.tensor
+    if step.compiled:
+        return step.width * (wide + feed + attention + (2 + norms) * hidden) + sums + 4 * norms
+    gated = 2 * feed if shape.activation == "swiglu" else feed
+    kept = step.width * (wide + gated + attention + 2 * hidden) + sums
+    kept += norms * (8 * hidden + 4 if shape.norm == "rmsnorm" else step.width * (hidden + 2))
+    return kept + (2 * shape.rope_dims * step.width if turned and step.half else 0)
+
+
+def recomputed_block(shape: Shape, step: Step) -> int:
+    """Bytes a token that a block keeps where it is computed again: its input, and with `selective` all products."""
+    if step.recompute == "full":
+        return step.width * shape.hidden_size
+    query, shared, wide = (one // step.tensor for one in widths(shape))
+    products = wide + 2 * query + 2 * shared + 2 * shape.hidden_size
+    return step.width * (products + (0 if step.compiled else shape.hidden_size)) + (
+        4 * shape.num_attention_heads // step.tensor)
