@@ -73,7 +73,7 @@ def saving_memory(shape: Shape, step: Step) -> Memory:
 
 
 def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
-    """The ends of the forward and backward pass, the begin of the latter, and the update."""
+    """The end of the forward pass, the begin and end of the backward pass, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
     kept, copies = round(scattered(shape, step) * activation_bytes(shape, step)), copy_bytes(shape, step)
     every, own = 4 * _split(shape, step), 4 * _split(shape, step) // step.parts
@@ -85,6 +85,8 @@ def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     held = weights, moments
     return [
         Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), _libraries(step)),
+        Memory("backward, head", *held, before, copies, kept, head + hidden, _head_backward(shape, step),
+               _libraries(step)),
         Memory("backward, first block", *held, max(before, last // step.parts), copies, kept, head + hidden,
                _block_backward(shape, step), _libraries(step)),
         Memory("backward, last block", *held, gradients, _last_copies(shape, step),
@@ -161,18 +163,21 @@ def _table(shape: Shape, step: Step) -> int:
 
 
 def _head_gradient(shape: Shape, step: Step) -> int:
-    """Kept from the loss to the head; in bfloat16 where the gathered head is. NormHead's matrix is another one."""
-    matrix = 4 * _table(shape, step) if shape.head == "normalized" else 0
-    return (step.width if step.readers > 1 else 4) * _table(shape, step) + matrix
+    """Kept from the loss to the head; in bfloat16 where the gathered head is."""
+    return (step.width if step.readers > 1 else 4) * _table(shape, step)
 
 
 def _loss_chunk(shape: Shape, step: Step) -> int:
-    """Logits, probabilities and their gradient, the head's cast and one chunk's gradient of it."""
-    vocabulary = shape.vocab_size // step.tensor
+    """Logits, probabilities and their gradient, the head's cast and one chunk's gradient of it, NormHead's matrix."""
+    vocabulary, table = shape.vocab_size // step.tensor, _table(shape, step)
     rows = min(step.tokens, max(FEWEST_ROWS, LOGITS_AT_ONCE[step.device] // (4 * vocabulary)))
-    cast = 2 * _table(shape, step) if step.half and step.readers == 1 else 0
-    whole = 2 * _table(shape, step) if step.half and step.readers > 1 else 0
-    return rows * vocabulary * (2 * step.width + 4) + cast + whole + step.width * _table(shape, step)
+    more = 2 * step.half + step.width + 4 * (shape.head == "normalized")
+    return rows * vocabulary * (2 * step.width + 4) + more * table
+
+
+def _head_backward(shape: Shape, step: Step) -> int:
+    """NormHead's quotient, differentiated: five numbers for each of the matrix beside its gradient."""
+    return 20 * _table(shape, step) if shape.head == "normalized" else 0
 
 
 def _block_backward(shape: Shape, step: Step) -> int:
