@@ -8,9 +8,10 @@ from __future__ import annotations
 from headwater.plan.shape import Shape, norms_of_block, widths
 from headwater.plan.step import Step
 
-SCATTERED = 0.3
-"""Of the activations, what a heap loses on a CPU between freed tensors of other sizes; measured 0.27 to 0.37 not
-compiled with glibc, up to 0.15 compiled, whose buffers are few and alike, and nothing where tensors are larger."""
+SCATTERED = {False: 0.35, True: 0.6}
+"""What glibc's heap loses on a CPU between freed tensors of other sizes, where blocks are not compiled, as a share of
+the activations, and with several readers (True) of these and of what is gathered. Measured 0.2 to 0.4 and 0.4 to 0.7.
+Compiled, buffers are few and alike: 0 to 0.15, not counted."""
 MAPPED = 32 << 20
 """Bytes of a tensor from which on glibc gives memory of its own and takes it back."""
 
@@ -24,12 +25,20 @@ def activation_bytes(shape: Shape, step: Step) -> int:
     return step.tokens * (shape.num_hidden_layers * each + last + tables)
 
 
-def scattered(shape: Shape, step: Step) -> float:
-    """Memory taken for a byte of activations."""
+def scattered_bytes(shape: Shape, step: Step, copies: int) -> int:
+    """What the heap loses while activations and these copies of weights are held."""
     if step.device == "cuda" or step.compiled or step.recompute != "none":
-        return 1.0
-    largest = step.tokens * step.width * widths(shape)[2] // step.tensor
-    return 1 + SCATTERED * min(1.0, MAPPED / largest)
+        return 0
+    shared, wide = step.readers > 1, widths(shape)[2] // step.tensor
+    lost = _in_heap(step.tokens * step.width * wide) * activation_bytes(shape, step)
+    if shared:
+        lost += _in_heap(step.width * shape.hidden_size * wide) * copies
+    return round(SCATTERED[shared] * lost)
+
+
+def _in_heap(largest: int) -> float:
+    """Share of tensors that the heap holds, by the size of the largest."""
+    return min(1.0, MAPPED / largest)
 
 
 def whole_block(shape: Shape, step: Step) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from headwater.plan.activations import activation_bytes, recomputed_block, scattered, whole_block
+from headwater.plan.activations import activation_bytes, recomputed_block, scattered_bytes, whole_block
 from headwater.plan.shape import (
     Shape,
     block_matrices,
@@ -53,6 +53,8 @@ class Memory(NamedTuple):
     """Held for a moment: of one block's backward pass, of the update, of a checkpoint's writing."""
     libraries: int
     """What does not grow with the model."""
+    scattered: int
+    """Lost in the heap between freed tensors."""
 
     @property
     def total(self) -> int:
@@ -69,13 +71,14 @@ def saving_memory(shape: Shape, step: Step) -> Memory:
     host's."""
     copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
     return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
-                  _libraries(step))
+                  _libraries(step), 0)
 
 
 def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     """The end of the forward pass, the begin and end of the backward pass, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
-    kept, copies = round(scattered(shape, step) * activation_bytes(shape, step)), copy_bytes(shape, step)
+    kept, copies = activation_bytes(shape, step), copy_bytes(shape, step)
+    rest = _libraries(step), scattered_bytes(shape, step, copies)
     every, own = 4 * _split(shape, step), 4 * _split(shape, step) // step.parts
     before = (every if step.zero < 3 else own) if step.accumulates else 0
     gradients = max(before, own)
@@ -84,15 +87,13 @@ def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     last = 4 * _split_block(shape, step)
     held = weights, moments
     return [
-        Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), _libraries(step)),
-        Memory("backward, head", *held, before, copies, kept, head + hidden, _head_backward(shape, step),
-               _libraries(step)),
+        Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), *rest),
+        Memory("backward, head", *held, before, copies, kept, head + hidden, _head_backward(shape, step), *rest),
         Memory("backward, first block", *held, max(before, last // step.parts), copies, kept, head + hidden,
-               _block_backward(shape, step), _libraries(step)),
+               _block_backward(shape, step), *rest),
         Memory("backward, last block", *held, gradients, _last_copies(shape, step),
-               step.tokens * whole_block(shape, step), 0, _table_gradient(shape, step), _libraries(step)),
-        Memory("update", *held, own, 0, 0, 0, _update(shape, step),
-               _libraries(step)),
+               step.tokens * whole_block(shape, step), 0, _table_gradient(shape, step), *rest),
+        Memory("update", *held, own, 0, 0, 0, _update(shape, step), *rest),
     ]
 
 
