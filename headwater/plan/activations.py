@@ -8,10 +8,10 @@ from __future__ import annotations
 from headwater.plan.shape import Shape, norms_of_block, widths
 from headwater.plan.step import Step
 
-SCATTERED = {False: 0.35, True: 0.6}
-"""What glibc's heap loses on a CPU between freed tensors of other sizes, where blocks are not compiled, as a share of
-the activations, and with several readers (True) of these and of what is gathered. Measured 0.2 to 0.4 and 0.4 to 0.7.
-Compiled, buffers are few and alike: 0 to 0.15, not counted."""
+SCATTERED = {"compiled": 0.1, "alone": 0.35, "shared": 0.6}
+"""What glibc's heap loses on a CPU between freed tensors of other sizes, as a share of the activations, and with
+several readers of these and of what is gathered. Measured 0 to 0.4 (compiled: buffers are few and alike), 0.2 to
+0.4 and 0.4 to 0.7, by the luck of the layout."""
 MAPPED = 32 << 20
 """Bytes of a tensor from which on glibc gives memory of its own and takes it back."""
 
@@ -27,13 +27,13 @@ def activation_bytes(shape: Shape, step: Step) -> int:
 
 def scattered_bytes(shape: Shape, step: Step, copies: int) -> int:
     """What the heap loses while activations and these copies of weights are held."""
-    if step.device == "cuda" or step.compiled or step.recompute != "none":
+    if step.device == "cuda":
         return 0
     shared, wide = step.readers > 1, widths(shape)[2] // step.tensor
     lost = _in_heap(step.tokens * step.width * wide) * activation_bytes(shape, step)
     if shared:
         lost += _in_heap(step.width * shape.hidden_size * wide) * copies
-    return round(SCATTERED[shared] * lost)
+    return round(SCATTERED["compiled" if step.compiled else "shared" if shared else "alone"] * lost)
 
 
 def _in_heap(largest: int) -> float:
