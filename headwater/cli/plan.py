@@ -135,7 +135,9 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     table = _table(f"training on {settings.micro_rows} x {settings.length:,} tokens, memory of a process",
                    *(f"ZeRO {one.zero}" if step.processes > 1 else "one process" for one in stages))
     for name in plan.Memory._fields[1:]:
-        table.add_row(name, *(_bytes(getattr(one, name)) if getattr(one, name) else "-" for one in found))
+        numbers = [getattr(one, name) for one in found]
+        if any(numbers):
+            table.add_row(name, *(_bytes(number) if number else "-" for number in numbers))
     table.add_section()
     table.add_row("all", *(_bytes(one.total) for one in found))
     table.add_row("highest at", *(one.moment for one in found))
