@@ -1,63 +1,100 @@
-"""Training speed against transformers' LLaMA with the same shape, batch, precision and optimizer.
+"""Training speed and memory against transformers' LLaMA and litgpt, same shapes, rows and data type.
 
-    python benchmarks/train.py [--full] [--threads N]
+    python benchmarks/train.py [--full] [--threads N] [--device cpu|cuda]
 
-One measured call is a few whole steps: batch, forward, backward, clipping, AdamW. Ours runs as the trainer runs it,
-packed documents that do not attend to each other; the peer runs plain causal rows, which is less work. The ceiling is
-the machine's matrix-product peak; the share reached counts 6 N + 12 L H Q T operations a token.
+One measured call is a whole step: forward, backward, gradient norm and clipping, AdamW on float32 weights, products in
+bfloat16. Rows are one causal document each, without padding, for all. The peers run as their documentation has them at
+their fastest: compiled (`torch.compile`), PyTorch's own attention, fused AdamW; transformers also with the weights
+themselves in bfloat16, which halves its memory and loses what small updates add. The ceiling is the machine's
+matrix-product peak; the share reached counts 6 N + 12 L H Q T operations a token (N without the embedding table).
+Peak memory is that of a process in which nothing but the contender ran.
 """
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from _harness import Case, arguments, installed, measure_interleaved, report
+from torch import Tensor
 
 from headwater import hardware, plan
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.tokenizer.shards import Loaded
+from headwater.train import Batch, Trainer, TrainerSettings
 from headwater.train.objective import next_token
-from headwater.train.optimizer import OptimizerSettings, make_optimizer
-from headwater.train.streams import StreamBatches
 
-SIZES = {"4M": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 3},
-         "7M": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 8, "num_attention_heads": 4}}
-VOCABULARY, ROWS, LENGTH, STEPS = 4096, 16, 256, 4
-
-
-def documents() -> Loaded:
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(40, 400, 400)
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    tokens = generator.integers(0, VOCABULARY, offsets[-1]).astype("<u4")
-    return Loaded(tokens, offsets, ["en"] * len(sizes), sizes)
+SIZES = {"17M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
+         "100M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},
+         "1B": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
+                "num_key_value_heads": 4, "vocab_size": 32000}}
+ROWS = {"17M": {512: 8, 2048: 2}, "100M": {512: 4, 2048: 1}, "1B": {4096: 8}}
+"""Rows of a step by length."""
+VENDOR = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "A800": 312e12}
+"""Dense bfloat16 FLOP/s by the vendors' data sheets."""
+Step = Callable[[], object]
 
 
-def ours(config: ModelConfig, precision: str, *, compiled: bool) -> Callable[[], None]:
-    model = initialise(Decoder(config), 0).train()
-    optimizer = make_optimizer(model, OptimizerSettings())
-    batches = StreamBatches(documents(), rows=ROWS, length=LENGTH, seed=0)
-
-    def loss_of(model: Decoder, batch: Any) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            return next_token(model, batch)
-
-    loss = torch.compile(loss_of, dynamic=False) if compiled else loss_of
-
-    def steps() -> None:
-        for step in range(STEPS):
-            loss(model, batches.batch(step)).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-    return steps
+def shape(size: str, length: int, **changes: Any) -> ModelConfig:
+    return ModelConfig(**{"vocab_size": 8192, "max_position_embeddings": length, **SIZES[size], **changes})
 
 
-def theirs(config: ModelConfig, precision: str) -> Callable[[], None] | None:
+def tokens(config: ModelConfig, rows: int, length: int, device: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(config.vocab_size, (rows, length + 1), generator=generator).to(device)
+
+
+class Rows:
+    """Batches for the trainer: what `tokens` draws, a document a row."""
+
+    batches_per_epoch = 1.0
+
+    def __init__(self, config: ModelConfig, rows: int, length: int) -> None:
+        drawn = tokens(config, rows, length, "cpu")
+        places = torch.arange(length).expand(rows, length).contiguous()
+        self.made = Batch(drawn[:, :-1].contiguous(), drawn[:, 1:].contiguous(), places, torch.zeros_like(places),
+                          places, places)
+
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        return self.made
+
+
+def ours(config: ModelConfig, rows: int, length: int, device: str, *, compiled: bool = True) -> Step:
+    batches = Rows(config, rows, length)
+    settings = TrainerSettings(steps=1000, rows=rows, sequence_length=length, precision="bfloat16")
+    trainer = Trainer(initialise(Decoder(config), 0), next_token, batches, settings)
+    trainer.prepare({"compile": compiled, "precision": "bfloat16", "threads": torch.get_num_threads()})
+    batch, parameters = batches.batch(0), list(trainer.task.parameters())
+
+    def step() -> None:
+        trainer.backward(batch, rows * length)
+        trainer.parallel.clip(parameters, trainer.parallel.gradient_norm(parameters), 0.5)
+        trainer.optimizer.step(1e-4)
+
+    return step
+
+
+def theirs(model: torch.nn.Module, loss_of: Callable[[], Tensor], device: str, *, half: bool = False) -> Step:
+    """A step of a peer; half: weights in bfloat16 instead of autocast."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
+    compiled = torch.compile(loss_of, dynamic=False)
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=not half):
+            loss = compiled()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def transformers(config: ModelConfig, rows: int, length: int, device: str, *, half: bool = False) -> Step | None:
     if installed("transformers") is None:
         return None
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -65,51 +102,127 @@ def theirs(config: ModelConfig, precision: str) -> Callable[[], None] | None:
     from headwater.model.families import llama
 
     values = {name: value for name, value in llama.config_to(config).items() if name not in ("architectures",)}
-    model = LlamaForCausalLM(LlamaConfig(**values)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
-    batches = StreamBatches(documents(), rows=ROWS, length=LENGTH, seed=0)
-
-    def steps() -> None:
-        for step in range(STEPS):
-            tokens = batches.batch(step).tokens
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                loss = model(tokens, labels=tokens, use_cache=False).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-    return steps
+    model = LlamaForCausalLM(LlamaConfig(**values, attn_implementation="sdpa")).to(device).train()
+    model = model.bfloat16() if half else model
+    drawn = tokens(config, rows, length, device)[:, :-1]
+    return theirs(model, lambda: model(drawn, labels=drawn, use_cache=False).loss, device, half=half)
 
 
-def compare(size: str, precision: str, repeats: int) -> list[Case]:
-    config = ModelConfig(vocab_size=VOCABULARY, max_position_embeddings=LENGTH, tie_word_embeddings=True, **SIZES[size])
-    functions = {"ours": ours(config, precision, compiled=hardware.has_compiler()),
-                 "ours, not compiled": ours(config, precision, compiled=False)}
-    peer = theirs(config, precision)
-    if peer is not None:
-        functions["transformers"] = peer
-    seconds = measure_interleaved(functions, repeats)
-    speed = {name: STEPS * ROWS * LENGTH / value for name, value in seconds.items()}
-    case = f"{size}, {precision}, {ROWS} x {LENGTH}"
-    rows = [Case.compare(case, "tokens/s", speed["ours"], name, speed[name]) for name in functions if name != "ours"]
-    if peer is None:
-        rows.append(Case(case, "tokens/s", speed["ours"], "transformers: not installed"))
-    share = speed["ours"] * plan.flops_per_token(config, LENGTH) / hardware.matmul_peaks()[precision]
-    return [*rows, Case(case, "share of matmul peak", share, "ceiling", 1.0, share)]
+def litgpt(config: ModelConfig, rows: int, length: int, device: str) -> Step | None:
+    try:
+        from litgpt.config import Config
+        from litgpt.model import GPT
+        from litgpt.utils import chunked_cross_entropy
+    except ImportError:
+        return None
+    settings = Config(name="llama", block_size=length, vocab_size=config.vocab_size,
+                      padded_vocab_size=config.vocab_size,
+                      n_layer=config.num_hidden_layers, n_head=config.num_attention_heads, n_embd=config.hidden_size,
+                      n_query_groups=config.num_key_value_heads, rotary_percentage=1.0, parallel_residual=False,
+                      bias=False, norm_class_name="RMSNorm", mlp_class_name="LLaMAMLP",
+                      intermediate_size=config.intermediate_size)
+    model = GPT(settings).to(device).train()
+    drawn = tokens(config, rows, length, device)
+
+    def loss() -> Tensor:
+        return chunked_cross_entropy(model(drawn[:, :-1]), drawn[:, 1:].contiguous(), chunk_size=0)
+
+    return theirs(model, loss, device)
+
+
+CONTENDERS: dict[str, Callable[[ModelConfig, int, int, str], Step | None]] = {
+    "ours": ours, "transformers": transformers,
+    "transformers, weights in bfloat16": lambda *case: transformers(*case, half=True), "litgpt": litgpt,
+    "ours, not compiled": lambda *case: ours(*case, compiled=False)}
+
+
+def measured_alone(name: str, size: str, length: int, threads: int) -> float:
+    """Peak memory of a process of its own, in MB, less that of one that only imported what it needs."""
+    command = [sys.executable, __file__, "--alone", name, size, str(length), "--threads", str(threads)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(json.loads(said.splitlines()[-1])["bytes"]) / 1e6
+
+
+def alone(name: str, size: str, length: int, device: str) -> None:
+    """Three steps of one contender; the memory that they took."""
+    step = CONTENDERS[name](shape(size, length), ROWS[size][length], length, device)
+    assert step is not None
+    for _ in range(3):
+        step()
+    taken = (torch.cuda.max_memory_allocated() if device == "cuda" else
+             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(json.dumps({"bytes": taken}))
+
+
+def compare(size: str, length: int, options: Any) -> list[Case]:
+    device, rows = options.device, ROWS[size][length]
+    config = shape(size, length)
+    made = {name: build(config, rows, length, device) for name, build in CONTENDERS.items()}
+    steps = {name: _synchronised(step, device) for name, step in made.items() if step is not None}
+    for step in steps.values():
+        step()  # compiles
+    seconds = measure_interleaved(steps, 9 if options.full else 3)
+    case = f"{size}, {rows} x {length}"
+    speed = {name: rows * length / value for name, value in seconds.items()}
+    cases = [Case.compare(case, "tokens/s", speed["ours"], name, speed[name]) if name in speed else
+             Case(case, "tokens/s", speed["ours"], f"{name}: not installed") for name in CONTENDERS if name != "ours"]
+    share = speed["ours"] * plan.flops_per_token(config, length)
+    peak = hardware.matmul_peaks(device)["bfloat16"]
+    cases.append(Case(case, "share of matmul peak", share / peak, "measured peak", 1.0, share / peak))
+    for name, best in VENDOR.items():
+        if device == "cuda" and name in torch.cuda.get_device_name():
+            cases.append(Case(case, "MFU", share / best, f"{name} data sheet", 1.0, share / best))
+    if options.memory:
+        memory = {name: measured_alone(name, size, length, options.threads) for name in steps}
+        cases += [Case.compare(case, "peak memory, MB", memory["ours"], name, memory[name], more_is_better=False)
+                  for name in memory if name != "ours"]
+    return cases
+
+
+def alibi(size: str, length: int, options: Any) -> list[Case]:
+    """ALiBi beside RoPE, both ours."""
+    rows, device = ROWS[size][length], options.device
+    steps = {name: _synchronised(ours(shape(size, length, position=name), rows, length, device), device)
+             for name in ("alibi", "rope")}
+    seconds = measure_interleaved(steps, 9 if options.full else 3)
+    speed = {name: rows * length / value for name, value in seconds.items()}
+    return [Case.compare(f"{size}, {rows} x {length}, ALiBi", "tokens/s", speed["alibi"], "ours, RoPE", speed["rope"])]
+
+
+def _synchronised(step: Step, device: str) -> Step:
+    if device == "cpu":
+        return step
+
+    def whole() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return whole
 
 
 def main() -> None:
-    options = arguments(__doc__, ("--threads", {"type": int, "default": hardware.cores(), "help": "threads (all)"}))
+    options = arguments(
+        __doc__, ("--threads", {"type": int, "default": hardware.cores(), "help": "threads (all)"}),
+        ("--device", {"choices": ("cpu", "cuda"), "default": "cpu", "help": "cuda: 1B parameters at 4,096 tokens"}),
+        ("--memory", {"action": "store_true", "help": "also peak memory, each contender in a process of its own"}),
+        ("--only", {"nargs": "*", "default": [], "metavar": "SIZE-LENGTH", "help": "for example 17M-512"}),
+        ("--alone", {"nargs": 3, "metavar": ("NAME", "SIZE", "LENGTH"), "help": "used by --memory"}))
     torch.set_num_threads(options.threads)
-    torch.use_deterministic_algorithms(True)
+    if options.alone:
+        alone(options.alone[0], options.alone[1], int(options.alone[2]), options.device)
+        return
+    wanted = [("1B", 4096)] if options.device == "cuda" else [
+        (size, length) for size in ("17M", "100M") for length in (512, 2048)] if options.full else [("17M", 512)]
+    if options.only:
+        wanted = [(size, int(length)) for size, _, length in (one.partition("-") for one in options.only)]
     rows: list[Case] = []
-    for size in SIZES if options.full else ("4M",):
-        for precision in ("bfloat16", "float32") if options.full else ("bfloat16",):
-            torch._dynamo.reset()
-            rows += compare(size, precision, 7 if options.full else 3)
-    ceilings = {f"{name} matmul, GFLOP/s": flops / 1e9 for name, flops in hardware.matmul_peaks().items()}
-    report("train", rows, ceilings, ("torch", "transformers"))
+    for size, length in wanted:
+        torch._dynamo.reset()
+        rows += compare(size, length, options)
+        rows += alibi(size, length, options) if options.full or options.device == "cuda" else []
+    ceilings = {f"{name} matmul, GFLOP/s": flops / 1e9
+                for name, flops in hardware.matmul_peaks(options.device).items()}
+    report("train", rows, ceilings, ("torch", "transformers", "litgpt"))
 
 
 if __name__ == "__main__":

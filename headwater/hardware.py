@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import shutil
 import statistics
 import time
@@ -52,9 +53,14 @@ def memory_bytes() -> int:
         return peak_memory_bytes()
 
 
+def compiler() -> list[str] | None:
+    """The command of a C++ compiler, one that `torch.compile` can use too, or None."""
+    commands = (shlex.split(name) for name in (os.environ.get("CXX") or "c++", "g++", "clang++"))
+    return next((command for command in commands if command and shutil.which(command[0])), None)
+
+
 def has_compiler() -> bool:
-    """Whether a C++ compiler that `torch.compile` can use is on the path."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "c++", "g++", "clang++"))
+    return compiler() is not None
 
 
 def processor() -> str:

@@ -38,8 +38,9 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     trainer = settings.trainer
     dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
     batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows,
-                            length=trainer.sequence_length, seed=settings.seed, pad=tokenizer.pad)
-    held_back = _validation_batches(settings, tokenizer)
+                            length=trainer.sequence_length, seed=settings.seed, pad=tokenizer.pad,
+                            axes=model.config.position_axes)
+    held_back = _validation_batches(settings, tokenizer, model.config.position_axes)
 
     def validate(model: Decoder) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
@@ -50,7 +51,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     return {**figures, "dialogues": float(len(dialogues))}
 
 
-def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer) -> dict[str, PackedBatches]:
+def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer, axes: int) -> dict[str, PackedBatches]:
     if not settings.validation:
         return {}
     dialogues, found = read_dialogues(settings.validation), {}
@@ -58,5 +59,5 @@ def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer) -> dic
         chosen = [dialogue for dialogue in dialogues if dialogue.language == language]
         rendered = render_all(chosen, tokenizer, settings.trainer.sequence_length)
         found[language] = PackedBatches([(one.ids, one.loss_mask) for one in rendered], rows=settings.trainer.rows,
-                                        length=settings.trainer.sequence_length, seed=0, pad=tokenizer.pad)
+                                        length=settings.trainer.sequence_length, seed=0, pad=tokenizer.pad, axes=axes)
     return found

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context
-from headwater.model.interval_attention import interval_attention
+from headwater.model.interval_attention import Rotation, interval_attention
 from headwater.model.positions import rotate
 
 
@@ -26,6 +26,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         batch, length, _ = x.shape
         qkv = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2)  # [B,H+2K,T,d]
+        if context.intervals is not None:
+            return self.out(self._over_intervals(qkv, context).transpose(1, 2).reshape(batch, length, -1))
         turned, value = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         if context.rotation is not None:
             turned = rotate(turned, *context.rotation, self.rope_layout)
@@ -33,19 +35,21 @@ class Attention(nn.Module):
         if context.cache is not None:
             assert context.place is not None
             key, value = context.cache.update(self.layer, key, value, context.place)
-        mixed = self._mixed(query, key.to(query.dtype), value.to(query.dtype), context)  # [B,H,T,d]
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
-
-    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
-        if context.intervals is not None:
-            slopes = context.slopes
-            if slopes is not None:
-                slopes = slopes[self.first_head : self.first_head + self.heads]
-            return interval_attention(query, key, value, context.intervals, slopes, blocks=context.blocks)
         mask = context.mask
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)
             mask = mask[:, self.first_head : self.first_head + self.heads] if mask.shape[1] > 1 else mask
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask,
-                                              is_causal=mask is None and context.causal,
-                                              enable_gqa=self.heads != self.kv_heads)
+        mixed = F.scaled_dot_product_attention(
+            query, key.to(query.dtype), value.to(query.dtype), attn_mask=mask,
+            is_causal=mask is None and context.causal, enable_gqa=self.heads != self.kv_heads)  # [B,H,T,d]
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+    def _over_intervals(self, qkv: Tensor, context: Context) -> Tensor:
+        assert context.intervals is not None
+        query, key, value = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        slopes = context.slopes
+        if slopes is not None:
+            slopes = slopes[self.first_head : self.first_head + self.heads]
+        rotation = None if context.rotation is None else Rotation(*context.rotation, self.rope_layout)
+        return interval_attention(query, key, value, context.intervals, slopes, rotation=rotation,
+                                  blocks=context.blocks)

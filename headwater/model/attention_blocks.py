@@ -50,19 +50,22 @@ def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, slopes: Tensor | None) -> Tensor:
     """As `interval_attention`, with the intervals as `blocks_of` gives them."""
+    from torch.nn.attention.flex_attention import flex_attention
+
     def biased(score: Tensor, row: Tensor, head: Tensor, at: Tensor, to: Tensor) -> Tensor:
         assert slopes is not None
         return score - slopes[head] * (at - to).abs()
 
-    found: Tensor = _flex(query.is_cuda and not torch.compiler.is_compiling())(
+    alone = query.is_cuda and not torch.compiler.is_compiling()
+    found: Tensor = (_compiled() if alone else flex_attention)(
         query, key, value, score_mod=None if slopes is None else biased, block_mask=blocks,
         enable_gqa=query.shape[1] != key.shape[1])
     return found
 
 
 @functools.cache
-def _flex(compiled: bool) -> Any:
+def _compiled() -> Any:
     """Not compiled, FlexAttention makes all scores: only good where it is part of what is being compiled."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
+    return torch.compile(flex_attention, dynamic=False)

@@ -170,7 +170,7 @@ def backward(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: T
     grads = []
     for whole, like, count in zip(found, (query, key, value), (heads, kv_heads, kv_heads)):
         grad = empty_like_heads(like[:, :count])
-        grad.copy_(whole.unflatten(1, (count, -1)).sum(2))
+        grad.copy_(whole.unflatten(1, (count, -1)).sum(2) if count != heads else whole)
         grads.append(grad)
     return grads[0], grads[1], grads[2]
 

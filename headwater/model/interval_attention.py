@@ -5,7 +5,7 @@ On a CPU the project's own kernel (`native`), or pieces of PyTorch's where it ca
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,70 +14,95 @@ from headwater.model import attention_blocks, attention_pieces
 from headwater.model.attention_pieces import empty_like_heads
 from headwater.model.intervals import Intervals
 from headwater.model.native import kernel
+from headwater.model.positions import rotate
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
+class Rotation(NamedTuple):
+    """The tables that `positions.rotate` takes, cos and sin [B or 1,1,T,r], and how its pairs lie."""
+
+    cos: Tensor
+    sin: Tensor
+    layout: str
+
+
 def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Intervals, slopes: Tensor | None = None,
-                       *, blocks: BlockMask | None = None, way: str = "auto") -> Tensor:
+                       *, rotation: Rotation | None = None, blocks: BlockMask | None = None,
+                       way: str = "auto") -> Tensor:
     """softmax(q k^T / sqrt(d) - slopes |q - k|) v over the keys that `intervals` shows to each query.
 
     query [B,H,T,d], key and value [B,K,T,d] with K dividing H (2305.13245); slopes float32 [H] for ALiBi (2108.12409)
     or None. Returns [B,H,T,d] in the query's dtype, its memory laid out [B,T,H,d]. Differentiable in query, key and
     value; two runs with as many threads give the same bits.
-    blocks: on a GPU, `attention_blocks.blocks_of(intervals)`, so that layers share it. way: "auto"; on a CPU also
-    "native" or "pieces", to have one or the other.
+    rotation: queries and keys are rotated by it first, which the kernel does as it reads them. blocks: on a GPU,
+    `attention_blocks.blocks_of(intervals)`, so that layers share it. way: "auto"; on a CPU also "native" or "pieces",
+    to have one or the other.
     """
     assert query.shape[1] % key.shape[1] == 0
     assert intervals.first.dtype == torch.int64
+    if way == "auto" and not query.is_cuda:
+        way = _way(query.dtype, query.shape[-1])
+    if rotation is not None and (way != "native" or rotation.cos.dim() != 4):
+        query, key = (rotate(x, *rotation) for x in (query, key))
+        rotation = None
     if query.is_cuda:
         blocks = attention_blocks.blocks_of(intervals) if blocks is None else blocks
         return attention_blocks.attend(query, key, value, blocks, slopes)
-    out: Tensor = _attend(query, key, value, intervals.first, intervals.last, slopes, way)[0]
+    cos, sin, layout = rotation or (None, None, "half")
+    out: Tensor = _attend(query, key, value, intervals.first, intervals.last, slopes, cos, sin, layout, way)[0]
     return out
 
 
-def _chosen(way: str, query: Tensor) -> Any:
-    return kernel if way == "native" or (way == "auto" and kernel.takes(query)) else attention_pieces
+@torch.compiler.assume_constant_result
+def _way(dtype: torch.dtype, width: int) -> str:
+    return "native" if kernel.takes(dtype, width) else "pieces"
 
 
-@torch.library.custom_op("headwater::interval_attention", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("headwater::interval_attention", mutates_args=(), device_types="cpu",
+                         tags=torch.Tag.flexible_layout)
 def _attend(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
-            way: str) -> tuple[Tensor, Tensor]:
+            cos: Tensor | None, sin: Tensor | None, layout: str, way: str) -> tuple[Tensor, Tensor]:
     """The mixed values, and the log-sum-exps float32 [B,H,T] that the backward pass starts from."""
-    out, normalizer = _chosen(way, query).forward(query, key, value, first, last, slopes)
-    return out, normalizer
+    if way == "native":
+        return kernel.forward(kernel.Call(query, key, value, first, last, slopes, cos, sin, layout == "interleaved"))
+    assert cos is None
+    return attention_pieces.forward(query, key, value, first, last, slopes)
 
 
 @_attend.register_fake
 def _attend_shapes(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
-                   way: str) -> tuple[Tensor, Tensor]:
+                   cos: Tensor | None, sin: Tensor | None, layout: str, way: str) -> tuple[Tensor, Tensor]:
     return empty_like_heads(query), query.new_empty(query.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("headwater::interval_attention_backward", mutates_args=(), device_types="cpu")
-def _differentiate(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, normalizer: Tensor,
-                   first: Tensor, last: Tensor, slopes: Tensor | None, way: str) -> tuple[Tensor, Tensor, Tensor]:
-    one, two, three = _chosen(way, query).backward(gradient, query, key, value, out, normalizer, first, last, slopes)
-    return one, two, three
+@torch.library.custom_op("headwater::interval_attention_backward", mutates_args=(), device_types="cpu",
+                         tags=torch.Tag.flexible_layout)
+def _differentiate(gradient: Tensor, out: Tensor, normalizer: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                   first: Tensor, last: Tensor, slopes: Tensor | None, cos: Tensor | None, sin: Tensor | None,
+                   layout: str, way: str) -> tuple[Tensor, Tensor, Tensor]:
+    if way == "native":
+        return kernel.backward(gradient, out, normalizer, kernel.Call(query, key, value, first, last, slopes, cos, sin,
+                                                                      layout == "interleaved"))
+    return attention_pieces.backward(gradient, query, key, value, out, normalizer, first, last, slopes)
 
 
 @_differentiate.register_fake
-def _gradient_shapes(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, normalizer: Tensor,
-                     first: Tensor, last: Tensor, slopes: Tensor | None, way: str) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient_shapes(gradient: Tensor, out: Tensor, normalizer: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                     first: Tensor, last: Tensor, slopes: Tensor | None, cos: Tensor | None, sin: Tensor | None,
+                     layout: str, way: str) -> tuple[Tensor, Tensor, Tensor]:
     return empty_like_heads(query), empty_like_heads(key), empty_like_heads(value)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.way = inputs
-    ctx.save_for_backward(*tensors, *output)
+    *tensors, ctx.layout, ctx.way = inputs
+    ctx.save_for_backward(*output, *tensors)
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    query, key, value, first, last, slopes, out, normalizer = ctx.saved_tensors
-    found = _differentiate(gradient, query, key, value, out, normalizer, first, last, slopes, ctx.way)
-    return *found, None, None, None, None
+    found = _differentiate(gradient, *ctx.saved_tensors, ctx.layout, ctx.way)
+    return *found, *[None] * 7
 
 
 _attend.register_autograd(_backward, setup_context=_keep)

@@ -3,14 +3,18 @@ be shared."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headwater import progress
+from headwater.errors import UserError
 from headwater.recipe.stages import Stage, Stages
 from headwater.settings import Settings
 from headwater.train import processes
+
+PATIENCE = 10.0
+"""Seconds for which a process that met a mistake leaves it to the first to end all."""
 
 
 @contextmanager
@@ -33,10 +37,16 @@ def call(stage: Stage, settings: Settings, folder: Path) -> None:
 
 
 def follow(stages: Stages) -> int:
-    """What a process that is not the first does: run what the first calls for, until it is done."""
-    progress.console.quiet = True
-    while (called := processes.agree(None)) is not None:
-        stage = stages[called["stage"]]
-        stage.run(stage.settings.parse(called["settings"], where=stage.name), Path(called["folder"]))
+    """What a process that is not the first does: run what the first calls for, until it is done.
+
+    A mistake of the user's is the first one's to tell; every process meets it.
+    """
+    try:
+        while (called := processes.agree(None)) is not None:
+            stage = stages[called["stage"]]
+            stage.run(stage.settings.parse(called["settings"], where=stage.name), Path(called["folder"]))
+    except UserError as error:
+        time.sleep(PATIENCE)
+        return error.exit_code
     processes.leave()
     return 0

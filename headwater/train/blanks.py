@@ -226,8 +226,13 @@ class BlankInfilling:
                       np.append(np.full(context, context - 1), context + np.arange(len(blank))),
                       np.append(places[kept], np.where(opens, -1, piece.place + source)))
 
+    @property
+    def counts_blanks_once(self) -> bool:
+        """Whether every token of a blank has its mark's position, or they count on where the text ends."""
+        return self.axes == 2 or self.settings.positions == "blank"
+
     def _positions(self, context: int, homes: Ints, inside: Ints) -> Ints:
-        if self.axes == 1 and self.settings.positions != "blank":
+        if not self.counts_blanks_once:
             return np.arange(context + len(homes))[None]
         text = np.append(np.arange(context), homes)
         return text[None] if self.axes == 1 else np.stack([text, np.append(np.zeros(context, dtype=np.int64),

@@ -9,10 +9,13 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
+from headwater.model.native import softmax
+from headwater.model.native.softmax import Statistics
+
 IGNORE = -100
 """Target of a position that no loss is taken on."""
 CHUNK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 29}
-"""Float32 logits held at once: few enough to stay in a processor's cache, many enough to keep all cores busy."""
+"""Logits held at once: few enough to stay in a processor's cache, many enough to keep all cores busy."""
 FEWEST_ROWS = 64
 
 
@@ -86,7 +89,7 @@ class _Work:
             self.grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        rows = max(FEWEST_ROWS, CHUNK_BYTES[self.hidden.device.type] // (4 * len(self.weight)))
+        rows = max(FEWEST_ROWS, CHUNK_BYTES[self.hidden.device.type] // (self.hidden.element_size() * len(self.weight)))
         for start in range(0, len(self.targets), rows):
             self._chunk(slice(start, start + rows))
         loss, cross_entropy, max_z = self.sums.unbind()
@@ -101,45 +104,26 @@ class _Work:
         return hidden, self.grad_weight.to(self.weight_dtype)
 
     def _chunk(self, rows: slice) -> None:
-        hidden, targets = self.hidden[rows], self.targets[rows, None]
+        hidden, targets = self.hidden[rows], self.targets[rows] - self.begin
+        targets = torch.where((targets >= 0) & (targets < len(self.weight)), targets, -1)
         logits = hidden @ self.weight.t()  # [c,V]
-        highest, at = logits.max(-1, keepdim=True)
-        probabilities = torch.softmax(logits, -1, dtype=torch.float32)
-        highest = highest.float()
-        # exp(highest - lse) is at least 1/V: its logarithm is safe where that of a target's probability is not
-        lse = highest - probabilities.gather(1, at).log()
-        inside = (targets >= self.begin) & (targets < self.begin + len(self.weight))
-        own = (targets - self.begin).clamp(0, len(self.weight) - 1)
-        wanted = logits.gather(1, own).float().masked_fill(~inside, 0.0)
-        local = highest
+        found = softmax.statistics(logits, targets)
         if self.group is not None:
-            highest, lse, wanted, share = self._joined(highest, lse, wanted)
-            probabilities *= share
-        entropy = lse - wanted
-        self.sums += torch.stack([
-            (entropy + self.penalties.z * lse**2 + self.penalties.max_z * highest**2).sum(), entropy.sum(),
-            highest.sum()])
+            found = self._joined(found)
+        entropy, penalties = found.normalizer - found.wanted, self.penalties
+        loss = entropy + penalties.z * found.normalizer**2 + penalties.max_z * found.highest**2
+        self.sums += torch.stack([loss.sum(), entropy.sum(), found.highest.sum()])
         if self.learns:
-            self._learn(rows, hidden, probabilities, lse, highest, at, own, inside, local == highest)
+            slope = softmax.gradient(logits, targets, found, divisor=self.divisor, max_z=penalties.max_z,
+                                     z=penalties.z)
+            torch.mm(slope, self.weight, out=self.grad_hidden[rows])
+            self.grad_weight += slope.t() @ hidden
 
-    def _learn(self, rows: slice, hidden: Tensor, gradient: Tensor, lse: Tensor, highest: Tensor, at: Tensor,
-               own: Tensor, inside: Tensor, is_highest: Tensor) -> None:
-        """d loss / d z = p (1 + 2 c_z lse) - [target] + 2 c_max max z [arg max], over the divisor."""
-        if self.penalties.z:
-            gradient *= 1 + 2 * self.penalties.z * lse
-        gradient.scatter_add_(1, own, -inside.float())
-        if self.penalties.max_z:
-            gradient.scatter_add_(1, at, 2 * self.penalties.max_z * highest * is_highest)
-        gradient *= 1 / self.divisor
-        small = gradient.to(hidden.dtype)
-        torch.mm(small, self.weight, out=self.grad_hidden[rows])
-        self.grad_weight += small.t() @ hidden
-
-    def _joined(self, highest: Tensor, lse: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Over the vocabulary's parts: the highest logit, log sum exp, target's logit, and this part's probability."""
-        top = highest.clone()
-        dist.all_reduce(top, dist.ReduceOp.MAX, group=self.group)
-        both = torch.cat([(lse - top).exp(), wanted], 1)
+    def _joined(self, found: Statistics) -> Statistics:
+        """Of the whole vocabulary, from those of its parts."""
+        highest = found.highest.clone()
+        dist.all_reduce(highest, dist.ReduceOp.MAX, group=self.group)
+        both = torch.stack([(found.normalizer - highest).exp(), found.wanted])
         dist.all_reduce(both, group=self.group)
-        whole = top + both[:, :1].log()
-        return top, whole, both[:, 1:], (lse - whole).exp()
+        at = torch.where(found.highest == highest, found.at, -1)
+        return Statistics(highest, at, highest + both[0].log(), both[1])

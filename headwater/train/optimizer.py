@@ -41,13 +41,12 @@ class OptimizerSettings(Settings):
 
     @model_validator(mode="after")
     def _used(self) -> OptimizerSettings:
-        given = self.model_fields_set
-        if "decay_share" in given and self.schedule != "wsd":
-            raise ValueError(f"decay_share has no effect with schedule {self.schedule}")
-        if "final_ratio" in given and self.schedule == "constant" and self.final_ratio != 1:
-            raise ValueError("final_ratio has no effect with schedule constant")
-        if "momentum" in given and self.name != "muon":
-            raise ValueError(f"momentum has no effect with {self.name}")
+        idle = {"decay_share": self.schedule != "wsd", "final_ratio": self.schedule == "constant",
+                "momentum": self.name != "muon"}
+        for name, no_effect in idle.items():
+            if no_effect and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with " + (
+                    self.name if name == "momentum" else f"schedule {self.schedule}"))
         return self
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
+from headwater import progress
+
 PATIENCE = timedelta(days=7)
 """How long processes wait for the first one where it works alone (a corpus, its tokenizer, its shards)."""
 
@@ -32,12 +34,17 @@ def is_leader() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes; nothing for one alone, or met already."""
+    """Meet the other processes; nothing for one alone, or met already. From then on the leader alone says anything."""
     if ranks() > 1 and not dist.is_initialized():
+        progress.console.quiet = not is_leader()
         gpu = torch.cuda.is_available()
         if gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
+        # Workers that torchrun started again find the addresses of the dead in the store that they meet through.
+        store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+        attempt = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE, store=attempt, rank=rank,
+                                world_size=count)
 
 
 def leave() -> None:

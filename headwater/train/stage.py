@@ -12,10 +12,12 @@ from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 from headwater.presets import preset
+from headwater.progress import say
 from headwater.settings import FieldsOf, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shards, write_shards
 from headwater.train.blanks import BlankInfilling, GlmSettings, glm_ids
+from headwater.train.dial import DialSettings, derive
 from headwater.train.layouts import Causal, Layout, Prefix
 from headwater.train.loss import Penalties
 from headwater.train.objective import NextToken
@@ -39,7 +41,7 @@ class ObjectiveSettings(Settings):
 
     @model_validator(mode="after")
     def _used(self) -> ObjectiveSettings:
-        if "glm" in self.model_fields_set and self.name != "glm":
+        if self.glm != GlmSettings() and self.name != "glm":
             raise ValueError(f"objective.glm has no effect with objective.name {self.name}")
         return self
 
@@ -65,16 +67,40 @@ class PretrainSettings(Settings):
     seed: Seed = 0
     preset: str | None = None
     """An open model whose configuration the fields of `model` start from, for example Baichuan2-7B."""
+    dial: DialSettings = DialSettings()
+    """One number from which shape, batch, learning rate and length of the training follow where they are not given."""
     model: Annotated[dict[str, Any], FieldsOf(ModelConfig)] = Field(default_factory=dict)
     """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
     objective: ObjectiveSettings = ObjectiveSettings()
     trainer: TrainerSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_dial(cls, values: Any) -> Any:
+        return _dialled(values) if isinstance(values, dict) and values.get("dial") else values
 
     @model_validator(mode="after")
     def _model_is_possible(self) -> PretrainSettings:
         """Now and not after the work before it: only the vocabulary is still to come."""
         model_config(self, vocab_size=64)
         return self
+
+
+def _dialled(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings with what follows from their dial; what they say themselves goes before."""
+    dial = DialSettings.model_validate(values["dial"])
+    if not dial.turned:
+        return values
+    found, trainer = derive(dial), dict(values.get("trainer") or {})
+    length = trainer.get("sequence_length", TrainerSettings.model_fields["sequence_length"].default)
+    if not isinstance(length, int) or not isinstance(trainer.get("optimizer", {}), dict):
+        return values  # refused where they are read
+    rest = found.trainer(length)
+    optimizer = {**rest.pop("optimizer"), **trainer.pop("optimizer", {})}
+    if "epochs" in trainer:
+        del rest["steps"]
+    model = {**({} if values.get("preset") else found.model()), **(values.get("model") or {})}
+    return {**values, "model": model, "trainer": {**rest, **trainer, "optimizer": optimizer}}
 
 
 class Trains(Protocol):
@@ -92,6 +118,8 @@ def check_device(settings: Trains) -> None:
 def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, validation bits per byte by language."""
     tokenizer = Tokenizer.load(settings.tokenizer)
+    if settings.dial.turned:
+        say(f"the dial says: {derive(settings.dial).words()}")
     config = model_config(settings, tokenizer.vocab_size)
     require_memory(config, settings.trainer)
     layout = settings.objective.layout(tokenizer, config.position_axes)
@@ -102,8 +130,13 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed,
                             layout=layout, pad=tokenizer.pad)
 
+    blank = layout if isinstance(layout, BlankInfilling) else None
+    if blank is not None and not blank.settings.document_share:
+        say("no bits per byte: with document_share 0 the model never learns to go on with a text")
+
     def validate(model: Decoder) -> dict[str, float]:
-        blank = layout.ids if isinstance(layout, BlankInfilling) else None
+        if blank is not None and not blank.settings.document_share:
+            return {}
         found = bits_per_byte(model, held_out, trainer.sequence_length, blank)
         return {f"text.{language}.bits_per_byte": value for language, value in found.items()}
 

@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from headwater import hardware, plan
-from headwater.artifacts import read_json, sweep_temporaries, write_json
+from headwater.artifacts import atomic_folder, read_json, sweep_temporaries, write_json
 from headwater.errors import HeadwaterError, InputError
 from headwater.model import Decoder, ModelConfig
+from headwater.model.native.build import library
 from headwater.model.tensors import write_tensors
 from headwater.progress import Bar, bar, say
 from headwater.settings import Settings
@@ -144,9 +145,7 @@ class Trainer:
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
         before = hardware.memory_bytes() - sum(one.nbytes for one in self.model.parameters())
-        self.choices = self._choices(out / "machine.json")
-        torch.set_num_threads(self.choices["threads"])
-        self._prepare()
+        self.prepare(self._choices(out / "machine.json"))
         checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
         facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
         self.optimizer.restore(facts["updates"])
@@ -173,6 +172,9 @@ class Trainer:
                 found = {**self._measured(), **found, "processes": local_ranks(),
                          "threads": self.settings.threads or max(1, hardware.cores() // local_ranks())}
                 write_json(path, found)
+            if found["kernels"] != _kernels():
+                say(f"this run began with the {found['kernels']} kernels, here are the {_kernels()} ones: from now on "
+                    "its last bits are others")
         agreed: dict[str, Any] = agree(found)
         return agreed
 
@@ -183,7 +185,7 @@ class Trainer:
         peak = hardware.matmul_peaks(device)[precision]
         seconds = self._flops_per_step() * self.steps / (EAGER_SHARE * peak)
         pays = hardware.has_compiler() and seconds > COMPILE_WORTH_SECONDS
-        return {"device": device, "precision": precision, "matmul_flops": peak,
+        return {"device": device, "precision": precision, "matmul_flops": peak, "kernels": _kernels(),
                 "compile": pays if settings.compile == "auto" else settings.compile == "on"}
 
     def _flops_per_step(self) -> float:
@@ -204,8 +206,14 @@ class Trainer:
                 f"step), {measured / 2**20:,.0f} MiB measured")
         return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}
 
-    def _prepare(self) -> None:
-        """Bring the model into the form in which it is trained: in parts, split, compiled."""
+    def prepare(self, choices: dict[str, Any]) -> None:
+        """Bring the model into the form in which it is trained: in parts, split, compiled.
+
+        choices: what was measured or set for this machine: device, threads, precision ("bfloat16" or "float32"),
+        compile (a bool), and matmul_flops, the peak that speed is a share of.
+        """
+        self.choices = choices
+        torch.set_num_threads(choices["threads"])
         parallel, settings = self.parallel, self.settings
         model = working_copy(self.model.to(self.device))
         if parallel.tensor_mesh is not None:
@@ -279,7 +287,7 @@ class Trainer:
     def _step(self, step: int, batch: Batch, out: Path, logs: _Logs) -> dict[str, Any]:
         rate = learning_rate(self.settings.optimizer, step, self.steps)
         targets = int(self.parallel.sum((batch.targets != IGNORE).sum()))
-        outcome = self._backward(batch, max(1, targets))
+        outcome = self.backward(batch, max(1, targets))
         sums = {name: float(value) / max(1, targets) for name, value in outcome.sums.items()}
         loss = float(outcome.loss)
         parameters = list(self.task.parameters())
@@ -294,8 +302,11 @@ class Trainer:
         logs.meter.tick(targets, self.settings.rows * self.settings.sequence_length)
         return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), **sums}
 
-    def _backward(self, batch: Batch, divisor: float) -> Outcome:
-        """Gradients of the whole batch; its outcome, summed over all processes."""
+    def backward(self, batch: Batch, divisor: float) -> Outcome:
+        """Gradients of the whole batch, of which this process has these rows; the outcome, summed over all.
+
+        divisor: targets in the whole batch.
+        """
         parts, found = batch.split(self.rows), []
         for number, part in enumerate(parts):
             self.parallel.synchronise(self.task, number + 1 == len(parts))
@@ -321,7 +332,8 @@ class Trainer:
     def _validated(self) -> dict[str, float]:
         if self.validate is None:
             return {}
-        with self._precision():
+        # Rows of many shapes come here, each of which a compiled model would be compiled for.
+        with self._precision(), torch.compiler.set_stance("force_eager"):
             return {f"validation.{name}": value for name, value in self.task(self.validate).items()}
 
     def _snapshot(self, step: int, out: Path) -> None:
@@ -335,10 +347,16 @@ class Trainer:
                 whole = Decoder(self.model.config)
             fill(whole, tensors)
             whole.positions.table = self.task.model.positions.table
-            self.snapshot(whole.eval(), path)
+            with atomic_folder(path) as staging:
+                self.snapshot(whole.eval(), staging)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.choices["precision"] == "bfloat16")
+
+
+def _kernels() -> str:
+    """Whose code attention and loss run on a processor: ours, compiled here, or PyTorch's."""
+    return "PyTorch" if library("attention") is None or library("softmax") is None else "compiled"
 
 
 def _rows_of_one(settings: TrainerSettings, parallel: Parallel) -> int:

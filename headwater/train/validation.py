@@ -14,7 +14,7 @@ from headwater.model.scoring import token_log_probabilities
 from headwater.progress import bar
 from headwater.tokenizer.shards import Documents
 from headwater.train.batches import IGNORE
-from headwater.train.blanks import GlmIds
+from headwater.train.blanks import BlankInfilling
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches
 
@@ -35,7 +35,8 @@ def target_loss(model: Decoder, batches: PackedBatches) -> float:
     return nats / max(1, targets)
 
 
-def bits_per_byte(model: Decoder, shards: Documents, length: int, blank: GlmIds | None = None) -> dict[str, float]:
+def bits_per_byte(model: Decoder, shards: Documents, length: int,
+                  blank: BlankInfilling | None = None) -> dict[str, float]:
     """Bits per UTF-8 byte of the shards' documents, by language.
 
     The negative log-likelihood of every token after `<bos>`, the closing `<eos>` included, over the text's bytes. A
@@ -63,7 +64,7 @@ def bits_per_byte(model: Decoder, shards: Documents, length: int, blank: GlmIds 
     return {language: nats[language] / math.log(2) / max(1, sizes[language]) for language in sorted(sizes)}
 
 
-def _losses(model: Decoder, windows: list[np.ndarray], blank: GlmIds | None) -> list[float]:
+def _losses(model: Decoder, windows: list[np.ndarray], blank: BlankInfilling | None) -> list[float]:
     """Summed negative log-likelihood of each window's tokens after its first, in nats."""
     longest = max(map(len, windows)) - 1
     inputs = torch.zeros(len(windows), longest, dtype=torch.int64)
@@ -80,14 +81,14 @@ def _losses(model: Decoder, windows: list[np.ndarray], blank: GlmIds | None) -> 
     return [-float(part.double().sum()) for part in log_probabilities.split([len(ids) - 1 for ids in windows])]
 
 
-def _as_blank(model: Decoder, inputs: Tensor, blank: GlmIds) -> Tensor:
+def _as_blank(model: Decoder, inputs: Tensor, blank: BlankInfilling) -> Tensor:
     """Hidden states [B,T,D] before every token of inputs [B,T] but the first, and after the last: the rows are read as
     first token, [gMASK], then <sop> and the rest."""
-    marks = inputs.new_tensor([blank.gmask, blank.sop]).expand(len(inputs), 2)
+    marks = inputs.new_tensor([blank.ids.gmask, blank.ids.sop]).expand(len(inputs), 2)
     rows = torch.cat([inputs[:, :1], marks, inputs[:, 1:]], 1)  # [B,T+2]
     places = torch.arange(rows.shape[1], device=inputs.device).expand_as(rows)
-    positions = places
-    if model.config.position_axes == 2:
-        positions = torch.stack([places.clamp(max=1), (places - 1).clamp(min=0)], 1)
+    positions = places.clamp(max=1) if blank.counts_blanks_once else places
+    if blank.axes == 2:
+        positions = torch.stack([positions, (places - 1).clamp(min=0)], 1)
     intervals = Intervals(torch.zeros_like(places), places.clamp(min=1))
     return model.hidden(rows, intervals, positions)[:, 2:]

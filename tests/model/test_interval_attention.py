@@ -11,10 +11,10 @@ from headwater import hardware
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.attention_blocks import attend, blocks_of
 from headwater.model.attention_pieces import pieces_of
-from headwater.model.interval_attention import _attend, interval_attention
+from headwater.model.interval_attention import Rotation, _attend, interval_attention
 from headwater.model.intervals import Intervals
 from headwater.model.native import build
-from headwater.model.positions import alibi_slopes
+from headwater.model.positions import alibi_slopes, rope_frequencies, rope_tables, rotate
 
 WAYS = (pytest.param("native", marks=pytest.mark.skipif(not hardware.has_compiler(), reason="no C++ compiler")),
         "pieces")
@@ -70,15 +70,17 @@ def tensors(rows, heads, kv_heads, length, width, dtype=torch.float32, seed=0):
                  for many in (heads, kv_heads, kv_heads, heads))
 
 
-def run(way, query, key, value, gradient, intervals, slopes):
+def run(way, query, key, value, gradient, intervals, slopes, rotation=None):
     leaves = [x.detach().requires_grad_() for x in (query, key, value)]
-    out = interval_attention(*leaves, intervals, slopes, way=way)
+    out = interval_attention(*leaves, intervals, slopes, rotation=rotation, way=way)
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
 
 
-def expected(query, key, value, gradient, intervals, slopes):
-    leaves = [x.detach().double().requires_grad_() for x in (query, key, value)]
-    out = reference(*leaves, intervals, slopes)
+def expected(query, key, value, gradient, intervals, slopes, rotation=None):
+    query, key, value = leaves = [x.detach().double().requires_grad_() for x in (query, key, value)]
+    if rotation is not None:
+        query, key = (rotate(x, *rotation) for x in (query, key))
+    out = reference(query, key, value, intervals, slopes)
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient.double())]
 
 
@@ -110,6 +112,24 @@ def test_bfloat16_is_as_close_as_bfloat16_can_be(way, length, heads, kv_heads, w
     intervals = data.draw(batches_of_intervals(length))
     given_ = tensors(len(intervals.first), heads, kv_heads, length, width, torch.bfloat16)
     close(run(way, *given_, intervals, None), expected(*given_, intervals, None), 3e-2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize(("rows", "turned", "threads"), [(1, 32, 1), (2, 24, 1), (2, 12, 3)])
+def test_rotation_on_the_way_in_is_rotation_before(way, layout, rows, turned, threads):
+    """Also of a part of the head, with positions of their own in each row, and where gradients have several owners."""
+    given_ = tensors(2, 4, 1, 90, 32)
+    positions = torch.stack([torch.arange(90), torch.arange(90) * 3 % 50])[:rows, None]
+    rotation = Rotation(*rope_tables(positions, rope_frequencies(turned, 100.0), layout=layout, scale=1.2), layout)
+    intervals = Intervals.causal((torch.arange(90) // 40).expand(2, -1))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = run(way, *given_, intervals, None, rotation)
+    finally:
+        torch.set_num_threads(before)
+    close(found, expected(*given_, intervals, None, rotation), 1e-4)
 
 
 def test_half_precision_without_a_kernel_of_its_own_is_attended_in_pieces():
@@ -193,9 +213,10 @@ def test_the_operator_keeps_its_promises_to_the_compiler(way):
     """Its stated shapes, strides and gradients are the real ones, or compiled code reads memory wrongly."""
     query, key, value, _ = (x.requires_grad_() for x in tensors(1, 4, 2, 12, 16))
     intervals = Intervals.causal(torch.zeros(1, 12, dtype=torch.int64))
-    torch.library.opcheck(_attend, (query, key, value, *intervals, alibi_slopes(4), way))
+    torch.library.opcheck(_attend, (query, key, value, *intervals, alibi_slopes(4), None, None, "half", way))
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("length", [7, 129, 300])
 @pytest.mark.parametrize("alibi", [False, True])
 @settings(max_examples=5, deadline=None)
@@ -208,10 +229,27 @@ def test_blocks_for_a_gpu_show_what_the_intervals_show(length, alibi, data):
     blocks = blocks_of(intervals)
     found = attend(query, key, value, blocks, slopes)
     close([found], [reference(query, key, value, intervals, slopes)], 1e-5)
-    dense, size = intervals.dense()[:, 0], blocks.BLOCK_SIZE[0]
-    touched = torch.nn.functional.max_pool2d(dense.float(), size, ceil_mode=True)
-    listed = blocks.to_dense()[:, 0]
-    assert bool((listed >= touched).all())  # FlexAttention's plain form reads the mask alone, a GPU's these blocks
+    # FlexAttention's plain form reads the mask alone; a GPU skips blocks that are not listed and trusts whole ones.
+    dense, size = intervals.dense()[:, 0].float(), blocks.BLOCK_SIZE[0]
+    touched, whole = (sign * torch.nn.functional.max_pool2d(sign * dense, size, ceil_mode=True) for sign in (1, -1))
+    assert bool((blocks.to_dense()[:, 0] >= touched).all())
+    for count, order, among in zip(blocks.full_kv_num_blocks[:, 0], blocks.full_kv_indices[:, 0], whole):
+        assert all(bool(among[at, order[at, :many].long()].all()) for at, many in enumerate(count.tolist()))
+
+
+def test_blocks_for_a_gpu_are_part_of_what_is_compiled():
+    """As a decoder on a GPU has it: made from new intervals every step, without a break or a second compilation."""
+    torch._dynamo.reset()
+    query, key, value, _ = tensors(2, 2, 2, 150, 16)
+
+    @torch.compile(dynamic=False, fullgraph=True, backend="eager")
+    def compiled(intervals):
+        return attend(query, key, value, blocks_of(intervals), alibi_slopes(2))
+
+    with torch._dynamo.config.patch(error_on_recompile=True), torch.no_grad():
+        for size in (150, 20):
+            intervals = Intervals.causal((torch.arange(150) // size).expand(2, -1).contiguous())
+            close([compiled(intervals)], [reference(query, key, value, intervals, alibi_slopes(2))], 1e-5)
 
 
 def test_pieces_are_few_for_what_models_are_trained_with():
@@ -227,7 +265,8 @@ def test_pieces_are_few_for_what_models_are_trained_with():
 
 @pytest.mark.parametrize("changes", [
     {}, {"position": "alibi", "num_attention_heads": 3, "head_dim": 16, "num_key_value_heads": 1},
-    {"position": "learned_2d"}, {"rope_layout": "interleaved", "num_key_value_heads": 1}])
+    {"position": "learned_2d"}, {"rope_layout": "interleaved", "num_key_value_heads": 1, "rope_dims": 8},
+    {"position": "rope_2d"}])
 def test_a_decoder_reads_intervals_as_it_reads_documents(changes):
     shape = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
              "num_attention_heads": 2, "max_position_embeddings": 64, **changes}
@@ -252,8 +291,8 @@ class Compiler:
 def test_a_broken_compiler_is_told_of_once_and_done_without(tmp_path, monkeypatch, capsys):
     Compiler(tmp_path, monkeypatch, 'test "$1" = --version || { echo no such flag >&2; exit 1; }')
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert build.library() is None
-    assert build.library() is None
+    assert build.library("attention") is None
+    assert build.library("attention") is None
     assert capsys.readouterr().err.count("no such flag") == 1
     assert not list((tmp_path / "headwater").iterdir())
 
@@ -265,7 +304,7 @@ def test_a_cache_that_cannot_be_written_costs_a_compilation_and_leaves_nothing(t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(build, "FLAGS", tuple(flag for flag in build.FLAGS if flag != "-O3"))
-    loaded = build.library.__wrapped__()
+    loaded = build.library.__wrapped__("attention")
     assert loaded is not None
     assert loaded.interval_attention_forward_float32 is not None
     assert not list((tmp_path / "temporary").iterdir())

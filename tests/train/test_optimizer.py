@@ -52,7 +52,7 @@ def test_a_constant_rate_stays():
 
 @pytest.mark.parametrize(("given", "words"), [
     ({"decay_share": 0.1}, "no effect with schedule cosine"), ({"momentum": 0.9}, "no effect with adamw"),
-    ({"schedule": "constant", "final_ratio": 0.1}, "no effect with schedule constant")])
+    ({"schedule": "constant", "final_ratio": 0.2}, "no effect with schedule constant")])
 def test_a_setting_without_effect_is_refused(given, words):
     with pytest.raises(SettingsError, match=words):
         OptimizerSettings.parse(given)

@@ -217,8 +217,7 @@ def test_what_is_computed_again_is_not_kept():
     kept, products = {}, {}
     for what in ("none", "selective", "full"):
         run = trainer(1, recompute=what)
-        run.choices = {"compile": False, "precision": "float32"}
-        run._prepare()
+        run.prepare({"compile": False, "precision": "float32", "threads": 1})
         sizes = {}
 
         def pack(tensor, sizes=sizes):
@@ -320,3 +319,19 @@ def test_an_impossible_model_is_refused_before_any_stage_works(fields, words):
     model = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, **fields}
     with pytest.raises(SettingsError, match=words):
         PretrainSettings.parse({"corpus": "a", "tokenizer": "b", "trainer": {"steps": 1}, "model": model})
+
+
+def test_validation_does_not_compile_for_every_shape(tmp_path):
+    run = trainer(3, compile="on")
+    compiled = []
+
+    def validate(model):
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        for length in range(3, 12):
+            model.hidden(torch.zeros(1, length, dtype=torch.long))
+        compiled.append(torch._dynamo.utils.counters["stats"]["unique_graphs"] - before)
+        return {}
+
+    run.validate = validate
+    run.fit(tmp_path)
+    assert compiled == [0]

@@ -63,11 +63,13 @@ static void gather(const Problem& p, int64_t parts, const float* shares) {
     for (int64_t place = 0; place < p.rows * p.heads * p.length; place++) {
         const int64_t head = place / p.length, at = place % p.length;
         const float* from = shares + (head * parts * p.length + at) * p.width;
+        alignas(64) float numbers[WIDEST];
         for (int64_t x = 0; x < p.width; x += LANES) {
             Vec sum{};
             for (int64_t part = 0; part < parts; part++) sum += load(from + part * p.length * p.width + x);
-            put(p.query_gradient.at<Stored>(head / p.heads, head % p.heads, at) + x, sum * splat(scale));
+            store(numbers + x, sum * splat(scale));
         }
+        write_token<Stored>(p, p.query_gradient, head / p.heads, head % p.heads, at, numbers, true);
     }
 }
 

@@ -15,14 +15,14 @@ struct Backward {
     Limits limits;
     Number *queries, *gradients, *by_query;  // by_query: score gradients [QUERIES, KEYS]
     float *keys_across, *values_across, *keys, *queries_down, *gradients_down;
-    float *products, *slants;               // q k and do v, [QUERIES, KEYS]
+    float *products, *slants;                // q k and do v, [QUERIES, KEYS]
     float *probabilities, *score_gradients;  // cells [QUERIES / GROUP, KEYS]
-    float *normalizers, *shifts;            // in units of log 2; sum of do * out
+    float *normalizers, *shifts;             // in units of log 2; sum of do * out
     float *query_gradients, *key_gradients, *value_gradients;
 
-    Backward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)) {
+    Backward(const Problem& p, Arena& arena)
+        : p(p), padded(rounded(p.length, QUERIES)), scale(scale_of(p)), limits(arena, padded) {
         const int64_t numbers = padded * p.width, cells = numbers / N::GROUP, block = QUERIES * KEYS;
-        limits = {arena.take<int32_t>(padded), arena.take<int32_t>(padded)};
         queries = arena.take<Number>(numbers);
         gradients = arena.take<Number>(numbers);
         by_query = arena.take<Number>(block);
@@ -45,9 +45,11 @@ struct Backward {
     // One key/value head: every `parts`th block of keys from `part` on. shares: [B,H,parts,T,d] or null with one part.
     void run(int64_t row, int64_t kv_head, int64_t part, int64_t parts, float* shares) {
         limits.fill(p, row, padded);
-        across<N, Stored>(values_across, p, p.value, row, kv_head, padded);
-        across<N, Stored>(keys_across, p, p.key, row, kv_head, padded);
-        down<N, Stored>(keys, p, p.key, row, kv_head, padded);
+        copy_rows<Stored>(queries, p, p.value, row, kv_head, 0, padded);  // where queries will stand
+        across<N>(values_across, queries, padded, p.width);
+        copy_turned<Stored>(queries, p, p.key, row, kv_head, 0, padded);
+        across<N>(keys_across, queries, padded, p.width);
+        down<N>(keys, queries, padded, p.width);
         std::fill(key_gradients, key_gradients + padded * p.width, 0.f);
         std::fill(value_gradients, value_gradients + padded * p.width, 0.f);
         const int64_t group = p.heads / p.kv_heads;
@@ -58,50 +60,63 @@ struct Backward {
                 float* share = shares + ((row * p.heads + head) * parts + part) * p.length * p.width;
                 memcpy(share, query_gradients, p.length * p.width * sizeof(float));
             } else {
-                write(p.query_gradient, row, head, query_gradients, 0, p.length, 1 / std::sqrt((float)p.width));
+                write(p.query_gradient, row, head, query_gradients, 0, p.length, 1 / std::sqrt((float)p.width), true);
             }
         }
         for (int64_t key = part * KEYS; key < p.length; key += parts * KEYS) {
             const int64_t end = std::min<int64_t>(key + KEYS, p.length);
-            write(p.key_gradient, row, kv_head, key_gradients, key, end, 1 / std::sqrt((float)p.width));
-            write(p.value_gradient, row, kv_head, value_gradients, key, end, 1.f);
+            write(p.key_gradient, row, kv_head, key_gradients, key, end, 1 / std::sqrt((float)p.width), true);
+            write(p.value_gradient, row, kv_head, value_gradients, key, end, 1.f, false);
         }
     }
 
-    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float scale) {
-        for (int64_t at = begin; at < end; at++)
-            for (int64_t x = 0; x < p.width; x += LANES)
-                put(to.at<Stored>(row, head, at) + x, load(from + at * p.width + x) * splat(scale));
+    void write(const Heads& to, int64_t row, int64_t head, const float* from, int64_t begin, int64_t end, float factor,
+               bool turned) {
+        alignas(64) float numbers[WIDEST];
+        for (int64_t token = begin; token < end; token++) {
+            const float* sums = from + token * p.width;
+            for (int64_t x = 0; x < p.width; x += LANES) store(numbers + x, load(sums + x) * splat(factor));
+            write_token<Stored>(p, to, row, head, token, numbers, turned);
+        }
     }
 
+    // One head's queries and upstream gradients, some at a time so that they are read from memory once.
     void prepare(int64_t row, int64_t head) {
-        copy_rows<Stored>(queries, p, p.query, row, head, 0, padded);
-        copy_rows<Stored>(gradients, p, p.out_gradient, row, head, 0, padded);
-        join<N>(queries_down, queries, padded, p.width);
-        join<N>(gradients_down, gradients, padded, p.width);
-        std::fill(normalizers, normalizers + padded, INFINITY);  // padding: no probability
-        std::fill(shifts, shifts + padded, 0.f);
-        for (int64_t at = 0; at < p.length; at++) {
-            normalizers[at] = p.normalizer[(row * p.heads + head) * p.length + at] * LOG2E;
-            const Stored* out = p.out.at<const Stored>(row, head, at);
-            const Number* gradient = gradients + at * p.width;
-            Vec sum{};
-            for (int64_t x = 0; x < p.width; x += LANES) sum += get(out + x) * get(gradient + x);
-            shifts[at] = total(sum);
+        constexpr int64_t SOME = 16;
+        for (int64_t begin = 0; begin < padded; begin += SOME) {
+            const int64_t at = begin * p.width;
+            copy_turned<Stored>(queries + at, p, p.query, row, head, begin, SOME);
+            copy_rows<Stored>(gradients + at, p, p.out_gradient, row, head, begin, SOME);
+            down<N>(queries_down + at / N::GROUP, queries + at, SOME, p.width);
+            down<N>(gradients_down + at / N::GROUP, gradients + at, SOME, p.width);
+            for (int64_t token = begin; token < begin + SOME; token++) sum_up(row, head, token);
         }
         std::fill(query_gradients, query_gradients + padded * p.width, 0.f);
+    }
+
+    void sum_up(int64_t row, int64_t head, int64_t token) {
+        normalizers[token] = INFINITY;  // padding: no probability
+        shifts[token] = 0.f;
+        if (token >= p.length) return;
+        normalizers[token] = p.normalizer[(row * p.heads + head) * p.length + token] * LOG2E;
+        const Stored* out = p.out.at<const Stored>(row, head, token);
+        const Number* gradient = gradients + token * p.width;
+        Vec sum{};
+        for (int64_t x = 0; x < p.width; x += LANES) sum += get(out + x) * get(gradient + x);
+        shifts[token] = total(sum);
     }
 
     // All queries' part in the gradients of keys [key, key + KEYS).
     void own(int64_t head, int64_t key) {
         for (int64_t begin = 0; begin < p.length; begin += QUERIES) {
-            const Span span = limits.span(begin, begin + QUERIES);
+            const Span span = limits.span(begin, QUERIES);
+            if (span.end <= key || span.first >= key + KEYS) continue;
             if (span.all_see(key, key + KEYS)) {
                 pair(span, head, begin, QUERIES, key, key + KEYS);
                 continue;
             }
             for (int64_t strip = begin; strip < std::min<int64_t>(begin + QUERIES, p.length); strip += STRIP) {
-                const Span narrow = limits.span(strip, strip + STRIP);
+                const Span narrow = limits.span(strip, STRIP);
                 const int64_t first = std::max(narrow.first / GRAIN * GRAIN, key);
                 const int64_t end = std::min(rounded(narrow.end, GRAIN), key + KEYS);
                 if (first < end) pair(narrow, head, strip, STRIP, first, end);

@@ -8,8 +8,6 @@ import functools
 import hashlib
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -26,36 +24,31 @@ _PATIENCE = 300
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled code, or None, said once, where there is no compiler or it fails."""
-    command = compiler()
+def library(name: str) -> ctypes.CDLL | None:
+    """The compiled code of NAME.cpp, or None, said once, where there is no compiler or it fails."""
+    command = hardware.compiler()
     if command is None:
         return None
     try:
         with _folder() as folder:
-            return ctypes.CDLL(str(built(command, folder)))
+            return ctypes.CDLL(str(built(name, command, folder)))
     except (OSError, subprocess.SubprocessError) as error:
         said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        say(f"attention's own kernel could not be compiled, PyTorch's is used instead: {said.strip()[-300:]}")
+        say(f"our own code for {name} could not be compiled, PyTorch's is used instead: {said.strip()[-300:]}")
         return None
 
 
-def compiler() -> list[str] | None:
-    """The C++ compiler as `torch.compile` finds it."""
-    given = shlex.split(os.environ.get("CXX", ""))
-    if given:
-        return given if shutil.which(given[0]) else None
-    return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+def built(name: str, command: list[str], folder: Path) -> Path:
+    """The shared library of NAME.cpp, made first where it is not there yet.
 
-
-def built(command: list[str], folder: Path) -> Path:
-    """The shared library, made first where it is not there yet. Raises `OSError` or `subprocess.SubprocessError`."""
-    path = folder / f"attention-{_key(command)}.so"
+    Raises `OSError` or `subprocess.SubprocessError`.
+    """
+    path = folder / f"{name}-{_key(command)}.so"
     if path.exists():
         return path
     with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as staging:
         made = Path(staging) / path.name
-        _run([*command, *FLAGS, str(_SOURCES / "attention.cpp"), "-o", str(made)])
+        _run([*command, *FLAGS, str(_SOURCES / f"{name}.cpp"), "-o", str(made)])
         os.replace(made, path)  # whoever builds at the same time replaces it by the same
     return path
 

@@ -5,7 +5,7 @@
 #include "packing.h"
 #include "scores.h"
 
-constexpr int REACH = 128;        // keys scored at once
+constexpr int REACH = 128;         // keys scored at once
 constexpr float NOTHING = -1e30f;  // the maximum of no scores: finite, so that differences are
 constexpr float SLACK = 8.f;       // a maximum is raised only by more: weights stay below 2^8
 
@@ -16,13 +16,14 @@ struct Forward {
     const int64_t padded;
     const float scale;
     Limits limits;
-    Number *queries, *weights;
+    Number *queries, *weights, *rows;
     float *keys, *values, *scores, *mixed;
     float maxima[STRIP];
     Vec sums[STRIP];
 
-    Forward(const Problem& p, Arena& arena) : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)) {
-        limits = {arena.take<int32_t>(padded), arena.take<int32_t>(padded)};
+    Forward(const Problem& p, Arena& arena)
+        : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)), limits(arena, padded) {
+        rows = arena.take<Number>(padded * p.width);
         keys = arena.take<float>(padded * p.width / N::GROUP);
         values = arena.take<float>(padded * p.width / N::GROUP);
         queries = arena.take<Number>(STRIP * p.width);
@@ -34,8 +35,10 @@ struct Forward {
     // The query heads of one key/value head, every `parts`th strip of queries from `part` on.
     void run(int64_t row, int64_t kv_head, int64_t part, int64_t parts) {
         limits.fill(p, row, padded);
-        across<N, Stored>(keys, p, p.key, row, kv_head, padded);
-        down<N, Stored>(values, p, p.value, row, kv_head, padded);
+        copy_turned<Stored>(rows, p, p.key, row, kv_head, 0, padded);
+        across<N>(keys, rows, padded, p.width);
+        copy_rows<Stored>(rows, p, p.value, row, kv_head, 0, padded);
+        down<N>(values, rows, padded, p.width);
         const int64_t group = p.heads / p.kv_heads;
         for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
             for (int64_t begin = part * STRIP; begin < p.length; begin += parts * STRIP)
@@ -43,8 +46,8 @@ struct Forward {
     }
 
     void strip(int64_t row, int64_t head, int64_t begin) {
-        copy_rows<Stored>(queries, p, p.query, row, head, begin, STRIP);
-        const Span span = limits.span(begin, begin + STRIP);
+        copy_turned<Stored>(queries, p, p.query, row, head, begin, STRIP);
+        const Span span = limits.span(begin, STRIP);
         std::fill(mixed, mixed + STRIP * p.width, 0.f);
         std::fill(maxima, maxima + STRIP, NOTHING);
         std::fill(sums, sums + STRIP, Vec{});

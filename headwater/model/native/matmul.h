@@ -46,7 +46,8 @@ static INLINE void panel(long rows, long steps, Left a, Right b, float* c, long 
 // c[rows x columns] = a b, or += with ADD. Rows are a multiple of 8, columns of LANES.
 // Never inlined: the sums need all registers.
 template <class N, bool ADD>
-static __attribute__((noinline)) void multiply(long rows, long columns, long steps, Left a, Right b, float* c, long by_row) {
+static __attribute__((noinline)) void multiply(long rows, long columns, long steps, Left a, Right b, float* c,
+                                               long by_row) {
     long at = 0;
     for (; at + 2 * LANES <= columns; at += 2 * LANES)
         panel<N, 2, ADD>(rows, steps, a, {b.data + at, b.by_step}, c + at, by_row);

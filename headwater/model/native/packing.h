@@ -1,8 +1,6 @@
 // Heads copied into the layouts that `matmul.h` reads, padded with zeros to whole blocks.
 #pragma once
 
-#include <type_traits>
-
 #include "problem.h"
 #include "vectors.h"
 
@@ -18,6 +16,26 @@ struct Arena {
         return part;
     }
 };
+
+// A token's pairs turned by its angles (RoFormer, 2104.09864); BACK: a gradient carried through that.
+template <bool BACK, int64_t STEP>
+static INLINE void turn_pairs(float* __restrict one, float* __restrict two, const float* __restrict c,
+                              const float* __restrict s, int64_t apart, int64_t count) {
+    for (int64_t at = 0; at < count; at++) {
+        const int64_t i = at * STEP, j = i + apart;
+        const float a = one[i], b = two[i];
+        one[i] = BACK ? a * c[i] + b * s[j] : a * c[i] - b * s[i];
+        two[i] = BACK ? b * c[j] - a * s[i] : b * c[j] + a * s[j];
+    }
+}
+
+template <bool BACK>
+static INLINE void turn(float* x, const Problem& p, int64_t row, int64_t token) {
+    const int64_t at = row * p.tables_by_row + token * p.rotated, half = p.rotated / 2;
+    const float *c = p.cosines + at, *s = p.sines + at;
+    if (p.interleaved) turn_pairs<BACK, 2>(x, x + 1, c, s, 1, half);
+    else turn_pairs<BACK, 1>(x, x + half, c, s, half, half);
+}
 
 // One token of a head, width numbers; zeros past the length. Widths are multiples of 16.
 template <class Stored, class Number>
@@ -37,56 +55,44 @@ static void copy_rows(Number* to, const Problem& p, const Heads& x, int64_t row,
     for (int64_t at = 0; at < count; at++) copy_token<Stored>(to + at * p.width, p, x, row, head, begin + at);
 }
 
-// Some tokens where they stand, if they are all there and need no conversion, otherwise copied to `buffer`.
+// The same of queries and keys, turned to their positions.
 template <class Stored, class Number>
-struct Rows {
-    const Number* data;
-    int64_t apart;
-
-    Rows(Number* buffer, int64_t count, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t token) {
-        if (std::is_same<Stored, Number>::value && token + count <= p.length) {
-            data = x.at<const Number>(row, head, token);
-            apart = x.by_token;
-            return;
-        }
-        for (int64_t at = 0; at < count; at++) copy_token<Stored>(buffer + at * WIDEST, p, x, row, head, token + at);
-        data = buffer;
-        apart = WIDEST;
+static void copy_turned(Number* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t begin,
+                        int64_t count) {
+    if (!p.cosines) return copy_rows<Stored>(to, p, x, row, head, begin, count);
+    alignas(64) float turned[WIDEST];
+    for (int64_t token = begin; token < begin + count; token++, to += p.width) {
+        copy_token<Stored>(turned, p, x, row, head, token);
+        if (token < p.length) turn<false>(turned, p, row, token);
+        for (int64_t at = 0; at < p.width; at += LANES) put(to + at, load(turned + at));
     }
-};
+}
 
-// Blocks of KEYS tokens as cells [count / KEYS, width / GROUP, KEYS]: lanes run over the tokens.
-template <class N, class Stored>
-static void across(float* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t count) {
-    typedef typename N::Number Number;
-    const int64_t cells = p.width / N::GROUP, whole = cells / LANES * LANES;
-    Number buffer[LANES * WIDEST];
+// Numbers of one token into a gradient.
+template <class Stored>
+static INLINE void write_token(const Problem& p, const Heads& to, int64_t row, int64_t head, int64_t token,
+                               float* numbers, bool turned) {
+    if (turned && p.cosines) turn<true>(numbers, p, row, token);
+    for (int64_t at = 0; at < p.width; at += LANES) put(to.at<Stored>(row, head, token) + at, load(numbers + at));
+}
+
+// rows [count, width] as cells [count / KEYS, width / GROUP, KEYS]: lanes run over the rows of a block.
+template <class N>
+static void across(float* to, const typename N::Number* rows, int64_t count, int64_t width) {
+    const int64_t cells = width / N::GROUP, whole = cells / LANES * LANES;
     for (int64_t token = 0; token < count; token += LANES) {
-        const Rows<Stored, Number> rows(buffer, LANES, p, x, row, head, token);
+        const float* from = (const float*)(rows + token * width);
         float* block = to + token / KEYS * KEYS * cells + token % KEYS;
         for (int64_t cell = 0; cell < whole; cell += LANES)
-            transpose(block + cell * KEYS, KEYS, rows.data + cell * N::GROUP, rows.apart * sizeof(Number));
+            transpose(block + cell * KEYS, KEYS, from + cell, 4 * cells);
         for (int64_t cell = whole; cell < cells; cell++)
-            for (int lane = 0; lane < LANES; lane++)
-                memcpy(block + cell * KEYS + lane, rows.data + lane * rows.apart + cell * N::GROUP, 4);
+            for (int lane = 0; lane < LANES; lane++) memcpy(block + cell * KEYS + lane, from + lane * cells + cell, 4);
     }
 }
 
-// Tokens as cells [count / GROUP, width]: lanes run over the width.
-template <class N, class Stored>
-static void down(float* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t count) {
-    typedef typename N::Number Number;
-    Number buffer[N::GROUP * WIDEST];
-    for (int64_t token = 0; token < count; token += N::GROUP) {
-        const Rows<Stored, Number> rows(buffer, N::GROUP, p, x, row, head, token);
-        for (int64_t at = 0; at < p.width; at += 16)
-            N::join(to + token / N::GROUP * p.width + at, rows.data + at, rows.apart);
-    }
-}
-
-// The same from rows [count, width].
+// rows [count, width] as cells [count / GROUP, width]: lanes run over the width.
 template <class N>
-static void join(float* to, const typename N::Number* rows, int64_t count, int64_t width) {
+static void down(float* to, const typename N::Number* rows, int64_t count, int64_t width) {
     for (int64_t token = 0; token < count; token += N::GROUP)
         for (int64_t at = 0; at < width; at += 16)
             N::join(to + token / N::GROUP * width + at, rows + token * width + at, width);

@@ -21,7 +21,10 @@ struct Problem {
     float* normalizer;                                                // [B,H,T]: log-sum-exps of the scores
     const int64_t *first, *last;                                      // [B,T]
     const float* slopes;                                              // [H] or null
+    const float *cosines, *sines;                                     // [B or 1, T, rotated]: turn q and k; or null
+    int64_t tables_by_row, rotated;
     int64_t rows, heads, kv_heads, length, width;
+    int32_t interleaved;  // pairs are (2i, 2i + 1), otherwise (i, i + rotated / 2)
     int32_t threads;
 };
 
@@ -42,6 +45,10 @@ struct Span {
         end = std::max(end, to);
         inner_first = std::max(inner_first, from);
         inner_end = std::min(inner_end, to);
+    }
+    Span with(const Span& other) const {
+        return {std::min(first, other.first), std::max(end, other.end), std::max(inner_first, other.inner_first),
+                std::min(inner_end, other.inner_end)};
     }
     bool all_see(int64_t from, int64_t to) const { return inner_first <= from && to <= inner_end; }
 };

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "packing.h"
 #include "problem.h"
 #include "vectors.h"
 
@@ -14,18 +15,26 @@ static inline float scale_of(const Problem& p) { return LOG2E / std::sqrt((float
 // A row's intervals, kept inside of the row whatever the caller says; queries past its end see nothing.
 struct Limits {
     int32_t *first, *last;
+    Span* strips;  // of STRIP queries each
+
+    Limits(Arena& arena, int64_t count)
+        : first(arena.take<int32_t>(count)),
+          last(arena.take<int32_t>(count)),
+          strips(arena.take<Span>(count / STRIP)) {}
 
     void fill(const Problem& p, int64_t row, int64_t count) {
+        std::fill(strips, strips + count / STRIP, Span{});
         for (int64_t at = 0; at < count; at++) {
             const bool real = at < p.length;
             first[at] = real ? (int32_t)std::clamp<int64_t>(p.first[row * p.length + at], 0, at) : 0;
             last[at] = real ? (int32_t)std::clamp<int64_t>(p.last[row * p.length + at], at, p.length - 1) : -1;
+            if (real) strips[at / STRIP].include(first[at], last[at] + 1);
         }
     }
-    // The keys of queries [begin, end).
-    Span span(int64_t begin, int64_t end) const {
+    // The keys of `count` queries, a whole number of strips.
+    Span span(int64_t begin, int64_t count) const {
         Span found;
-        for (int64_t at = begin; at < end && last[at] >= 0; at++) found.include(first[at], last[at] + 1);
+        for (int64_t at = begin; at < begin + count; at += STRIP) found = found.with(strips[at / STRIP]);
         return found;
     }
 };
