@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headwater import plan
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.native import kernel
 from headwater.plan import activations, training
 from headwater.presets import preset
 from headwater.tokenizer.shards import Loaded
@@ -56,6 +57,7 @@ def kept_bytes(layers, axes, precision, again="none"):
     return sum(storage.nbytes() for storage in kept.values())
 
 
+@pytest.mark.skipif(not kernel.takes(torch.float32, 32), reason="no compiler for the attention kernel")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
 def test_a_block_keeps_what_autograd_really_keeps_of_it(axes, precision):

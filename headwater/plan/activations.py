@@ -20,8 +20,8 @@ def activation_bytes(shape: Shape, step: Step) -> int:
     """What is kept at the end of the forward pass, besides weights and what the loss keeps."""
     each = recomputed_block(shape, step) if step.recompute != "none" else whole_block(shape, step)
     last = (8 if shape.norm == "rmsnorm" and not step.compiled else step.width) * shape.hidden_size
-    rotates = shape.position.startswith("rope") and not step.half and not step.compiled  # with their casts, else
-    tables = 8 * shape.rope_dims if rotates else 0
+    kept = _turned_in_kernel(shape, step) or not (step.half or step.compiled)  # in half each block keeps casts
+    tables = 8 * shape.rope_dims if kept and shape.position.startswith("rope") else 0
     return step.tokens * (shape.num_hidden_layers * each + last + tables)
 
 
@@ -45,13 +45,14 @@ def whole_block(shape: Shape, step: Step) -> int:
     """Bytes a token that a block keeps where nothing is computed again.
 
     Eager: the norms' inputs and normalised values in float32 (LayerNorm is one operation and keeps its input alone),
-    the inputs of all products, q, k and v before and after their rotation, the gate's silu. A compiled block computes
+    the inputs of all products, q, k and v, rotated ones too where no kernel of ours rotates, the gate's silu. A compiled block computes
     norms and gates again.
     """
     hidden, feed = shape.hidden_size, shape.intermediate_size
     query, shared, wide = (one // step.tensor for one in widths(shape))
     feed //= step.tensor
-    turned = query + shared if shape.position.startswith("rope") else 0
+    rotates = shape.position.startswith("rope") and not _turned_in_kernel(shape, step)
+    turned = query + shared if rotates else 0
     attention = 2 * query + 2 * shared + turned
     norms, sums = norms_of_block(shape), 4 * shape.num_attention_heads // step.tensor
     if step.compiled:
@@ -60,6 +61,11 @@ def whole_block(shape: Shape, step: Step) -> int:
     kept = step.width * (wide + gated + attention + 2 * hidden) + sums
     kept += norms * (8 * hidden + 4 if shape.norm == "rmsnorm" else step.width * (hidden + 2))
     return kept + (2 * shape.rope_dims * step.width if turned and step.half else 0)
+
+
+def _turned_in_kernel(shape: Shape, step: Step) -> bool:
+    """Whether attention rotates queries and keys as it reads them: the project's own kernel does."""
+    return step.device == "cpu" and shape.position == "rope" and shape.head_dim % 16 == 0
 
 
 def recomputed_block(shape: Shape, step: Step) -> int:

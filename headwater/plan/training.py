@@ -24,7 +24,7 @@ from headwater.plan.shape import (
 from headwater.plan.step import Step
 
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
-"""Bytes of the loss's float32 logits, and `FEWEST_ROWS` at least, as `headwater.train.loss` takes them."""
+"""Bytes of the loss's logits, of `FEWEST_ROWS` at least, as `headwater.train.loss` takes them."""
 FEWEST_ROWS = 64
 LIBRARIES = {False: 52 << 20, True: 150 << 20}
 """Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M
@@ -169,11 +169,12 @@ def _head_gradient(shape: Shape, step: Step) -> int:
 
 
 def _loss_chunk(shape: Shape, step: Step) -> int:
-    """Logits, probabilities and their gradient, the head's cast and one chunk's gradient of it, NormHead's matrix."""
+    """Logits and their gradient, on a GPU probabilities too, the head's cast, one chunk's gradient of it, NormHead's
+    matrix."""
     vocabulary, table = shape.vocab_size // step.tensor, _table(shape, step)
-    rows = min(step.tokens, max(FEWEST_ROWS, LOGITS_AT_ONCE[step.device] // (4 * vocabulary)))
+    rows = min(step.tokens, max(FEWEST_ROWS, LOGITS_AT_ONCE[step.device] // (step.width * vocabulary)))
     more = 2 * step.half + step.width + 4 * (shape.head == "normalized")
-    return rows * vocabulary * (2 * step.width + 4) + more * table
+    return rows * vocabulary * (2 * step.width + (0 if step.device == "cpu" else 4)) + more * table
 
 
 def _head_backward(shape: Shape, step: Step) -> int:
