@@ -45,8 +45,8 @@ def whole_block(shape: Shape, step: Step) -> int:
     """Bytes a token that a block keeps where nothing is computed again.
 
     Eager: the norms' inputs and normalised values in float32 (LayerNorm is one operation and keeps its input alone),
-    the inputs of all products, q, k and v, rotated ones too where no kernel of ours rotates, the gate's silu. A compiled block computes
-    norms and gates again.
+    the inputs of all products, q, k and v, rotated ones too where no kernel of ours rotates, the gate's silu. A
+    compiled block computes norms and gates again.
     """
     hidden, feed = shape.hidden_size, shape.intermediate_size
     query, shared, wide = (one // step.tensor for one in widths(shape))
