@@ -57,7 +57,7 @@ def run(model: dict[str, Any], trainer: dict[str, Any], processes: int) -> dict[
         command = [sys.executable, __file__, "--child", json.dumps([model, trainer, folder])]
         if processes > 1:
             command[1:1] = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)
@@ -78,7 +78,7 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     from headwater.train.streams import StreamBatches
     from headwater.train.trainer import planned
 
-    parsed = TrainerSettings.parse({"steps": 3, "log_every": 1, "checkpoint_seconds": 10_000, **settings})
+    parsed = TrainerSettings.parse({"steps": 3, "threads": 1, "log_every": 1, "checkpoint_seconds": 10_000, **settings})
     config = ModelConfig(**values, max_position_embeddings=parsed.sequence_length)
     documents = 6 * parsed.rows * parsed.sequence_length // 300 + 1
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, documents * 300).astype("<u4")
