@@ -8,10 +8,10 @@ from __future__ import annotations
 from headwater.plan.shape import Shape, norms_of_block, widths
 from headwater.plan.step import Step
 
-SCATTERED = {"compiled": 0.1, "alone": 0.25, "shared": 0.6}
+SCATTERED = {"compiled": 0.1, "alone": 0.25, "shared": 0.35}
 """What glibc's heap loses on a CPU between freed tensors of other sizes, as a share of the activations, and with
 several readers of these and of what is gathered. Measured 0 to 0.4 (compiled: buffers are few and alike), 0.1 to
-0.4 and 0.4 to 0.7, by the luck of the layout."""
+0.4 and 0.3 to 0.7, by the luck of the layout."""
 MAPPED = 32 << 20
 """Bytes of a tensor from which on glibc gives memory of its own and takes it back."""
 
