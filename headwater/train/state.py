@@ -30,6 +30,9 @@ from headwater.train.processes import agree, any_says, is_leader
 STATE = "state.json"
 WEIGHT = "weight:"
 """Before the names of weights in a checkpoint; moments are named by what they are."""
+MOMENTS = ("exp_avg:", "exp_avg_sq:", "momentum_buffer:")
+FILE_BYTES = 1 << 26
+"""A file of a checkpoint ends with the parameter that brings it to this size."""
 WAIT_SECONDS = 5.0
 """How often a full disk is looked at again."""
 _FULL = ("No space left", "Disk quota", "os error 28")
@@ -53,7 +56,7 @@ class Checkpoints:
         self.finish()
         staging = self.folder / f".step-{step:08d}.tmp"
         self._make_room(staging, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
-        writer = HuggingFaceStorageWriter(str(staging), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(staging), _files(tensors), save_distributed=True)
         future: Any = dcp.async_save(dict(tensors), storage_writer=writer, no_dist=self.parallel.ranks == 1,
                                      process_group=self.parallel.checkpoint_group)
         facts = {**facts, "step": step, "weights": _shapes(tensors)}
@@ -158,6 +161,18 @@ def is_full(error: BaseException) -> bool:
     """Whether an error says that the disk is full."""
     number = error.errno if isinstance(error, OSError) else None
     return number in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in _FULL)
+
+
+def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The file, counted from 1, of each weight and of its moments, which another process may hold: the library keeps
+    what it writes to a file twice in memory."""
+    files, number, size = {}, 1, 0
+    for name in (name.removeprefix(WEIGHT) for name in tensors if name.startswith(WEIGHT)):
+        files.update({f"{kind}{name}": number for kind in (WEIGHT, *MOMENTS)})
+        size += 3 * tensors[f"{WEIGHT}{name}"].numel() * tensors[f"{WEIGHT}{name}"].element_size()
+        if size >= FILE_BYTES:
+            number, size = number + 1, 0
+    return files
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:

@@ -27,7 +27,7 @@ from headwater.train.objective import Objective, Outcome, Task
 from headwater.train.optimizer import Optimizer, OptimizerSettings, learning_rate, shrink_gradient
 from headwater.train.parallel import Parallel, ParallelSettings
 from headwater.train.parts import fill, whole_tensors, working_copy
-from headwater.train.processes import agree, is_leader, leader_first, local_ranks
+from headwater.train.processes import agree, is_leader, leader_first, local_ranks, ranks
 from headwater.train.recompute import Recompute, recompute
 from headwater.train.state import WEIGHT, Checkpoints, DiskFull
 
@@ -93,10 +93,21 @@ class TrainerSettings(Settings):
         return self.device if self.device != "auto" else "cuda" if gpu else "cpu"
 
 
+def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool) -> plan.Step:
+    """A step of so many processes as the planner sees it."""
+    own = max(1, settings.rows * settings.parallel.tensor // ranks)
+    rows = min(own, settings.micro_rows or own)
+    parallel = settings.parallel
+    return plan.Step(rows, settings.sequence_length, half, compiled, settings.recompute, settings.optimizer.name,
+                     rows < own, ranks, parallel.zero, parallel.tensor, parallel.replicas,
+                     "cuda" if settings.training_device() == "cuda" else "cpu")
+
+
 def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:
     """Refuse at once what cannot fit, by the most favourable estimate. Raises `InputError`."""
     device = settings.training_device()
-    needed = plan.training_bytes(config, settings.rows, settings.sequence_length, half=settings.precision != "float32")
+    step = planned(settings, ranks(), half=settings.precision != "float32", compiled=settings.compile != "off")
+    needed = plan.training_memory(config, step).total
     available = hardware.total_memory_bytes(device)
     if needed > available:
         raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
@@ -133,7 +144,7 @@ class Trainer:
         if is_leader():
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
-        before = hardware.memory_bytes()
+        before = hardware.memory_bytes() - sum(one.nbytes for one in self.model.parameters())
         self.prepare(self._choices(out / "machine.json"))
         checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
         facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
@@ -150,8 +161,7 @@ class Trainer:
         fill(self.model, whole_tensors(self.task.model))
         self.model.to(self.device).eval()
         return {**figures(logs.metrics.read()), "parameters": float(plan.parameters(self.model.config)),
-                "predicted_memory_bytes": float(self._predicted_bytes()),
-                "measured_memory_bytes": float(hardware.peak_memory_bytes() - before)}
+                **self._memory(before)}
 
     def _choices(self, path: Path) -> dict[str, Any]:
         """Device, threads, precision and compilation: measured once, then kept, so that a resumed run keeps them."""
@@ -182,9 +192,19 @@ class Trainer:
         length = self.settings.sequence_length
         return self.settings.rows * length * plan.flops_per_token(self.model.config, length)
 
-    def _predicted_bytes(self) -> int:
-        return plan.training_bytes(self.model.config, self.settings.rows, self.settings.sequence_length,
-                                   half=self.choices["precision"] == "bfloat16")
+    def _memory(self, before: int) -> dict[str, float]:
+        """Predicted and measured memory of this process, in bytes; both are said."""
+        config, step = self.model.config, planned(self.settings, self.parallel.ranks,
+                                                  half=self.choices["precision"] == "bfloat16",
+                                                  compiled=self.choices["compile"])
+        predicted = max(plan.training_memory(config, step).total, plan.saving_memory(config, step).total)
+        gpu = self.device == "cuda"
+        measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
+        if is_leader():
+            beside = f"{plan.checkpoint_bytes(config, step) / 2**20:,.0f} more{' of the host' if gpu else ''}"
+            say(f"memory: {predicted / 2**20:,.0f} MiB predicted ({beside} where a checkpoint is written beside a "
+                f"step), {measured / 2**20:,.0f} MiB measured")
+        return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}
 
     def prepare(self, choices: dict[str, Any]) -> None:
         """Bring the model into the form in which it is trained: in parts, split, compiled.

@@ -1,0 +1,210 @@
+"""Memory of a training step, process by process, as this project's trainer spends it.
+
+Weights, gradients and moments are float32; matrix products are taken in bfloat16 under autocast, from copies of the
+weights that the backward pass needs again. `benchmarks/plan.py` holds the peaks against those of whole runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headwater.plan.activations import activation_bytes, recomputed_block, scattered_bytes, whole_block
+from headwater.plan.shape import (
+    Shape,
+    block_matrices,
+    block_parameters,
+    count,
+    down_weights,
+    out_weights,
+    parameters,
+    qkv_weights,
+    up_weights,
+    widths,
+)
+from headwater.plan.step import Step
+
+LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
+"""Bytes of the loss's logits, of `FEWEST_ROWS` at least, as `headwater.train.loss` takes them."""
+FEWEST_ROWS = 64
+LIBRARIES = {False: 52 << 20, True: 150 << 20}
+"""Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M
+parameters, torch 2.13)."""
+FILE_BYTES = 1 << 26
+"""Of a checkpoint's files, as `headwater.train.state` cuts them; what goes to a file is held twice while it is
+written."""
+
+
+class Memory(NamedTuple):
+    """Bytes of one process at a moment of a step."""
+
+    moment: str
+    weights: int
+    """The float32 masters, or this process's part of them."""
+    moments: int
+    """Of the optimizer, with what of the weights it holds once more."""
+    gradients: int
+    copies: int
+    """Weights in the products' type, joined, gathered from other processes, until the backward pass is through."""
+    activations: int
+    """What the backward pass needs of the forward pass."""
+    loss: int
+    """The head's gradient, the hidden states' and one chunk of logits."""
+    working: int
+    """Held for a moment: of one block's backward pass, of the update, of a checkpoint's writing."""
+    libraries: int
+    """What does not grow with the model."""
+    scattered: int
+    """Lost in the heap between freed tensors."""
+
+    @property
+    def total(self) -> int:
+        return sum(self[1:])
+
+
+def training_memory(shape: Shape, step: Step) -> Memory:
+    """The moment of a step at which it needs most."""
+    return max(moments_of_step(shape, step), key=lambda one: one.total)
+
+
+def saving_memory(shape: Shape, step: Step) -> Memory:
+    """While a checkpoint is written and nothing else is done, as after the last step; on a GPU the copies are the
+    host's."""
+    copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
+    return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
+                  _libraries(step), 0)
+
+
+def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
+    """The end of the forward pass, the begin and end of the backward pass, and the update."""
+    weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
+    kept, copies = activation_bytes(shape, step), copy_bytes(shape, step)
+    rest = _libraries(step), scattered_bytes(shape, step, copies)
+    every, own = 4 * _split(shape, step), 4 * _split(shape, step) // step.parts
+    before = (every if step.zero < 3 else own) if step.accumulates else 0
+    gradients = max(before, own)
+    head = _head_gradient(shape, step)
+    hidden = step.tokens * shape.hidden_size * step.width
+    last = 4 * _split_block(shape, step)
+    held = weights, moments
+    return [
+        Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), *rest),
+        Memory("backward, head", *held, before, copies, kept, head + hidden, _head_backward(shape, step), *rest),
+        Memory("backward, first block", *held, max(before, last // step.parts), copies, kept, head + hidden,
+               _block_backward(shape, step), *rest),
+        Memory("backward, last block", *held, gradients, _last_copies(shape, step),
+               step.tokens * whole_block(shape, step), 0, _table_gradient(shape, step), *rest),
+        Memory("update", *held, own, 0, 0, 0, _update(shape, step), *rest),
+    ]
+
+
+def _libraries(step: Step) -> int:
+    return LIBRARIES[step.compiled] if step.device == "cpu" else 0
+
+
+def weight_bytes(shape: Shape, step: Step) -> int:
+    return 4 * _split(shape, step) // step.parts
+
+
+def moment_bytes(shape: Shape, step: Step) -> int:
+    """AdamW's two moments; of Muon's matrices one. ZeRO-1 and Muon's owners hold their part of the weights again."""
+    matrices = shape.num_hidden_layers * block_matrices(shape) // step.tensor if step.optimizer == "muon" else 0
+    other = _split(shape, step) - matrices
+    if step.readers == 1:
+        return 8 * other + 4 * matrices
+    return (12 * other // step.readers if step.zero == 1 else 8 * other // step.parts) + 8 * matrices // step.readers
+
+
+def checkpoint_bytes(shape: Shape, step: Step) -> int:
+    """While a checkpoint is written beside training: weights and moments as they were, and one file twice."""
+    held = weight_bytes(shape, step) + moment_bytes(shape, step)
+    return held + 2 * min(held, FILE_BYTES + 12 * max(_table(shape, step), down_weights(shape)) // step.parts)
+
+
+def copy_bytes(shape: Shape, step: Step) -> int:
+    """Weights that a forward pass makes and the backward pass needs: casts to bfloat16, joined matrices of several
+    parts, and, with several readers, what is gathered from them."""
+    layers = shape.num_hidden_layers
+    joined = qkv_weights(shape) + (up_weights(shape) if shape.activation == "swiglu" else 0)
+    if step.readers > 1:
+        gathered = step.width * (_split(shape, step) if step.zero < 3 else _tables(shape, step) + 2 * _split_block(
+            shape, step))
+        return gathered + step.width * (layers if step.recompute == "none" else 1) * joined // step.tensor
+    if not step.half:
+        return 4 * (layers if step.recompute == "none" else 1) * joined // step.tensor
+    if step.recompute == "none":
+        return 2 * layers * block_matrices(shape) // step.tensor
+    cached = 0 if step.compiled else layers * (out_weights(shape) + down_weights(shape))
+    return 2 * (cached + block_matrices(shape)) // step.tensor
+
+
+def _last_copies(shape: Shape, step: Step) -> int:
+    """Those that are left when the backward pass reaches the first block."""
+    every = copy_bytes(shape, step)
+    return every if step.readers > 1 and step.zero < 3 else every // shape.num_hidden_layers
+
+
+def _split(shape: Shape, step: Step) -> int:
+    """Parameters of a tensor-parallel process: matrices and tables are split, norms are not."""
+    counts = count(shape)
+    return (parameters(shape) - counts.norms - counts.positions) // step.tensor + counts.norms + counts.positions
+
+
+def _split_block(shape: Shape, step: Step) -> int:
+    return block_parameters(shape) // step.tensor
+
+
+def _tables(shape: Shape, step: Step) -> int:
+    """Parameters that belong to no block."""
+    counts = count(shape)
+    return (counts.embedding + counts.head) // step.tensor + counts.positions
+
+
+def _table(shape: Shape, step: Step) -> int:
+    return shape.vocab_size * shape.hidden_size // step.tensor
+
+
+def _head_gradient(shape: Shape, step: Step) -> int:
+    """Kept from the loss to the head; in bfloat16 where the gathered head is."""
+    return (step.width if step.readers > 1 else 4) * _table(shape, step)
+
+
+def _loss_chunk(shape: Shape, step: Step) -> int:
+    """Logits and their gradient, on a GPU probabilities too, the head's cast, one chunk's gradient of it, NormHead's
+    matrix."""
+    vocabulary, table = shape.vocab_size // step.tensor, _table(shape, step)
+    rows = min(step.tokens, max(FEWEST_ROWS, LOGITS_AT_ONCE[step.device] // (step.width * vocabulary)))
+    more = 2 * step.half + step.width + 4 * (shape.head == "normalized")
+    return rows * vocabulary * (2 * step.width + (0 if step.device == "cpu" else 4)) + more * table
+
+
+def _head_backward(shape: Shape, step: Step) -> int:
+    """NormHead's quotient, differentiated: five numbers for each of the matrix beside its gradient."""
+    return 20 * _table(shape, step) if shape.head == "normalized" else 0
+
+
+def _block_backward(shape: Shape, step: Step) -> int:
+    """What the backward pass of one block holds beside what it frees, and, computed again, what that block keeps."""
+    working = step.tokens * step.width * (widths(shape)[2] // step.tensor + 2 * shape.hidden_size)
+    if step.recompute == "none":
+        return working
+    return working + step.tokens * (whole_block(shape, step) - recomputed_block(shape, step))
+
+
+def _table_gradient(shape: Shape, step: Step) -> int:
+    """The embedding's gradient beside the head's where they are one table. With several readers, all of the tables'
+    before they are spread: as they come, in float32, and, over gloo, once more."""
+    if step.readers > 1:
+        return (step.width + (8 if step.device == "cpu" else 4)) * _tables(shape, step)
+    return 4 * _table(shape, step) if shape.tie_word_embeddings else 0
+
+
+def _update(shape: Shape, step: Step) -> int:
+    """Muon's copies of a matrix and its Gram matrices; the largest weight where each process updates some rows."""
+    largest = max(_table(shape, step), 1)
+    if step.readers > 1 and step.zero == 1:
+        return 8 * largest
+    if step.optimizer == "adamw":
+        return 0
+    matrices = shape.num_hidden_layers * block_matrices(shape) // step.tensor
+    owned = 4 * matrices // step.readers if step.readers > 1 else 0
+    return 12 * down_weights(shape) // step.tensor + owned
