@@ -244,7 +244,7 @@ def _parser(stages: Stages) -> _Parser:
     room = "headwater.cli.plan:"
     one = add("plan", "say what a model needs in memory and compute",
               _direct(room + "show_plan", room + "PlanSettings", "model"), room + "PlanSettings")
-    one.add_argument("model", metavar="MODEL", help="an open model's official name, or a model folder")
+    one.add_argument("model", metavar="MODEL", help="an open model's official name, a model folder or a recipe file")
     return parser
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
-from rich.console import Console
 from rich.table import Table
 
 from headwater import plan
@@ -16,6 +15,7 @@ from headwater.hardware import total_memory_bytes
 from headwater.model.checkpoint import read_config
 from headwater.model.config import ModelConfig
 from headwater.presets import preset
+from headwater.progress import print_result
 from headwater.settings import Settings
 
 GIGA = 2**30
@@ -73,12 +73,11 @@ def show_plan(model: str, settings: PlanSettings) -> None:
     gpu = None if settings.gpu is None else plan.find_gpu(settings.gpu)
     memory = total_memory_bytes() if gpu is None else gpu.gibibytes * GIGA
     where = "this machine" if settings.gpu is None else settings.gpu
-    console = Console()
-    console.print(_parameters(model, shape))
-    console.print(_training(shape, settings, f"{where}, {_bytes(memory)}"))
+    print_result(_parameters(model, shape))
+    print_result(_training(shape, settings, f"{where} has {_bytes(memory)}"))
     if gpu is not None:
-        console.print(_time(shape, settings, gpu))
-    console.print(_serving(shape, settings, memory))
+        print_result(_time(shape, settings, gpu))
+    print_result(_serving(shape, settings, memory))
 
 
 def _found(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSettings]:
@@ -132,7 +131,7 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
                      settings.tensor, settings.replicas, "cpu" if settings.gpu is None else "cuda")
     stages = [replace(step, zero=zero) for zero in _stages(settings)]
     found = [plan.training_memory(shape, one) for one in stages]
-    table = _table(f"training on {settings.micro_rows} x {settings.length:,} tokens, memory of a process",
+    table = _table(f"training on {settings.micro_rows} x {settings.length:,} tokens, memory of a process; {where}",
                    *(f"ZeRO {one.zero}" if step.processes > 1 else "one process" for one in stages))
     for name in plan.Memory._fields[1:]:
         numbers = [getattr(one, name) for one in found]
@@ -146,7 +145,6 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     if step.readers > 1 and step.replicas == 1:
         table.add_row("as the ZeRO paper counts", *(_bytes(plan.zero_bytes(
             plan.parameters(shape) / step.tensor, step.readers, one.zero)) for one in stages))
-    table.add_row("there is", where)
     return table
 
 
@@ -190,9 +188,9 @@ def _serving(shape: ModelConfig, settings: PlanSettings, memory: int) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, show_header=bool(columns), title_justify="left")
-    table.add_column(no_wrap=True)
+    table.add_column(max_width=30)
     for name in columns or ("",):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", min_width=9)
     return table
 
 

@@ -16,6 +16,7 @@ from headwater.errors import InputError
 from headwater.settings import Settings
 from headwater.train import processes
 from headwater.train.optimizer import Update, Updated, whole
+from headwater.train.parts import PartedLinear
 
 
 class ParallelSettings(Settings):
@@ -80,6 +81,9 @@ class Parallel:
             MixedPrecisionPolicy())
         options: dict[str, Any] = {"mesh": self.mesh["replica", "shard"], "mp_policy": precision,
                                    "reshard_after_forward": self.settings.zero == 3}
+        for module in task.modules():
+            if isinstance(module, PartedLinear):
+                module.joins = self.tensor_mesh is not None
         for module in (*blocks, task):
             fully_shard(module, **options)
             assert isinstance(module, FSDPModule)

@@ -13,14 +13,16 @@ from headwater.model.feedforward import FeedForward
 
 
 class PartedLinear(nn.Module):
-    """A linear layer whose rows are several matrices, each a parameter of its own, multiplied as one.
+    """A linear layer whose rows are several matrices, each a parameter of its own.
 
     What a decoder keeps as one matrix for speed (queries, keys and values; gate and up) is trained in its parts: each
-    is split over processes and orthogonalised by itself.
+    is split over processes and orthogonalised by itself. They are multiplied as one (`joins`), or one by one where they
+    are gathered from several processes: the joined matrix would be kept until the backward pass.
     """
 
     def __init__(self, whole: nn.Linear, rows: dict[str, int]) -> None:
         super().__init__()
+        self.joins = True
         start = 0
         for name, count in rows.items():
             part = nn.Linear(whole.in_features, count, bias=whole.bias is not None, device="meta")
@@ -34,6 +36,8 @@ class PartedLinear(nn.Module):
         return [part for part in self.children() if isinstance(part, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.joins:
+            return torch.cat([part(x) for part in self.parts()], -1)
         weights = [_here(part.weight) for part in self.parts()]
         biases = [_here(part.bias) for part in self.parts() if part.bias is not None]
         return F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
