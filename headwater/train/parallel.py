@@ -83,7 +83,7 @@ class Parallel:
                                    "reshard_after_forward": self.settings.zero == 3}
         for module in task.modules():
             if isinstance(module, PartedLinear):
-                module.joins = self.tensor_mesh is not None
+                module.joins = False
         for module in (*blocks, task):
             fully_shard(module, **options)
             assert isinstance(module, FSDPModule)

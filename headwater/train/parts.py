@@ -36,11 +36,12 @@ class PartedLinear(nn.Module):
         return [part for part in self.children() if isinstance(part, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.joins:
-            return torch.cat([part(x) for part in self.parts()], -1)
         weights = [_here(part.weight) for part in self.parts()]
-        biases = [_here(part.bias) for part in self.parts() if part.bias is not None]
-        return F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
+        biases = [None if part.bias is None else _here(part.bias) for part in self.parts()]
+        if not self.joins:
+            return torch.cat([F.linear(x, weight, bias) for weight, bias in zip(weights, biases)], -1)
+        there = [bias for bias in biases if bias is not None]
+        return F.linear(x, torch.cat(weights), torch.cat(there) if there else None)
 
 
 def _here(tensor: Tensor) -> Tensor:
