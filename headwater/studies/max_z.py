@@ -2,9 +2,9 @@
 
 Baichuan 2 (2309.10305, section 2.7) adds 2e-4 (max z)^2 to the loss: unbounded logits drift upwards, and a repetition
 penalty, which divides logits, then moves the distribution by an amount that depends on where they drifted to. The same
-models with and without the term, at a rate large enough, without weight decay, that logits grow. Expected, if the
-claim holds: with it the mean largest logit is lower by 30 % or more, the cross-entropy within 1 %, and a repetition
-penalty of 1.1 moves the top-p distribution (total variation) less.
+models without the term and with it at several weights, at a large rate and without weight decay, so that logits may
+grow. Expected, if the claim holds: with it the mean largest logit is lower by 30 % or more, the cross-entropy within
+1 %, and a repetition penalty of 1.1 moves the top-p distribution (total variation) less.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ class MaxZSettings(LearnerSettings):
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     """Large on purpose."""
-    weight: Annotated[float, Field(gt=0)] = 2e-4
-    """Of the term."""
+    hidden_size: Annotated[int, Field(ge=16)] = 64
+    layers: Annotated[int, Field(ge=1)] = 2
+    heads: Annotated[int, Field(ge=1)] = 2
+    weights: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (2e-4, 2e-3, 2e-2)
+    """Of the term: Baichuan's, whose pull adds up over its many steps, and larger ones for the hundreds of these."""
+    steps: Annotated[int, Field(ge=1)] = 600
     repetition_penalty: Annotated[float, Field(gt=1)] = 1.1
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
 
@@ -59,31 +63,32 @@ def run(out: Path, settings: MaxZSettings) -> list[Result]:
     trained already is not trained again. Raises `InputError` for a folder of other settings."""
     keep(out, settings)
     text = settings.text(out / "text")
-    found = [_result(weight, seed, settings, text, out) for seed in settings.each_seed()
-             for weight in (0.0, settings.weight)]
+    weights = (0.0, *settings.weights)
+    found = [_result(weight, seed, settings, text, out) for seed in settings.each_seed() for weight in weights]
     means = {weight: {name: Estimate.of(getattr(one, name) for one in found if one.weight == weight)
-                      for name in COLUMNS} for weight in (0.0, settings.weight)}
+                      for name in COLUMNS} for weight in weights}
     table = make_table(f"Max-z loss at a learning rate of {settings.learning_rate:g}, {settings.seeds} models each",
                        ["weight", *COLUMNS.values()],
                        [(f"{weight:g}", *(row[name].words() for name in COLUMNS)) for weight, row in means.items()])
     drawn = {words: {f"{weight:g}": (row[name].mean, 2 * row[name].error) for weight, row in means.items()}
              for name, words in COLUMNS.items()}
-    tell(out, "max-z", [one._asdict() for one in found], table, verdicts(found),
-         bars(drawn, title="With and without the max-z loss, by its weight"))
+    tell(out, "max-z", [one._asdict() for one in found], table,
+         [verdict for weight in settings.weights for verdict in verdicts(found, weight)],
+         bars(drawn, title="Max-z loss, by its weight"))
     return found
 
 
-def verdicts(results: list[Result]) -> list[Verdict]:
-    """Pairs of models of one seed, without the term and with it."""
-    pairs = list(zip([one for one in results if not one.weight], [one for one in results if one.weight]))
+def verdicts(results: list[Result], weight: float) -> list[Verdict]:
+    """By pairs of models of one seed, without the term and with it at this weight."""
+    pairs = list(zip([one for one in results if not one.weight], [one for one in results if one.weight == weight]))
     lower = [1 - with_it.max_logit / without.max_logit for without, with_it in pairs]
     off = Estimate.of(with_it.cross_entropy / without.cross_entropy - 1 for without, with_it in pairs)
     return [
-        judge(f"the mean largest logit is lower by {LOWER:.0%} or more ({Estimate.of(lower).words('.1%')})",
-              [share - LOWER for share in lower]),
-        judge(f"the cross-entropy is within {NEAR:.0%} ({off.words('+.2%')})",
+        judge(f"at {weight:g} the mean largest logit is lower by {LOWER:.0%} or more "
+              f"({Estimate.of(lower).words('.1%')})", [share - LOWER for share in lower]),
+        judge(f"at {weight:g} the cross-entropy is within {NEAR:.0%} ({off.words('+.2%')})",
               Estimate(NEAR - abs(off.mean), off.error, off.number)),
-        judge("a repetition penalty moves the top-p distribution less",
+        judge(f"at {weight:g} a repetition penalty moves the top-p distribution less",
               [without.moved - with_it.moved for without, with_it in pairs])]
 
 

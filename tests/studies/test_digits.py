@@ -10,7 +10,7 @@ from headwater.errors import InputError
 from headwater.studies.digits import CUTS, DigitSettings, Numbers, Result, Sums, problems, run, verdict
 
 SMALL = DigitSettings(digits=2, problems=300, questions=20, seeds=2, hidden_size=16, layers=1, steps=75,
-                      batch=4)
+                      batch=4, threads=1)
 
 
 def test_questions_are_never_learnt_from_and_sums_are_right():
