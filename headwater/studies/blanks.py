@@ -39,8 +39,10 @@ class BlanksSettings(LearnerSettings):
     """The models and the blanks."""
 
     heads: Annotated[int, Field(ge=1)] = 4
-    """Of a size that two rotary positions divide: a multiple of 4."""
-    hidden_size: Annotated[int, Field(ge=16)] = 128
+    """Each of a size that is a multiple of 4, as two rotary positions ask."""
+    hidden_size: Annotated[int, Field(ge=16)] = 96
+    steps: Annotated[int, Field(ge=1)] = 800
+    """Of the causal models; those of infilling take as many as read the same text."""
     glm: GlmSettings = GlmSettings(token_share=0.5, sentence_share=0.0, document_share=0.5)
     """What infilling blanks out in training."""
     blanks: Annotated[int, Field(ge=10)] = 600
@@ -110,7 +112,6 @@ def _result(seed: int, settings: BlanksSettings, text: Text, out: Path) -> Resul
 
 
 def _trained(kind: str, seed: int, settings: BlanksSettings, text: Text, out: Path) -> Decoder:
-    """Infilling takes as many more steps as its rows hold less text."""
     say(f"blanks: {kind}, model {seed}")
     layout: Any = Causal(AXES)
     if kind == "infilling":
