@@ -20,7 +20,7 @@ from headwater import plan
 from headwater.hardware import cores
 from headwater.model import Decoder, KVCache, ModelConfig, initialise
 from headwater.progress import say
-from headwater.studies.learners import LearnerSettings, Text, losses, train, training_step
+from headwater.studies.learners import ComparedSettings, Text, train, training_step
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, interleaved, judge, keep, make_table, once, ratio, tell
 
@@ -28,7 +28,7 @@ PARITY = 0.01
 """Share by which the numbers of parameters may differ."""
 
 
-class HeadsSettings(LearnerSettings):
+class HeadsSettings(ComparedSettings):
     """The models, and what is timed."""
 
     hidden_size: Annotated[int, Field(ge=16)] = 128
@@ -146,7 +146,7 @@ def _loss(name: str, seed: int, settings: HeadsSettings, text: Text, out: Path) 
         say(f"heads: {name}, model {seed}")
         model = train(out / f"{name}-{seed}", settings.shape(name, text.vocabulary), settings.stream(text, seed),
                       settings.trainer(), seed)
-        return losses(model, settings.unseen(text), settings.held_out_rows).cross_entropy
+        return settings.losses(model, text).cross_entropy
 
     return float(once(out / f"{name}-{seed}.json", measure))
 

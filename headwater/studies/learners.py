@@ -96,8 +96,6 @@ class LearnerSettings(TextSettings):
     """Tokens in a row."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    held_out_rows: Annotated[int, Field(ge=8)] = 128
-    """Rows of unseen text that losses are taken on."""
 
     def config(self, vocabulary: int, **changes: Any) -> ModelConfig:
         """The decoder, with feed-forward layers of about 8/3 of the hidden size."""
@@ -121,8 +119,18 @@ class LearnerSettings(TextSettings):
         return StreamBatches(text.train, rows=self.rows, length=self.length, seed=seed, layout=layout,
                              pad=text.tokenizer.pad)
 
+
+class ComparedSettings(LearnerSettings):
+    """Models that are compared by their losses on unseen text."""
+
+    held_out_rows: Annotated[int, Field(ge=8)] = 128
+    """Rows of it, as far as there are so many."""
+
     def unseen(self, text: Text) -> StreamBatches:
         return StreamBatches(text.held_out, rows=8, length=self.length, seed=0, pad=text.tokenizer.pad)
+
+    def losses(self, model: Decoder, text: Text) -> Losses:
+        return losses(model, self.unseen(text), self.held_out_rows)
 
 
 def train(folder: Path, config: ModelConfig, batches: Batches, trainer: TrainerSettings, seed: int,

@@ -21,7 +21,7 @@ from pydantic import Field
 from headwater.artifacts import read_jsonl
 from headwater.model import Decoder
 from headwater.progress import say
-from headwater.studies.learners import LearnerSettings, Text, losses, train
+from headwater.studies.learners import ComparedSettings, Text, train
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 
@@ -35,7 +35,7 @@ COLUMNS = {"loss": "loss, nats a token", "unrest": "step-to-step change of the g
            "rarity": "row lengths, rare / frequent"}
 
 
-class NormHeadSettings(LearnerSettings):
+class NormHeadSettings(ComparedSettings):
     """The models and the two rates."""
 
     large_rate: Annotated[float, Field(gt=1)] = 8.0
@@ -115,7 +115,7 @@ def _result(head: Head, rate: float, seed: int, settings: NormHeadSettings, text
         model = train(out / name, settings.config(text.vocabulary, head=head), settings.stream(text, seed), trainer,
                       seed)
         norms = np.array([row["grad_norm"] for row in read_jsonl(out / name / "metrics.jsonl")])
-        return {"loss": losses(model, settings.unseen(text), settings.held_out_rows).cross_entropy,
+        return {"loss": settings.losses(model, text).cross_entropy,
                 "unrest": float(np.abs(np.diff(np.log(norms[trainer.optimizer.warmup_steps:]))).mean()),
                 **_rows(model, _counts(settings, text, seed, model.config.vocab_size)),
                 "converted": _converted(model, settings, text)}

@@ -19,7 +19,7 @@ from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.norms import make_norm
 from headwater.progress import say
-from headwater.studies.learners import LearnerSettings, Text, losses, train, training_step
+from headwater.studies.learners import ComparedSettings, Text, train, training_step
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, interleaved, judge, keep, make_table, once, ratio, tell
 
@@ -30,7 +30,7 @@ NEAR = 0.01
 SMALL = ModelConfig(vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1)
 
 
-class NormsSettings(LearnerSettings):
+class NormsSettings(ComparedSettings):
     """What is timed, and the models whose losses are compared."""
 
     widths: Annotated[tuple[int, ...], Field(min_length=1)] = (256, 1024, 4096)
@@ -114,6 +114,6 @@ def _loss(norm: Norm, seed: int, settings: NormsSettings, text: Text, out: Path)
         say(f"norms: {norm}, model {seed}")
         model = train(out / f"{norm}-{seed}", settings.config(text.vocabulary, norm=norm),
                       settings.stream(text, seed), settings.trainer(), seed)
-        return losses(model, settings.unseen(text), settings.held_out_rows).cross_entropy
+        return settings.losses(model, text).cross_entropy
 
     return float(once(out / f"{norm}-{seed}.json", measure))

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from headwater.model import ModelConfig
 from headwater.progress import say
 from headwater.settings import Settings
-from headwater.studies.learners import LearnerSettings, Text, losses, train
+from headwater.studies.learners import ComparedSettings, Text, train
 from headwater.studies.plots import Line, Panel, panels
 from headwater.studies.power_law import PowerLaw, Prediction, fit
 from headwater.studies.trials import Verdict, fact, keep, make_table, once, tell
@@ -48,7 +48,7 @@ def _sizes(*chosen: tuple[int, int, int]) -> tuple[Size, ...]:
     return tuple(Size(hidden_size=hidden, layers=layers, heads=heads) for hidden, layers, heads in chosen)
 
 
-class ScalingSettings(LearnerSettings):
+class ScalingSettings(ComparedSettings):
     """The ladder and how it is climbed; `hidden_size`, `layers`, `heads` and `steps` follow from it."""
 
     ladder: Annotated[tuple[Size, ...], Field(min_length=4)] = _sizes(
@@ -125,7 +125,7 @@ def _loss(size: Size, seed: int, settings: ScalingSettings, text: Text, out: Pat
         trainer = settings.trainer(steps=settings.steps_of(size))
         say(f"scaling: {name}, {trainer.steps} steps")
         model = train(out / name, settings.shape(size, text.vocabulary), settings.stream(text, seed), trainer, seed)
-        return {"loss": losses(model, settings.unseen(text), settings.held_out_rows).cross_entropy}
+        return {"loss": settings.losses(model, text).cross_entropy}
 
     return float(once(out / f"{name}.json", measure)["loss"])
 

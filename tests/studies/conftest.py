@@ -15,4 +15,4 @@ def small(tmp_path_factory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("text")
     TextSettings(world="tiny", vocab_size=1024, threads=1).text(folder)
     return {"corpus": folder / "corpus", "tokenizer": folder / "tokenizer", "seeds": 2, "steps": 6, "hidden_size": 32,
-            "layers": 1, "heads": 2, "rows": 4, "length": 64, "threads": 1, "held_out_rows": 8, "precision": "float32"}
+            "layers": 1, "heads": 2, "rows": 4, "length": 64, "threads": 1, "precision": "float32"}

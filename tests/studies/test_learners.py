@@ -8,7 +8,7 @@ import pytest
 
 from headwater.documents import corpus_files, read_texts
 from headwater.model import Decoder, initialise
-from headwater.studies.learners import LearnerSettings, TextSettings, losses, train, training_step
+from headwater.studies.learners import ComparedSettings, TextSettings, losses, train, training_step
 
 
 def test_the_invented_worlds_pages_are_of_both_languages_and_none_is_in_both_splits(small):
@@ -26,7 +26,7 @@ def test_a_text_is_written_once(tmp_path):
 
 
 def test_an_untrained_model_is_as_good_as_chance_and_a_trained_one_better(small, tmp_path):
-    settings = LearnerSettings(**{**small, "steps": 30, "learning_rate": 0.01})
+    settings = ComparedSettings(**{**small, "steps": 30, "learning_rate": 0.01})
     text = settings.text(tmp_path)
     config = settings.config(text.vocabulary)
     before = losses(initialise(Decoder(config), 0), settings.unseen(text), 8)
@@ -40,7 +40,7 @@ def test_an_untrained_model_is_as_good_as_chance_and_a_trained_one_better(small,
 
 
 def test_a_timed_step_trains(small):
-    settings = LearnerSettings(**small)
+    settings = ComparedSettings(**small)
     model = initialise(Decoder(settings.config(1024)), 0)
     before = model.head.weight.detach().clone()
     training_step(model, settings)()
