@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
@@ -37,6 +38,8 @@ class NormsSettings(ComparedSettings):
     """Hidden sizes at which a norm is timed alone."""
     tokens: Annotated[int, Field(ge=1)] = 1024
     """Normalised at once there."""
+    compiled: bool = False
+    """Time the norms alone also as torch.compile makes them; needs a compiler."""
     rounds: Annotated[int, Field(ge=3)] = 20
     """Times that both are timed, in turn."""
 
@@ -62,7 +65,7 @@ def run(out: Path, settings: NormsSettings) -> None:
     loss = {norm: Estimate.of(values) for norm, values in found.items()}
     rows.append(("loss, nats a token", loss["rmsnorm"].words(), f"layernorm {loss['layernorm'].words()}"))
     table = make_table("LayerNorm against RMSNorm", ["", "rmsnorm", "layernorm / rmsnorm"], rows)
-    times = {timing.what.replace(", ", "\n"): (timing.ratio.mean, 2 * timing.ratio.error) for timing in timings}
+    times = {timing.what.replace(" ", "\n"): (timing.ratio.mean, 2 * timing.ratio.error) for timing in timings}
     heights = {str(norm): (one.mean, 2 * one.error) for norm, one in loss.items()}
     results = {"timings": [{**timing._asdict(), "ratio": timing.ratio._asdict()} for timing in timings],
                "losses": found}
@@ -87,19 +90,22 @@ def _timed(out: Path, settings: NormsSettings) -> list[Timing]:
         middle = sorted(seconds["rmsnorm"])[settings.rounds // 2]
         return Timing(what, middle, ratio(seconds["layernorm"], seconds["rmsnorm"]))
 
-    return [*(one(f"width {width}", partial(_alone, width, settings.tokens)) for width in settings.widths),
+    forms = {"": False, ", compiled": True} if settings.compiled else {"": False}
+    return [*(one(f"width {width}{words}", partial(_alone, width, settings.tokens, compiled))
+              for width in settings.widths for words, compiled in forms.items()),
             one("training step", partial(_steps, settings))]
 
 
-def _alone(width: int, tokens: int) -> dict[str, Callable[[], object]]:
+def _alone(width: int, tokens: int, compiled: bool) -> dict[str, Callable[[], object]]:
     """Forward and backward through a norm, float32."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, width, generator=generator).requires_grad_()
     upstream = torch.randn(tokens, width, generator=generator)
 
     def task(norm: Norm) -> Callable[[], object]:
-        layer = make_norm(SMALL.model_copy(update={"hidden_size": width, "norm": norm}))
-        return lambda: layer(x).backward(upstream)
+        layer: Callable[[Tensor], Tensor] = make_norm(SMALL.model_copy(update={"hidden_size": width, "norm": norm}))
+        called = torch.compile(layer, dynamic=False) if compiled else layer
+        return lambda: called(x).backward(upstream)
 
     return {norm: task(norm) for norm in NORMS}
 
