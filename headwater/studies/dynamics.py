@@ -8,21 +8,23 @@ better than it began, and bits per byte have fallen by at least half of their wa
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from headwater.artifacts import read_json
 from headwater.errors import InputError
-from headwater.evaluate.choice import Style
+from headwater.evaluate.choice import REPHRASED, Style
 from headwater.evaluate.stage import EvaluatedModel, EvaluateSettings
 from headwater.evaluate.stage import run as evaluate
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
 from headwater.studies.plots import Line, Panel, panels
-from headwater.studies.trials import Verdict, fact, keep, make_table, once, tell
+from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 
 DECADES_APART = 30.0
 """The axis of tokens is logarithmic where the last snapshot has so many times the tokens of the first."""
@@ -49,6 +51,10 @@ class Snapshot(NamedTuple):
     folder: Path
 
 
+Figures = dict[str, Estimate]
+"""Of a snapshot, by TASK.LANGUAGE.METRIC; shares of questions have their standard error."""
+
+
 def run(source: Path, out: Path, settings: DynamicsSettings) -> None:
     """Evaluate the snapshots below `source`, a run's folder or its pretraining's; write `dynamics.json` and
     `dynamics.svg` into `out`.
@@ -61,7 +67,7 @@ def run(source: Path, out: Path, settings: DynamicsSettings) -> None:
     keep(out, asked)
     figures = {one.tokens: _figures(one, out, asked) for one in found}
     names = list(figures[found[0].tokens])
-    rows = [(f"{tokens:,}", *(f"{row[name]:.4f}" for name in names)) for tokens, row in figures.items()]
+    rows = [(f"{tokens:,}", *(row[name].words(".3f") for name in names)) for tokens, row in figures.items()]
     table = make_table(f"Over {len(found)} snapshots of {source}", ["tokens", *names], rows)
     tell(out, "dynamics", figures, table, verdicts(figures), plot(figures))
 
@@ -88,51 +94,71 @@ def _completed(settings: DynamicsSettings, source: Path) -> DynamicsSettings:
     return settings.model_copy(update={"corpus": beside[0] if beside else None})
 
 
-def _figures(snapshot: Snapshot, out: Path, settings: DynamicsSettings) -> dict[str, float]:
-    """By TASK.LANGUAGE.METRIC."""
-    def measure() -> dict[str, float]:
+def _figures(snapshot: Snapshot, out: Path, settings: DynamicsSettings) -> Figures:
+    def measure() -> Figures:
         say(f"dynamics: {snapshot.tokens:,} tokens")
         model = EvaluatedModel(path=snapshot.folder, style=settings.style)
         found = evaluate(EvaluateSettings(models={"snapshot": model}, corpus=settings.corpus, choice=settings.choice,
                                           limit=settings.limit), out / "evaluation")
-        return {name.removeprefix("snapshot/"): value for name, value in found.items()}
+        asked = _questions(read_json(out / "evaluation" / "results.json")["snapshot"])
+        return {name.removeprefix("snapshot/"): _share(value, asked.get(name.removeprefix("snapshot/")))
+                for name, value in found.items()}
 
-    kept: dict[str, float] = once(out / f"{snapshot.folder.name}.json", measure)
-    return kept
+    kept = once(out / f"{snapshot.folder.name}.json", measure)
+    return {name: Estimate(*values) for name, values in kept.items()}
 
 
-def verdicts(figures: dict[int, dict[str, float]]) -> list[Verdict]:
+def _questions(results: dict[str, Any]) -> dict[str, int]:
+    """How many every figure of multiple choice is the share of."""
+    counts = {}
+    for task, languages in results.items():
+        for language, scored in languages.items() if task != "text" else ():
+            counts[f"{task}.{language}.accuracy"] = scored["questions"]
+            counts[f"{task}.{language}.rephrased_accuracy"] = sum(
+                one["questions"] for subject, one in scored["subjects"].items() if subject.endswith(REPHRASED))
+    return counts
+
+
+def _share(value: float, questions: int | None) -> Estimate:
+    return Estimate(value, math.sqrt(value * (1 - value) / questions) if questions else 0.0, questions or 1)
+
+
+def verdicts(figures: dict[int, Figures]) -> list[Verdict]:
     """How every figure moved; `figures` by the tokens of their snapshots, in order."""
     tokens, found = list(figures), []
     if len(tokens) < 2:
         return []
     first, last = figures[tokens[0]], figures[tokens[-1]]
     for name in first:
-        falls = name.endswith(FALLING)
-        gain = (first[name] - last[name]) * (1 if falls else -1)
-        found.append(fact(f"{name} ends better than it began ({first[name]:.4f} to {last[name]:.4f})", gain))
-        if falls and gain > 0:
-            half = _reached(figures, name, (first[name] + last[name]) / 2)
+        claim = f"{name} ends better than it began ({first[name].mean:.3f} to {last[name].mean:.3f})"
+        if not name.endswith(FALLING):
+            found.append(judge(claim, last[name].minus(first[name])))
+            continue
+        gain = first[name].mean - last[name].mean
+        found.append(fact(claim, gain))
+        if gain > 0:
+            half = _reached(figures, name, (first[name].mean + last[name].mean) / 2)
             found.append(fact(f"half of that is learnt by {half:,.0f} tokens, before half of the {tokens[-1]:,}",
                               1 - 2 * half / tokens[-1]))
     return found
 
 
-def _reached(figures: dict[int, dict[str, float]], name: str, level: float) -> float:
+def _reached(figures: dict[int, Figures], name: str, level: float) -> float:
     """The tokens at which a falling figure first is at the level, on straight lines between the snapshots."""
-    for (before, high), (after, low) in pairwise((tokens, row[name]) for tokens, row in figures.items()):
+    for (before, high), (after, low) in pairwise((tokens, row[name].mean) for tokens, row in figures.items()):
         if low <= level:
             return before + (after - before) * (high - level) / max(high - low, 1e-12)
     raise AssertionError("the last snapshot is below the level")
 
 
-def plot(figures: dict[int, dict[str, float]]) -> str:
-    """A panel for each metric of a task, with a line for each language."""
+def plot(figures: dict[int, Figures]) -> str:
+    """A panel for each metric of a task, with a line for each language and two standard errors of shares."""
     tokens = list(figures)
     far = tokens[-1] >= DECADES_APART * tokens[0]
-    lines: dict[str, list[Line]] = {}
+    lines: dict[tuple[str, str], list[Line]] = {}
     for name in figures[tokens[0]]:
         task, language, metric = name.split(".", 2)
-        lines.setdefault(f"{task}, {metric.replace('_', ' ')}", []).append(
-            Line(language, tokens, [row[name] for row in figures.values()]))
-    return panels([Panel(drawn, "tokens read", metric, metric, log_x=far) for metric, drawn in lines.items()])
+        lines.setdefault((task, metric.replace("_", " ")), []).append(
+            Line(language, tokens, [row[name].mean for row in figures.values()],
+                 [2 * row[name].error for row in figures.values()]))
+    return panels([Panel(drawn, "tokens read", metric, task, log_x=far) for (task, metric), drawn in lines.items()])

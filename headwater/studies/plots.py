@@ -12,6 +12,8 @@ from typing import Any
 from headwater.errors import MissingExtraError
 
 COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0", "#b98a2f", "#5a5a5a")
+FEW_DECADES = 200.0
+"""The ratio of its ends below which an axis has few."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ def _draw(axes: Any, panel: Panel) -> None:
                       marker="o" if line.points else "", markersize=4, linestyle="-" if line.joined else "")
     if panel.log_x:
         axes.set_xscale("log")
+        _ticks(axes.xaxis, *axes.get_xlim())
     if panel.log_y:
         axes.set_yscale("log")
+        _ticks(axes.yaxis, *axes.get_ylim())
     if panel.ticks is not None:
         axes.set_xticks(list(panel.ticks))
     if panel.limits is not None:
@@ -113,3 +117,13 @@ def _draw(axes: Any, panel: Panel) -> None:
     axes.set_title(panel.title, fontsize=11)
     if panel.lines:
         axes.legend(frameon=False, fontsize=9)
+
+
+def _ticks(axis: Any, low: float, high: float) -> None:
+    """A logarithmic axis of few decades is labelled at 1, 2 and 5 of each, in thousands, millions and so on."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    if high < FEW_DECADES * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(EngFormatter(sep=" "))
+    axis.set_minor_formatter(NullFormatter())
