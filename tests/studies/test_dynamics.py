@@ -34,7 +34,7 @@ def test_every_snapshot_is_evaluated_once_on_the_runs_own_corpus(pretrained, tmp
     assert all(set(row) == {"text.en.bits_per_byte", "text.zh.bits_per_byte"} for row in found.values())
     assert "<svg" in (tmp_path / "out" / "dynamics.svg").read_text()
     kept = tmp_path / "out" / "tokens-00000000000256.json"
-    kept.write_text(json.dumps(dict.fromkeys(found["256"], [77.0, 0.0, 1])))
+    kept.write_text(json.dumps({key: [77.0, 0.0, 1] for key in found["256"]}))
     run(pretrained, tmp_path / "out", DynamicsSettings())
     assert "77.000" in capsys.readouterr().out
 
