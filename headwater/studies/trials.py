@@ -41,7 +41,7 @@ class Estimate(NamedTuple):
         return self.error * math.sqrt(self.number)
 
     def words(self, form: str = ".3f") -> str:
-        return f"{self.mean:{form}}" + (f" ± {2 * self.error:{form}}" if self.error else "")
+        return f"{self.mean:{form}}" + (f" ± {2 * self.error:{form.removeprefix('+')}}" if self.error else "")
 
 
 class Verdict(NamedTuple):
