@@ -86,7 +86,8 @@ def verdicts(timings: list[Timing], found: dict[Norm, list[float]]) -> list[Verd
 def _timed(out: Path, settings: NormsSettings) -> list[Timing]:
     def one(what: str, tasks: Callable[[], dict[str, Callable[[], object]]]) -> Timing:
         say(f"norms: {what}")
-        seconds = once(out / f"{what.replace(',', '').replace(' ', '-')}.json", lambda: interleaved(tasks(), settings.rounds))
+        path = out / f"{what.replace(',', '').replace(' ', '-')}.json"
+        seconds = once(path, lambda: interleaved(tasks(), settings.rounds))
         middle = sorted(seconds["rmsnorm"])[settings.rounds // 2]
         return Timing(what, middle, ratio(seconds["layernorm"], seconds["rmsnorm"]))
 
