@@ -27,10 +27,27 @@ TWO_WORDS = {
     "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
                          "finetune.vocabulary:ExtendSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
-                     "studies.digits:DigitSettings")}
+                     "studies.digits:DigitSettings"),
+    "study scaling": ("predict the loss of a larger model from a ladder of small ones", "studies.scaling:run",
+                     "studies.scaling:ScalingSettings"),
+    "study dynamics": ("draw any evaluation over the snapshots of a pretraining", "studies.dynamics:run",
+                     "studies.dynamics:DynamicsSettings"),
+    "study turns": ("train on dialogues causally and turn by turn with prefixes", "studies.turns:run",
+                     "studies.turns:TurnsSettings"),
+    "study blanks": ("fill blanks with an infilling model and a causal one", "studies.blanks:run",
+                     "studies.blanks:BlanksSettings"),
+    "study max-z": ("train with and without the max-z loss", "studies.max_z:run",
+                     "studies.max_z:MaxZSettings"),
+    "study normhead": ("train with a plain head and with NormHead", "studies.norm_head:run",
+                     "studies.norm_head:NormHeadSettings"),
+    "study norms": ("time RMSNorm and LayerNorm, and train with both", "studies.norms:run",
+                     "studies.norms:NormsSettings"),
+    "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
+                     "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""
 _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),
-          "tokenizer extend": ("model", "MODEL", "a model folder")}
+          "tokenizer extend": ("model", "MODEL", "a model folder"),
+          "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings."""
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.

@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from rich.table import Table
 
-from headwater.artifacts import make_folder, read_json, write_json, write_text
-from headwater.errors import InputError
-from headwater.model import Decoder, ModelConfig, initialise
-from headwater.progress import print_result, say
+from headwater.model import Decoder, ModelConfig
+from headwater.progress import say
 from headwater.settings import Seed, Settings
+from headwater.studies.learners import train
 from headwater.studies.plots import lines_with_errors
+from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.batches import IGNORE, Batch
-from headwater.train.objective import next_token
 from headwater.train.optimizer import OptimizerSettings
-from headwater.train.trainer import Trainer, TrainerSettings
+from headwater.train.trainer import TrainerSettings
 
 PAD, END, PLUS, EQUALS, FIRST = 0, 1, 2, 3, 4
 """Ids before those of numbers."""
@@ -72,8 +70,7 @@ class DigitSettings(Settings):
                                                                                  warmup_steps=min(100, self.steps)))
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """Share of right sums of one model: by the digits of both numbers."""
 
     cut: str
@@ -134,19 +131,20 @@ class Sums:
 def run(out: Path, settings: DigitSettings) -> list[Result]:
     """Train and ask every model; print the table, write `digits.json` and `digits.svg` into `out`. A model that is
     trained already is not trained again. Raises `InputError` for a folder of other settings."""
-    _keep(out, settings)
+    keep(out, settings)
     results = []
     for cut in CUTS:
         for seed in range(settings.seeds):
             say(f"digits: {cut}, model {seed + 1} of {settings.seeds}")
-            results += list(_answers(cut, seed, settings, out / f"{cut.replace(' ', '-')}-{seed}"))
-    write_json(out / "digits.json", [asdict(result) for result in results])
-    means = {cut: [_spread(results, cut, digits) for digits in range(1, settings.digits + 1)] for cut in CUTS}
-    write_text(out / "digits.svg", lines_with_errors(
-        means, range(1, settings.digits + 1), x="digits of both numbers", y="share of right sums",
-        title="Sums of unseen numbers"))
-    print_result(_table(means, settings))
-    print_result(verdict(results, settings))
+            results += _answers(cut, seed, settings, out)
+    lengths = range(1, settings.digits + 1)
+    means = {cut: [_spread(results, cut, digits) for digits in lengths] for cut in CUTS}
+    table = make_table(f"Right sums of unseen numbers, {settings.seeds} models each", ["digits", *CUTS],
+                       [(str(digits), *(f"{row[digits - 1].mean:.1%} ± {row[digits - 1].deviation:.1%}"
+                                        for row in means.values())) for digits in lengths])
+    plot = lines_with_errors({cut: [(one.mean, one.deviation) for one in row] for cut, row in means.items()}, lengths,
+                             x="digits of both numbers", y="share of right sums", title="Sums of unseen numbers")
+    tell(out, "digits", [result._asdict() for result in results], table, [verdict(results)], plot)
     return results
 
 
@@ -174,23 +172,17 @@ def problems(settings: DigitSettings) -> tuple[list[tuple[int, int]], dict[int, 
     return learnt, asked
 
 
-def _answers(cut: str, seed: int, settings: DigitSettings, folder: Path) -> Iterator[Result]:
-    numbers, (learnt, asked) = Numbers(CUTS[cut]), problems(settings)
-    batches = Sums(numbers, learnt, settings.batch, seed)
-    model = initialise(Decoder(_config(numbers, settings, batches.length)), seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    Trainer(model, next_token, batches, settings.trainer(batches.length)).fit(folder)
-    for digits, pairs in asked.items():
-        yield Result(cut, seed, digits, _right(model, numbers, pairs))
+def _answers(cut: str, seed: int, settings: DigitSettings, out: Path) -> list[Result]:
+    name = f"{cut.replace(' ', '-')}-{seed}"
 
+    def measure() -> dict[str, float]:
+        numbers, (learnt, asked) = Numbers(CUTS[cut]), problems(settings)
+        batches = Sums(numbers, learnt, settings.batch, seed)
+        config, trainer = _config(numbers, settings, batches.length), settings.trainer(batches.length)
+        model = train(out / name, config, batches, trainer, seed)
+        return {str(digits): _right(model, numbers, pairs) for digits, pairs in asked.items()}
 
-def _keep(out: Path, settings: DigitSettings) -> None:
-    """Note the settings, so that models of others are not taken for these."""
-    path, own = out / "settings.json", settings.model_dump(mode="json")
-    if path.exists() and read_json(path) != own:
-        raise InputError("the folder holds a study with other settings", where=out, fix="give another folder")
-    make_folder(out, fix="give another target")
-    write_json(path, own)
+    return [Result(cut, seed, int(digits), right) for digits, right in once(out / f"{name}.json", measure).items()]
 
 
 def _config(numbers: Numbers, settings: DigitSettings, length: int) -> ModelConfig:
@@ -218,31 +210,16 @@ def _right(model: Decoder, numbers: Numbers, pairs: list[tuple[int, int]]) -> fl
     return right / len(pairs)
 
 
-def _spread(results: list[Result], cut: str, digits: int) -> tuple[float, float]:
-    """Mean and standard deviation over the seeds."""
-    values = [result.right for result in results if (result.cut, result.digits) == (cut, digits)]
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+def _spread(results: list[Result], cut: str, digits: int) -> Estimate:
+    """Over the seeds."""
+    return Estimate.of(result.right for result in results if (result.cut, result.digits) == (cut, digits))
 
 
-def verdict(results: list[Result], settings: DigitSettings) -> str:
+def verdict(results: list[Result]) -> Verdict:
     """Whether the claim was seen: the mean over all lengths, with two standard errors of the difference."""
-    split, joined = (np.array([np.mean([result.right for result in results if (result.cut, result.seed) == (cut, seed)])
-                               for seed in range(settings.seeds)]) for cut in CUTS)
-    difference = float(split.mean() - joined.mean())
-    if settings.seeds == 1:
-        return f"Splitting digits changes the share of right sums by {difference:+.3f}; one model tells no chance."
-    error = 2 * float(np.sqrt((split.var(ddof=1) + joined.var(ddof=1)) / settings.seeds))
-    word = "shown" if difference > error else "refuted" if difference < -error else "neither shown nor refuted"
-    return (f"Splitting digits changes the share of right sums by {difference:+.3f}, two standard errors {error:.3f}: "
-            f"the claim that it helps is {word} for this model and training.")
-
-
-def _table(means: dict[str, list[tuple[float, float]]], settings: DigitSettings) -> Table:
-    table = Table(title=f"Right sums of unseen numbers, {settings.seeds} models each")
-    table.add_column("digits")
-    for cut in means:
-        table.add_column(cut, justify="right")
-    for digits in range(settings.digits):
-        table.add_row(str(digits + 1), *(f"{mean:.1%} ± {error:.1%}" for mean, error in
-                                         (means[cut][digits] for cut in means)))
-    return table
+    seeds = sorted({result.seed for result in results})
+    split, joined = (Estimate.of(statistics.fmean(result.right for result in results
+                                                  if (result.cut, result.seed) == (cut, seed))
+                                 for seed in seeds) for cut in CUTS)
+    difference = split.minus(joined)
+    return judge(f"splitting digits raises the share of right sums ({difference.mean:+.3f})", difference)

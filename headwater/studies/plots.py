@@ -3,34 +3,127 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
 
 from headwater.errors import MissingExtraError
 
-COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0")
+COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0", "#b98a2f", "#5a5a5a")
+FEW_DECADES = 200.0
+"""The ratio of its ends below which an axis has few."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points joined by a line, with what they may be off by."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    errors: Sequence[float] | None = None
+    points: bool = True
+    """Whether the points are marked."""
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    lines: Sequence[Line]
+    x: str
+    y: str
+    title: str
+    log_x: bool = False
+    log_y: bool = False
+    band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None
+    """(x, from, to): an area behind the lines."""
+    ticks: Sequence[float] | None = field(default=None)
+    limits: tuple[float, float] | None = None
+    """Of y."""
+
+
+def panels(chosen: Sequence[Panel]) -> str:
+    """The panels side by side; the same values give the same bytes. Raises `MissingExtraError`."""
+    with _figure(len(chosen)) as (axes, write):
+        for one, panel in zip(axes, chosen):
+            _draw(one, panel)
+    return write()
+
+
+def bars(groups: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str, width: float = 2.9) -> str:
+    """A panel for each quantity, with a bar of (height, error) for each name. Raises `MissingExtraError`."""
+    with _figure(len(groups), width) as (axes, write):
+        for one, (quantity, heights) in zip(axes, groups.items()):
+            for place, ((height, error), colour) in enumerate(zip(heights.values(), cycle(COLOURS))):
+                one.bar(place, height, 0.62, yerr=error or None, color=colour, capsize=3, linewidth=0)
+            one.set_xticks(range(len(heights)), list(heights), fontsize=9)
+            one.set_title(quantity, fontsize=10)
+        axes[0].figure.suptitle(title, fontsize=11)
+    return write()
 
 
 def lines_with_errors(series: Mapping[str, Sequence[tuple[float, float]]], at: Sequence[int], *, x: str, y: str,
                       title: str) -> str:
-    """A line for every series of (mean, error); the same values give the same bytes. Raises `MissingExtraError`."""
+    """A line for every series of (share, error) over the same places. Raises `MissingExtraError`."""
+    lines = [Line(name, list(at), [mean for mean, _ in values], [error for _, error in values])
+             for name, values in series.items()]
+    return panels([Panel(lines, x, y, title, ticks=list(at), limits=(-0.03, 1.03))])
+
+
+@contextmanager
+def _figure(count: int, width: float = 5.6) -> Iterator[tuple[list[Any], Any]]:
+    """The axes of so many panels, and a function that gives the drawing."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("the plot needs matplotlib", fix="pip install 'headwater[report]'") from None
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for (name, values), colour in zip(series.items(), COLOURS):
-        axes.errorbar(list(at), [mean for mean, _ in values], [error for _, error in values], label=name, color=colour,
-                      marker="o", markersize=4, capsize=3, linewidth=1.6)
-    axes.set_xticks(list(at))
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "study"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    figure = Figure(figsize=(width * max(1, count), 3.4), layout="constrained")
+    axes = list(figure.subplots(1, max(1, count), squeeze=False)[0])
+
+    def write() -> str:
+        buffer = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "study"}):
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        return buffer.getvalue()
+
+    yield axes, write
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+
+
+def _draw(axes: Any, panel: Panel) -> None:
+    if panel.band is not None:
+        axes.fill_between(*panel.band, color=COLOURS[0], alpha=0.15, linewidth=0)
+    for line, colour in zip(panel.lines, cycle(COLOURS)):
+        axes.errorbar(list(line.x), list(line.y), line.errors, label=line.name, color=colour, capsize=3, linewidth=1.6,
+                      marker="o" if line.points else "", markersize=4, linestyle="-" if line.joined else "")
+    if panel.log_x:
+        axes.set_xscale("log")
+        _ticks(axes.xaxis, *axes.get_xlim())
+    if panel.log_y:
+        axes.set_yscale("log")
+        _ticks(axes.yaxis, *axes.get_ylim())
+    if panel.ticks is not None:
+        axes.set_xticks(list(panel.ticks))
+    if panel.limits is not None:
+        axes.set_ylim(*panel.limits)
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+    axes.set_title(panel.title, fontsize=11)
+    if panel.lines:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _ticks(axis: Any, low: float, high: float) -> None:
+    """A logarithmic axis of few decades is labelled at 1, 2 and 5 of each, in thousands, millions and so on."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    if high < FEW_DECADES * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(EngFormatter(sep=" "))
+    axis.set_minor_formatter(NullFormatter())

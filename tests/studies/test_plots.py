@@ -1,0 +1,20 @@
+"""Breaks when a plot differs from run to run or loses what it should show."""
+
+from __future__ import annotations
+
+from headwater.studies.plots import Line, Panel, bars, panels
+
+
+def test_the_same_values_give_the_same_bytes_and_all_names():
+    panel = Panel([Line("measured", [1, 10, 100], [3.0, 2.0, 1.5], [0.1, 0.1, 0.2]), Line("law", [1, 100], [3, 1.4],
+                  points=False)], "tokens", "loss", "a law", log_x=True, log_y=True,
+                  band=([1, 100], [2.9, 1.3], [3.1, 1.6]))
+    drawn = panels([panel, panel])
+    assert drawn == panels([panel, panel])
+    assert all(word in drawn for word in ("measured", "law", "tokens", "loss", "a law"))
+
+
+def test_bars_show_every_quantity_and_name():
+    drawn = bars({"loss": {"MHA": (2.0, 0.1), "MQA": (2.1, 0.0)}, "bytes": {"MHA": (64, 0), "MQA": (8, 0)}},
+                 title="heads")
+    assert all(word in drawn for word in ("loss", "bytes", "MHA", "MQA", "heads"))
