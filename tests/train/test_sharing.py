@@ -39,9 +39,24 @@ def start(processes, out, cases, *options):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def children(process):
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout.split()
+    return [int(number) for number in found]
+
+
+def finished(worker):
+    """What it said; nothing of it is left running, whatever happens."""
+    try:
+        return worker.communicate(timeout=200)[0]
+    except BaseException:
+        for number in (*children(worker.pid), worker.pid):
+            os.kill(number, signal.SIGKILL)
+        raise
+
+
 def together(processes, out, cases):
     worker = start(processes, out, cases)
-    said = worker.communicate(timeout=200)[0]
+    said = finished(worker)
     assert worker.returncode == 0, said[:6000]
 
 
@@ -86,11 +101,11 @@ def test_kill_9_of_a_shared_run_changes_no_bit(tmp_path):
         before = newest(tmp_path / "run")
         while newest(tmp_path / "run") == before and worker.poll() is None:
             time.sleep(0.01)
-        children = subprocess.run(["pgrep", "-P", str(worker.pid)], capture_output=True, text=True, check=False)
-        assert len(children.stdout.split()) == 2
-        for child in children.stdout.split()[:victims]:
-            os.kill(int(child), signal.SIGKILL)
-        said = worker.communicate(timeout=100)[0]
+        workers = children(worker.pid)
+        assert len(workers) == 2
+        for number in workers[:victims]:
+            os.kill(number, signal.SIGKILL)
+        said = finished(worker)
         assert (worker.returncode == 0) == bool(restarts), said[:6000]
     whole, again = (torch.load(tmp_path / name / "weights.pt") for name in ("whole", "run"))
     assert all(torch.equal(whole[key], again[key]) for key in whole)
