@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context
-from headwater.model.interval_attention import Rotation, interval_attention
 from headwater.model.positions import rotate
 
 
@@ -45,6 +44,9 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
 
     def _over_intervals(self, qkv: Tensor, context: Context) -> Tensor:
+        # Operators of our own bring PyTorch's compiler with them: a second of imports that reading alone does not need.
+        from headwater.model.interval_attention import Rotation, interval_attention
+
         assert context.intervals is not None
         query, key, value = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
         slopes = context.slopes

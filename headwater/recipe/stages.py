@@ -74,16 +74,16 @@ STAGES: dict[str, Stage] = {
               ("tokenizer",), ("sentencepiece", *_READERS)),
         Stage("pretrain", "train a model on the corpus",
               "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
-              ("train", "model", "presets", "tokenizer"), _MODEL + _READERS, _DEVICE, shared=True),
+              ("train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS, _DEVICE, shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "train", "model", "tokenizer"), _MODEL, _DEVICE, shared=True),
+              ("finetune", "train", "model", "tokenizer", "plan"), _MODEL, _DEVICE, shared=True),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model"), _MODEL),
         Stage("evaluate", "measure every model of the run, in both languages",
               "headwater.evaluate.stage:EvaluateSettings", "headwater.evaluate.stage:run",
-              ("evaluate", "generate", "train", "model", "tokenizer"), _MODEL + _READERS),
+              ("evaluate", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS),
     )
 }
 """In the order in which a run walks them."""
