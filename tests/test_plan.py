@@ -15,7 +15,6 @@ from headwater.model.native import kernel
 from headwater.plan import activations, training
 from headwater.presets import preset
 from headwater.tokenizer.shards import Loaded
-from headwater.train import loss
 from headwater.train.objective import NextToken
 from headwater.train.optimizer import Optimizer, OptimizerSettings
 from headwater.train.parts import working_copy
@@ -87,11 +86,6 @@ def test_weights_and_moments_are_those_of_the_optimizer(name):
     step = plan.Step(1, 64, optimizer=name)
     assert training.moment_bytes(config, step) == held
     assert training.weight_bytes(config, step) == sum(one.nbytes for one in model.parameters())
-
-
-def test_the_loss_takes_the_logits_that_the_planner_counts():
-    assert training.LOGITS_AT_ONCE == loss.CHUNK_BYTES
-    assert training.FEWEST_ROWS == loss.FEWEST_ROWS
 
 
 STEPS = st.builds(

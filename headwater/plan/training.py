@@ -24,14 +24,15 @@ from headwater.plan.shape import (
 from headwater.plan.step import Step
 
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
-"""Bytes of the loss's logits, of `FEWEST_ROWS` at least, as `headwater.train.loss` takes them."""
+"""Bytes of logits that the loss holds, of `FEWEST_ROWS` at least: few enough to stay in a processor's cache, many
+enough to keep all cores busy. `headwater.train.loss` takes them from here."""
 FEWEST_ROWS = 64
 LIBRARIES = {False: 52 << 20, True: 150 << 20}
 """Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M
 parameters, torch 2.13)."""
 FILE_BYTES = 1 << 26
-"""Of a checkpoint's files, as `headwater.train.state` cuts them; what goes to a file is held twice while it is
-written."""
+"""A file of a checkpoint ends with the parameter that brings it to this size: what goes to a file is held twice while
+it is written. `headwater.train.state` takes it from here."""
 
 
 class Memory(NamedTuple):

@@ -11,12 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from headwater.model.native import softmax
 from headwater.model.native.softmax import Statistics
-
-IGNORE = -100
-"""Target of a position that no loss is taken on."""
-CHUNK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 29}
-"""Logits held at once: few enough to stay in a processor's cache, many enough to keep all cores busy."""
-FEWEST_ROWS = 64
+from headwater.plan.training import FEWEST_ROWS, LOGITS_AT_ONCE
+from headwater.train.batches import IGNORE
 
 
 class Penalties(NamedTuple):
@@ -89,7 +85,8 @@ class _Work:
             self.grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        rows = max(FEWEST_ROWS, CHUNK_BYTES[self.hidden.device.type] // (self.hidden.element_size() * len(self.weight)))
+        of_one = self.hidden.element_size() * len(self.weight)
+        rows = max(FEWEST_ROWS, LOGITS_AT_ONCE[self.hidden.device.type] // of_one)
         for start in range(0, len(self.targets), rows):
             self._chunk(slice(start, start + rows))
         loss, cross_entropy, max_z = self.sums.unbind()

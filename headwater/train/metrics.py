@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import statistics
 import time
 from collections import deque
@@ -59,7 +60,8 @@ class Rows:
         write_jsonl(self.path, kept)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row; while the disk is full, wait."""
+        """Append a row; while the disk is full, wait. A part of a line that did reach it is taken back."""
+        size = self.path.stat().st_size if self.path.exists() else 0
         while True:
             try:
                 with open(self.path, "a", encoding="utf-8") as stream:
@@ -68,6 +70,7 @@ class Rows:
             except OSError as error:
                 if not is_full(error):
                     raise
+                os.truncate(self.path, size)
                 wait_for_space(self.path.parent, 1 << 20)
 
     def read(self) -> list[dict[str, Any]]:

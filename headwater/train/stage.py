@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from headwater.documents import corpus_files
 from headwater.hardware import cores
@@ -88,10 +88,14 @@ class PretrainSettings(Settings):
 
 def _dialled(values: dict[str, Any]) -> dict[str, Any]:
     """The settings with what follows from their dial; what they say themselves goes before."""
-    dial = DialSettings.model_validate(values["dial"])
+    try:
+        dial = DialSettings.model_validate(values["dial"])
+    except ValidationError:
+        return values  # told, with its place, where the settings themselves are read
     if not dial.turned:
         return values
-    found, trainer = derive(dial), dict(values.get("trainer") or {})
+    found = derive(dial)
+    trainer = {name: value for name, value in dict(values.get("trainer") or {}).items() if value is not None}
     length = trainer.get("sequence_length", TrainerSettings.model_fields["sequence_length"].default)
     if not isinstance(length, int) or not isinstance(trainer.get("optimizer", {}), dict):
         return values  # refused where they are read

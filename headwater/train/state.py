@@ -23,6 +23,7 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError
+from headwater.plan.training import FILE_BYTES
 from headwater.progress import say
 from headwater.train.parallel import Parallel
 from headwater.train.processes import agree, any_says, is_leader
@@ -31,8 +32,6 @@ STATE = "state.json"
 WEIGHT = "weight:"
 """Before the names of weights in a checkpoint; moments are named by what they are."""
 MOMENTS = ("exp_avg:", "exp_avg_sq:", "momentum_buffer:")
-FILE_BYTES = 1 << 26
-"""A file of a checkpoint ends with the parameter that brings it to this size."""
 WAIT_SECONDS = 5.0
 """How often a full disk is looked at again."""
 _FULL = ("No space left", "Disk quota", "os error 28")

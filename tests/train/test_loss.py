@@ -37,7 +37,7 @@ def drawn(positions, width, vocabulary, asked, seed):
 def test_loss_and_gradients_are_those_of_all_logits(positions, width, vocabulary, asked, max_z, z, seed):
     hidden, weight, targets = drawn(positions, width, vocabulary, asked, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(module.CHUNK_BYTES, "cpu", 4 * vocabulary * 70)  # several chunks, the last one short
+        patch.setitem(module.LOGITS_AT_ONCE, "cpu", 4 * vocabulary * 70)  # several chunks, the last one short
         ours = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
         found = projected_cross_entropy(*ours, targets, 17.0, Penalties(max_z, z))
         (3 * found.loss).backward()
