@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -46,7 +47,7 @@ for text, language in json.load(open(sys.argv[1])):
     for start in range(0, len(ids), 511):
         window = torch.tensor([[bos] + ids[start:start + 511]])
         with torch.no_grad():
-            loss = model(window[:, :-1], window[:, 1:], loss_reduction="sum") if window.shape[1] > 2 else None
+            loss = model(window[:, :-1], window[:, 1:], loss_reduction="sum") if window.shape[1] > 1 else None
         if loss is not None:
             nats[language] = nats.get(language, 0.0) + float(loss)
     size[language] = size.get(language, 0) + len(text.encode())
@@ -90,6 +91,7 @@ class Nanochat:
         said = self._run("scripts.base_train", *SHIPPED, f"--num-iterations={CALIBRATION}", "--model-tag=trial")
         step = statistics.median(float(one) / 1e3 for _, one in STEP.findall(said)[CALIBRATION // 2:])
         steps = max(CALIBRATION, round(seconds / step))
+        shutil.rmtree(self.base / "base_checkpoints" / "final", ignore_errors=True)  # the last of it is what is read
         said = self._run("scripts.base_train", *SHIPPED, f"--num-iterations={steps}", "--model-tag=final")
         taken = [float(one) / 1e3 for _, one in STEP.findall(said)]
         steady = statistics.median(taken)

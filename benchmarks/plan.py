@@ -28,6 +28,7 @@ LARGE = {"vocab_size": 16384, "hidden_size": 640, "intermediate_size": 1728, "nu
 MANY_WORDS = {**SMALL, "vocab_size": 125_696, "head": "normalized"}
 OTHER_AXES = {**MIDDLE, "position": "alibi", "activation": "gelu", "norm": "layernorm", "attention_bias": True,
               "output_bias": True, "mlp_bias": True}
+WORDS_AND_ALIBI = {**MIDDLE, "vocab_size": 64_000, "head": "normalized", "position": "alibi"}
 ON, OFF = {"compile": "on"}, {"compile": "off"}
 F32, BF16 = {"precision": "float32"}, {"precision": "bfloat16"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
@@ -47,6 +48,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
         LARGE, {"rows": 4, "sequence_length": 512, "parallel": {"zero": 3}, **OFF, **F32}, 2),
     "55M, bfloat16, 4 x 512, 2 processes, ZeRO 1": (
         LARGE, {"rows": 4, "sequence_length": 512, "parallel": {"zero": 1}, **OFF, **BF16}, 2),
+    # What the heap loses was fitted to those above; these were run afterwards.
+    "5M, bfloat16, 32 x 256": (SMALL, {"rows": 32, "sequence_length": 256, **OFF, **BF16}, 1),
+    "20M, bfloat16, 2 x 2048, compiled, Muon": (
+        MIDDLE, {"rows": 2, "sequence_length": 2048, "optimizer": {"name": "muon"}, **ON, **BF16}, 1),
+    "55M, float32, 4 x 512, all recomputed, compiled": (
+        LARGE, {"rows": 4, "sequence_length": 512, "recompute": "full", **ON, **F32}, 1),
+    "64,000 words, NormHead, ALiBi, bfloat16, 4 x 512, compiled": (
+        WORDS_AND_ALIBI, {"rows": 4, "sequence_length": 512, **ON, **BF16}, 1),
+    "55M, bfloat16, 4 of 2 x 512": (
+        LARGE, {"rows": 4, "micro_rows": 2, "sequence_length": 512, **OFF, **BF16}, 1),
 }
 QUICK = 2
 
@@ -73,10 +84,10 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     from headwater.model import Decoder, ModelConfig, initialise
     from headwater.tokenizer.shards import Loaded
     from headwater.train import Trainer, TrainerSettings
+    from headwater.train.memory import begin, planned
     from headwater.train.objective import NextToken
     from headwater.train.processes import is_leader, leave
     from headwater.train.streams import StreamBatches
-    from headwater.train.trainer import planned
 
     parsed = TrainerSettings.parse({"steps": 3, "threads": 1, "log_every": 1, "checkpoint_seconds": 10_000, **settings})
     config = ModelConfig(**values, max_position_embeddings=parsed.sequence_length)
@@ -85,7 +96,7 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     shard = Loaded(tokens, np.arange(documents + 1) * 300, ["en"] * documents, np.full(documents, 300))
     batches = StreamBatches(shard, rows=parsed.rows, length=parsed.sequence_length, seed=0)
     model = initialise(Decoder(config), 0)
-    before = hardware.memory_bytes() - sum(one.nbytes for one in model.parameters())
+    before = begin(model)
     peaks: list[int] = []
 
     def look(_: Decoder) -> dict[str, float]:
@@ -94,8 +105,8 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
 
     trainer = Trainer(model, NextToken(), batches, parsed, validate=look)
     figures = trainer.fit(folder / "run")
-    step = planned(parsed, trainer.parallel.ranks, half=trainer.choices["precision"] == "bfloat16",
-                   compiled=trainer.choices["compile"])
+    step = planned(parsed, trainer.parallel.ranks, half=trainer.machine.half,
+                   compiled=trainer.machine.compile)
     if is_leader():
         memory = plan.training_memory(config, step)
         found = {"parameters": figures["parameters"], "predicted": memory.total, "measured": peaks[-1],

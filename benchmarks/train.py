@@ -26,6 +26,7 @@ from torch import Tensor
 from headwater import hardware, plan
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.train import Batch, Trainer, TrainerSettings
+from headwater.train.machine import Machine
 from headwater.train.objective import next_token
 
 SIZES = {"17M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
@@ -65,9 +66,10 @@ class Rows:
 
 def ours(config: ModelConfig, rows: int, length: int, device: str, *, compiled: bool = True) -> Step:
     batches = Rows(config, rows, length)
-    settings = TrainerSettings(steps=1000, rows=rows, sequence_length=length, precision="bfloat16")
+    settings = TrainerSettings(steps=1000, rows=rows, sequence_length=length, precision="bfloat16",
+                               device=device)
     trainer = Trainer(initialise(Decoder(config), 0), next_token, batches, settings)
-    trainer.prepare({"compile": compiled, "precision": "bfloat16", "threads": torch.get_num_threads()})
+    trainer.prepare(Machine(trainer.device, "bfloat16", compiled, torch.get_num_threads(), 1.0))
     batch, parameters = batches.batch(0), list(trainer.task.parameters())
 
     def step() -> None:
@@ -136,9 +138,10 @@ CONTENDERS: dict[str, Callable[[ModelConfig, int, int, str], Step | None]] = {
     "ours, not compiled": lambda *case: ours(*case, compiled=False)}
 
 
-def measured_alone(name: str, size: str, length: int, threads: int) -> float:
-    """Peak memory of a process of its own, in MB, less that of one that only imported what it needs."""
-    command = [sys.executable, __file__, "--alone", name, size, str(length), "--threads", str(threads)]
+def measured_alone(name: str, size: str, length: int, threads: int, device: str) -> float:
+    """Peak memory of a process of its own, in MB."""
+    command = [sys.executable, __file__, "--alone", name, size, str(length), "--threads", str(threads), "--device",
+               device]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return float(json.loads(said.splitlines()[-1])["bytes"]) / 1e6
 
@@ -173,7 +176,7 @@ def compare(size: str, length: int, options: Any) -> list[Case]:
         if device == "cuda" and name in torch.cuda.get_device_name():
             cases.append(Case(case, "MFU", share / best, f"{name} data sheet", 1.0, share / best))
     if options.memory:
-        memory = {name: measured_alone(name, size, length, options.threads) for name in steps}
+        memory = {name: measured_alone(name, size, length, options.threads, device) for name in steps}
         cases += [Case.compare(case, "peak memory, MB", memory["ours"], name, memory[name], more_is_better=False)
                   for name in memory if name != "ours"]
     return cases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bfloat16"]
+_M_MMAP_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -4, -3, -1
+"""Of glibc's malloc.h."""
 WORTH = 1.3
 """bfloat16 is used where its matrix products are at least this many times as fast as float32's."""
 
@@ -30,9 +33,46 @@ def cores() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process so far, or since `forget_peak_memory`."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as stream:
+        return 1024 * int(next(line for line in stream if line.startswith("VmHWM")).split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def forget_peak_memory() -> None:
+    """Count the peak from what is held now; where the system does not offer it, it stays the process's."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
+        stream.write("5")
+
+
+def keep_freed_memory(below: int | None = None) -> None:
+    """Let the process use again what it frees, instead of giving it back and asking for it at every step.
+
+    glibc maps blocks from 32 MiB on anew each time, and the system fills them with zeros page by page: up to a fifth
+    of a training step. below: blocks of so many bytes and more are given back all the same; None: no block is.
+    Nothing where the C library is another one.
+    """
+    _set_heap(mappings=0 if below is None else 1 << 16, trim_from=-1, mapped_from=below)
+
+
+def give_back_memory() -> None:
+    """Undo `keep_freed_memory`, and give the system back what is free."""
+    _set_heap(mappings=1 << 16, trim_from=1 << 17, mapped_from=1 << 25)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _set_heap(mappings: int, trim_from: int, mapped_from: int | None) -> None:
+    """Blocks outside of the heap at most, free bytes at its end from which on it shrinks (-1: never), and bytes of a
+    block from which on it lies outside."""
+    if platform.libc_ver()[0] == "glibc":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_MMAP_MAX, mappings)
+            libc.mallopt(_M_TRIM_THRESHOLD, trim_from)
+            if mapped_from is not None:
+                libc.mallopt(_M_MMAP_THRESHOLD, mapped_from)
 
 
 def total_memory_bytes(device: str = "cpu") -> int:

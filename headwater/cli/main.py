@@ -107,8 +107,8 @@ def _joined(words: list[str]) -> list[str]:
 def command() -> None:
     """What the installed `headwater` does: `main`, then the end of the process.
 
-    After a failure or a stop the interpreter is not wound down: native threads of the data engine may still be at
-    work, and would abort the process and hide its exit code.
+    After a failure or a stop, and of several processes always, the interpreter is not wound down: native threads, of
+    the data engine or of gloo, may still be at work, and would abort the process and hide its exit code.
     """
     # Set before PyTorch loads OpenMP. Its threads would spin long at every barrier: where another process wants a
     # core, that makes training three times slower; waiting this briefly costs 2 % on a quiet machine.
@@ -116,7 +116,7 @@ def command() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that half-written files are removed
     code = main()
-    if code:
+    if code or "TORCHELASTIC_RUN_ID" in os.environ:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -102,10 +102,13 @@ def _of_recipe(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSet
     trainer = pretrain.trainer
     own = trainer.rows // max(1, settings.processes // trainer.parallel.tensor)
     rows = min(max(1, own), trainer.micro_rows or own)
+    chosen: dict[str, object] = {} if trainer.precision == "auto" else {"precision": trainer.precision}
+    if trainer.compile != "auto":
+        chosen["compile"] = trainer.compile == "on"
     return model_config(pretrain, tokenizer.vocab_size), _filled(
         settings, length=trainer.sequence_length, micro_rows=rows, accumulate=max(1, own // rows),
         tensor=trainer.parallel.tensor, replicas=trainer.parallel.replicas, recompute=trainer.recompute,
-        optimizer=trainer.optimizer.name)
+        optimizer=trainer.optimizer.name, **chosen)
 
 
 def _filled(settings: PlanSettings, **values: object) -> PlanSettings:

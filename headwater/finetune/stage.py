@@ -11,10 +11,12 @@ from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
+from headwater.train.memory import require_memory
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches
 from headwater.train.processes import is_leader
-from headwater.train.trainer import Trainer, TrainerSettings, require_memory
+from headwater.train.settings import TrainerSettings
+from headwater.train.trainer import Trainer
 from headwater.train.validation import target_loss
 
 
@@ -45,7 +47,10 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     def validate(model: Decoder) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
 
-    figures = Trainer(model, next_token, batches, trainer, validate).fit(out)
+    def snapshot(model: Decoder, folder: Path) -> None:
+        save_model(model, folder, tokenizer_from=settings.model)
+
+    figures = Trainer(model, next_token, batches, trainer, validate, snapshot).fit(out)
     if is_leader():
         save_model(model, out, tokenizer_from=settings.model)
     return {**figures, "dialogues": float(len(dialogues))}

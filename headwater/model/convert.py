@@ -52,7 +52,7 @@ def _relabel(model: Decoder, layout: str) -> None:
     config = model.config.model_copy(update={"layout": "" if layout == "llama" else layout})
     if isinstance(model.head, NormHead) and LAYOUTS[layout].unsaid(config):
         config = config.model_copy(update={"head": "linear"})
-        weight = model.head.matrix().detach()
+        weight = model.head.matrix(model.head.weight).detach()
         model.head = make_head(config)
         model.head.weight = nn.Parameter(weight)
     unsaid = LAYOUTS[layout].unsaid(config)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headwater.model.config import ModelConfig
+from headwater.model.native import fused
 
 
 class FeedForward(nn.Module):
@@ -24,6 +25,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gated:
-            gate, up = self.up(x).chunk(2, dim=-1)  # [B,T,F] each
+            both = self.up(x)  # [B,T,2F]
+            if fused.serves(both):
+                return self.down(fused.swiglu(both))
+            gate, up = both.chunk(2, dim=-1)
             return self.down(F.silu(gate) * up)
         return self.down(F.gelu(self.up(x), approximate=self.approximate))

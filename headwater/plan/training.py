@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from headwater.plan.activations import activation_bytes, recomputed_block, scattered_bytes, whole_block
+from headwater.plan.activations import activation_bytes, recomputed_block, whole_block
 from headwater.plan.shape import (
     Shape,
     block_matrices,
@@ -24,12 +24,18 @@ from headwater.plan.shape import (
 from headwater.plan.step import Step
 
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
-"""Bytes of logits that the loss holds, of `FEWEST_ROWS` at least: few enough to stay in a processor's cache, many
-enough to keep all cores busy. `headwater.train.loss` takes them from here."""
-FEWEST_ROWS = 64
+"""Bytes of logits that the loss holds, of `FEWEST_ROWS` at least: few enough to stay in a processor's
+cache where the vocabulary is small, many
+enough to keep all cores busy and to add up a large head's gradient seldom. `headwater.train.loss` takes them from
+here."""
+FEWEST_ROWS = 256
 LIBRARIES = {False: 52 << 20, True: 150 << 20}
 """Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M
 parameters, torch 2.13)."""
+SCATTERED = {"compiled": 0.0, "alone": 0.22, "shared": 0.46}
+"""What glibc's heap loses on a CPU between freed tensors of other sizes, as a share of what a step takes and frees.
+Measured 0 (compiled: buffers are few and alike), 0.14 to 0.33, and with several processes 0.43 to 0.5; where the
+vocabulary's matrices are most of it 0.3 to 1.2, by the luck of the layout."""
 FILE_BYTES = 1 << 26
 """A file of a checkpoint ends with the parameter that brings it to this size: what goes to a file is held twice while
 it is written. `headwater.train.state` takes it from here."""
@@ -64,22 +70,29 @@ class Memory(NamedTuple):
 
 def training_memory(shape: Shape, step: Step) -> Memory:
     """The moment of a step at which it needs most."""
-    return max(moments_of_step(shape, step), key=lambda one: one.total)
+    most = max(moments_of_step(shape, step), key=lambda one: one.total)
+    taken = most.total - most.weights - most.moments - most.libraries
+    lost = 0.0 if step.device == "cuda" else SCATTERED[
+        "shared" if step.processes > 1 else "compiled" if step.compiled else "alone"]
+    return most._replace(scattered=round(lost * taken))
 
 
 def saving_memory(shape: Shape, step: Step) -> Memory:
     """While a checkpoint is written and nothing else is done, as after the last step; on a GPU the copies are the
-    host's."""
-    copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
-    return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
-                  _libraries(step), 0)
+    host's. One process alone on a CPU still holds what its steps took, and lays the copies there."""
+    weights, moments, libraries = weight_bytes(shape, step), moment_bytes(shape, step), _libraries(step)
+    if step.device == "cuda":
+        return Memory("checkpoint", weights, moments, 0, 0, 0, 0, 0, libraries, 0)
+    room = training_memory(shape, step).total - weights - moments - libraries if step.processes == 1 else 0
+    return Memory("checkpoint", weights, moments, 0, 0, 0, 0, max(weights + moments, room) + _file_bytes(shape, step),
+                  libraries, 0)
 
 
 def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     """The end of the forward pass, the begin and end of the backward pass, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
     kept, copies = activation_bytes(shape, step), copy_bytes(shape, step)
-    rest = _libraries(step), scattered_bytes(shape, step, copies)
+    rest = _libraries(step), 0
     every, own = 4 * _split(shape, step), 4 * _split(shape, step) // step.parts
     before = (every if step.zero < 3 else own) if step.accumulates else 0
     gradients = max(before, own)
@@ -117,8 +130,13 @@ def moment_bytes(shape: Shape, step: Step) -> int:
 
 def checkpoint_bytes(shape: Shape, step: Step) -> int:
     """While a checkpoint is written beside training: weights and moments as they were, and one file twice."""
+    return weight_bytes(shape, step) + moment_bytes(shape, step) + _file_bytes(shape, step)
+
+
+def _file_bytes(shape: Shape, step: Step) -> int:
+    """Of one file, twice."""
     held = weight_bytes(shape, step) + moment_bytes(shape, step)
-    return held + 2 * min(held, FILE_BYTES + 12 * max(_table(shape, step), down_weights(shape)) // step.parts)
+    return 2 * min(held, FILE_BYTES + 12 * max(_table(shape, step), down_weights(shape) // step.tensor) // step.parts)
 
 
 def copy_bytes(shape: Shape, step: Step) -> int:
@@ -127,9 +145,8 @@ def copy_bytes(shape: Shape, step: Step) -> int:
     layers = shape.num_hidden_layers
     joined = qkv_weights(shape) + (up_weights(shape) if shape.activation == "swiglu" else 0)
     if step.readers > 1:
-        gathered = step.width * (_split(shape, step) if step.zero < 3 else _tables(shape, step) + 2 * _split_block(
+        return step.width * (_split(shape, step) if step.zero < 3 else _tables(shape, step) + 2 * _split_block(
             shape, step))
-        return gathered + step.width * (layers if step.recompute == "none" else 1) * joined // step.tensor
     if not step.half:
         return 4 * (layers if step.recompute == "none" else 1) * joined // step.tensor
     if step.recompute == "none":
@@ -140,8 +157,9 @@ def copy_bytes(shape: Shape, step: Step) -> int:
 
 def _last_copies(shape: Shape, step: Step) -> int:
     """Those that are left when the backward pass reaches the first block."""
-    every = copy_bytes(shape, step)
-    return every if step.readers > 1 and step.zero < 3 else every // shape.num_hidden_layers
+    if step.readers > 1:
+        return step.width * (_tables(shape, step) + _split_block(shape, step))
+    return copy_bytes(shape, step) // (shape.num_hidden_layers if step.recompute == "none" else 1)
 
 
 def _split(shape: Shape, step: Step) -> int:
@@ -170,17 +188,19 @@ def _head_gradient(shape: Shape, step: Step) -> int:
 
 
 def _loss_chunk(shape: Shape, step: Step) -> int:
-    """Logits and their gradient, on a GPU probabilities too, the head's cast, one chunk's gradient of it, NormHead's
-    matrix."""
+    """Logits, which on a processor become their gradient, the head's cast, NormHead's matrix; on a GPU probabilities
+    and one chunk's gradient of the head too."""
     vocabulary, table = shape.vocab_size // step.tensor, _table(shape, step)
     rows = min(step.tokens, max(FEWEST_ROWS, LOGITS_AT_ONCE[step.device] // (step.width * vocabulary)))
-    more = 2 * step.half + step.width + 4 * (shape.head == "normalized")
-    return rows * vocabulary * (2 * step.width + (0 if step.device == "cpu" else 4)) + more * table
+    more = 2 * step.half + 4 * (shape.head == "normalized")
+    if step.device == "cpu":
+        return rows * vocabulary * step.width + more * table
+    return rows * vocabulary * (2 * step.width + 4) + (more + step.width) * table
 
 
 def _head_backward(shape: Shape, step: Step) -> int:
-    """NormHead's quotient, differentiated: five numbers for each of the matrix beside its gradient."""
-    return 20 * _table(shape, step) if shape.head == "normalized" else 0
+    """The gradient of NormHead's weight beside that of its quotient."""
+    return 4 * _table(shape, step) if shape.head == "normalized" else 0
 
 
 def _block_backward(shape: Shape, step: Step) -> int:
@@ -193,19 +213,19 @@ def _block_backward(shape: Shape, step: Step) -> int:
 
 def _table_gradient(shape: Shape, step: Step) -> int:
     """The embedding's gradient beside the head's where they are one table. With several readers, all of the tables'
-    before they are spread: as they come, in float32, and, over gloo, once more."""
+    before they are spread: as they come, in float32, and over gloo once more, less what is their part in the end."""
     if step.readers > 1:
-        return (step.width + (8 if step.device == "cpu" else 4)) * _tables(shape, step)
+        tables = _tables(shape, step)
+        return (step.width + (8 if step.device == "cpu" else 4)) * tables - 4 * tables // step.parts
     return 4 * _table(shape, step) if shape.tie_word_embeddings else 0
 
 
 def _update(shape: Shape, step: Step) -> int:
     """Muon's copies of a matrix and its Gram matrices; the largest weight where each process updates some rows."""
     largest = max(_table(shape, step), 1)
-    if step.readers > 1 and step.zero == 1:
-        return 8 * largest
+    spread = 8 * largest if step.readers > 1 and step.zero == 1 else 0
     if step.optimizer == "adamw":
-        return 0
+        return spread
     matrices = shape.num_hidden_layers * block_matrices(shape) // step.tensor
     owned = 4 * matrices // step.readers if step.readers > 1 else 0
-    return 12 * down_weights(shape) // step.tensor + owned
+    return max(spread, 12 * down_weights(shape) // step.tensor + owned)

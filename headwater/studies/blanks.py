@@ -21,7 +21,7 @@ from pydantic import Field
 
 from headwater.model import Decoder, ModelConfig
 from headwater.progress import say
-from headwater.studies.learners import LearnerSettings, Text, train
+from headwater.studies.learners import ShapedSettings, Text, train
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.batches import IGNORE, Batch, Ints, Sample, counted, last_seen, lay
@@ -35,7 +35,7 @@ AXES = 2
 READERS = {"infilling": "infilling, both sides", "left": "infilling, left side alone", "causal": "causal, left side"}
 
 
-class BlanksSettings(LearnerSettings):
+class BlanksSettings(ShapedSettings):
     """The models and the blanks."""
 
     heads: Annotated[int, Field(ge=1)] = 4
@@ -52,7 +52,7 @@ class BlanksSettings(LearnerSettings):
 
     def shape(self, text: Text) -> ModelConfig:
         """One shape for both, whose positions are two numbers; of causal text the second is 0."""
-        return self.config(text.vocabulary, position="rope_2d")
+        return self.shaped(text.vocabulary, position="rope_2d")
 
 
 class Blank(NamedTuple):
@@ -118,7 +118,7 @@ def _trained(kind: str, seed: int, settings: BlanksSettings, text: Text, out: Pa
         layout = BlankInfilling(settings.glm, glm_ids(text.tokenizer), axes=AXES)
     stream, plain = settings.stream(text, seed, layout), settings.stream(text, seed)
     steps = round(settings.steps * stream.batches_per_epoch / plain.batches_per_epoch)
-    return train(out / f"{kind}-{seed}", settings.shape(text), stream, settings.trainer(steps=steps), seed)
+    return train(out / f"{kind}-{seed}", settings.shape(text), stream, settings.trainer_of(steps), seed)
 
 
 def choose(text: Text, settings: BlanksSettings) -> list[Blank]:

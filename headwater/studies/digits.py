@@ -27,7 +27,7 @@ from headwater.studies.plots import lines_with_errors
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.batches import IGNORE, Batch
 from headwater.train.optimizer import OptimizerSettings
-from headwater.train.trainer import TrainerSettings
+from headwater.train.settings import TrainerSettings
 
 PAD, END, PLUS, EQUALS, FIRST = 0, 1, 2, 3, 4
 """Ids before those of numbers."""

@@ -20,7 +20,7 @@ from headwater import plan
 from headwater.hardware import cores
 from headwater.model import Decoder, KVCache, ModelConfig, initialise
 from headwater.progress import say
-from headwater.studies.learners import ComparedSettings, Text, train, training_step
+from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train, training_step
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, interleaved, judge, keep, make_table, once, ratio, tell
 
@@ -28,7 +28,7 @@ PARITY = 0.01
 """Share by which the numbers of parameters may differ."""
 
 
-class HeadsSettings(ComparedSettings):
+class HeadsSettings(ShapedSettings, ComparedSettings):
     """The models, and what is timed."""
 
     hidden_size: Annotated[int, Field(ge=16)] = 128
@@ -54,11 +54,11 @@ class HeadsSettings(ComparedSettings):
 
     def shape(self, kind: str, vocabulary: int) -> ModelConfig:
         """With a feed-forward width, a multiple of 4, that brings the parameters nearest to MHA's."""
-        whole = self.config(vocabulary)
+        whole = self.shaped(vocabulary)
         spared = plan.block_parameters(whole) - plan.block_parameters(
             whole.model_copy(update={"num_key_value_heads": self.kinds()[kind]}))
         wider = whole.intermediate_size + 4 * round(spared / (3 * self.hidden_size) / 4)
-        return self.config(vocabulary, num_key_value_heads=self.kinds()[kind], intermediate_size=wider)
+        return self.shaped(vocabulary, num_key_value_heads=self.kinds()[kind], intermediate_size=wider)
 
 
 class Kind(NamedTuple):

@@ -30,8 +30,9 @@ from headwater.train.batches import IGNORE, Batch, Batches
 from headwater.train.layouts import Layout
 from headwater.train.objective import Objective, next_token
 from headwater.train.optimizer import Optimizer, OptimizerSettings
+from headwater.train.settings import TrainerSettings
 from headwater.train.streams import StreamBatches
-from headwater.train.trainer import Trainer, TrainerSettings
+from headwater.train.trainer import Trainer
 
 HELD_OUT_EVERY = 25
 """Of the invented world's pages one in so many is not read in training."""
@@ -86,29 +87,23 @@ class LearnerSettings(TextSettings):
     """Models trained of each kind; those of one seed read the same text in the same order."""
     seed: Seed = 0
     """The first of the seeds."""
-    hidden_size: Annotated[int, Field(ge=16)] = 96
-    layers: Annotated[int, Field(ge=1)] = 3
-    heads: Annotated[int, Field(ge=1)] = 3
-    steps: Annotated[int, Field(ge=1)] = 300
-    """Optimizer steps of each model."""
     rows: Annotated[int, Field(ge=1)] = 8
     length: Annotated[int, Field(ge=16)] = 128
     """Tokens in a row."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
-    def config(self, vocabulary: int, **changes: Any) -> ModelConfig:
+    def config(self, vocabulary: int, hidden: int, layers: int, heads: int, **changes: Any) -> ModelConfig:
         """The decoder, with feed-forward layers of about 8/3 of the hidden size."""
         return ModelConfig(**{
-            "vocab_size": vocabulary, "hidden_size": self.hidden_size, "num_hidden_layers": self.layers,
-            "intermediate_size": -(-self.hidden_size * 8 // 48) * 16, "num_attention_heads": self.heads,
+            "vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": layers,
+            "intermediate_size": -(-hidden * 8 // 48) * 16, "num_attention_heads": heads,
             "max_position_embeddings": self.length, **changes})
 
-    def trainer(self, **changes: Any) -> TrainerSettings:
+    def trainer_of(self, steps: int, **changes: Any) -> TrainerSettings:
         rate = changes.pop("learning_rate", self.learning_rate)
-        steps = changes.get("steps", self.steps)
         return TrainerSettings(**{
-            "steps": self.steps, "rows": self.rows, "sequence_length": self.length, "precision": self.precision,
+            "steps": steps, "rows": self.rows, "sequence_length": self.length, "precision": self.precision,
             "threads": self.threads, "compile": "off", "record_places": False,
             "optimizer": OptimizerSettings(learning_rate=rate, warmup_steps=max(1, min(50, steps // 5))), **changes})
 
@@ -118,6 +113,22 @@ class LearnerSettings(TextSettings):
     def stream(self, text: Text, seed: int, layout: Layout | None = None) -> StreamBatches:
         return StreamBatches(text.train, rows=self.rows, length=self.length, seed=seed, layout=layout,
                              pad=text.tokenizer.pad)
+
+
+class ShapedSettings(LearnerSettings):
+    """Models of one shape and one length of training."""
+
+    hidden_size: Annotated[int, Field(ge=16)] = 96
+    layers: Annotated[int, Field(ge=1)] = 3
+    heads: Annotated[int, Field(ge=1)] = 3
+    steps: Annotated[int, Field(ge=1)] = 300
+    """Optimizer steps of each model."""
+
+    def shaped(self, vocabulary: int, **changes: Any) -> ModelConfig:
+        return self.config(vocabulary, self.hidden_size, self.layers, self.heads, **changes)
+
+    def trainer(self, **changes: Any) -> TrainerSettings:
+        return self.trainer_of(self.steps, **changes)
 
 
 class ComparedSettings(LearnerSettings):

@@ -19,7 +19,7 @@ from torch import Tensor
 from headwater.generate.sampling import repetition_penalised
 from headwater.model import Decoder
 from headwater.progress import say
-from headwater.studies.learners import ComparedSettings, Text, train
+from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.loss import Penalties
@@ -32,7 +32,7 @@ COLUMNS = {"max_logit": "mean largest logit", "cross_entropy": "cross-entropy, n
            "moved": "moved by the penalty"}
 
 
-class MaxZSettings(ComparedSettings):
+class MaxZSettings(ShapedSettings, ComparedSettings):
     """The models, the term's weight and the repetition penalty."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
@@ -98,7 +98,7 @@ def _result(weight: float, seed: int, settings: MaxZSettings, text: Text, out: P
     def measure() -> dict[str, float]:
         say(f"max-z: {name}")
         optimizer = OptimizerSettings(learning_rate=settings.learning_rate, weight_decay=0.0, warmup_steps=20)
-        model = train(out / name, settings.config(text.vocabulary), settings.stream(text, seed),
+        model = train(out / name, settings.shaped(text.vocabulary), settings.stream(text, seed),
                       settings.trainer(optimizer=optimizer), seed, NextToken(Penalties(max_z=weight)))
         found = settings.losses(model, text)
         return {"cross_entropy": found.cross_entropy, "max_logit": found.max_logit,

@@ -21,7 +21,7 @@ from pydantic import Field
 from headwater.artifacts import read_jsonl
 from headwater.model import Decoder
 from headwater.progress import say
-from headwater.studies.learners import ComparedSettings, Text, train
+from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 
@@ -35,7 +35,7 @@ COLUMNS = {"loss": "loss, nats a token", "unrest": "step-to-step change of the g
            "rarity": "row lengths, rare / frequent"}
 
 
-class NormHeadSettings(ComparedSettings):
+class NormHeadSettings(ShapedSettings, ComparedSettings):
     """The models and the two rates."""
 
     large_rate: Annotated[float, Field(gt=1)] = 8.0
@@ -112,7 +112,7 @@ def _result(head: Head, rate: float, seed: int, settings: NormHeadSettings, text
     def measure() -> dict[str, float]:
         say(f"normhead: {name}")
         trainer = settings.trainer(learning_rate=rate, log_every=1)
-        model = train(out / name, settings.config(text.vocabulary, head=head), settings.stream(text, seed), trainer,
+        model = train(out / name, settings.shaped(text.vocabulary, head=head), settings.stream(text, seed), trainer,
                       seed)
         norms = np.array([row["grad_norm"] for row in read_jsonl(out / name / "metrics.jsonl")])
         return {"loss": settings.losses(model, text).cross_entropy,
@@ -133,7 +133,7 @@ def _counts(settings: NormHeadSettings, text: Text, seed: int, vocabulary: int) 
 
 
 def _rows(model: Decoder, counts: NDArray[np.int64]) -> dict[str, float]:
-    lengths = model.head.matrix().detach().norm(dim=1).numpy()
+    lengths = model.head.matrix(model.head.weight).detach().norm(dim=1).numpy()
     read = np.flatnonzero(counts)
     by_count = read[np.argsort(-counts[read], kind="stable")]
     frequent, rare = by_count[: max(1, len(read) // 10)], by_count[len(read) // 2:]
@@ -146,5 +146,5 @@ def _converted(model: Decoder, settings: NormHeadSettings, text: Text) -> float:
     """Between the model and the same with a plain head."""
     tokens = settings.unseen(text).batch(0).tokens[:2]
     plain = Decoder(model.config.model_copy(update={"head": "linear"}))
-    plain.load_state_dict({**model.state_dict(), "head.weight": model.head.matrix()})
+    plain.load_state_dict({**model.state_dict(), "head.weight": model.head.matrix(model.head.weight)})
     return float((plain.eval()(tokens) - model(tokens)).abs().max())

@@ -20,7 +20,7 @@ from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.norms import make_norm
 from headwater.progress import say
-from headwater.studies.learners import ComparedSettings, Text, train, training_step
+from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train, training_step
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, interleaved, judge, keep, make_table, once, ratio, tell
 
@@ -31,7 +31,7 @@ NEAR = 0.01
 SMALL = ModelConfig(vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1)
 
 
-class NormsSettings(ComparedSettings):
+class NormsSettings(ShapedSettings, ComparedSettings):
     """What is timed, and the models whose losses are compared."""
 
     widths: Annotated[tuple[int, ...], Field(min_length=1)] = (256, 1024, 4096)
@@ -112,14 +112,14 @@ def _alone(width: int, tokens: int, compiled: bool) -> dict[str, Callable[[], ob
 
 
 def _steps(settings: NormsSettings) -> dict[str, Callable[[], object]]:
-    return {norm: training_step(initialise(Decoder(settings.config(4096, norm=norm)), 0), settings)
+    return {norm: training_step(initialise(Decoder(settings.shaped(4096, norm=norm)), 0), settings)
             for norm in NORMS}
 
 
 def _loss(norm: Norm, seed: int, settings: NormsSettings, text: Text, out: Path) -> float:
     def measure() -> float:
         say(f"norms: {norm}, model {seed}")
-        model = train(out / f"{norm}-{seed}", settings.config(text.vocabulary, norm=norm),
+        model = train(out / f"{norm}-{seed}", settings.shaped(text.vocabulary, norm=norm),
                       settings.stream(text, seed), settings.trainer(), seed)
         return settings.losses(model, text).cross_entropy
 

@@ -49,7 +49,7 @@ def _sizes(*chosen: tuple[int, int, int]) -> tuple[Size, ...]:
 
 
 class ScalingSettings(ComparedSettings):
-    """The ladder and how it is climbed; `hidden_size`, `layers`, `heads` and `steps` follow from it."""
+    """The ladder and how it is climbed."""
 
     ladder: Annotated[tuple[Size, ...], Field(min_length=4)] = _sizes(
         (48, 2, 2), (64, 2, 2), (64, 3, 2), (80, 4, 2), (96, 5, 3))
@@ -63,9 +63,6 @@ class ScalingSettings(ComparedSettings):
 
     @model_validator(mode="after")
     def _farther(self) -> ScalingSettings:
-        derived = {"hidden_size", "layers", "heads", "steps"} & self.model_fields_set
-        if derived:
-            raise ValueError(f"{sorted(derived)[0]} follows from the ladder; set ladder and beyond")
         largest = max(size.parameters for size in self.ladder)
         if (self.beyond.parameters / largest) ** 2 < FARTHER:
             raise ValueError(f"the size beyond has {self.beyond.parameters / largest:.2f} times the parameters of the "
@@ -80,8 +77,8 @@ class ScalingSettings(ComparedSettings):
         return 6.0 * size.parameters * self.steps_of(size) * self.rows * self.length
 
     def shape(self, size: Size, vocabulary: int) -> ModelConfig:
-        return self.config(vocabulary, hidden_size=size.hidden_size, num_hidden_layers=size.layers,
-                           num_attention_heads=size.heads, intermediate_size=3 * size.hidden_size)
+        return self.config(vocabulary, size.hidden_size, size.layers, size.heads,
+                           intermediate_size=3 * size.hidden_size)
 
 
 class Rung(NamedTuple):
@@ -122,7 +119,7 @@ def _loss(size: Size, seed: int, settings: ScalingSettings, text: Text, out: Pat
     name = f"{size.hidden_size}x{size.layers}-{seed}"
 
     def measure() -> dict[str, float]:
-        trainer = settings.trainer(steps=settings.steps_of(size))
+        trainer = settings.trainer_of(settings.steps_of(size))
         say(f"scaling: {name}, {trainer.steps} steps")
         model = train(out / name, settings.shape(size, text.vocabulary), settings.stream(text, seed), trainer, seed)
         return {"loss": settings.losses(model, text).cross_entropy}

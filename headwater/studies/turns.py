@@ -24,7 +24,7 @@ from headwater.atlas.world import build_world
 from headwater.finetune.dialogues import Dialogue, read_dialogues, render_all
 from headwater.progress import say
 from headwater.settings import InputPath
-from headwater.studies.learners import LearnerSettings, train
+from headwater.studies.learners import ShapedSettings, train
 from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 from headwater.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ from headwater.train.validation import target_loss
 ARMS = {"causal": "causal", "prefix_supervision": "prefix, same supervision", "prefix_tokens": "prefix, same tokens"}
 
 
-class TurnsSettings(LearnerSettings):
+class TurnsSettings(ShapedSettings):
     """The dialogues and the models."""
 
     dialogues: list[InputPath] = []
@@ -114,7 +114,7 @@ def _result(arm: str, seed: int, rows: int, lessons: Lessons, settings: TurnsSet
     def measure() -> float:
         say(f"turns: {ARMS[arm]}, model {seed}")
         vocabulary = -(-tokenizer.vocab_size // 64) * 64
-        model = train(out / f"{arm}-{seed}", settings.config(vocabulary), batches(lessons.train, seed),
+        model = train(out / f"{arm}-{seed}", settings.shaped(vocabulary), batches(lessons.train, seed),
                       settings.trainer(rows=rows), seed)
         return target_loss(model, batches(lessons.held_out, 0))
 

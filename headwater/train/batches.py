@@ -3,7 +3,8 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +71,20 @@ class Sample(NamedTuple):
     last: Ints
     """The last token that each one sees; all see from the sample's first on."""
     places: Ints
+
+
+def read_ahead(batches: Batches, steps: range, rank: int, ranks: int) -> Generator[Batch]:
+    """One reader's batches of these steps, each made in a thread while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            coming = thread.submit(batches.batch, steps[0], rank, ranks)
+            for step in steps:
+                found = coming.result()
+                if step != steps[-1]:
+                    coming = thread.submit(batches.batch, step + steps.step, rank, ranks)
+                yield found
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def own_rows(rows: int, rank: int, ranks: int) -> range:

@@ -18,6 +18,7 @@ from headwater.artifacts import read_jsonl, write_jsonl
 from headwater.errors import InputError
 from headwater.train.state import is_full, wait_for_space
 
+RETRY_SECONDS = 1.0
 RECENT = 100
 """Losses that a spike is judged by."""
 
@@ -70,8 +71,10 @@ class Rows:
             except OSError as error:
                 if not is_full(error):
                     raise
-                os.truncate(self.path, size)
-                wait_for_space(self.path.parent, 1 << 20)
+                if self.path.exists():
+                    os.truncate(self.path, size)
+                wait_for_space(self.path.parent, 1 << 20, "a line of the log")
+                time.sleep(RETRY_SECONDS)  # a quota may be full where the disk is not
 
     def read(self) -> list[dict[str, Any]]:
         return _whole_rows(self.path)

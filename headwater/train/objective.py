@@ -52,10 +52,10 @@ next_token = NextToken()
 
 def head_matrix(model: Decoder) -> tuple[Tensor, Any]:
     """The vocabulary's rows that this process holds, [V,D] or a part, and the group that holds the others."""
-    weight = model.head.matrix()
+    weight = model.head.weight
     if isinstance(weight, DTensor):
-        return weight.to_local(), weight.device_mesh.get_group()
-    return weight, None
+        return model.head.matrix(weight.to_local()), weight.device_mesh.get_group()
+    return model.head.matrix(weight), None
 
 
 class Task(nn.Module):

@@ -20,11 +20,13 @@ from headwater.train.blanks import BlankInfilling, GlmSettings, glm_ids
 from headwater.train.dial import DialSettings, derive
 from headwater.train.layouts import Causal, Layout, Prefix
 from headwater.train.loss import Penalties
+from headwater.train.memory import require_memory
 from headwater.train.objective import NextToken
 from headwater.train.processes import is_leader, leader_first
 from headwater.train.sentences import SentenceEnds
+from headwater.train.settings import TrainerSettings
 from headwater.train.streams import StreamBatches
-from headwater.train.trainer import Trainer, TrainerSettings, require_memory
+from headwater.train.trainer import Trainer
 from headwater.train.validation import bits_per_byte
 
 
@@ -94,16 +96,20 @@ def _dialled(values: dict[str, Any]) -> dict[str, Any]:
         return values  # told, with its place, where the settings themselves are read
     if not dial.turned:
         return values
+    if not all(isinstance(values.get(name) or {}, dict) for name in ("trainer", "model")):
+        return values
+    if values.get("preset"):
+        raise ValueError("dial and preset both give the model's shape; give one of them")
     found = derive(dial)
     trainer = {name: value for name, value in dict(values.get("trainer") or {}).items() if value is not None}
     length = trainer.get("sequence_length", TrainerSettings.model_fields["sequence_length"].default)
-    if not isinstance(length, int) or not isinstance(trainer.get("optimizer", {}), dict):
+    if not isinstance(length, int) or length < 2 or not isinstance(trainer.get("optimizer", {}), dict):
         return values  # refused where they are read
     rest = found.trainer(length)
     optimizer = {**rest.pop("optimizer"), **trainer.pop("optimizer", {})}
     if "epochs" in trainer:
         del rest["steps"]
-    model = {**({} if values.get("preset") else found.model()), **(values.get("model") or {})}
+    model = {**found.model(), **(values.get("model") or {})}
     return {**values, "model": model, "trainer": {**rest, **trainer, "optimizer": optimizer}}
 
 

@@ -94,6 +94,9 @@ class Checkpoints:
         if is_leader():
             shutil.rmtree(staging, ignore_errors=True)
         full = any_says(any(word in failure for word in _FULL))
+        if full:
+            say(f"a checkpoint did not fit ({failure}): it is written again")
+            time.sleep(WAIT_SECONDS)  # a quota may be full where the disk is not
         raise DiskFull(failure) if full else HeadwaterError(
             f"a checkpoint could not be written: {failure}", where=self.folder, fix="the one before is still good")
 
@@ -133,7 +136,7 @@ class Checkpoints:
             damage = _damage(path)
             if damage is None:
                 return path.name
-            say(f"checkpoint {path} is damaged ({damage}): the one before it is used")
+            say(f"checkpoint {path} is damaged ({damage}): it is passed over")
         return None
 
 
@@ -141,13 +144,13 @@ class DiskFull(HeadwaterError):
     """A checkpoint did not fit the disk."""
 
 
-def wait_for_space(folder: Path, size: int) -> None:
+def wait_for_space(folder: Path, size: int, what: str = "a checkpoint") -> None:
     """Return when the disk of `folder` has `size` bytes free and some to spare; say so where one has to wait."""
     folder.mkdir(parents=True, exist_ok=True)
     told = False
     while shutil.disk_usage(folder).free < size * 1.05 + (1 << 20):
         if not told:
-            say(f"paused: {folder} needs {size / 2**20:,.0f} MiB for a checkpoint, the disk has "
+            say(f"paused: {folder} needs {size / 2**20:,.0f} MiB for {what}, the disk has "
                 f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free. The last checkpoint is good; the run goes on "
                 "by itself when there is space (Ctrl-C stops it)")
             told = True

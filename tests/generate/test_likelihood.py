@@ -34,7 +34,8 @@ def test_batched_likelihoods_equal_one_full_forward_per_pair(engine: Engine, mod
 def test_small_batches_give_the_same(engine: Engine, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = engine.log_likelihoods(pairs)
     monkeypatch.setattr(likelihood, "TOKENS", 40)
-    monkeypatch.setattr(scoring, "LOGITS", 1000)
+    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", {"cpu": 1000})
+    monkeypatch.setattr(scoring, "FEWEST_ROWS", 2)
     for one, other in zip(whole, engine.log_likelihoods(pairs), strict=True):
         assert one.logprob == pytest.approx(other.logprob, rel=1e-5, abs=1e-4)
 

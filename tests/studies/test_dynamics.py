@@ -11,16 +11,16 @@ from headwater.errors import InputError
 from headwater.model import Decoder, initialise
 from headwater.model.checkpoint import save_model
 from headwater.studies.dynamics import DynamicsSettings, plot, run, snapshots, verdicts
-from headwater.studies.learners import LearnerSettings
+from headwater.studies.learners import ShapedSettings
 from headwater.studies.trials import Estimate
 
 
 @pytest.fixture
 def pretrained(tmp_path, small):
     """A run with two snapshots, the later one made first."""
-    settings = LearnerSettings(**small)
+    settings = ShapedSettings(**small)
     for tokens in (3072, 256):
-        model = initialise(Decoder(settings.config(1024)), tokens)
+        model = initialise(Decoder(settings.shaped(1024)), tokens)
         save_model(model, tmp_path / "run" / "pretrain" / "snapshots" / f"tokens-{tokens:014d}",
                    tokenizer_from=small["tokenizer"])
     (tmp_path / "run" / "corpus").symlink_to(small["corpus"])

@@ -8,7 +8,11 @@ import pytest
 
 from headwater.documents import corpus_files, read_texts
 from headwater.model import Decoder, initialise
-from headwater.studies.learners import ComparedSettings, TextSettings, losses, train, training_step
+from headwater.studies.learners import ComparedSettings, ShapedSettings, TextSettings, losses, train, training_step
+
+
+class Settings(ShapedSettings, ComparedSettings):
+    """As a study has them."""
 
 
 def test_the_invented_worlds_pages_are_of_both_languages_and_none_is_in_both_splits(small):
@@ -26,9 +30,9 @@ def test_a_text_is_written_once(tmp_path):
 
 
 def test_an_untrained_model_is_as_good_as_chance_and_a_trained_one_better(small, tmp_path):
-    settings = ComparedSettings(**{**small, "steps": 30, "learning_rate": 0.01})
+    settings = Settings(**{**small, "steps": 30, "learning_rate": 0.01})
     text = settings.text(tmp_path)
-    config = settings.config(text.vocabulary)
+    config = settings.shaped(text.vocabulary)
     before = losses(initialise(Decoder(config), 0), settings.unseen(text), 8)
     assert before.cross_entropy == pytest.approx(math.log(text.vocabulary), rel=0.02)
     model = train(tmp_path / "model", config, settings.stream(text, 0), settings.trainer(), 0)
@@ -40,8 +44,8 @@ def test_an_untrained_model_is_as_good_as_chance_and_a_trained_one_better(small,
 
 
 def test_a_timed_step_trains(small):
-    settings = ComparedSettings(**small)
-    model = initialise(Decoder(settings.config(1024)), 0)
+    settings = Settings(**small)
+    model = initialise(Decoder(settings.shaped(1024)), 0)
     before = model.head.weight.detach().clone()
     training_step(model, settings)()
     assert not before.equal(model.head.weight)

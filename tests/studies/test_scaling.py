@@ -34,7 +34,7 @@ def test_tokens_follow_parameters_and_the_size_beyond_takes_three_times_the_comp
     assert settings.compute(settings.beyond) >= 3 * max(map(settings.compute, settings.ladder))
     with pytest.raises(SettingsError, match="times the parameters"):
         ScalingSettings.parse({"beyond": {"hidden_size": 96, "layers": 6, "heads": 3}})
-    with pytest.raises(SettingsError, match="follows from the ladder"):
+    with pytest.raises(SettingsError, match="steps"):
         ScalingSettings.parse({"steps": 3})
 
 

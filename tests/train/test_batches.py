@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.train.batches import IGNORE, Batch, Sample, counted, last_seen, lay
+from headwater.errors import InputError
+from headwater.train.batches import IGNORE, Batch, Sample, counted, last_seen, lay, read_ahead
 
 
 def sample(size, begin, prefix, axes):
@@ -46,3 +47,35 @@ def test_a_batch_moves_as_a_whole():
     batch = lay([[sample(3, 0, 0, 1)]], 4, pad=0)
     assert {part.device.type for part in batch.to("meta")} == {"meta"}
     assert isinstance(batch.to("meta"), Batch)
+
+
+class Counting:
+    """Batches that are their step; those from `broken` on cannot be read."""
+
+    batches_per_epoch = 1.0
+
+    def __init__(self, broken=99):
+        self.broken, self.made = broken, []
+
+    def batch(self, step, rank=0, ranks=1):
+        self.made.append((step, rank, ranks))
+        if step >= self.broken:
+            raise InputError(f"step {step}")
+        return step
+
+
+def test_batches_are_made_ahead_in_their_order_and_no_further_than_asked():
+    source = Counting()
+    assert list(read_ahead(source, range(3, 7), 1, 2)) == [3, 4, 5, 6]
+    assert source.made == [(step, 1, 2) for step in range(3, 7)]
+    some = read_ahead(source := Counting(), range(100), 0, 1)
+    assert next(some) == 0
+    some.close()
+    assert len(source.made) <= 2
+
+
+def test_what_goes_wrong_ahead_is_told_at_its_step():
+    read = read_ahead(Counting(broken=2), range(5), 0, 1)
+    assert [next(read), next(read)] == [0, 1]
+    with pytest.raises(InputError, match="step 2"):
+        next(read)

@@ -4,7 +4,7 @@ import pytest
 
 from headwater.errors import SettingsError
 from headwater.model import Decoder
-from headwater.train.dial import DialSettings, derive
+from headwater.train.dial import DialSettings, batch_and_rate, derive
 from headwater.train.stage import PretrainSettings, model_config
 
 PLACES = {"corpus": "a", "tokenizer": "b"}
@@ -62,3 +62,10 @@ def test_settings_written_out_are_read_as_the_same():
 def test_an_impossible_dial_is_told_at_its_place(dial, words):
     with pytest.raises(SettingsError, match=words):
         parsed(dial=dial, trainer={"steps": 1})
+
+
+@pytest.mark.parametrize(("parameters", "rows", "rate"), [(6.9e9, 2304, 4.2e-4), (67e9, 4608, 3.2e-4)])
+def test_the_fit_is_the_one_its_authors_trained_by(parameters, rows, rate):
+    """DeepSeek LLM's table 2: 2e12 tokens, rows of 4,096."""
+    found = batch_and_rate(6 * parameters * 2e12)
+    assert found == (pytest.approx(rows * 4096, rel=0.03), pytest.approx(rate, rel=0.03))

@@ -18,6 +18,7 @@ from headwater.model.checkpoint import load_model, save_model
 from headwater.model.tensors import read_tensors
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
+from headwater.train.machine import Machine
 from headwater.train.objective import next_token
 from headwater.train.stage import PretrainSettings, model_config
 from headwater.train.streams import StreamBatches
@@ -217,7 +218,7 @@ def test_what_is_computed_again_is_not_kept():
     kept, products = {}, {}
     for what in ("none", "selective", "full"):
         run = trainer(1, recompute=what)
-        run.prepare({"compile": False, "precision": "float32", "threads": 1})
+        run.prepare(Machine("cpu", "float32", compile=False, threads=1, matmul_flops=1.0))
         sizes = {}
 
         def pack(tensor, sizes=sizes):

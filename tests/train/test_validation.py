@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer.shards import Loaded
@@ -40,3 +41,19 @@ def test_bits_per_byte_are_those_of_a_long_blank_after_the_first_token(changes, 
             nats += float(torch.nn.functional.cross_entropy(logits[0], batch.targets[0], reduction="sum"))
     found = bits_per_byte(model, shards, 12, layout)
     assert found == {"en": pytest.approx(nats / math.log(2) / 28, rel=1e-5)}
+
+
+def test_a_normalised_head_is_validated_as_it_is_and_not_as_it_was():
+    """Fused AdamW changes weights without raising their version."""
+    config = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+                         num_attention_heads=2, head="normalized", max_position_embeddings=32)
+    head = initialise(Decoder(config), 0).head
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1, fused=True)
+    hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        head.train()
+        head(hidden).square().sum().backward()
+        optimizer.step()
+        head.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(head(hidden), hidden @ F.normalize(head.weight, dim=1).t())

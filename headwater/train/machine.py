@@ -1,0 +1,79 @@
+"""What a run does on this machine by measurement: chosen once and kept, so that a resumed run keeps it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from headwater import hardware
+from headwater.artifacts import read_json, write_json
+from headwater.model.native.build import library
+from headwater.progress import say
+from headwater.train.processes import agree, is_leader, local_ranks, ranks
+from headwater.train.settings import TrainerSettings
+
+COMPILE_WORTH_SECONDS = 120.0
+"""`compile: auto` compiles when the run is expected to take longer than this without (see docs/decisions.md)."""
+EAGER_SHARE = 0.35
+"""Share of the machine's matrix-product peak that an uncompiled step reaches, for that expectation."""
+
+
+class Machine(NamedTuple):
+    """How a run uses the machine it is on."""
+
+    device: str
+    """"cpu" or "cuda"."""
+    precision: str
+    """Of matrix products: "bfloat16" or "float32"."""
+    compile: bool
+    threads: int
+    """Of each process."""
+    matmul_flops: float
+    """The measured peak of one process that speed is a share of, in FLOP/s."""
+    kernels: str = ""
+    """Whose code attention and loss run: "compiled" for the project's own, or "PyTorch"."""
+    processes: int = 1
+    """On this machine."""
+
+    @property
+    def half(self) -> bool:
+        return self.precision == "bfloat16"
+
+    def words(self) -> str:
+        compiled = "compiled" if self.compile else "not compiled"
+        return f"{self.device}, {self.threads} threads, {self.precision}, {compiled}"
+
+
+def choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
+    """The choices of a run of so many FLOPs, from its file where it has begun; the same on every process."""
+    found = _choose(path, settings, flops)._asdict() if is_leader() else None
+    return Machine(**agree(found))
+
+
+def _choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
+    known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
+    if known.get("processes") != local_ranks():
+        found = _measured(settings, flops)
+        known = {**found, **known, "processes": local_ranks(), "matmul_flops": found["matmul_flops"],
+                 "threads": settings.threads or max(1, hardware.cores() // local_ranks())}
+        write_json(path, known)
+    if known["kernels"] != _kernels():
+        say(f"this run began with the {known['kernels']} kernels, here are the {_kernels()} ones: from now on its last "
+            "bits are others")
+    return Machine(**known)
+
+
+def _measured(settings: TrainerSettings, flops: float) -> dict[str, Any]:
+    device = settings.training_device()
+    torch.set_num_threads(settings.threads or hardware.cores())
+    precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision
+    peak = hardware.matmul_peaks(device)[precision] / (local_ranks() if device == "cpu" else 1)
+    pays = hardware.has_compiler() and flops / (EAGER_SHARE * peak * ranks()) > COMPILE_WORTH_SECONDS
+    return {"device": device, "precision": precision, "matmul_flops": peak, "kernels": _kernels(),
+            "compile": pays if settings.compile == "auto" else settings.compile == "on"}
+
+
+def _kernels() -> str:
+    return "PyTorch" if None in map(library, ("attention", "softmax", "fused")) else "compiled"

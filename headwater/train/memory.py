@@ -1,0 +1,61 @@
+"""The memory of a run: predicted, refused where it cannot fit, and measured beside the prediction."""
+
+from __future__ import annotations
+
+import torch
+
+from headwater import hardware, plan
+from headwater.errors import InputError
+from headwater.model import Decoder, ModelConfig
+from headwater.progress import say
+from headwater.train.machine import Machine
+from headwater.train.processes import is_leader, local_ranks, ranks
+from headwater.train.settings import TrainerSettings
+
+
+def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool) -> plan.Step:
+    """A step of so many processes as the planner sees it."""
+    own = max(1, settings.rows * settings.parallel.tensor // ranks)
+    rows = min(own, settings.micro_rows or own)
+    parallel = settings.parallel
+    return plan.Step(rows, settings.sequence_length, half, compiled, settings.recompute, settings.optimizer.name,
+                     rows < own, ranks, parallel.zero, parallel.tensor, parallel.replicas,
+                     "cuda" if settings.training_device() == "cuda" else "cpu")
+
+
+def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:
+    """Refuse at once what cannot fit, by the most favourable estimate. Raises `InputError`."""
+    device = settings.training_device()
+    halves = {"float32": [False], "bfloat16": [True], "auto": [True, False]}[settings.precision]
+    ways = {"on": [True], "off": [False], "auto": [True, False]}[settings.compile]
+    needed = min(plan.training_memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
+                 for half in halves for compiled in ways) * (local_ranks() if device == "cpu" else 1)
+    available = hardware.total_memory_bytes(device)
+    if needed > available:
+        raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
+                         f"{settings.sequence_length:,} tokens needs about {needed / 2**30:,.0f} GiB of memory; "
+                         f"{device} has {available / 2**30:,.0f} GiB", where="trainer",
+                         fix="lower trainer.rows, trainer.sequence_length or the model's size")
+
+
+def begin(model: Decoder) -> int:
+    """Count the peak from now on. Returns the bytes that this process holds beside the model's weights."""
+    for one in model.parameters():
+        one.detach().flatten()[::1024].sum()  # those mapped from a file are read in: they count as held
+    hardware.forget_peak_memory()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    return hardware.memory_bytes() - sum(one.nbytes for one in model.parameters())
+
+
+def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int) -> dict[str, float]:
+    """Predicted and measured memory of this process, in bytes; both are said. before: what `begin` returned."""
+    step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
+    predicted = max(plan.training_memory(config, step).total, plan.saving_memory(config, step).total)
+    gpu = machine.device == "cuda"
+    measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
+    if is_leader():
+        beside = f"{plan.checkpoint_bytes(config, step) / 2**20:,.0f} more{' of the host' if gpu else ''}"
+        say(f"memory: {predicted / 2**20:,.0f} MiB predicted ({beside} where a checkpoint is written beside a step), "
+            f"{measured / 2**20:,.0f} MiB measured")
+    return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}

@@ -1,0 +1,68 @@
+"""How any stage trains, as its user says it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from headwater.errors import InputError
+from headwater.settings import Settings
+from headwater.train.optimizer import OptimizerSettings
+from headwater.train.parallel import ParallelSettings
+from headwater.train.recompute import Recompute
+
+
+class TrainerSettings(Settings):
+    """How any stage trains."""
+
+    steps: int | None = Field(default=None, gt=0)
+    """Optimizer steps; give either these or epochs."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Times the data is read."""
+    rows: int = Field(default=16, gt=0)
+    """Packed rows in a batch, over all processes."""
+    micro_rows: int | None = Field(default=None, gt=0)
+    """Rows that a process computes at once; gradients are added up over the batch. None: all of its own."""
+    sequence_length: int = Field(default=256, gt=1)
+    """Tokens in a row."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    parallel: ParallelSettings = ParallelSettings()
+    recompute: Recompute = "none"
+    """Activation checkpointing: compute again in the backward pass nothing, what is cheap (selective), or all."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where its measured matrix products are clearly faster. Weights and moments stay float32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: where a compiler exists and the run is long enough for it to pay."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of a process; 0 means all cores, shared by the processes of a machine."""
+    log_every: int = Field(default=10, gt=0)
+    validate_every: int = Field(default=0, ge=0)
+    """Steps between validations; 0 means only at the end."""
+    checkpoint_seconds: float = Field(default=20.0, gt=0)
+    """A kill loses at most this much work."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """The newest so many stay; the one before the last is used where the last is damaged."""
+    snapshot_tokens: int = Field(default=0, ge=0)
+    """Write the model as a folder of its own every so many tokens, for the study of training; 0 means never."""
+    on_bad_step: Literal["stop", "skip"] = "stop"
+    """When a loss is not finite or a spike: stop, or go on without that batch. The batch is kept either way."""
+    spike_deviations: float = Field(default=0.0, ge=0)
+    """A loss so many standard deviations above those of the last hundred steps is a spike; 0: none is."""
+    record_places: bool = True
+    """Write down which tokens every step read, as ranges of the data's stream."""
+
+    @model_validator(mode="after")
+    def _one_horizon(self) -> TrainerSettings:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+    def training_device(self) -> str:
+        """What "auto" means on this machine. Raises `InputError` for a GPU that is not there."""
+        gpu = torch.cuda.is_available()
+        if self.device == "cuda" and not gpu:
+            raise InputError("PyTorch finds no CUDA device", where="trainer.device", fix="set trainer.device=cpu")
+        return self.device if self.device != "auto" else "cuda" if gpu else "cpu"
