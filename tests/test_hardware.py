@@ -5,9 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
-
-from headwater import hardware
 
 BLOCK = 64 << 20
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
@@ -26,19 +23,29 @@ resident = hardware.memory_bytes()
 hardware.give_back_memory()
 print(after - before, resident - hardware.memory_bytes())
 """
+PEAK = """
+import torch
+from headwater import hardware
+held = torch.ones(1 << 26)  # 256 MiB
+del held
+high = hardware.peak_memory_bytes()
+hardware.forget_peak_memory()
+low = hardware.peak_memory_bytes()
+held = torch.ones(1 << 24)
+print(high, low, hardware.memory_bytes(), hardware.peak_memory_bytes())
+"""
 
 
 @linux
 def test_the_peak_counts_from_where_the_last_was_forgotten():
-    held = torch.ones(BLOCK // 4)
-    del held
-    assert hardware.peak_memory_bytes() >= hardware.memory_bytes()
-    hardware.forget_peak_memory()
-    low = hardware.peak_memory_bytes()
-    assert low < hardware.memory_bytes() + BLOCK // 2
-    held = torch.ones(BLOCK // 4)
-    assert hardware.peak_memory_bytes() > low + BLOCK // 2
-    assert held[0] == 1
+    """In a process of its own: one that ran other tests may hold freed memory, which the block would lie in."""
+    said = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True).stdout
+    high, low, held, peak = map(int, said.split())
+    if low == high:
+        pytest.skip("this system does not let a process forget its peak")
+    assert low < high - 2 * BLOCK
+    assert peak >= held
+    assert BLOCK // 2 < peak - low < 2 * BLOCK
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap is set")
