@@ -6,6 +6,7 @@ import copy
 import difflib
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args, get_origin
 
@@ -23,6 +24,13 @@ class _InputMark:
 
 
 InputPath = Annotated[Path, _InputMark()]
+
+
+class Change(Enum):
+    """Marks a setting, or a group of them, that may change between two starts of a stage: half-done work goes on."""
+
+    HOW = "how the work is done and watched; what it makes is the same, to rounding: a finished result stays"
+    MIDWAY = "from then on the work follows it; a finished result is of the old value"
 
 
 class FieldsOf(NamedTuple):
@@ -169,6 +177,17 @@ def path_settings(settings: BaseModel) -> Iterator[PathSetting]:
 def input_paths(settings: BaseModel) -> dict[str, Path]:
     """Every `InputPath` of the settings, nested ones too, by dotted name."""
     return {".".join(map(str, found.location)): found.path for found in path_settings(settings) if found.is_input}
+
+
+def changeable(settings: BaseModel) -> Iterator[tuple[Change, tuple[str, ...]]]:
+    """The places of all settings that a `Change` marks."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        mark = next((mark for mark in field.metadata if isinstance(mark, Change)), None)
+        if mark is not None:
+            yield mark, (name,)
+        elif isinstance(value, BaseModel):
+            yield from ((inner, (name, *place)) for inner, place in changeable(value))
 
 
 def _is_marked(annotation: Any) -> bool:

@@ -11,6 +11,7 @@ from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
+from headwater.train.gathering import on_leader
 from headwater.train.memory import require_memory
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches
@@ -35,8 +36,9 @@ class FinetuneSettings(Settings):
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, loss per token of held-back dialogues by language."""
     tokenizer = Tokenizer.load(settings.model)
-    require_memory(read_config(settings.model)[0], settings.trainer)
-    model = load_model(settings.model).float()
+    config = read_config(settings.model)[0]
+    require_memory(config, settings.trainer)
+    model = on_leader(lambda: load_model(settings.model).float(), config)
     trainer = settings.trainer
     dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
     batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows,

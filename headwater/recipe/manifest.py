@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from headwater.artifacts import hash_file, hash_json, read_json
 from headwater.errors import InputError
 from headwater.progress import bar
 from headwater.recipe.stages import Stage
-from headwater.settings import Settings, path_settings
+from headwater.settings import Change, Settings, changeable, path_settings
 
 M = TypeVar("M", bound=BaseModel)
 _HASH = "sha256:"
@@ -63,6 +63,9 @@ class Basis(BaseModel):
 
     stage: str
     settings: dict[str, Any]
+    """Those that cannot change without beginning anew."""
+    midway: dict[str, Any]
+    """By dotted name, those that may (`Change.MIDWAY`). What a `Change.HOW` marks decides nothing."""
     versions: dict[str, str]
     code: str
     """Hash of the code of the stage's rooms."""
@@ -71,10 +74,14 @@ class Basis(BaseModel):
     def fingerprint(self) -> str:
         return hash_json(self.model_dump(mode="json"))
 
+    def begins(self, other: Basis) -> bool:
+        """Whether work that was begun from this goes on to that."""
+        return self.model_copy(update={"midway": other.midway}) == other
+
     def differences(self, other: Basis) -> list[str]:
         """What changed, in words: the dotted names of settings, inputs and versions."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return sorted(_differences(mine, theirs, ""))
+        return sorted(name.removeprefix("midway.") for name in _differences(mine, theirs, ""))
 
 
 class Started(BaseModel):
@@ -138,12 +145,22 @@ def basis_of(stage: Stage, settings: Settings, inputs: Mapping[str, InputRecord]
     values = settings.model_dump(mode="json")
     for found in path_settings(settings):
         if found.is_input:
-            target: Any = values
-            for key in found.location[:-1]:
-                target = target[key]
-            target[found.location[-1]] = _HASH + inputs[".".join(map(str, found.location))].sha256
-    return Basis(stage=stage.name, settings=values, versions=library_versions(stage.libraries),
+            _group(values, found.location)[found.location[-1]] = (
+                _HASH + inputs[".".join(map(str, found.location))].sha256)
+    midway = {}
+    for mark, place in changeable(settings):
+        value = _group(values, place).pop(place[-1])
+        if mark is Change.MIDWAY:
+            midway[".".join(place)] = value
+    return Basis(stage=stage.name, settings=values, midway=midway, versions=library_versions(stage.libraries),
                  code=code_hash(stage.rooms))
+
+
+def _group(values: Any, place: Sequence[str | int]) -> Any:
+    """What directly holds the value at that place."""
+    for key in place[:-1]:
+        values = values[key]
+    return values
 
 
 def library_versions(libraries: tuple[str, ...] = REPORTED) -> dict[str, str]:
@@ -212,6 +229,11 @@ def _known_hashes(path: Path) -> dict[str, str]:
 
 def _untouched(path: Path, record: FileRecord) -> bool:
     return path.is_file() and (path.stat().st_size, path.stat().st_mtime_ns) == (record.bytes, record.mtime_ns)
+
+
+def last_write(folder: Path) -> float:
+    """When a stage was last seen working (seconds since the epoch): a killed process leaves no other trace."""
+    return max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=0.0)
 
 
 def files_below(folder: Path, *, skip: set[str]) -> Iterator[str]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from headwater.artifacts import make_folder, sweep_temporaries, write_json, write_text
-from headwater.errors import InputError
+from headwater.errors import InputError, UserError
 from headwater.hardware import peak_memory_bytes
 from headwater.progress import say
-from headwater.recipe import companions
+from headwater.recipe import companions, kept
 from headwater.recipe.interruption import explained, locked, stoppable
 from headwater.recipe.manifest import (
     MANIFEST,
@@ -26,6 +25,7 @@ from headwater.recipe.manifest import (
     basis_of,
     files_below,
     hash_input,
+    last_write,
     outputs_of,
     read_manifest,
     read_started,
@@ -96,22 +96,36 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
 def bring_up_to_date(stage: Stage, settings: Settings, folder: Path, command: Sequence[str]) -> None:
     """Run the stage into `folder` unless its manifest says that the same was done from the same."""
     with locked(folder.parent / f".{folder.name}.lock"), explained(folder.parent, f"stage {stage.name}"):
-        done, begun = read_manifest(folder), read_started(folder)
-        earlier = done.inputs if done else begun.inputs if begun else {}
-        inputs = {name: hash_input(path, earlier.get(name), where=f"{stage.name}.{name}")
+        earlier = read_manifest(folder) or read_started(folder)
+        inputs = {name: hash_input(path, earlier.inputs.get(name) if earlier else None, where=f"{stage.name}.{name}")
                   for name, path in input_paths(settings).items()}
-        basis = basis_of(stage, settings, inputs)
-        if done is not None and _is_current(stage.name, done, folder, basis):
+        basis, replaced = basis_of(stage, settings, inputs), None
+        if kept.is_current(stage.name, folder, basis):
             say(f"{stage.name}: unchanged, skipped")
             return
-        resumed = done is None and begun is not None and begun.basis == basis
-        if not resumed and _taken_back(stage.name, folder, basis):
-            return
-        if not resumed and folder.exists():
-            _make_room(stage.name, folder, done, begun, basis)
-        started = _begin(folder, basis, inputs, begun if resumed else None)
-        say(f"{stage.name}: {'goes on' if resumed else 'starts'}")
-        _work(stage, settings, folder, started, command)
+        if not kept.goes_on(folder, basis):
+            wanted = kept.fitting(stage.name, folder, basis)
+            replaced = kept.make_room(stage.name, folder, basis)
+            if wanted is not None:
+                kept.take_back(stage.name, wanted, folder)
+                if read_manifest(folder) is not None:
+                    return
+        begun = read_started(folder)
+        started = _begin(folder, basis, inputs, begun)
+        say(f"{stage.name}: {'goes on' if begun else 'starts'}")
+        _tell_changes(stage.name, begun, basis)
+        try:
+            _work(stage, settings, folder, started, command)
+        except UserError:
+            if replaced is not None and begun is None and time.time() - started.session < kept.WORTH_SECONDS:
+                kept.put_back(stage.name, folder, replaced)
+            raise
+
+
+def _tell_changes(name: str, begun: Started | None, basis: Basis) -> None:
+    changed = begun.basis.differences(basis) if begun else []
+    if changed:
+        say(f"{name}: {', '.join(changed)} changed: the work follows it from here on")
 
 
 def _work(stage: Stage, settings: Settings, folder: Path, started: Started, command: Sequence[str]) -> None:
@@ -135,77 +149,16 @@ def _work(stage: Stage, settings: Settings, folder: Path, started: Started, comm
     say(f"{stage.name}: done in {manifest.seconds:.1f} s")
 
 
-def _is_current(name: str, done: Manifest, folder: Path, basis: Basis) -> bool:
-    if done.basis != basis:
-        return False
-    damaged = done.damaged(folder)
-    if damaged:
-        say(f"{name}: {damaged[0]}{' and others' * (len(damaged) > 1)} missing or changed since it was written")
-    return not damaged
-
-
-def _taken_back(name: str, folder: Path, basis: Basis) -> bool:
-    """Whether the result kept beside (see `_make_room`) is what is asked for now; the two then change places."""
-    old, between = folder.with_name(f"{folder.name}.old"), folder.with_name(f".{folder.name}.swapped")
-    if between.exists() and not old.exists():  # killed on the way
-        os.replace(between, old)
-    kept = read_manifest(old)
-    stranger = folder.exists() and not (folder / MANIFEST).exists() and not (folder / STARTED).exists()
-    if kept is None or stranger or not _is_current(name, kept, old, basis):
-        return False
-    if folder.exists():
-        os.replace(folder, between)
-    os.replace(old, folder)
-    if between.exists():
-        os.replace(between, old)
-    say(f"{name}: an earlier result fits again, taken back from {old}")
-    return True
-
-
 def _begin(folder: Path, basis: Basis, inputs: dict[str, InputRecord], begun: Started | None) -> Started:
     make_folder(folder, fix=_OTHER_OUT)
     sweep_temporaries(folder)
     started = Started(basis=basis, inputs=inputs, started=_now(), session=time.time())
     if begun is not None:
-        worked = begun.seconds + max(0.0, _last_write(folder) - begun.session)
+        worked = begun.seconds + max(0.0, last_write(folder) - begun.session)
         started = started.model_copy(update={"started": begun.started, "seconds": worked,
                                              "interruptions": begun.interruptions + 1})
     write_json(folder / STARTED, started.model_dump(mode="json"))
     return started
-
-
-def _last_write(folder: Path) -> float:
-    """When the last attempt was last seen working: a killed process leaves no other trace of its time."""
-    return max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=0.0)
-
-
-def _make_room(name: str, folder: Path, done: Manifest | None, begun: Started | None, basis: Basis) -> None:
-    """Move what an earlier recipe made to `<stage>.old`; there is one such folder, and finished work goes before."""
-    why, old = _why_not_current(folder, done, begun, basis), folder.with_name(f"{folder.name}.old")
-    if why is None:
-        return
-    if done is None and read_manifest(old) is not None:
-        say(f"{name}: {why}; the half-done work is dropped")
-        old = folder.with_name(f".{folder.name}.dropped.tmp")
-    else:
-        say(f"{name}: {why}; the earlier {'result' if done else 'half-done work'} is kept in {old}")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(folder, old)
-    shutil.rmtree(folder.with_name(f".{folder.name}.dropped.tmp"), ignore_errors=True)
-
-
-def _why_not_current(folder: Path, done: Manifest | None, begun: Started | None, basis: Basis) -> str | None:
-    """Why the folder cannot be built upon, None when nothing is in it. Raises `InputError` for a stranger's files."""
-    before = done.basis if done else begun.basis if begun else None
-    if before is not None:
-        changed = before.differences(basis)
-        return f"{', '.join(changed[:4])}{' and more' * (len(changed) > 4)} changed" if changed else "files are damaged"
-    if (folder / MANIFEST).exists() or (folder / STARTED).exists():
-        return "its record cannot be read"
-    if next(files_below(folder, skip=set()), None) is None:
-        return None
-    raise InputError("this folder holds files that no stage wrote", where=folder,
-                     fix=f"move them away or {_OTHER_OUT}")
 
 
 def _reset_peak_memory() -> None:

@@ -1,4 +1,5 @@
-"""What a run does on this machine by measurement: chosen once and kept, so that a resumed run keeps it."""
+"""What a run does on this machine by measurement: chosen once and kept, so that a resumed run keeps it until its user
+or the number of processes says otherwise."""
 
 from __future__ import annotations
 
@@ -34,8 +35,6 @@ class Machine(NamedTuple):
     """The measured peak of one process that speed is a share of, in FLOP/s."""
     kernels: str = ""
     """Whose code attention and loss run: "compiled" for the project's own, or "PyTorch"."""
-    processes: int = 1
-    """On this machine."""
 
     @property
     def half(self) -> bool:
@@ -54,24 +53,30 @@ def choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
 
 def _choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
     known: dict[str, Any] = dict(read_json(path)) if path.exists() else {}
-    if known.get("processes") != local_ranks():
-        found = _measured(settings, flops)
-        known = {**found, **known, "processes": local_ranks(), "matmul_flops": found["matmul_flops"],
-                 "threads": settings.threads or max(1, hardware.cores() // local_ranks())}
+    asked = {"device": settings.training_device(), "precision": settings.precision, "compile": settings.compile,
+             "threads": settings.threads, "processes": local_ranks()}
+    if known.get("asked") != asked:
+        before = known.get("asked", {})
+        kept: dict[str, Any] = {name: known[name] for name in ("precision", "compile", "kernels")
+                if name in known and before.get(name) == asked.get(name)}
+        known = {**_measured(settings, flops, kept.get("precision")), **kept, "asked": asked}
         write_json(path, known)
     if known["kernels"] != _kernels():
         say(f"this run began with the {known['kernels']} kernels, here are the {_kernels()} ones: from now on its last "
             "bits are others")
-    return Machine(**known)
+    return Machine(**{name: known[name] for name in Machine._fields})
 
 
-def _measured(settings: TrainerSettings, flops: float) -> dict[str, Any]:
+def _measured(settings: TrainerSettings, flops: float, precision: str | None) -> dict[str, Any]:
+    """precision: the one that stays, where the run has begun in it."""
     device = settings.training_device()
     torch.set_num_threads(settings.threads or hardware.cores())
-    precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision
+    if precision is None:
+        precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision
     peak = hardware.matmul_peaks(device)[precision] / (local_ranks() if device == "cpu" else 1)
     pays = hardware.has_compiler() and flops / (EAGER_SHARE * peak * ranks()) > COMPILE_WORTH_SECONDS
     return {"device": device, "precision": precision, "matmul_flops": peak, "kernels": _kernels(),
+            "threads": settings.threads or max(1, hardware.cores() // local_ranks()),
             "compile": pays if settings.compile == "auto" else settings.compile == "on"}
 
 

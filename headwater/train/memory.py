@@ -15,7 +15,7 @@ from headwater.train.settings import TrainerSettings
 
 def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool) -> plan.Step:
     """A step of so many processes as the planner sees it."""
-    own = max(1, settings.rows * settings.parallel.tensor // ranks)
+    own = max(1, settings.rows // settings.parallel.readers(ranks))
     rows = min(own, settings.micro_rows or own)
     parallel = settings.parallel
     return plan.Step(rows, settings.sequence_length, half, compiled, settings.recompute, settings.optimizer.name,
@@ -40,12 +40,13 @@ def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:
 
 def begin(model: Decoder) -> int:
     """Count the peak from now on. Returns the bytes that this process holds beside the model's weights."""
-    for one in model.parameters():
-        one.detach().flatten()[::1024].sum()  # those mapped from a file are read in: they count as held
+    weights = [one.detach() for one in model.parameters() if not one.is_meta]
+    for one in weights:
+        one.flatten()[::1024].sum()  # those mapped from a file are read in: they count as held
     hardware.forget_peak_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    return hardware.memory_bytes() - sum(one.nbytes for one in model.parameters())
+    return hardware.memory_bytes() - sum(one.nbytes for one in weights)
 
 
 def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int) -> dict[str, float]:

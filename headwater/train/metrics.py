@@ -16,9 +16,8 @@ import torch
 
 from headwater.artifacts import read_jsonl, write_jsonl
 from headwater.errors import InputError
-from headwater.train.state import is_full, wait_for_space
+from headwater.train.disk import when_it_fits
 
-RETRY_SECONDS = 1.0
 RECENT = 100
 """Losses that a spike is judged by."""
 
@@ -63,18 +62,17 @@ class Rows:
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; while the disk is full, wait. A part of a line that did reach it is taken back."""
         size = self.path.stat().st_size if self.path.exists() else 0
-        while True:
+
+        def write() -> None:
             try:
                 with open(self.path, "a", encoding="utf-8") as stream:
                     stream.write(json.dumps(row) + "\n")
-                return
-            except OSError as error:
-                if not is_full(error):
-                    raise
+            except OSError:
                 if self.path.exists():
                     os.truncate(self.path, size)
-                wait_for_space(self.path.parent, 1 << 20, "a line of the log")
-                time.sleep(RETRY_SECONDS)  # a quota may be full where the disk is not
+                raise
+
+        when_it_fits(write, self.path.parent, 1 << 20, "a line of the log")
 
     def read(self) -> list[dict[str, Any]]:
         return _whole_rows(self.path)
@@ -104,9 +102,17 @@ class Watch:
 
     def __init__(self, deviations: float, recent: list[float]) -> None:
         self.deviations, self.recent = deviations, deque(recent, RECENT)
+        self.wrong_in_a_row = 0
 
     def wrong(self, loss: float, norm: float) -> str | None:
         """What is wrong with a step, None where nothing is; the loss is then one to judge later ones by."""
+        found = self._wrong(loss, norm)
+        self.wrong_in_a_row = 0 if found is None else self.wrong_in_a_row + 1
+        if found is None:
+            self.recent.append(loss)
+        return found
+
+    def _wrong(self, loss: float, norm: float) -> str | None:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(norm):
@@ -116,7 +122,6 @@ class Watch:
             if loss > mean + self.deviations * deviation:
                 return (f"the loss jumped to {loss:.4g}, more than {self.deviations:g} standard deviations above the "
                         f"{mean:.4g} of the steps before")
-        self.recent.append(loss)
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -30,6 +30,22 @@ class ParallelSettings(Settings):
     tensor: int = Field(default=1, ge=1)
     """Processes that split every matrix between them; neighbours in rank, so best those of one machine."""
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> ParallelSettings:
+        if self.tensor > 1 and self.zero == 1:
+            raise ValueError("zero 1 with tensor is not supported: zero 2 keeps less and costs no more")
+        if self.replicas > 1 and self.zero < 2:
+            raise ValueError(f"replicas {self.replicas} need zero 2 or 3: zero {self.zero} replicates everything")
+        return self
+
+    def readers(self, ranks: int) -> int:
+        """How many of so many processes read data of their own. Raises `InputError` where they cannot be laid out."""
+        if ranks % (self.tensor * self.replicas):
+            raise InputError(f"{ranks} processes are no multiple of parallel.tensor {self.tensor} x "
+                             f"parallel.replicas {self.replicas}", where="trainer.parallel",
+                             fix="start as many processes as their product, or a multiple of it")
+        return ranks // self.tensor
+
 
 class Parallel:
     """This process among those of its run: as a reader of the data, and as the holder of parts of the model."""
@@ -38,17 +54,7 @@ class Parallel:
         processes.join()
         self.settings, self.device, self.ranks = settings, device, processes.ranks()
         tensor, replicas, zero = settings.tensor, settings.replicas, settings.zero
-        if self.ranks % (tensor * replicas):
-            raise InputError(f"{self.ranks} processes are no multiple of parallel.tensor {tensor} x "
-                             f"parallel.replicas {replicas}", where="trainer.parallel",
-                             fix="start as many processes as their product, or a multiple of it")
-        if tensor > 1 and zero == 1:
-            raise InputError("parallel.zero 1 with parallel.tensor is not supported", where="trainer.parallel",
-                             fix="set parallel.zero to 2, which keeps less and costs no more")
-        if replicas > 1 and zero < 2:
-            raise InputError(f"parallel.replicas is {replicas} with zero {zero}, which replicates everything",
-                             where="trainer.parallel", fix="set parallel.zero to 2 or 3")
-        self.data_ranks = self.ranks // tensor
+        self.data_ranks = settings.readers(self.ranks)
         self.mesh: DeviceMesh | None = None
         self.tensor_mesh: DeviceMesh | None = None
         self.data_rank = self.tensor_rank = 0
@@ -89,6 +95,24 @@ class Parallel:
             assert isinstance(module, FSDPModule)
             module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
             module.set_gradient_divide_factor(1.0)
+
+    def hand_out(self, whole: Tensor | None, parameter: nn.Parameter) -> None:
+        """Give every process its part of a tensor that the leader has (the others None)."""
+        if whole is None:
+            sent = torch.empty(parameter.shape, dtype=parameter.dtype, device=self.device)
+        else:
+            sent = whole.to(self.device).contiguous()
+        dist.broadcast(sent, 0)
+        if isinstance(parameter, DTensor):
+            sent = _part_of(sent, parameter.device_mesh, parameter.placements)
+        _local(parameter.detach()).copy_(sent)
+
+    def gathered(self, tensor: Tensor) -> Tensor | None:
+        """A parameter whole: of several processes on the leader alone, in the host's memory."""
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if self.ranks == 1:
+            return whole
+        return whole.cpu() if processes.is_leader() else None
 
     def synchronise(self, task: nn.Module, now: bool) -> None:
         """Whether the next backward pass adds the gradients up over the readers or keeps them here."""

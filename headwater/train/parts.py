@@ -77,6 +77,19 @@ def joined(state: dict[str, Tensor], model: Decoder) -> dict[str, Tensor]:
     return found
 
 
+def parted(state: dict[str, Tensor], model: Decoder) -> dict[str, Tensor]:
+    """The tensors of a whole decoder by the names of a parted one: views of them."""
+    found = dict(state)
+    for name, module in model.named_modules():
+        if isinstance(module, PartedLinear):
+            children = dict(module.named_children())
+            for kind in ("weight", "bias"):
+                if f"{name}.{kind}" in found:
+                    parts = found.pop(f"{name}.{kind}").split([one.out_features for one in module.parts()])
+                    found.update({f"{name}.{child}.{kind}": part for child, part in zip(children, parts)})
+    return found
+
+
 def fill(model: Decoder, tensors: dict[str, Tensor]) -> None:
     """Put tensors in the place of the decoder's parameters, by name, and leave what they need of gradients as it is."""
     for name, parameter in list(model.named_parameters()):
@@ -88,20 +101,31 @@ def fill(model: Decoder, tensors: dict[str, Tensor]) -> None:
 
 def working_copy(model: Decoder) -> Decoder:
     """The decoder in parts, to be trained; the given one gives its weights away and holds none."""
+    copy = _shape_of(model)
+    fill(copy, give_away(model))
+    return part(copy)
+
+
+def skeleton(model: Decoder) -> Decoder:
+    """The decoder in parts and without weights, of a model that may have none itself."""
+    return part(_shape_of(model))
+
+
+def _shape_of(model: Decoder) -> Decoder:
     with torch.device("meta"):
         copy = Decoder(model.config)
     for own, given in zip(copy.parameters(), model.parameters(), strict=True):
         own.requires_grad_(given.requires_grad)
-    fill(copy, {name: tensor.detach() for name, tensor in model.named_parameters()})
     copy.positions.table = model.positions.table
-    fill(model, {name: tensor.detach().to("meta") for name, tensor in model.named_parameters()})
-    return part(copy)
+    return copy
 
 
-def whole_tensors(model: Decoder) -> dict[str, Tensor]:
-    """All weights of a parted decoder by the names of a whole one, gathered from the processes that share them."""
-    return joined({name: _whole(one.detach()) for name, one in model.named_parameters()}, model)
+def weights_of(model: Decoder) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in model.named_parameters()}
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def give_away(model: Decoder) -> dict[str, Tensor]:
+    """The decoder's weights by name; it holds none afterwards."""
+    weights = weights_of(model)
+    fill(model, {name: tensor.to("meta") for name, tensor in weights.items()})
+    return weights

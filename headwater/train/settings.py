@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 
 from headwater.errors import InputError
-from headwater.settings import Settings
+from headwater.settings import Change, Settings
 from headwater.train.optimizer import OptimizerSettings
 from headwater.train.parallel import ParallelSettings
 from headwater.train.recompute import Recompute
@@ -23,35 +23,35 @@ class TrainerSettings(Settings):
     """Times the data is read."""
     rows: int = Field(default=16, gt=0)
     """Packed rows in a batch, over all processes."""
-    micro_rows: int | None = Field(default=None, gt=0)
+    micro_rows: Annotated[int | None, Change.HOW] = Field(default=None, gt=0)
     """Rows that a process computes at once; gradients are added up over the batch. None: all of its own."""
     sequence_length: int = Field(default=256, gt=1)
     """Tokens in a row."""
     optimizer: OptimizerSettings = OptimizerSettings()
-    parallel: ParallelSettings = ParallelSettings()
-    recompute: Recompute = "none"
+    parallel: Annotated[ParallelSettings, Change.HOW] = ParallelSettings()
+    recompute: Annotated[Recompute, Change.HOW] = "none"
     """Activation checkpointing: compute again in the backward pass nothing, what is cheap (selective), or all."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Change.MIDWAY] = "auto"
     """auto: bfloat16 where its measured matrix products are clearly faster. Weights and moments stay float32."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], Change.HOW] = "auto"
     """torch.compile; auto: where a compiler exists and the run is long enough for it to pay."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(default=0, ge=0)
+    device: Annotated[Literal["auto", "cpu", "cuda"], Change.HOW] = "auto"
+    threads: Annotated[int, Change.HOW] = Field(default=0, ge=0)
     """CPU threads of a process; 0 means all cores, shared by the processes of a machine."""
-    log_every: int = Field(default=10, gt=0)
-    validate_every: int = Field(default=0, ge=0)
+    log_every: Annotated[int, Change.HOW] = Field(default=10, gt=0)
+    validate_every: Annotated[int, Change.MIDWAY] = Field(default=0, ge=0)
     """Steps between validations; 0 means only at the end."""
-    checkpoint_seconds: float = Field(default=20.0, gt=0)
+    checkpoint_seconds: Annotated[float, Change.HOW] = Field(default=20.0, gt=0)
     """A kill loses at most this much work."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: Annotated[int, Change.HOW] = Field(default=2, ge=1)
     """The newest so many stay; the one before the last is used where the last is damaged."""
-    snapshot_tokens: int = Field(default=0, ge=0)
+    snapshot_tokens: Annotated[int, Change.MIDWAY] = Field(default=0, ge=0)
     """Write the model as a folder of its own every so many tokens, for the study of training; 0 means never."""
-    on_bad_step: Literal["stop", "skip"] = "stop"
+    on_bad_step: Annotated[Literal["stop", "skip"], Change.HOW] = "stop"
     """When a loss is not finite or a spike: stop, or go on without that batch. The batch is kept either way."""
-    spike_deviations: float = Field(default=0.0, ge=0)
+    spike_deviations: Annotated[float, Change.HOW] = Field(default=0.0, ge=0)
     """A loss so many standard deviations above those of the last hundred steps is a spike; 0: none is."""
-    record_places: bool = True
+    record_places: Annotated[bool, Change.HOW] = True
     """Write down which tokens every step read, as ranges of the data's stream."""
 
     @model_validator(mode="after")

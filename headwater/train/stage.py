@@ -18,6 +18,7 @@ from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.shards import Shards, write_shards
 from headwater.train.blanks import BlankInfilling, GlmSettings, glm_ids
 from headwater.train.dial import DialSettings, derive
+from headwater.train.gathering import on_leader
 from headwater.train.layouts import Causal, Layout, Prefix
 from headwater.train.loss import Penalties
 from headwater.train.memory import require_memory
@@ -135,7 +136,7 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     layout = settings.objective.layout(tokenizer, config.position_axes)
     with leader_first():
         train, held_out = (_shards(settings, split, tokenizer, out) for split in ("train", "validation"))
-    model = initialise(Decoder(config), settings.seed)
+    model = on_leader(lambda: initialise(Decoder(config), settings.seed), config)
     trainer = settings.trainer
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed,
                             layout=layout, pad=tokenizer.pad)

@@ -6,7 +6,6 @@ any other number of processes. A checkpoint appears whole, with the sums of its 
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -25,6 +24,8 @@ from headwater.artifacts import read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError
 from headwater.plan.training import FILE_BYTES
 from headwater.progress import say
+from headwater.train import disk
+from headwater.train.disk import is_full, wait_for_space
 from headwater.train.parallel import Parallel
 from headwater.train.processes import agree, any_says, is_leader
 
@@ -32,9 +33,6 @@ STATE = "state.json"
 WEIGHT = "weight:"
 """Before the names of weights in a checkpoint; moments are named by what they are."""
 MOMENTS = ("exp_avg:", "exp_avg_sq:", "momentum_buffer:")
-WAIT_SECONDS = 5.0
-"""How often a full disk is looked at again."""
-_FULL = ("No space left", "Disk quota", "os error 28")
 
 
 class Checkpoints:
@@ -93,17 +91,17 @@ class Checkpoints:
         """Raises `HeadwaterError`: what was being written is removed, the checkpoints before stay."""
         if is_leader():
             shutil.rmtree(staging, ignore_errors=True)
-        full = any_says(any(word in failure for word in _FULL))
+        full = any_says(is_full(failure))
         if full:
             say(f"a checkpoint did not fit ({failure}): it is written again")
-            time.sleep(WAIT_SECONDS)  # a quota may be full where the disk is not
+            time.sleep(disk.WAIT_SECONDS)  # a quota may be full where the disk is not
         raise DiskFull(failure) if full else HeadwaterError(
             f"a checkpoint could not be written: {failure}", where=self.folder, fix="the one before is still good")
 
     def _make_room(self, staging: Path, size: int) -> None:
         if is_leader():
             shutil.rmtree(staging, ignore_errors=True)
-            wait_for_space(self.folder, size)
+            wait_for_space(self.folder, size, "a checkpoint")
             staging.mkdir(parents=True)
         agree(None)
 
@@ -137,32 +135,13 @@ class Checkpoints:
             if damage is None:
                 return path.name
             say(f"checkpoint {path} is damaged ({damage}): it is passed over")
+        if _finished(self.folder):
+            say("no checkpoint is good: the run begins again")
         return None
 
 
 class DiskFull(HeadwaterError):
     """A checkpoint did not fit the disk."""
-
-
-def wait_for_space(folder: Path, size: int, what: str = "a checkpoint") -> None:
-    """Return when the disk of `folder` has `size` bytes free and some to spare; say so where one has to wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    told = False
-    while shutil.disk_usage(folder).free < size * 1.05 + (1 << 20):
-        if not told:
-            say(f"paused: {folder} needs {size / 2**20:,.0f} MiB for {what}, the disk has "
-                f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free. The last checkpoint is good; the run goes on "
-                "by itself when there is space (Ctrl-C stops it)")
-            told = True
-        time.sleep(WAIT_SECONDS)
-    if told:
-        say("there is space again: going on")
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full."""
-    number = error.errno if isinstance(error, OSError) else None
-    return number in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in _FULL)
 
 
 def _files(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -117,7 +117,7 @@ def test_a_library_that_is_not_installed_has_no_version():
 def test_what_changed_is_named_to_the_item_and_content_is_told_from_paths():
     def basis(path: str, content: str, steps: int) -> Basis:
         sources = [{"path": "sha256:1", "name": "a"}, {"path": content, "name": path}]
-        return Basis(stage="s", settings={"sources": sources, "steps": steps}, versions={}, code="c")
+        return Basis(stage="s", settings={"sources": sources, "steps": steps}, midway={}, versions={}, code="c")
 
     before = basis("b", "sha256:2", 3)
     assert before.differences(basis("b", "sha256:3", 3)) == ["content of settings.sources.1.path"]

@@ -121,16 +121,25 @@ def test_a_stopped_stage_goes_on_and_says_how(run, recipe, tmp_path, capsys, kin
     assert read_started(tmp_path / "run" / "train") is not None
 
 
-def test_half_done_work_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch, capsys):
-    def stop(seconds):
-        if len(worked_so_far) == 21:
-            raise KeyboardInterrupt
-        worked_so_far.append(seconds)
+@pytest.fixture
+def stop(run, monkeypatch):
+    """Walk with the given overrides and stop the training after 21 of its steps."""
+    def stopped(*overrides):
+        def sleep(seconds):
+            if len(worked_so_far) == 21:
+                raise KeyboardInterrupt
+            worked_so_far.append(seconds)
 
-    worked_so_far: list[float] = []
-    with monkeypatch.context() as patch:
-        patch.setattr("tests.recipe.tiny_stages.time.sleep", stop)
-        assert run() == 130
+        worked_so_far: list[float] = []
+        with monkeypatch.context() as patch:
+            patch.setattr("tests.recipe.tiny_stages.time.sleep", sleep)
+            assert run(*overrides) == 130
+
+    return stopped
+
+
+def test_half_done_work_goes_on_from_its_checkpoint(run, stop, tmp_path, capsys):
+    stop()
     capsys.readouterr()
     assert run() == 0
     assert "train: goes on" in capsys.readouterr().err
@@ -142,6 +151,60 @@ def test_half_done_work_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch, 
     assert manifest.interruptions == 1
 
 
+@pytest.mark.parametrize("change", ["pause=0.001", "notes=10"])
+def test_what_may_change_between_two_starts_lets_half_done_work_go_on(run, stop, tmp_path, capsys, change):
+    stop()
+    capsys.readouterr()
+    assert run(f"train.{change}") == 0
+    told = capsys.readouterr().err
+    assert "train: goes on" in told
+    assert ("train: notes changed: the work follows it from here on" in told) == ("notes" in change)
+    assert worked(tmp_path / "run" / "train").count(5) == 1
+    notes = {path.stem for path in (tmp_path / "run" / "train").glob("notes/*.json")}
+    assert notes == ({"30", "40"} if "notes" in change else set())
+
+
+def test_a_finished_result_stays_where_only_the_way_changed(run, tmp_path, capsys):
+    run()
+    capsys.readouterr()
+    run("train.pause=0.001")
+    assert states(capsys)["train"] == "unchanged, skipped"
+    run("train.notes=10")
+    assert "train: notes changed; the earlier result is kept in" in capsys.readouterr().err
+
+
+def test_nothing_that_took_its_time_is_deleted_and_all_of_it_comes_back(run, stop, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("headwater.recipe.kept.WORTH_SECONDS", 0.0)
+    folder = tmp_path / "run"
+    stop("train.steps=50")
+    run("train.steps=20")
+    run("train.steps=12")
+    assert read_started(folder / "train.old") is not None
+    kept = read_manifest(folder / "train.old-2")
+    assert kept is not None
+    assert kept.settings["steps"] == 20
+    capsys.readouterr()
+    assert run("train.steps=50") == 0
+    told = capsys.readouterr().err
+    assert f"half-done work goes on again, taken back from {folder / 'train.old'}" in told
+    assert worked(folder / "train").count(5) == 1
+    run("train.steps=20")
+    assert "result fits again, taken back from" in capsys.readouterr().err
+    assert {read_manifest(path).settings["steps"] for path in folder.glob("train.old*")} == {12, 50}
+
+
+def test_a_refused_start_leaves_the_finished_result_where_it_was(run, tmp_path, capsys):
+    run()
+    before = (tmp_path / "run" / "train" / "model.safetensors").read_text()
+    capsys.readouterr()
+    assert run("train.fail=refused") == 2
+    assert "train: refused, so the earlier result is put back" in capsys.readouterr().err
+    assert (tmp_path / "run" / "train" / "model.safetensors").read_text() == before
+    assert not (tmp_path / "run" / "train.old").exists()
+    run()
+    assert states(capsys)["train"] == "unchanged, skipped"
+
+
 def test_seconds_count_every_attempt(run, tmp_path):
     assert run("train.pause=0.01", "train.fail=ctrl-c") == 130
     assert run("train.pause=0.01", "train.fail=ctrl-c") == 130
@@ -151,18 +214,15 @@ def test_seconds_count_every_attempt(run, tmp_path):
     assert started.interruptions == 1
 
 
-def test_half_done_work_of_other_settings_never_displaces_a_finished_result(run, tmp_path):
+def test_half_done_work_of_a_moment_is_dropped_and_never_displaces_a_finished_result(run, tmp_path, capsys):
     run()
-    run("train.steps=20")
+    run("train.fail=ctrl-c")
     finished = (tmp_path / "run" / "train.old" / "model.safetensors").read_text()
-    run("train.fail=ctrl-c")
+    capsys.readouterr()
     run("train.steps=12")
-    assert read_manifest(tmp_path / "run" / "train.old") is not None
-    assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() != finished
-    run("train.fail=ctrl-c")
-    kept = (tmp_path / "run" / "train.old" / "model.safetensors").read_text()
-    run("train.steps=16")
-    assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() == kept
+    assert "the half-done work of 0 s is dropped" in capsys.readouterr().err
+    assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() == finished
+    assert not (tmp_path / "run" / "train.old-2").exists()
 
 
 @pytest.mark.parametrize("kind", ["full", "library full"])
@@ -242,8 +302,6 @@ def test_a_setting_taken_back_takes_the_earlier_result_back(run, tmp_path, capsy
     run()
     assert "taken back from" in capsys.readouterr().err
     assert (tmp_path / "run" / "train" / "model.safetensors").read_text() == first
-    assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() == second
-    shutil.move(tmp_path / "run" / "train.old", tmp_path / "run" / ".train.swapped")  # killed while they change places
+    assert (tmp_path / "run" / "train.old-2" / "model.safetensors").read_text() == second
     run("train.steps=41")
-    assert (tmp_path / "run" / "train" / "model.safetensors").read_text() == second
     assert (tmp_path / "run" / "train.old" / "model.safetensors").read_text() == first

@@ -6,12 +6,13 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 from headwater.artifacts import atomic_write, write_json
 from headwater.cli.main import main
-from headwater.errors import Interrupted
+from headwater.errors import InputError, Interrupted
 from headwater.recipe.stages import Stage
-from headwater.settings import InputPath, Settings
+from headwater.settings import Change, InputPath, Settings
 
 ROWS = 40
 
@@ -39,8 +40,10 @@ class TrainSettings(Settings):
 
     pages: InputPath = Path("${source}/pages")
     steps: int = ROWS
-    pause: float = 0.0
+    pause: Annotated[float, Change.HOW] = 0.0
     """Seconds per step."""
+    notes: Annotated[int, Change.MIDWAY] = 0
+    """A note is written every so many steps; 0: never."""
     fail: str = ""
     """An error to raise half-way: the name of an exception, or a message."""
 
@@ -51,12 +54,16 @@ def train(settings: TrainSettings, out: Path) -> dict[str, float]:
     state = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"step": 0, "hash": ""}
     pages = (settings.pages / "one.txt").read_text(encoding="utf-8")
     while state["step"] < settings.steps:
+        if settings.fail == "refused":
+            raise InputError("no such pages")
         if settings.fail and state["step"] == settings.steps // 2:
             _fail(settings.fail)
         with open(out / "checkpoints.log" if not checkpoint.parent.exists() else checkpoint.parent / "log", "a") as log:
             log.write(f"{state['step']}\n")
         time.sleep(settings.pause)
         state = {"step": state["step"] + 1, "hash": hashlib.sha256((state["hash"] + pages).encode()).hexdigest()}
+        if settings.notes and state["step"] % settings.notes == 0:
+            write_json(out / "notes" / f"{state['step']}.json", state)
         if state["step"] % 4 == 0:
             write_json(checkpoint, state)
     (out / "checkpoints.log").unlink(missing_ok=True)

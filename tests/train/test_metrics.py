@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.train import metrics
+from headwater.train import disk, metrics
 from headwater.train.metrics import Rows, runs
 
 
@@ -27,8 +27,8 @@ def test_a_line_that_a_full_disk_tore_is_written_whole_when_there_is_space(tmp_p
         return stream
 
     monkeypatch.setattr(metrics, "open", opened, raising=False)
-    monkeypatch.setattr(metrics, "wait_for_space", lambda folder, size, what: waited.append(folder))
-    monkeypatch.setattr(metrics, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(disk, "wait_for_space", lambda folder, size, what: waited.append(folder))
+    monkeypatch.setattr(disk, "WAIT_SECONDS", 0.0)
     rows.add({"step": 2})
     assert waited == [tmp_path]
     assert [json.loads(line) for line in rows.path.read_text().splitlines()] == [{"step": 1}, {"step": 2}]

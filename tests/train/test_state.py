@@ -9,7 +9,7 @@ import torch
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
 from headwater.errors import CheckpointError
-from headwater.train import state
+from headwater.train import disk, state
 from headwater.train.parallel import Parallel, ParallelSettings
 from headwater.train.state import Checkpoints
 
@@ -109,8 +109,8 @@ def test_a_checkpoint_holds_no_pickle(tmp_path):
 
 def test_a_full_disk_pauses_the_run_and_says_so(tmp_path, monkeypatch, capfd):
     free = iter([100, 100, 100, *[1 << 30] * 9])
-    monkeypatch.setattr(state, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(state.shutil, "disk_usage", lambda folder: Usage(0, 0, next(free)))
+    monkeypatch.setattr(disk, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: Usage(0, 0, next(free)))
     kept = saved(tmp_path, 1)
     said = capfd.readouterr().err
     assert "paused" in said

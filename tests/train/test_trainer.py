@@ -12,12 +12,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from headwater.artifacts import hash_file
-from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError
+from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError, StorageError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
-from headwater.model.tensors import read_tensors
+from headwater.model.tensors import read_tensors, write_tensors
 from headwater.tokenizer.shards import Loaded
-from headwater.train import Trainer, TrainerSettings
+from headwater.train import Trainer, TrainerSettings, disk
+from headwater.train import trainer as trainer_module
 from headwater.train.machine import Machine
 from headwater.train.objective import next_token
 from headwater.train.stage import PretrainSettings, model_config
@@ -178,6 +179,51 @@ def test_a_skipped_step_leaves_weights_and_moments_as_they_were(tmp_path):
         assert same.all()
     rows = [json.loads(line) for line in (tmp_path / "skipped/places/rank-00000.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "skipped" in row] == [4]
+
+
+def test_a_run_that_skips_every_step_stops(tmp_path):
+    run = spoiled(40, set(range(3, 41)), float("nan"), on_bad_step="skip")
+    with pytest.raises(HeadwaterError, match="20 steps in a row were skipped, the last because the loss is nan"):
+        run.fit(tmp_path)
+    assert len(losses(tmp_path)) == 21
+
+
+def test_a_stopped_run_goes_on_without_the_bad_batch(tmp_path):
+    """What the error says to do: from the last checkpoint, not from the start."""
+    with pytest.raises(HeadwaterError, match="on_bad_step=skip to go on from the last checkpoint"):
+        spoiled(6, {4}, float("nan"), checkpoint_seconds=1e-9).fit(tmp_path)
+    before = losses(tmp_path)[:3]
+    spoiled(6, {4}, float("nan"), on_bad_step="skip").fit(tmp_path)
+    assert losses(tmp_path)[:3] == before
+    assert len(losses(tmp_path)) == 6
+
+
+def test_a_disk_that_is_full_pauses_a_snapshot_and_a_kept_batch(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(disk, "WAIT_SECONDS", 0.0)
+    fails = {"snapshot": 2, "batch": 1}
+
+    def full(kind):
+        fails[kind] -= 1
+        if fails[kind] >= 0:
+            raise StorageError("cannot write: No space left on device")
+
+    def write(path, tensors):
+        full("batch")
+        write_tensors(path, tensors)
+
+    def snapshot(model, folder):
+        full("snapshot")
+        (folder / "there").touch()
+
+    monkeypatch.setattr(trainer_module, "write_tensors", write)
+    run = spoiled(6, {4}, float("nan"), on_bad_step="skip", snapshot_tokens=4 * 32 * 3)
+    run.snapshot = snapshot
+    run.fit(tmp_path)
+    assert len(list((tmp_path / "bad-steps").iterdir())) == 1
+    assert len(list((tmp_path / "snapshots").glob("*/there"))) == 2
+    said = capfd.readouterr().err
+    assert said.count("paused: a snapshot could not be written") == 1
+    assert "paused: a batch that went wrong could not be written" in said
 
 
 def test_a_spike_is_told_from_the_noise_before_it_also_after_a_resume(tmp_path):
