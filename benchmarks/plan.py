@@ -84,6 +84,7 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     from headwater.model import Decoder, ModelConfig, initialise
     from headwater.tokenizer.shards import Loaded
     from headwater.train import Trainer, TrainerSettings
+    from headwater.train.gathering import on_leader
     from headwater.train.memory import begin, planned
     from headwater.train.objective import NextToken
     from headwater.train.processes import is_leader, leave
@@ -95,7 +96,7 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, documents * 300).astype("<u4")
     shard = Loaded(tokens, np.arange(documents + 1) * 300, ["en"] * documents, np.full(documents, 300))
     batches = StreamBatches(shard, rows=parsed.rows, length=parsed.sequence_length, seed=0)
-    model = initialise(Decoder(config), 0)
+    model = on_leader(lambda: initialise(Decoder(config), 0), config)
     before = begin(model)
     peaks: list[int] = []
 
@@ -110,7 +111,7 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     if is_leader():
         memory = plan.training_memory(config, step)
         found = {"parameters": figures["parameters"], "predicted": memory.total, "measured": peaks[-1],
-                 "predicted_saving": max(memory.total, plan.saving_memory(config, step).total),
+                 "predicted_saving": plan.peak_memory(config, step).total,
                  "measured_saving": hardware.peak_memory_bytes() - before}
         (folder / "found.json").write_text(json.dumps(found))
     leave()

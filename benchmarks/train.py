@@ -2,21 +2,23 @@
 
     python benchmarks/train.py [--full] [--threads N] [--device cpu|cuda]
 
-One measured call is a whole step: forward, backward, gradient norm and clipping, AdamW on float32 weights, products in
-bfloat16. Rows are one causal document each, without padding, for all. The peers run as their documentation has them at
-their fastest: compiled (`torch.compile`), PyTorch's own attention, fused AdamW; transformers also with the weights
-themselves in bfloat16, which halves its memory and loses what small updates add. The ceiling is the machine's
-matrix-product peak; the share reached counts 6 N + 12 L H Q T operations a token (N without the embedding table).
-Peak memory is that of a process in which nothing but the contender ran.
+Every contender lives in a process of its own, so that no allocator setting, compiled graph or switch of one touches
+another; their steps take turns. One measured call is a whole step: forward, backward, gradient norm and clipping, AdamW
+on float32 weights, products in bfloat16. Rows are one causal document each, without padding, for all. The peers run as
+their documentation has them at their fastest: compiled (`torch.compile`), PyTorch's own attention, fused AdamW;
+transformers also with the weights themselves in bfloat16, which halves its memory and loses what small updates add. The
+ceiling is the machine's matrix-product peak; the share reached counts 6 N + 12 L H Q T operations a token (N without
+the embedding table). Peak memory is that of the contender's process.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,8 +37,6 @@ SIZES = {"17M": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_laye
                 "num_key_value_heads": 4, "vocab_size": 32000}}
 ROWS = {"17M": {512: 8, 2048: 2}, "100M": {512: 4, 2048: 1}, "1B": {4096: 8}}
 """Rows of a step by length."""
-VENDOR = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "A800": 312e12}
-"""Dense bfloat16 FLOP/s by the vendors' data sheets."""
 Step = Callable[[], object]
 
 
@@ -132,87 +132,108 @@ def litgpt(config: ModelConfig, rows: int, length: int, device: str) -> Step | N
     return theirs(model, loss, device)
 
 
+def ours_with_alibi(config: ModelConfig, rows: int, length: int, device: str) -> Step:
+    return ours(config.model_copy(update={"position": "alibi"}), rows, length, device)
+
+
 CONTENDERS: dict[str, Callable[[ModelConfig, int, int, str], Step | None]] = {
-    "ours": ours, "transformers": transformers,
-    "transformers, weights in bfloat16": lambda *case: transformers(*case, half=True), "litgpt": litgpt,
-    "ours, not compiled": lambda *case: ours(*case, compiled=False)}
+    "ours": ours, "transformers": transformers, "transformers, weights in bfloat16": partial(transformers, half=True),
+    "litgpt": litgpt, "ours, not compiled": partial(ours, compiled=False), "ours, ALiBi": ours_with_alibi}
 
 
-def measured_alone(name: str, size: str, length: int, threads: int, device: str) -> float:
-    """Peak memory of a process of its own, in MB."""
-    command = [sys.executable, __file__, "--alone", name, size, str(length), "--threads", str(threads), "--device",
-               device]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(json.loads(said.splitlines()[-1])["bytes"]) / 1e6
+class Worker:
+    """A contender in its process, compiled and ready."""
+
+    def __init__(self, name: str, size: str, length: int, threads: int, device: str) -> None:
+        command = [sys.executable, __file__, "--worker", name, size, str(length), "--threads", str(threads), "--device",
+                   device]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.installed = bool(self._answer())
+
+    def step(self) -> None:
+        self._ask("step")
+
+    def peak(self) -> float:
+        """Of memory, in MB."""
+        return self._ask("peak") / 1e6
+
+    def end(self) -> None:
+        self.process.communicate()
+
+    def _ask(self, what: str) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> float:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
+        return float(line)
 
 
-def alone(name: str, size: str, length: int, device: str) -> None:
-    """Three steps of one contender; the memory that they took."""
+def work(name: str, size: str, length: int, device: str) -> None:
+    """Be a worker: answer whether the contender is installed, then every line that is asked."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def answer(value: float) -> None:
+        print(value, file=answers, flush=True)
+
     step = CONTENDERS[name](shape(size, length), ROWS[size][length], length, device)
-    assert step is not None
-    for _ in range(3):
+    if step is not None:
+        step()  # compiles
+    answer(step is not None)
+    for line in sys.stdin:
+        if line.strip() == "peak":
+            answer(torch.cuda.max_memory_allocated() if device == "cuda" else
+                   1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            continue
+        assert step is not None
         step()
-    taken = (torch.cuda.max_memory_allocated() if device == "cuda" else
-             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    print(json.dumps({"bytes": taken}))
+        if device == "cuda":
+            torch.cuda.synchronize()
+        answer(0)
 
 
 def compare(size: str, length: int, options: Any) -> list[Case]:
     device, rows = options.device, ROWS[size][length]
-    config = shape(size, length)
-    made = {name: build(config, rows, length, device) for name, build in CONTENDERS.items()}
-    steps = {name: _synchronised(step, device) for name, step in made.items() if step is not None}
-    for step in steps.values():
-        step()  # compiles
-    seconds = measure_interleaved(steps, 9 if options.full else 3)
+    every = options.full or device == "cuda"
+    workers = {name: Worker(name, size, length, options.threads, device) for name in CONTENDERS
+               if every or name != "ours, ALiBi"}
+    there = {name: worker for name, worker in workers.items() if worker.installed}
+    seconds = measure_interleaved({name: worker.step for name, worker in there.items()}, 9 if options.full else 3)
+    memory = {name: worker.peak() for name, worker in there.items()}
+    for worker in workers.values():
+        worker.end()
     case = f"{size}, {rows} x {length}"
     speed = {name: rows * length / value for name, value in seconds.items()}
-    cases = [Case.compare(case, "tokens/s", speed["ours"], name, speed[name]) if name in speed else
-             Case(case, "tokens/s", speed["ours"], f"{name}: not installed") for name in CONTENDERS if name != "ours"]
-    share = speed["ours"] * plan.flops_per_token(config, length)
-    peak = hardware.matmul_peaks(device)["bfloat16"]
-    cases.append(Case(case, "share of matmul peak", share / peak, "measured peak", 1.0, share / peak))
-    for name, best in VENDOR.items():
-        if device == "cuda" and name in torch.cuda.get_device_name():
-            cases.append(Case(case, "MFU", share / best, f"{name} data sheet", 1.0, share / best))
-    if options.memory:
-        memory = {name: measured_alone(name, size, length, options.threads, device) for name in steps}
-        cases += [Case.compare(case, "peak memory, MB", memory["ours"], name, memory[name], more_is_better=False)
-                  for name in memory if name != "ours"]
-    return cases
-
-
-def alibi(size: str, length: int, options: Any) -> list[Case]:
-    """ALiBi beside RoPE, both ours."""
-    rows, device = ROWS[size][length], options.device
-    steps = {name: _synchronised(ours(shape(size, length, position=name), rows, length, device), device)
-             for name in ("alibi", "rope")}
-    seconds = measure_interleaved(steps, 9 if options.full else 3)
-    speed = {name: rows * length / value for name, value in seconds.items()}
-    return [Case.compare(f"{size}, {rows} x {length}, ALiBi", "tokens/s", speed["alibi"], "ours, RoPE", speed["rope"])]
-
-
-def _synchronised(step: Step, device: str) -> Step:
-    if device == "cpu":
-        return step
-
-    def whole() -> None:
-        step()
-        torch.cuda.synchronize()
-
-    return whole
+    cases = [Case.compare(case, "tokens/s", speed["ours"], name, speed[name]) if name in there else
+             Case(case, "tokens/s", speed["ours"], f"{name}: not installed") for name in workers if name != "ours"]
+    cases += [Case.compare(case, "peak memory, MB", memory["ours"], name, memory[name], more_is_better=False)
+              for name in memory if name != "ours"]
+    share = speed["ours"] * plan.flops_per_token(shape(size, length), length)
+    peaks = {"measured peak": hardware.matmul_peaks(device)["bfloat16"]}
+    if device == "cuda":
+        words = torch.cuda.get_device_name().replace("RTX ", "RTX").replace("-", " ").split()
+        peaks |= {f"{name.partition('-')[0]}'s data sheet": 1e12 * gpu.tflops for name, gpu in plan.GPUS.items()
+                  if name.partition("-")[0] in words}
+    return cases + [Case(case, "share of matmul peak", share / peak, name, 1.0, share / peak)
+                    for name, peak in peaks.items()]
 
 
 def main() -> None:
     options = arguments(
         __doc__, ("--threads", {"type": int, "default": hardware.cores(), "help": "threads (all)"}),
         ("--device", {"choices": ("cpu", "cuda"), "default": "cpu", "help": "cuda: 1B parameters at 4,096 tokens"}),
-        ("--memory", {"action": "store_true", "help": "also peak memory, each contender in a process of its own"}),
         ("--only", {"nargs": "*", "default": [], "metavar": "SIZE-LENGTH", "help": "for example 17M-512"}),
-        ("--alone", {"nargs": 3, "metavar": ("NAME", "SIZE", "LENGTH"), "help": "used by --memory"}))
+        ("--worker", {"nargs": 3, "metavar": ("NAME", "SIZE", "LENGTH"), "help": "be one contender (for itself)"}))
     torch.set_num_threads(options.threads)
-    if options.alone:
-        alone(options.alone[0], options.alone[1], int(options.alone[2]), options.device)
+    if options.worker:
+        name, size, length = options.worker
+        work(name, size, int(length), options.device)
         return
     wanted = [("1B", 4096)] if options.device == "cuda" else [
         (size, length) for size in ("17M", "100M") for length in (512, 2048)] if options.full else [("17M", 512)]
@@ -220,9 +241,7 @@ def main() -> None:
         wanted = [(size, int(length)) for size, _, length in (one.partition("-") for one in options.only)]
     rows: list[Case] = []
     for size, length in wanted:
-        torch._dynamo.reset()
         rows += compare(size, length, options)
-        rows += alibi(size, length, options) if options.full or options.device == "cuda" else []
     ceilings = {f"{name} matmul, GFLOP/s": flops / 1e9
                 for name, flops in hardware.matmul_peaks(options.device).items()}
     report("train", rows, ceilings, ("torch", "transformers", "litgpt"))

@@ -97,7 +97,8 @@ def _explain(cls: type[BaseModel], item: ErrorDetails) -> tuple[str, str]:
     if item["type"] == "extra_forbidden":
         names = sorted(known_names(cls, location[:-1]))
         nearest = nearest_name(str(location[-1]), names)
-        return f"unknown setting '{path}'", f"did you mean '{nearest}'?" if nearest else f"known: {', '.join(names)}"
+        meant = ".".join(map(str, (*location[:-1], nearest)))
+        return f"unknown setting '{path}'", f"did you mean '{meant}'?" if nearest else f"known: {', '.join(names)}"
     if item["type"] == "missing":
         inner = known_names(cls, location)
         return f"setting '{path}' is required", (f"set {path}=..." if not inner else
@@ -110,6 +111,8 @@ def _explain(cls: type[BaseModel], item: ErrorDetails) -> tuple[str, str]:
     message = item["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     if not location:
         return message, "correct the settings"
+    if item["type"] == "value_error" and isinstance(item["input"], Mapping):
+        return f"'{path}': {message}", f"correct '{path}'"
     return f"setting '{path}': {message} (got {_short(item['input'])})", _fix(path, item)
 
 
@@ -118,8 +121,8 @@ def _fix(path: str, item: ErrorDetails) -> str:
     if kind in ("tuple_type", "list_type"):
         return f"write {path}=[{item['input']}]"
     if kind == "literal_error":
-        nearest = nearest_name(str(item["input"]), re.findall("'([^']*)'", bounds["expected"]))
-        return f"did you mean '{nearest}'?" if nearest else f"write one of {bounds['expected']}"
+        nearest = nearest_name(str(item["input"]), re.findall("'([^']*)'", bounds["expected"]), at_least=0.6)
+        return f"did you mean '{nearest}'?" if nearest else f"write {path}=... with {bounds['expected']}"
     for name, words in _BOUNDS.items():
         if name in bounds:
             return f"give '{path}' a value {words} {bounds[name]}"
@@ -137,9 +140,9 @@ def _short(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name a mistyped one most likely means, if any is close."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+def nearest_name(name: str, known: Iterable[str], *, at_least: float = 0.5) -> str | None:
+    """The known name a mistyped one most likely means, if any is close: 1 is the same, 0 another altogether."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=at_least)), None)
 
 
 def known_names(cls: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:

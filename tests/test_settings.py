@@ -54,8 +54,8 @@ def test_a_path_that_is_no_input_is_still_a_path_setting():
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({"inner": {"path": "a", "wieght": 2}}, r"unknown setting 'inner\.wieght'(.|\n)*did you mean 'weight'"),
-    ({"inner": {"path": "a"}, "more": [{"pth": "a"}]}, r"did you mean 'path'"),
+    ({"inner": {"path": "a", "wieght": 2}}, r"unknown setting 'inner\.wieght'(.|\n)*did you mean 'inner.weight'"),
+    ({"inner": {"path": "a"}, "more": [{"pth": "a"}]}, r"did you mean 'more.0.path'"),
     ({"inner": 5}, r"setting 'inner' is a group of settings, got 5(.|\n)*inner\.NAME=(.|\n)*path, weight"),
     ({}, "setting 'inner' is required"),
     ({"inner": {"path": "a", "weight": -1}}, "greater than 0"),

@@ -203,6 +203,10 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
 
 
 def _check_command(word: str, known: Collection[str]) -> None:
+    seconds = [name.partition(" ")[2] for name in known if name.startswith(f"{word} ")]
+    if seconds and word not in known:
+        raise SettingsError(f"'{word}' is followed by one of {', '.join(seconds)}",
+                            fix=f"headwater {word} {seconds[0]} --help says what the first does")
     if not word.startswith("-") and word not in known:
         nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
         raise SettingsError(f"unknown command '{word}'", fix=f"did you mean '{nearest[0]}'?" if nearest

@@ -16,7 +16,7 @@ from headwater.model.checkpoint import read_config
 from headwater.model.config import ModelConfig
 from headwater.presets import preset
 from headwater.progress import print_result
-from headwater.settings import Settings
+from headwater.settings import Settings, read_yaml
 
 GIGA = 2**30
 
@@ -44,8 +44,8 @@ class PlanSettings(Settings):
     """Training."""
     compile: bool = True
     """Training: compiled, a block keeps less."""
-    gpu: str | None = None
-    """Time: a GPU by name, for example H100-80G; this machine's memory when not set."""
+    gpu: str | None = Field(default=None, description=f"Time: one of {', '.join(plan.GPUS)}; this machine's memory "
+                            "when not set.")
     mfu: float = Field(default=0.4, gt=0, le=1)
     """Time: share of the GPU's bfloat16 peak that training reaches."""
     tokens: float | None = Field(default=None, gt=0)
@@ -82,18 +82,29 @@ def show_plan(model: str, settings: PlanSettings) -> None:
 
 def _found(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSettings]:
     """Of a recipe, a model folder, or an official model by name; the settings with what the recipe says."""
-    if Path(model).suffix in (".yaml", ".yml"):
+    from headwater.recipe.recipe import shipped_recipes
+
+    path = Path(model)
+    if path.is_dir():
+        shape = read_config(path)[0]
+    elif path.suffix in (".yaml", ".yml") or model in shipped_recipes():
         return _of_recipe(model, settings)
-    shape = read_config(Path(model))[0] if Path(model).is_dir() else preset(model)
+    elif path.exists() or len(path.parts) > 1:
+        raise InputError("neither a model folder nor a recipe" if path.exists() else "no such folder", where=path,
+                         fix="give a model folder, a recipe (YAML), or an open model's official name")
+    else:
+        shape = preset(model)
     return shape, _filled(settings, length=shape.max_position_embeddings)
 
 
 def _of_recipe(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSettings]:
-    from headwater.recipe.recipe import load_recipe
+    from headwater.recipe.recipe import find_recipe, load_recipe
     from headwater.tokenizer.stage import TokenizerSettings
     from headwater.train.stage import PretrainSettings, model_config
 
-    stages = [step.settings for step in load_recipe(model).steps]
+    variables = read_yaml(find_recipe(model)).get("variables") or {}
+    unset = [f"variables.{name}=any" for name, value in variables.items() if value is None]  # no plan depends on them
+    stages = [step.settings for step in load_recipe(model, unset).steps]
     pretrain = next((one for one in stages if isinstance(one, PretrainSettings)), None)
     tokenizer = next((one for one in stages if isinstance(one, TokenizerSettings)), None)
     if pretrain is None or tokenizer is None:
@@ -145,6 +156,10 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     table.add_row("highest at", *(one.moment for one in found))
     written = "while a checkpoint is written" + (" (of the host)" if step.device == "cuda" else "")
     table.add_row(written, *("+ " + _bytes(plan.checkpoint_bytes(shape, one)) for one in stages))
+    if step.processes > 1:
+        table.add_row("leader, at start and end" + (" (of the host)" if step.device == "cuda" else ""), *(
+            _bytes(plan.gathering_memory(shape, one).total if step.device == "cpu" else 4 * plan.parameters(shape))
+            for one in stages))
     if step.readers > 1 and step.replicas == 1:
         table.add_row("as the ZeRO paper counts", *(_bytes(plan.zero_bytes(
             plan.parameters(shape) / step.tensor, step.readers, one.zero)) for one in stages))

@@ -30,7 +30,7 @@ class FinetuneSettings(Settings):
     validation: list[InputPath] = []
     """Dialogues that are not trained on; their loss is reported by language."""
     seed: Seed = 0
-    trainer: TrainerSettings
+    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
 
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:

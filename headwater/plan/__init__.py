@@ -14,9 +14,16 @@ from headwater.plan.compute import (
 from headwater.plan.serving import FORMS, cache_bytes_per_token, largest_batch, served_bytes
 from headwater.plan.shape import Counts, Shape, block_parameters, count, parameters
 from headwater.plan.step import Step
-from headwater.plan.training import Memory, checkpoint_bytes, moments_of_step, saving_memory, training_memory
+from headwater.plan.training import (
+    Memory,
+    checkpoint_bytes,
+    gathering_memory,
+    moments_of_step,
+    peak_memory,
+    training_memory,
+)
 
 __all__ = ["FORMS", "GPUS", "Counts", "Gpu", "Memory", "Shape", "Step", "block_parameters", "cache_bytes_per_token",
-           "checkpoint_bytes", "count", "days", "find_gpu", "flops_per_token", "largest_batch", "model_flops_share",
-           "moments_of_step", "parameters", "price", "saving_memory", "served_bytes", "tokens_per_second",
-           "training_memory", "zero_bytes"]
+           "checkpoint_bytes", "count", "days", "find_gpu", "flops_per_token", "gathering_memory", "largest_batch",
+           "model_flops_share", "moments_of_step", "parameters", "peak_memory", "price", "served_bytes",
+           "tokens_per_second", "training_memory", "zero_bytes"]

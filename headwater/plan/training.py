@@ -88,6 +88,20 @@ def saving_memory(shape: Shape, step: Step) -> Memory:
                   libraries, 0)
 
 
+def gathering_memory(shape: Shape, step: Step) -> Memory:
+    """While the leader of several processes holds the whole model, handed out at first, gathered for snapshots and at
+    the end: beside the steps' own on a CPU, in the host's memory on a GPU."""
+    weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
+    whole = 4 * parameters(shape) if step.processes > 1 and step.device == "cpu" else 0
+    return Memory("gathering", weights, moments, 0, 0, 0, 0, whole, _libraries(step), 0)
+
+
+def peak_memory(shape: Shape, step: Step) -> Memory:
+    """The most that the process which needs most ever holds, checkpoints beside training left out."""
+    return max((found(shape, step) for found in (training_memory, saving_memory, gathering_memory)),
+               key=lambda one: one.total)
+
+
 def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     """The end of the forward pass, the begin and end of the backward pass, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)

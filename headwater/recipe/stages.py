@@ -57,7 +57,7 @@ def load(path: str) -> Any:
 
 Stages = Mapping[str, Stage]
 
-_DEVICE = "headwater.train.stage:check_device"
+_MACHINE = "headwater.train.stage:check_machine"
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
 _MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
@@ -74,10 +74,10 @@ STAGES: dict[str, Stage] = {
               ("tokenizer",), ("sentencepiece", *_READERS)),
         Stage("pretrain", "train a model on the corpus",
               "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
-              ("train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS, _DEVICE, shared=True),
+              ("train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE, shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "train", "model", "tokenizer", "plan"), _MODEL, _DEVICE, shared=True),
+              ("finetune", "train", "model", "tokenizer", "plan"), _MODEL, _MACHINE, shared=True),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model"), _MODEL),

@@ -85,6 +85,7 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
     """
     beside = {path.name: path for path in folder.absolute().parent.glob("*/") if path != folder.absolute()}
     settings = step.resolved(beside)
+    step.stage.check(settings)
     make_folder(folder.parent, fix=_OTHER_OUT)
     if (folder.parent / RESOLVED).exists():
         with locked(folder.parent / ".lock"):

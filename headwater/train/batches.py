@@ -76,15 +76,12 @@ class Sample(NamedTuple):
 def read_ahead(batches: Batches, steps: range, rank: int, ranks: int) -> Generator[Batch]:
     """One reader's batches of these steps, each made in a thread while the one before is used."""
     with ThreadPoolExecutor(1) as thread:
-        try:
-            coming = thread.submit(batches.batch, steps[0], rank, ranks)
-            for step in steps:
-                found = coming.result()
-                if step != steps[-1]:
-                    coming = thread.submit(batches.batch, step + steps.step, rank, ranks)
-                yield found
-        finally:
-            thread.shutdown(cancel_futures=True)
+        coming = thread.submit(batches.batch, steps[0], rank, ranks)
+        for step in steps:
+            found = coming.result()
+            if step != steps[-1]:
+                coming = thread.submit(batches.batch, step + steps.step, rank, ranks)
+            yield found
 
 
 def own_rows(rows: int, rank: int, ranks: int) -> range:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
@@ -64,6 +65,15 @@ class Derived(NamedTuple):
         return (f"{self.layers} layers of {self.hidden} with {self.heads} heads and {self.feed} in between, "
                 f"{self.parameters / 1e6:.2f} M parameters without embeddings, {self.tokens / 1e6:,.1f} M tokens, "
                 f"{self.batch_tokens:,.0f} tokens a batch, learning rate {self.learning_rate:.2g}")
+
+
+    def overruled(self, model: Mapping[str, Any], trainer: Mapping[str, Any]) -> list[str]:
+        """What settings say otherwise, as NAME=VALUE."""
+        rest = self.trainer(trainer["sequence_length"])
+        groups = (("model", self.model(), model), ("trainer.optimizer", rest.pop("optimizer"), trainer["optimizer"]),
+                  ("trainer", rest, trainer))
+        return [f"{group}.{name}={given[name]}" for group, dial, given in groups for name in dial
+                if given[name] != dial[name]]
 
 
 def derive(settings: DialSettings) -> Derived:

@@ -70,6 +70,9 @@ def _choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
 def _measured(settings: TrainerSettings, flops: float, precision: str | None) -> dict[str, Any]:
     """precision: the one that stays, where the run has begun in it."""
     device = settings.training_device()
+    if settings.threads > hardware.cores():
+        say(f"trainer.threads is {settings.threads}, more than the {hardware.cores()} cores here: they will wait for "
+            "each other")
     torch.set_num_threads(settings.threads or hardware.cores())
     if precision is None:
         precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision

@@ -52,7 +52,7 @@ def begin(model: Decoder) -> int:
 def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int) -> dict[str, float]:
     """Predicted and measured memory of this process, in bytes; both are said. before: what `begin` returned."""
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
-    predicted = max(plan.training_memory(config, step).total, plan.saving_memory(config, step).total)
+    predicted = plan.peak_memory(config, step).total
     gpu = machine.device == "cuda"
     measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
     if is_leader():

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, model_validator
 
+from headwater import hardware
 from headwater.errors import InputError
 from headwater.settings import Change, Settings
 from headwater.train.optimizer import OptimizerSettings
@@ -55,10 +56,19 @@ class TrainerSettings(Settings):
     """Write down which tokens every step read, as ranges of the data's stream."""
 
     @model_validator(mode="after")
-    def _one_horizon(self) -> TrainerSettings:
+    def _goes_together(self) -> TrainerSettings:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of steps and epochs")
+            raise ValueError("give steps or epochs" + (", not both" if self.steps else ""))
+        if self.micro_rows is not None and self.micro_rows > self.rows:
+            raise ValueError(f"micro_rows {self.micro_rows} is more than the batch's rows, {self.rows}")
         return self
+
+    def check_machine(self) -> None:
+        """Raises `InputError` for what this machine does not have."""
+        self.training_device()
+        if self.compile == "on" and not hardware.has_compiler():
+            raise InputError("no C++ compiler is found", where="trainer.compile",
+                             fix="install one (g++ or clang++), or set trainer.compile=auto")
 
     def training_device(self) -> str:
         """What "auto" means on this machine. Raises `InputError` for a GPU that is not there."""

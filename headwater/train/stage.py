@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, ValidationError, model_validator
 
 from headwater.documents import corpus_files
+from headwater.errors import SettingsError
 from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
@@ -75,7 +76,7 @@ class PretrainSettings(Settings):
     model: Annotated[dict[str, Any], FieldsOf(ModelConfig)] = Field(default_factory=dict)
     """Fields of `ModelConfig`; vocab_size comes from the tokenizer, rounded up to a multiple of 64."""
     objective: ObjectiveSettings = ObjectiveSettings()
-    trainer: TrainerSettings
+    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
     @model_validator(mode="before")
     @classmethod
@@ -121,16 +122,18 @@ class Trains(Protocol):
     def trainer(self) -> TrainerSettings: ...
 
 
-def check_device(settings: Trains) -> None:
-    """Raises `InputError` for a device that this machine does not have."""
-    settings.trainer.training_device()
+def check_machine(settings: Trains) -> None:
+    """Raises `InputError` for what this machine does not have."""
+    settings.trainer.check_machine()
 
 
 def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, validation bits per byte by language."""
     tokenizer = Tokenizer.load(settings.tokenizer)
     if settings.dial.turned:
-        say(f"the dial says: {derive(settings.dial).words()}")
+        found = derive(settings.dial)
+        other = found.overruled(settings.model, settings.trainer.model_dump())
+        say(f"the dial says: {found.words()}" + (f"; you say {', '.join(other)}" if other else ""))
     config = model_config(settings, tokenizer.vocab_size)
     require_memory(config, settings.trainer)
     layout = settings.objective.layout(tokenizer, config.position_axes)
@@ -163,13 +166,24 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
 
 def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
     """The model's configuration, sized for the vocabulary and the trained length. Raises `SettingsError`."""
-    sizes = {"vocab_size": -(-vocab_size // 64) * 64}
+    sizes, length = {"vocab_size": -(-vocab_size // 64) * 64}, settings.trainer.sequence_length
     if settings.preset is not None:
-        return preset(settings.preset, **sizes, **settings.model)
-    length = {"max_position_embeddings": settings.trainer.sequence_length}
-    return ModelConfig.parse({**sizes, **length, **settings.model}, where="pretrain.model")
+        config = preset(settings.preset, **sizes, **settings.model)
+    else:
+        config = ModelConfig.parse({**sizes, "max_position_embeddings": length, **settings.model},
+                                   where="pretrain.model")
+    if config.vocab_size < vocab_size:
+        raise SettingsError(f"model.vocab_size {config.vocab_size} is less than the tokenizer's {vocab_size}",
+                            where="pretrain", fix="leave it out, or give at least as many")
+    if config.max_position_embeddings < length:
+        raise SettingsError(f"trainer.sequence_length {length} is more than the model's max_position_embeddings "
+                            f"{config.max_position_embeddings}", where="pretrain",
+                            fix="shorten the rows, or set model.max_position_embeddings")
+    return config
 
 
 def _shards(settings: PretrainSettings, split: str, tokenizer: Tokenizer, out: Path) -> Shards:
-    return write_shards(corpus_files(settings.corpus, split), tokenizer, settings.tokenizer, out / "shards" / split,
-                        processes=cores())
+    folder = out / "shards" / split
+    if not is_leader():  # written already; who writes sweeps the others' temporaries
+        return Shards(folder)
+    return write_shards(corpus_files(settings.corpus, split), tokenizer, settings.tokenizer, folder, processes=cores())

@@ -65,12 +65,14 @@ class Trainer:
     def fit(self, out: Path) -> dict[str, float]:
         """Train to the last step; writes logs, checkpoints and snapshots below `out`. Returns the stage's figures.
 
-        The model holds no weights until then, and the trained ones after. Raises `HeadwaterError` for a bad step
-        where the settings say to stop.
+        The model holds no weights until then, and the trained ones after; of several processes the leader's alone.
+        Raises `HeadwaterError` for a bad step where the settings say to stop.
         """
+        deterministic = torch.are_deterministic_algorithms_enabled()
         try:
             return self._fit(out)
         finally:
+            torch.use_deterministic_algorithms(deterministic)
             hardware.give_back_memory()
 
     def _fit(self, out: Path) -> dict[str, float]:

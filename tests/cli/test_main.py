@@ -73,6 +73,11 @@ def test_a_mistyped_second_word_is_told_the_nearest(capsys):
     assert "did you mean 'corpus explain'" in capsys.readouterr().err
 
 
+def test_a_first_word_alone_is_told_what_follows_it(capsys):
+    assert main(["study", "--help"]) == 2
+    assert "'study' is followed by one of digits, scaling" in capsys.readouterr().err
+
+
 def test_a_stages_own_folder_has_a_report_that_changes_nothing_for_later_stages(tmp_path, capsys):
     recipe = write_recipe(tmp_path / "recipes")
     assert main(["run", str(recipe), "--out", str(tmp_path / "run")], stages=STAGES) == 0

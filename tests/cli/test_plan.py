@@ -88,3 +88,21 @@ def test_a_recipe_says_of_its_training_what_is_not_given(capsys):
     assert "training on 16 x 256 tokens" in shown
     assert main(["plan", "recipes/quickstart.yaml", "micro_rows=4", "length=512"]) == 0
     assert "training on 4 x 512 tokens" in capsys.readouterr().out
+
+
+def test_a_shipped_recipe_is_found_by_its_name_and_needs_no_variables(capsys):
+    assert main(["plan", "web"]) == 0
+    assert "serving" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("model", "said"), [("nowhere/model", "no such folder"), ("nowhere.yaml", "no such file"),
+                                             ("Baichuan2-7", "did you mean Baichuan2-7B?")])
+def test_what_is_not_there_is_told_as_what_it_was_meant(model, said, capsys):
+    assert main(["plan", model]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_leader_needs_room_for_the_whole_model(capsys):
+    assert main(["plan", "Baichuan2-7B", "gpu=A800", "processes=8"]) == 0
+    shown = next(line for line in capsys.readouterr().out.splitlines() if "leader, at start" in line)
+    assert shown.count("28.0 GiB") == 4  # 7.5e9 parameters of four bytes

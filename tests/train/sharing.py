@@ -10,6 +10,7 @@ import torch
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
+from headwater.train.gathering import on_leader
 from headwater.train.loss import Penalties
 from headwater.train.objective import NextToken
 from headwater.train.processes import is_leader, leave
@@ -29,9 +30,10 @@ def shard(seed=0, documents=40, size=50):
 
 
 def run(out, model=None, validate=None, **settings):
-    """Train into `out`; the trainer, its model whole again."""
+    """Train into `out`; the trainer, the leader's model whole again."""
     parsed = TrainerSettings.parse({**SETTINGS, **settings})
-    decoder = initialise(Decoder(ModelConfig(**{**CONFIG, **(model or {})})), 0)
+    config = ModelConfig(**{**CONFIG, **(model or {})})
+    decoder = on_leader(lambda: initialise(Decoder(config), 0), config)
     batches = StreamBatches(shard(), rows=parsed.rows, length=parsed.sequence_length, seed=0)
     trainer = Trainer(decoder, NextToken(Penalties(1e-3, 1e-3)), batches, parsed, validate)
     trainer.fit(Path(out))
@@ -49,4 +51,6 @@ if __name__ == "__main__":
         trained = run(folder / name, **case)
         if is_leader():
             torch.save(dict(trained.model.named_parameters()), folder / name / "weights.pt")
+        else:  # no other process ever holds a whole model
+            assert all(one.is_meta for one in trained.model.parameters())
     leave()

@@ -51,13 +51,21 @@ def test_what_is_given_goes_before_the_dial():
     assert settings.model["num_hidden_layers"] == 4
 
 
+def test_what_goes_before_the_dial_is_said():
+    settings = parsed(dial={"depth": 4}, model={"hidden_size": 128, "num_attention_heads": 2}, trainer={"rows": 6})
+    assert derive(settings.dial).overruled(settings.model, settings.trainer.model_dump()) == [
+        "model.hidden_size=128", "model.num_attention_heads=2", "trainer.rows=6"]
+    settings = parsed(dial={"depth": 4})
+    assert derive(settings.dial).overruled(settings.model, settings.trainer.model_dump()) == []
+
+
 def test_settings_written_out_are_read_as_the_same():
     settings = parsed(dial={"depth": 4}, trainer={"epochs": None})
     assert settings.trainer.steps
     assert PretrainSettings.parse(settings.model_dump(mode="json")) == settings
 
 
-@pytest.mark.parametrize(("dial", "words"), [({"dept": 3}, "did you mean 'depth'"), ({"depth": 0}, "greater than"),
+@pytest.mark.parametrize(("dial", "words"), [({"dept": 3}, "did you mean 'dial.depth'"), ({"depth": 0}, "greater than"),
                                             ({"depth": 2, "parameters": 1e6}, "one of depth and parameters")])
 def test_an_impossible_dial_is_told_at_its_place(dial, words):
     with pytest.raises(SettingsError, match=words):

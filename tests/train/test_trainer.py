@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from headwater import hardware
 from headwater.artifacts import hash_file
 from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError, StorageError
 from headwater.model import Decoder, ModelConfig, initialise
@@ -321,8 +322,30 @@ def test_validation_is_taken_when_due_and_at_the_end(tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"steps": 3, "epochs": 1.0}])
 def test_exactly_one_of_steps_and_epochs_is_given(settings):
-    with pytest.raises(SettingsError, match="exactly one of steps and epochs"):
+    with pytest.raises(SettingsError, match="give steps or epochs"):
         TrainerSettings.parse(settings)
+
+
+def test_a_part_of_a_batch_is_no_more_than_the_batch():
+    with pytest.raises(SettingsError, match="micro_rows 8 is more than the batch's rows, 4"):
+        TrainerSettings.parse({"steps": 1, "rows": 4, "micro_rows": 8})
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"vocab_size": 100}, "model.vocab_size 100 is less than the tokenizer's 480"),
+    ({"max_position_embeddings": 128}, "sequence_length 256 is more than the model's max_position_embeddings 128")])
+def test_a_model_that_the_data_do_not_fit_is_refused(changes, words):
+    fields = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, **changes}
+    values = {"corpus": "a", "tokenizer": "b", "trainer": {"steps": 1}, "model": fields}
+    with pytest.raises(SettingsError, match=words):
+        model_config(PretrainSettings.parse(values), 480)
+
+
+def test_compiling_without_a_compiler_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr(hardware, "has_compiler", lambda: False)
+    TrainerSettings(steps=1, device="cpu").check_machine()
+    with pytest.raises(InputError, match="no C\\+\\+ compiler"):
+        TrainerSettings(steps=1, device="cpu", compile="on").check_machine()
 
 
 def test_epochs_become_steps():

@@ -17,25 +17,17 @@ struct Rows {
     int32_t threads;
 };
 
-static INLINE float value(const float* from) { return *from; }
-static INLINE float value(const bf16* from) { return widened(*from); }
-static INLINE void set(float* to, float x) { *to = x; }
-static INLINE void set(bf16* to, float x) { *to = narrowed(x); }
-
-// The columns before the last that do not fill a vector.
-static INLINE int64_t whole(const Rows& r) { return r.columns / LANES * LANES; }
-
 template <class Stored>
 static void normalised(const Rows& r, int64_t row, int) {
     const Stored *x = (const Stored*)r.x + row * r.columns, *gain = (const Stored*)r.gain;
     Stored* out = (Stored*)r.out + row * r.columns;
     Vec squares{};
-    for (int64_t c = 0; c < whole(r); c += LANES) squares += get(x + c) * get(x + c);
+    for (int64_t c = 0; c < whole(r.columns); c += LANES) squares += get(x + c) * get(x + c);
     float sum = total(squares);
-    for (int64_t c = whole(r); c < r.columns; c++) sum += value(x + c) * value(x + c);
+    for (int64_t c = whole(r.columns); c < r.columns; c++) sum += value(x + c) * value(x + c);
     const float inverse = r.inverses[row] = 1 / std::sqrt(sum / r.columns + r.eps);
-    for (int64_t c = 0; c < whole(r); c += LANES) put(out + c, get(x + c) * splat(inverse) * get(gain + c));
-    for (int64_t c = whole(r); c < r.columns; c++) set(out + c, value(x + c) * inverse * value(gain + c));
+    for (int64_t c = 0; c < whole(r.columns); c += LANES) put(out + c, get(x + c) * splat(inverse) * get(gain + c));
+    for (int64_t c = whole(r.columns); c < r.columns; c++) set(out + c, value(x + c) * inverse * value(gain + c));
 }
 
 // With n = x i and i the inverse: dx = i (g dy - n mean(g dy n)), dg = sum over rows of dy n.
@@ -47,21 +39,21 @@ static void normalised_back(const Rows& r, int64_t row, int thread) {
     float* sums = r.gain_sums + thread * r.columns;
     const float inverse = r.inverses[row];
     Vec along{};
-    for (int64_t c = 0; c < whole(r); c += LANES) {
+    for (int64_t c = 0; c < whole(r.columns); c += LANES) {
         const Vec part = get(dy + c) * get(x + c) * splat(inverse);
         store(sums + c, load(sums + c) + part);
         along += part * get(gain + c);
     }
     float sum = total(along);
-    for (int64_t c = whole(r); c < r.columns; c++) {
+    for (int64_t c = whole(r.columns); c < r.columns; c++) {
         const float part = value(dy + c) * value(x + c) * inverse;
         sums[c] += part;
         sum += part * value(gain + c);
     }
     const float shrink = sum / r.columns * inverse;
-    for (int64_t c = 0; c < whole(r); c += LANES)
+    for (int64_t c = 0; c < whole(r.columns); c += LANES)
         put(out + c, splat(inverse) * (get(gain + c) * get(dy + c) - splat(shrink) * get(x + c)));
-    for (int64_t c = whole(r); c < r.columns; c++)
+    for (int64_t c = whole(r.columns); c < r.columns; c++)
         set(out + c, inverse * (value(gain + c) * value(dy + c) - shrink * value(x + c)));
 }
 
@@ -78,11 +70,11 @@ template <class Stored>
 static void gated(const Rows& r, int64_t row, int) {
     const Stored *gate = (const Stored*)r.x + 2 * row * r.columns, *up = gate + r.columns;
     Stored* out = (Stored*)r.out + row * r.columns;
-    for (int64_t c = 0; c < whole(r); c += LANES) {
+    for (int64_t c = 0; c < whole(r.columns); c += LANES) {
         const Vec g = get(gate + c);
         put(out + c, g * sigmoid<sizeof(Stored) == 4>(g) * get(up + c));
     }
-    for (int64_t c = whole(r); c < r.columns; c++) {
+    for (int64_t c = whole(r.columns); c < r.columns; c++) {
         const float g = value(gate + c);
         set(out + c, g * sigmoid(g) * value(up + c));
     }
@@ -94,12 +86,12 @@ static void gated_back(const Rows& r, int64_t row, int) {
     const Stored *gate = (const Stored*)r.x + 2 * row * r.columns, *up = gate + r.columns;
     const Stored* dy = (const Stored*)r.gradient + row * r.columns;
     Stored *out = (Stored*)r.out + 2 * row * r.columns, *out_up = out + r.columns;
-    for (int64_t c = 0; c < whole(r); c += LANES) {
+    for (int64_t c = 0; c < whole(r.columns); c += LANES) {
         const Vec g = get(gate + c), s = sigmoid<sizeof(Stored) == 4>(g), d = get(dy + c) * s;
         put(out + c, d * get(up + c) * (splat(1.f) + g * (splat(1.f) - s)));
         put(out_up + c, d * g);
     }
-    for (int64_t c = whole(r); c < r.columns; c++) {
+    for (int64_t c = whole(r.columns); c < r.columns; c++) {
         const float g = value(gate + c), s = sigmoid(g), d = value(dy + c) * s;
         set(out + c, d * value(up + c) * (1 + g * (1 - s)));
         set(out_up + c, d * g);

@@ -151,6 +151,14 @@ static INLINE void put(bf16* to, Vec x) {
 #endif
 }
 
+static INLINE float value(const float* from) { return *from; }
+static INLINE float value(const bf16* from) { return widened(*from); }
+static INLINE void set(float* to, float x) { *to = x; }
+static INLINE void set(bf16* to, float x) { *to = narrowed(x); }
+
+// How many of so many numbers fill vectors; the rest come last, one by one.
+static INLINE int64_t whole(int64_t count) { return count / LANES * LANES; }
+
 // LANES x LANES cells with rows and columns exchanged. The rows of `from` are `apart` bytes from each other.
 static INLINE void transpose(float* to, int64_t to_step, const void* from, int64_t apart) {
 #if defined(__AVX512F__)
