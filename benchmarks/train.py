@@ -180,7 +180,7 @@ def work(name: str, size: str, length: int, device: str) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
 
     def answer(value: float) -> None:
-        print(value, file=answers, flush=True)
+        print(float(value), file=answers, flush=True)
 
     step = CONTENDERS[name](shape(size, length), ROWS[size][length], length, device)
     if step is not None:
