@@ -10,7 +10,6 @@ import platform
 import resource
 import shlex
 import shutil
-import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -124,7 +123,8 @@ def instructions() -> str:
 
 
 def matmul_flops(dtype: torch.dtype, device: str, *, size: int = 1024, repeats: int = 9) -> float:
-    """Median floating-point operations per second of a square matrix product."""
+    """Floating-point operations per second of a square matrix product: the quickest of some, since other work on the
+    machine can only slow one."""
     import torch
 
     left = torch.randn(size, size, device=device).to(dtype)
@@ -135,7 +135,7 @@ def matmul_flops(dtype: torch.dtype, device: str, *, size: int = 1024, repeats: 
         if device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds[2:])
+    return 2 * size**3 / min(seconds[2:])
 
 
 def matmul_peaks(device: str = "cpu") -> dict[str, float]:
