@@ -59,6 +59,9 @@ def _choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
         before = known.get("asked", {})
         kept: dict[str, Any] = {name: known[name] for name in ("precision", "compile", "kernels")
                 if name in known and before.get(name) == asked.get(name)}
+        if before:
+            changed = [name for name in asked if before.get(name) != asked[name]]
+            say(f"this run began with other {' and '.join(changed)}: from now on its last bits are others")
         known = {**_measured(settings, flops, kept.get("precision")), **kept, "asked": asked}
         write_json(path, known)
     if known["kernels"] != _kernels():

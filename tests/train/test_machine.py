@@ -30,10 +30,11 @@ def test_other_processes_on_the_machine_share_its_cores_and_other_kernels_are_sa
     assert "began with the others kernels" in capsys.readouterr().err
 
 
-def test_what_the_user_asks_for_later_goes_before_what_was_chosen(tmp_path, monkeypatch):
+def test_what_the_user_asks_for_later_goes_before_what_was_chosen(tmp_path, monkeypatch, capsys):
     path, settings = tmp_path / "machine.json", TrainerSettings(steps=1, device="cpu", precision="float32")
     monkeypatch.setattr(machine.hardware, "matmul_peaks", lambda *_: {"float32": 1e11, "bfloat16": 3e11})
     first = choose(path, settings, 0.0)
     asked = settings.model_copy(update={"threads": 1, "precision": "bfloat16"})
     assert choose(path, asked, 1e30) == first._replace(threads=1, precision="bfloat16", matmul_flops=3e11)
+    assert "began with other precision and threads" in capsys.readouterr().err
     assert choose(path, settings, 1e30) == first

@@ -124,6 +124,7 @@ def test_a_disk_that_fills_while_writing_leaves_the_checkpoint_before(tmp_path, 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    monkeypatch.setattr(disk, "WAIT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(HuggingFaceStorageWriter, "write_data", full)
         kept.save(2, tensors(2), {})
