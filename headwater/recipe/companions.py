@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headwater.errors import UserError
+from headwater.recipe.interruption import lost_neighbour
 from headwater.recipe.stages import Stage, Stages
 from headwater.settings import Settings
 from headwater.train import processes
@@ -39,7 +40,7 @@ def call(stage: Stage, settings: Settings, folder: Path) -> None:
 def follow(stages: Stages) -> int:
     """What a process that is not the first does: run what the first calls for, until it is done.
 
-    A mistake of the user's is the first one's to tell; every process meets it.
+    A mistake of the user's is the first one's to tell; every process meets it. So is the first one's end.
     """
     try:
         while (called := processes.agree(None)) is not None:
@@ -48,5 +49,9 @@ def follow(stages: Stages) -> int:
     except UserError as error:
         time.sleep(PATIENCE)
         return error.exit_code
+    except RuntimeError as error:
+        if not lost_neighbour(error):
+            raise
+        return 1
     processes.leave()
     return 0

@@ -109,6 +109,9 @@ def explained(out: Path, doing: str) -> Iterator[None]:
     except HeadwaterError:
         raise
     except Exception as error:
+        if lost_neighbour(error):
+            raise HeadwaterError("another process of this run ended", where=doing, fix="its own message says why; the "
+                                 "same command goes on from what is done") from error
         if _disk_is_full(error):
             raise StorageError(f"the disk is full ({_first_line(error)})", where=out,
                                fix="free some space, then give the same command: what is done is kept") from error
@@ -126,6 +129,12 @@ def unexpected(error: BaseException, folder: Path, *, doing: str, kept: str = ""
     except OSError:
         fix = f"report this:\n{text}"
     return UnexpectedError(f"unexpected {type(error).__name__}: {_first_line(error)}", where=doing, fix=fix)
+
+
+def lost_neighbour(error: BaseException) -> bool:
+    """Whether an error says that another process of the run, which this one spoke with, is gone (gloo's words)."""
+    return isinstance(error, RuntimeError) and "gloo" in str(error) and any(
+        words in str(error) for words in ("Connection closed by peer", "Connection reset by peer", "Broken pipe"))
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -61,7 +61,7 @@ def _choose(path: Path, settings: TrainerSettings, flops: float) -> Machine:
                 if name in known and before.get(name) == asked.get(name)}
         if before:
             changed = [name for name in asked if before.get(name) != asked[name]]
-            say(f"this run began with other {' and '.join(changed)}: from now on its last bits are others")
+            say(f"this run began with other {' and '.join(changed)}: from now on its numbers are rounded otherwise")
         known = {**_measured(settings, flops, kept.get("precision")), **kept, "asked": asked}
         write_json(path, known)
     if known["kernels"] != _kernels():

@@ -37,7 +37,7 @@ class TrainerSettings(Settings):
     compile: Annotated[Literal["auto", "on", "off"], Change.HOW] = "auto"
     """torch.compile; auto: where a compiler exists and the run is long enough for it to pay."""
     device: Annotated[Literal["auto", "cpu", "cuda"], Change.HOW] = "auto"
-    threads: Annotated[int, Change.HOW] = Field(default=0, ge=0)
+    threads: Annotated[int, Change.HOW] = Field(default=0, ge=0, le=1024)
     """CPU threads of a process; 0 means all cores, shared by the processes of a machine."""
     log_every: Annotated[int, Change.HOW] = Field(default=10, gt=0)
     validate_every: Annotated[int, Change.MIDWAY] = Field(default=0, ge=0)

@@ -191,7 +191,9 @@ def _damage(path: Path) -> str | None:
             if _sum(path / name) != known:
                 return f"{name} has changed"
         int(facts["step"])
-    except (OSError, HeadwaterError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        return f"{STATE} says nothing of {error}"
+    except (OSError, HeadwaterError, TypeError, ValueError) as error:
         return str(error).splitlines()[0]
     return None
 

@@ -97,7 +97,10 @@ class Trainer:
         fill(self.model, {**weights_of(self.model), **whole_tensors(self.task.model, self.parallel)})
         self.model.eval()
         del self.task, self.optimizer
-        return {**figures(logs.metrics.read()), "parameters": float(plan.parameters(self.model.config)),
+        found = figures(logs.metrics.read())
+        say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
+                                    if name in ("steps", "loss") or name.startswith("validation.")))
+        return {**found, "parameters": float(plan.parameters(self.model.config)),
                 **memory.told(self.model.config, self.settings, self.machine, before)}
 
     def _flops_per_step(self) -> float:
@@ -168,6 +171,9 @@ class Trainer:
             shared = f"{self.parallel.ranks} processes (zero {parallel.zero}, tensor {parallel.tensor}), "
         say(f"{shared}{self.machine.words()}, {plan.parameters(self.model.config) / 1e6:.2f} M parameters"
             + (f", from step {done}" if done else ""))
+        if self.settings.optimizer.warmup_steps >= self.steps:
+            say(f"the learning rate warms up over {self.settings.optimizer.warmup_steps:,} steps, the run has "
+                f"{self.steps:,}: it never reaches its peak")
 
     def _save(self, checkpoints: Checkpoints, step: int) -> None:
         """The last one is there when this returns; the others are written beside training."""
