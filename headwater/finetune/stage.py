@@ -15,7 +15,7 @@ from headwater.train.gathering import on_leader
 from headwater.train.memory import require_memory
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches
-from headwater.train.processes import is_leader
+from headwater.train.processes import is_leader, ranks
 from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer
 from headwater.train.validation import target_loss
@@ -65,6 +65,7 @@ def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer, axes: 
     for language in sorted({dialogue.language for dialogue in dialogues}):
         chosen = [dialogue for dialogue in dialogues if dialogue.language == language]
         rendered = render_all(chosen, tokenizer, settings.trainer.sequence_length)
-        found[language] = PackedBatches([(one.ids, one.loss_mask) for one in rendered], rows=settings.trainer.rows,
+        found[language] = PackedBatches([(one.ids, one.loss_mask) for one in rendered],
+                                        rows=settings.trainer.rows_at_once(ranks()),
                                         length=settings.trainer.sequence_length, seed=0, pad=tokenizer.pad, axes=axes)
     return found

@@ -15,12 +15,10 @@ from headwater.train.settings import TrainerSettings
 
 def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool) -> plan.Step:
     """A step of so many processes as the planner sees it."""
-    own = max(1, settings.rows // settings.parallel.readers(ranks))
-    rows = min(own, settings.micro_rows or own)
-    parallel = settings.parallel
+    parallel, rows = settings.parallel, settings.rows_at_once(ranks)
     return plan.Step(rows, settings.sequence_length, half, compiled, settings.recompute, settings.optimizer.name,
-                     rows < own, ranks, parallel.zero, parallel.tensor, parallel.replicas,
-                     "cuda" if settings.training_device() == "cuda" else "cpu")
+                     rows * parallel.readers(ranks) < settings.rows, ranks, parallel.zero, parallel.tensor,
+                     parallel.replicas, "cuda" if settings.training_device() == "cuda" else "cpu")
 
 
 def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:

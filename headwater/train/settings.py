@@ -63,6 +63,11 @@ class TrainerSettings(Settings):
             raise ValueError(f"micro_rows {self.micro_rows} is more than the batch's rows, {self.rows}")
         return self
 
+    def rows_at_once(self, ranks: int) -> int:
+        """Rows that each of so many processes computes at once. Raises `InputError` for an impossible layout."""
+        own = max(1, self.rows // self.parallel.readers(ranks))
+        return min(own, self.micro_rows or own)
+
     def check_machine(self) -> None:
         """Raises `InputError` for what this machine does not have."""
         self.training_device()

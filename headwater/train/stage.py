@@ -24,12 +24,12 @@ from headwater.train.layouts import Causal, Layout, Prefix
 from headwater.train.loss import Penalties
 from headwater.train.memory import require_memory
 from headwater.train.objective import NextToken
-from headwater.train.processes import is_leader, leader_first
+from headwater.train.processes import is_leader, leader_first, ranks
 from headwater.train.sentences import SentenceEnds
 from headwater.train.settings import TrainerSettings
 from headwater.train.streams import StreamBatches
 from headwater.train.trainer import Trainer
-from headwater.train.validation import bits_per_byte
+from headwater.train.validation import TOKENS_PER_BATCH, bits_per_byte
 
 
 class ObjectiveSettings(Settings):
@@ -151,7 +151,8 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     def validate(model: Decoder) -> dict[str, float]:
         if blank is not None and not blank.settings.document_share:
             return {}
-        found = bits_per_byte(model, held_out, trainer.sequence_length, blank)
+        at_once = min(TOKENS_PER_BATCH, trainer.rows_at_once(ranks()) * trainer.sequence_length)  # as a step's
+        found = bits_per_byte(model, held_out, trainer.sequence_length, blank, tokens=at_once)
         return {f"text.{language}.bits_per_byte": value for language, value in found.items()}
 
     def snapshot(model: Decoder, folder: Path) -> None:

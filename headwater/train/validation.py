@@ -35,9 +35,9 @@ def target_loss(model: Decoder, batches: PackedBatches) -> float:
     return nats / max(1, targets)
 
 
-def bits_per_byte(model: Decoder, shards: Documents, length: int,
-                  blank: BlankInfilling | None = None) -> dict[str, float]:
-    """Bits per UTF-8 byte of the shards' documents, by language.
+def bits_per_byte(model: Decoder, shards: Documents, length: int, blank: BlankInfilling | None = None, *,
+                  tokens: int = TOKENS_PER_BATCH) -> dict[str, float]:
+    """Bits per UTF-8 byte of the shards' documents, by language, from so many tokens at once.
 
     The negative log-likelihood of every token after `<bos>`, the closing `<eos>` included, over the text's bytes. A
     document longer than `length` tokens is read in windows of `length` that do not overlap. blank: of a model trained
@@ -55,7 +55,7 @@ def bits_per_byte(model: Decoder, shards: Documents, length: int,
     model.eval()
     with torch.no_grad(), bar("bits per byte", len(windows)) as shown:
         while windows:
-            rows = max(1, TOKENS_PER_BATCH // len(windows[-1][1]))
+            rows = max(1, tokens // len(windows[-1][1]))
             chosen, windows = windows[-rows:], windows[:-rows]
             for (language, _), loss in zip(chosen, _losses(model, [ids for _, ids in chosen], blank), strict=True):
                 nats[language] += loss
