@@ -18,7 +18,13 @@ from typing import IO, Any
 from headwater.errors import InputError, StorageError
 
 _PART = 1 << 20
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = ("No space left", "Disk quota", "disk is full", "os error 28")
+
+
+def says_full(error: BaseException | str) -> bool:
+    """Whether an error, or what is left of its text, says that the disk is full: many libraries give no number."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in _FULL)
 
 
 @contextmanager
@@ -31,7 +37,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.EROFS:
             raise InputError("cannot write: the file system is read-only", where=path,
                              fix="give a folder that can be written") from error
-        if error.errno in _NO_SPACE or "No space left" in str(error):
+        if says_full(error) or error.errno == errno.EFBIG:
             raise StorageError(f"cannot write: {error.strerror or error}", where=path,
                                fix="free some space, then give the same command again: what is done is kept") from error
         raise

@@ -268,10 +268,16 @@ def _plain_values(text: str) -> Any:
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """`values` with dotted `a.b=c` overrides applied; each value is read as YAML, list items by index."""
     merged: dict[str, Any] = copy.deepcopy(dict(values))
+    given: list[str] = []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not all(path.split(".")):
             raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
+        dropped = next((one for one in given if one.startswith(f"{path}.")), None)
+        if dropped is not None:
+            raise SettingsError(f"override {_short(path)} would drop {_short(dropped)}, which is given before it",
+                                fix=f"give {_short(path)} first")
+        given.append(path)
         try:
             _set(merged, path.split("."), _plain_values(text))
         except yaml.YAMLError as error:

@@ -192,7 +192,7 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
     parser = _parser(stages)
     if not words:
         raise SettingsError("no command", fix="headwater --help lists the commands")
-    _check_command(words[0], parser.commands)
+    _check_command(words, parser.commands)
     arguments, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
@@ -202,8 +202,12 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
     return arguments, rest
 
 
-def _check_command(word: str, known: Collection[str]) -> None:
+def _check_command(words: list[str], known: Collection[str]) -> None:
+    word = words[0]
     seconds = [name.partition(" ")[2] for name in known if name.startswith(f"{word} ")]
+    if seconds and words[1:2] in (["--help"], ["-h"]) and word not in known:
+        print("\n".join(f"headwater {word} {name:12} {TWO_WORDS[f'{word} {name}'][0]}" for name in seconds))
+        raise SystemExit(0)
     if seconds and word not in known:
         raise SettingsError(f"'{word}' is followed by one of {', '.join(seconds)}",
                             fix=f"headwater {word} {seconds[0]} --help says what the first does")

@@ -15,7 +15,7 @@ from headwater.hardware import total_memory_bytes
 from headwater.model.checkpoint import read_config
 from headwater.model.config import ModelConfig
 from headwater.presets import preset
-from headwater.progress import print_result
+from headwater.progress import print_result, say
 from headwater.settings import Settings, read_yaml
 
 GIGA = 2**30
@@ -73,6 +73,8 @@ def show_plan(model: str, settings: PlanSettings) -> None:
     gpu = None if settings.gpu is None else plan.find_gpu(settings.gpu)
     memory = total_memory_bytes() if gpu is None else gpu.gibibytes * GIGA
     where = "this machine" if settings.gpu is None else settings.gpu
+    if settings.length is not None and settings.length > shape.max_position_embeddings:
+        say(f"the model is made for {shape.max_position_embeddings:,} tokens; what {settings.length:,} would take:")
     print_result(_parameters(model, shape))
     print_result(_training(shape, settings, f"{where} has {_bytes(memory)}"))
     if gpu is not None:
@@ -111,13 +113,12 @@ def _of_recipe(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSet
         raise InputError("the recipe pretrains no model with a tokenizer of its own", where=model,
                          fix="give a model folder, or an official model's name")
     trainer = pretrain.trainer
-    own = trainer.rows // max(1, settings.processes // trainer.parallel.tensor)
-    rows = min(max(1, own), trainer.micro_rows or own)
+    readers, rows = trainer.parallel.readers(settings.processes), trainer.rows_at_once(settings.processes)
     chosen: dict[str, object] = {} if trainer.precision == "auto" else {"precision": trainer.precision}
     if trainer.compile != "auto":
         chosen["compile"] = trainer.compile == "on"
     return model_config(pretrain, tokenizer.vocab_size), _filled(
-        settings, length=trainer.sequence_length, micro_rows=rows, accumulate=max(1, own // rows),
+        settings, length=trainer.sequence_length, micro_rows=rows, accumulate=max(1, trainer.rows // (readers * rows)),
         tensor=trainer.parallel.tensor, replicas=trainer.parallel.replicas, recompute=trainer.recompute,
         optimizer=trainer.optimizer.name, **chosen)
 

@@ -24,10 +24,9 @@ from headwater.plan.shape import (
 from headwater.plan.step import Step
 
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 29}
-"""Bytes of logits that the loss holds, of `FEWEST_ROWS` at least: few enough to stay in a processor's
-cache where the vocabulary is small, many
-enough to keep all cores busy and to add up a large head's gradient seldom. `headwater.train.loss` takes them from
-here."""
+"""Bytes of logits that the loss holds, of `FEWEST_ROWS` at least: few enough to stay in a processor's cache where the
+vocabulary is small, many enough to keep all cores busy and to add up a large head's gradient seldom.
+`headwater.train.loss` takes them from here."""
 FEWEST_ROWS = 256
 LIBRARIES = {False: 52 << 20, True: 150 << 20}
 """Bytes that PyTorch takes on a CPU at its first step, not compiled and compiled (measured with a model of 0.04 M

@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from headwater.artifacts import storage_errors
+from headwater.artifacts import says_full, storage_errors
 from headwater.errors import HeadwaterError, InputError, Interrupted, StorageError, UnexpectedError
 
 REPEAT_SECONDS = 2.0
 """After so long an interrupt that nobody saw is raised again."""
-_FULL = ("No space left on device", "Disk quota exceeded", "disk is full", "os error 28")
 
 
 @contextmanager
@@ -67,10 +66,10 @@ def stoppable(resume: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file while the body runs, so that no other process works there. Raises `InputError`."""
+def locked(path: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock file while the body runs, so that no other process works in the folder. Raises `InputError`."""
     with storage_errors(path):
-        descriptor = _acquire(path)
+        descriptor = _acquire(path, folder)
     try:
         yield
     finally:
@@ -78,7 +77,7 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, folder: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -88,8 +87,8 @@ def _acquire(path: Path) -> int:
             os.close(descriptor)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise
-            raise InputError(f"another run works here (process {holder})", where=path.parent,
-                             fix="wait until it ends, stop it, or give another --out") from None
+            raise InputError(f"another run works here (process {holder})", where=folder,
+                             fix="wait until it ends, stop that process, or give another --out") from None
         # The holder before may have removed the file between our opening and our locking it.
         if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
             os.truncate(descriptor, 0)
@@ -138,13 +137,10 @@ def lost_neighbour(error: BaseException) -> bool:
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return True
-        if any(mark in str(error) for mark in _FULL):
-            return True
+    """Said by the error, or by one that it came from."""
+    while error is not None and not says_full(error):
         error = error.__cause__ or error.__context__
-    return False
+    return error is not None
 
 
 def _first_line(error: BaseException) -> str:

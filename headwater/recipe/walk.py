@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headwater.artifacts import make_folder, sweep_temporaries, write_json, write_text
 from headwater.errors import InputError, UserError
-from headwater.hardware import peak_memory_bytes
+from headwater.hardware import forget_peak_memory, peak_memory_bytes
 from headwater.progress import say
 from headwater.recipe import companions, kept
 from headwater.recipe.interruption import explained, locked, stoppable
@@ -52,7 +52,7 @@ def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
         step.stage.check(step.settings)
     make_folder(out, fix=_OTHER_OUT)
     _require_run_folder(out)
-    with stoppable(command), explained(out, "run"), locked(out / ".lock"):
+    with stoppable(command), explained(out, "run"), locked(out / ".lock", out):
         sweep_temporaries(out, deep=False)
         (out / "crash.txt").unlink(missing_ok=True)
         write_text(out / RESOLVED, f"{_MARK}\n{recipe.as_yaml()}")
@@ -88,7 +88,7 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
     step.stage.check(settings)
     make_folder(folder.parent, fix=_OTHER_OUT)
     if (folder.parent / RESOLVED).exists():
-        with locked(folder.parent / ".lock"):
+        with locked(folder.parent / ".lock", folder.parent):
             pass  # a walk that is under way here comes to this stage too
     with stoppable(command), explained(folder.parent, step.stage.name):
         bring_up_to_date(step.stage, settings, folder, command)
@@ -96,7 +96,7 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
 
 def bring_up_to_date(stage: Stage, settings: Settings, folder: Path, command: Sequence[str]) -> None:
     """Run the stage into `folder` unless its manifest says that the same was done from the same."""
-    with locked(folder.parent / f".{folder.name}.lock"), explained(folder.parent, f"stage {stage.name}"):
+    with locked(folder.parent / f".{folder.name}.lock", folder), explained(folder.parent, f"stage {stage.name}"):
         earlier = read_manifest(folder) or read_started(folder)
         inputs = {name: hash_input(path, earlier.inputs.get(name) if earlier else None, where=f"{stage.name}.{name}")
                   for name, path in input_paths(settings).items()}
@@ -130,7 +130,7 @@ def _tell_changes(name: str, begun: Started | None, basis: Basis) -> None:
 
 
 def _work(stage: Stage, settings: Settings, folder: Path, started: Started, command: Sequence[str]) -> None:
-    _reset_peak_memory()
+    forget_peak_memory()
     companions.call(stage, settings, folder)
     try:
         figures = stage.run(settings, folder)
@@ -160,15 +160,6 @@ def _begin(folder: Path, basis: Basis, inputs: dict[str, InputRecord], begun: St
                                              "interruptions": begun.interruptions + 1})
     write_json(folder / STARTED, started.model_dump(mode="json"))
     return started
-
-
-def _reset_peak_memory() -> None:
-    """Let the process's peak memory count from now on, where the system can (Linux: proc(5), clear_refs)."""
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
-            stream.write("5")
-    except OSError:
-        return
 
 
 def _now() -> str:

@@ -66,7 +66,6 @@ class Derived(NamedTuple):
                 f"{self.parameters / 1e6:.2f} M parameters without embeddings, {self.tokens / 1e6:,.1f} M tokens, "
                 f"{self.batch_tokens:,.0f} tokens a batch, learning rate {self.learning_rate:.2g}")
 
-
     def overruled(self, model: Mapping[str, Any], trainer: Mapping[str, Any]) -> list[str]:
         """What settings say otherwise, as NAME=VALUE."""
         rest = self.trainer(trainer["sequence_length"])

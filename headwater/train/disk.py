@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from headwater.artifacts import says_full
 from headwater.progress import say
 
 WAIT_SECONDS = 5.0
 """How often a full disk is looked at again."""
-_FULL = ("No space left", "Disk quota", "os error 28")
-
-
-def is_full(error: BaseException | str) -> bool:
-    """Whether an error, or what is left of its text, says that the disk is full."""
-    number = error.errno if isinstance(error, OSError) else None
-    return number in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in _FULL)
 
 
 def wait_for_space(folder: Path, size: int, what: str) -> None:
@@ -43,7 +36,7 @@ def when_it_fits(write: Callable[[], None], folder: Path, size: int, what: str) 
         try:
             return write()
         except Exception as error:
-            if not is_full(error):
+            if not says_full(error):
                 raise
             if not told:
                 say(f"paused: {what} could not be written ({error}); it is tried again")

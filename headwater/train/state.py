@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from headwater.artifacts import read_json, write_json
+from headwater.artifacts import read_json, says_full, write_json
 from headwater.errors import CheckpointError, HeadwaterError
 from headwater.plan.training import FILE_BYTES
 from headwater.progress import say
 from headwater.train import disk
-from headwater.train.disk import is_full, wait_for_space
+from headwater.train.disk import wait_for_space
 from headwater.train.parallel import Parallel
 from headwater.train.processes import agree, any_says, is_leader
 
@@ -91,7 +91,7 @@ class Checkpoints:
         """Raises `HeadwaterError`: what was being written is removed, the checkpoints before stay."""
         if is_leader():
             shutil.rmtree(staging, ignore_errors=True)
-        full = any_says(is_full(failure))
+        full = any_says(says_full(failure))
         if full:
             say(f"a checkpoint did not fit ({failure}): it is written again")
             time.sleep(disk.WAIT_SECONDS)  # a quota may be full where the disk is not

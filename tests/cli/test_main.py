@@ -74,8 +74,24 @@ def test_a_mistyped_second_word_is_told_the_nearest(capsys):
 
 
 def test_a_first_word_alone_is_told_what_follows_it(capsys):
-    assert main(["study", "--help"]) == 2
+    assert main(["study"]) == 2
     assert "'study' is followed by one of digits, scaling" in capsys.readouterr().err
+
+
+def test_the_help_of_a_first_word_lists_what_follows_it(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    assert "headwater study digits" in capsys.readouterr().out
+
+
+def test_a_group_of_settings_does_not_silently_drop_one_given_before(tmp_path, capsys):
+    assert main(["pretrain", "--out", str(tmp_path / "run"), "trainer.rows=8", "trainer={steps: 3}"]) == 2
+    assert "'trainer' would drop 'trainer.rows'" in capsys.readouterr().err
+
+
+def test_a_plan_beyond_the_models_length_says_so(capsys):
+    assert main(["plan", "Baichuan2-7B", "length=100000"]) == 0
+    assert "made for 4,096 tokens" in capsys.readouterr().err
 
 
 def test_a_stages_own_folder_has_a_report_that_changes_nothing_for_later_stages(tmp_path, capsys):

@@ -193,6 +193,17 @@ def test_nothing_that_took_its_time_is_deleted_and_all_of_it_comes_back(run, sto
     assert {read_manifest(path).settings["steps"] for path in folder.glob("train.old*")} == {12, 50}
 
 
+def test_killed_while_results_change_places_nothing_is_lost(run, tmp_path, capsys):
+    run()
+    run("train.steps=41")
+    shutil.move(tmp_path / "run" / "train", tmp_path / "run" / "train.old-2")  # and the other was not yet taken back
+    capsys.readouterr()
+    run()
+    assert "taken back from" in capsys.readouterr().err
+    run("train.steps=41")
+    assert "taken back from" in capsys.readouterr().err
+
+
 def test_a_refused_start_leaves_the_finished_result_where_it_was(run, tmp_path, capsys):
     run()
     before = (tmp_path / "run" / "train" / "model.safetensors").read_text()

@@ -66,6 +66,21 @@ def test_a_library_of_other_ids_is_not_used(codecs):
     assert fast_bytes(spelled.replace("{1,3}", "{1,2}"), (), lambda texts: []) is None
 
 
+def test_a_stop_while_gigatoken_loads_is_not_swallowed(monkeypatch):
+    class Stopped(SystemExit):
+        pass
+
+    class Stopping:
+        def find_spec(self, name, path=None, target=None):
+            if name == "awkward":
+                raise Stopped
+
+    monkeypatch.delitem(sys.modules, "awkward", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Stopping(), *sys.meta_path])
+    with pytest.raises(Stopped):
+        fast_bytes("{}", [], lambda texts: [[] for _ in texts])
+
+
 def test_without_gigatoken_ids_stay_the_same(folders, families, monkeypatch):
     monkeypatch.setitem(sys.modules, "gigatoken", None)
     for name in ("LLaMA 2", "GLM-4"):
