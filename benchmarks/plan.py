@@ -4,7 +4,7 @@
 
 Measured is the largest resident memory of a process (the first of several) less what it held before training, its
 weights apart: once up to the last step, and once with the checkpoint that is written after it. The ratio is predicted
-over measured, so 1 is best. Runs are of three steps on random tokens.
+over measured, so 1 is best. Runs are of thirty steps on random tokens.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def measure(values: dict[str, Any], settings: dict[str, Any], folder: Path) -> N
     from headwater.train.processes import is_leader, leave
     from headwater.train.streams import StreamBatches
 
-    parsed = TrainerSettings.parse({"steps": 3, "threads": 1, "log_every": 1, "checkpoint_seconds": 10_000, **settings})
+    parsed = TrainerSettings.parse({"steps": 30, "threads": 1, "log_every": 1, "checkpoint_seconds": 10_000,
+                                    **settings})
     config = ModelConfig(**values, max_position_embeddings=parsed.sequence_length)
     documents = 6 * parsed.rows * parsed.sequence_length // 300 + 1
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, documents * 300).astype("<u4")

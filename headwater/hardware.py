@@ -11,8 +11,9 @@ import resource
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headwater.artifacts import write_json
 
@@ -52,26 +53,56 @@ def keep_freed_memory(below: int | None = None) -> None:
     of a training step. below: blocks of so many bytes and more are given back all the same; None: no block is.
     Nothing where the C library is another one.
     """
-    _set_heap(mappings=0 if below is None else 1 << 16, trim_from=-1, mapped_from=below)
+    _set_heap(_Heap(mappings=0 if below is None else 1 << 16, trim_from=-1, mapped_from=below or _OWN.mapped_from))
 
 
 def give_back_memory() -> None:
     """Undo `keep_freed_memory`, and give the system back what is free."""
-    _set_heap(mappings=1 << 16, trim_from=1 << 17, mapped_from=1 << 25)
+    _set_heap(_OWN)
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give the system back what is free now."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _set_heap(mappings: int, trim_from: int, mapped_from: int | None) -> None:
-    """Blocks outside of the heap at most, free bytes at its end from which on it shrinks (-1: never), and bytes of a
-    block from which on it lies outside."""
+@contextlib.contextmanager
+def outside_the_heap() -> Iterator[None]:
+    """Memory that is asked for meanwhile, in blocks of 64 KiB and more, leaves no hole in the heap when it is freed."""
+    before = _heap
+    _set_heap(before._replace(mappings=1 << 16, mapped_from=1 << 16))
+    try:
+        yield
+    finally:
+        _set_heap(before)
+
+
+class _Heap(NamedTuple):
+    """glibc's, as set last: it does not tell."""
+
+    mappings: int
+    """Blocks outside of the heap at most."""
+    trim_from: int
+    """Free bytes at its end from which on it shrinks; -1: never."""
+    mapped_from: int
+    """Bytes of a block from which on it lies outside."""
+
+
+_OWN = _Heap(mappings=1 << 16, trim_from=1 << 17, mapped_from=1 << 25)
+_heap = _OWN
+
+
+def _set_heap(wanted: _Heap) -> None:
+    global _heap
+    _heap = wanted
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)
-            libc.mallopt(_M_MMAP_MAX, mappings)
-            libc.mallopt(_M_TRIM_THRESHOLD, trim_from)
-            if mapped_from is not None:
-                libc.mallopt(_M_MMAP_THRESHOLD, mapped_from)
+            libc.mallopt(_M_MMAP_MAX, wanted.mappings)
+            libc.mallopt(_M_TRIM_THRESHOLD, wanted.trim_from)
+            libc.mallopt(_M_MMAP_THRESHOLD, wanted.mapped_from)
 
 
 def total_memory_bytes(device: str = "cpu") -> int:

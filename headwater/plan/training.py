@@ -78,13 +78,10 @@ def training_memory(shape: Shape, step: Step) -> Memory:
 
 def saving_memory(shape: Shape, step: Step) -> Memory:
     """While a checkpoint is written and nothing else is done, as after the last step; on a GPU the copies are the
-    host's. One process alone on a CPU still holds what its steps took, and lays the copies there."""
-    weights, moments, libraries = weight_bytes(shape, step), moment_bytes(shape, step), _libraries(step)
-    if step.device == "cuda":
-        return Memory("checkpoint", weights, moments, 0, 0, 0, 0, 0, libraries, 0)
-    room = training_memory(shape, step).total - weights - moments - libraries if step.processes == 1 else 0
-    return Memory("checkpoint", weights, moments, 0, 0, 0, 0, max(weights + moments, room) + _file_bytes(shape, step),
-                  libraries, 0)
+    host's."""
+    copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
+    return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
+                  _libraries(step), 0)
 
 
 def gathering_memory(shape: Shape, step: Step) -> Memory:

@@ -19,6 +19,11 @@ COLUMNS = 1024
 added: of 125,696 all at once took seven times as long, most of it for the addition."""
 
 
+ALIKE = 64
+"""Rows are multiplied in multiples of these on a processor: oneDNN makes, and keeps, code of its own for every shape
+that it meets, of which a batch's number of targets would give a new one at every step (1.6 MB each)."""
+
+
 class Penalties(NamedTuple):
     """What is added to the cross-entropy of every target, with z its logits."""
 
@@ -79,7 +84,7 @@ class _Work:
         self.penalties, self.divisor, self.group, self.learns = penalties, divisor, group, learns
         self.used = (targets != IGNORE).nonzero()[:, 0]
         whole = len(self.used) == len(targets)
-        self.hidden = hidden.detach() if whole else hidden.detach()[self.used]
+        self.hidden = hidden.detach() if whole else hidden.detach()[self._filled_up(hidden.device.type)]
         self.targets = targets if whole else targets[self.used]
         self.weight = weight.detach().to(hidden.dtype)
         self.begin = 0 if group is None else dist.get_rank(group) * len(weight)
@@ -88,6 +93,11 @@ class _Work:
             self.block = COLUMNS if hidden.device.type == "cpu" else len(weight)
             self.grad_hidden = torch.empty_like(self.hidden)
             self.grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+
+    def _filled_up(self, device: str) -> Tensor:
+        """The rows that are used, and some again: their logits are not looked at."""
+        more = -len(self.used) % ALIKE if device == "cpu" else 0
+        return torch.cat([self.used, self.used[:1].expand(more)])
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
         of_one = self.hidden.element_size() * len(self.weight)
@@ -102,13 +112,14 @@ class _Work:
             dist.all_reduce(self.grad_hidden, group=self.group)
         hidden = self.grad_hidden
         if len(self.used) != self.shape[0]:
-            hidden = hidden.new_zeros(self.shape).index_copy_(0, self.used, self.grad_hidden)
+            hidden = hidden.new_zeros(self.shape).index_copy_(0, self.used, hidden[:len(self.used)])
         return hidden, self.grad_weight.to(self.weight_dtype)
 
     def _chunk(self, rows: slice) -> None:
         hidden, targets = self.hidden[rows], self.targets[rows] - self.begin
         targets = torch.where((targets >= 0) & (targets < len(self.weight)), targets, -1)
-        logits = hidden @ self.weight.t()  # [c,V]
+        product = hidden @ self.weight.t()  # [c,V]
+        logits = product[:len(targets)]
         found = softmax.statistics(logits, targets)
         if self.group is not None:
             found = self._joined(found)
@@ -118,6 +129,10 @@ class _Work:
         if self.learns:
             slope = softmax.gradient(logits, targets, found, divisor=self.divisor, max_z=penalties.max_z,
                                      z=penalties.z)
+            if len(targets) < len(product):
+                logits.copy_(slope)
+                product[len(targets):] = 0
+                slope = product
             torch.mm(slope, self.weight, out=self.grad_hidden[rows])
             for part, columns in zip(self.grad_weight.split(self.block), slope.split(self.block, 1)):
                 part += columns.t() @ hidden

@@ -47,14 +47,19 @@ def begin(model: Decoder) -> int:
     return hardware.memory_bytes() - sum(one.nbytes for one in weights)
 
 
-def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int) -> dict[str, float]:
-    """Predicted and measured memory of this process, in bytes; both are said. before: what `begin` returned."""
+def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
+         saved: bool) -> dict[str, float]:
+    """Predicted and measured memory of this process, in bytes; both are said.
+
+    before: what `begin` returned. saved: whether a checkpoint was written beside the steps.
+    """
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
-    predicted = plan.peak_memory(config, step).total
     gpu = machine.device == "cuda"
+    predicted, beside = plan.peak_memory(config, step).total, plan.checkpoint_bytes(config, step)
+    if saved and not gpu:
+        predicted = max(predicted, plan.training_memory(config, step).total + beside)
     measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
     if is_leader():
-        beside = f"{plan.checkpoint_bytes(config, step) / 2**20:,.0f} more{' of the host' if gpu else ''}"
-        say(f"memory: {predicted / 2**20:,.0f} MiB predicted ({beside} where a checkpoint is written beside a step), "
-            f"{measured / 2**20:,.0f} MiB measured")
+        of_it = f" ({beside / 2**20:,.0f} {'more of the host' if gpu else 'of it'} for checkpoints)" if saved else ""
+        say(f"memory: {predicted / 2**20:,.0f} MiB predicted{of_it}, {measured / 2**20:,.0f} MiB measured")
     return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}

@@ -12,16 +12,18 @@ import time
 import warnings
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from headwater.artifacts import read_json, says_full, write_json
 from headwater.errors import CheckpointError, HeadwaterError
+from headwater.hardware import outside_the_heap
 from headwater.plan.training import FILE_BYTES
 from headwater.progress import say
 from headwater.train import disk
@@ -41,23 +43,31 @@ class Checkpoints:
     def __init__(self, folder: Path, parallel: Parallel, keep: int) -> None:
         self.folder, self.parallel, self.keep = folder, parallel, keep
         self._writing: tuple[Path, Future[None]] | None = None
+        self.beside = False
+        """Whether one was written while training went on."""
+        self._copies = _Copies()
+        # One thread for all of them: each new one would take, and keep, a heap of its own.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         # Said by the library at every writing of a process alone, in a thread of its own.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: dict[str, Any], *, wait: bool) -> None:
         """Begin to write the state after `step` steps; training may go on and change the tensors.
 
-        `facts`: what else is to be remembered, as JSON can hold it. Waits for the writing before to end, and while
-        the disk is full, saying so. Called by every process.
+        facts: what else is to be remembered, as JSON can hold it. wait: until it is written. Waits in any case for the
+        writing before to end, and while the disk is full, saying so. Called by every process.
         """
         self.finish()
         staging = self.folder / f".step-{step:08d}.tmp"
         self._make_room(staging, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         writer = HuggingFaceStorageWriter(str(staging), _files(tensors), save_distributed=True)
-        future: Any = dcp.async_save(dict(tensors), storage_writer=writer, no_dist=self.parallel.ranks == 1,
-                                     process_group=self.parallel.checkpoint_group)
+        future = self._writer.submit(dcp.save, self._copies.stage(dict(tensors)), storage_writer=writer,
+                                     no_dist=self.parallel.ranks == 1, process_group=self.parallel.checkpoint_group)
         facts = {**facts, "step": step, "weights": _shapes(tensors)}
         self._writing = staging, self._sealed(future, staging, facts)
+        if wait:
+            self.finish()
+        self.beside = self.beside or not wait
 
     def finish(self) -> None:
         """Wait until what is being written is there. Raises `HeadwaterError` where it cannot be written."""
@@ -138,6 +148,19 @@ class Checkpoints:
         if _finished(self.folder):
             say("no checkpoint is good: the run begins again")
         return None
+
+
+class _Copies(DefaultStager):
+    """The copies that are written while training goes on: made once, outside of the heap, and filled anew for every
+    checkpoint. Copies that came and went would leave holes between the tensors of a step."""
+
+    def __init__(self) -> None:
+        super().__init__(StagingOptions(use_pinned_memory=False, use_shared_memory=False, use_async_staging=False,
+                                        use_non_blocking_copy=False))
+
+    def stage(self, state_dict: dict[str, Any], **settings: Any) -> Any:
+        with outside_the_heap():
+            return super().stage(state_dict, **settings)
 
 
 class DiskFull(HeadwaterError):

@@ -101,7 +101,7 @@ class Trainer:
         say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
                                     if name in ("steps", "loss") or name.startswith("validation.")))
         return {**found, "parameters": float(plan.parameters(self.model.config)),
-                **memory.told(self.model.config, self.settings, self.machine, before)}
+                **memory.told(self.model.config, self.settings, self.machine, before, saved=checkpoints.beside)}
 
     def _flops_per_step(self) -> float:
         length = self.settings.sequence_length
@@ -178,12 +178,11 @@ class Trainer:
     def _save(self, checkpoints: Checkpoints, step: int) -> None:
         """The last one is there when this returns; the others are written beside training."""
         facts = {"updates": self.optimizer.updates, "recent": list(self.watch.recent)}
+        if step == self.steps:
+            hardware.trim_heap()  # no step needs it again
         while True:
             try:
-                checkpoints.save(step, self._tensors(), facts)
-                if step == self.steps:
-                    checkpoints.finish()
-                return
+                return checkpoints.save(step, self._tensors(), facts, wait=step == self.steps)
             except DiskFull:  # met by this one, or by the one before while it was being written
                 continue
 

@@ -1,5 +1,8 @@
 """The chunked loss against the plain one in float64."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -118,3 +121,22 @@ def test_the_normalised_head_learns_through_its_lengths():
     gradients = [torch.autograd.grad(one, head.weight)[0] for one in (found, wanted)]
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)  # a row of zeros has gradients of 1e8
+
+
+def test_any_number_of_targets_takes_no_memory_of_its_own():
+    script = """
+import torch
+from headwater import hardware
+from headwater.train.loss import IGNORE, Penalties, projected_cross_entropy
+hidden = torch.randn(1024, 128).bfloat16().requires_grad_()
+weight = torch.randn(1024, 128).requires_grad_()
+for skipped in range(0, 1000, 5):
+    if skipped == 500:
+        before = hardware.memory_bytes()
+    targets = torch.randint(1024, (1024,))
+    targets[:skipped] = IGNORE
+    projected_cross_entropy(hidden, weight, targets, 1.0, Penalties()).loss.backward()
+print(hardware.memory_bytes() - before)
+"""
+    grown = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+    assert grown < 40 << 20

@@ -27,14 +27,14 @@ def tensors(value):
 def saved(folder, *steps, keep=2):
     kept = checkpoints(folder, keep)
     for step in steps:
-        kept.save(step, tensors(step), {"updates": step})
+        kept.save(step, tensors(step), {"updates": step}, wait=False)
     kept.finish()
     return kept
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
     kept, live = checkpoints(tmp_path), tensors(1)
-    kept.save(1, live, {"updates": 1})
+    kept.save(1, live, {"updates": 1}, wait=False)
     for tensor in live.values():
         tensor.fill_(99.0)
     kept.finish()
@@ -75,7 +75,7 @@ def test_what_was_being_written_when_the_process_died_is_no_checkpoint(tmp_path)
     half.mkdir()
     (half / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"torn")
     assert kept.load(tensors(0))["step"] == 1
-    kept.save(2, tensors(2), {})
+    kept.save(2, tensors(2), {}, wait=False)
     kept.finish()
     assert kept.load(tensors(0))["step"] == 2
 
@@ -127,10 +127,17 @@ def test_a_disk_that_fills_while_writing_leaves_the_checkpoint_before(tmp_path, 
     monkeypatch.setattr(disk, "WAIT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(HuggingFaceStorageWriter, "write_data", full)
-        kept.save(2, tensors(2), {})
+        kept.save(2, tensors(2), {}, wait=False)
         with pytest.raises(state.DiskFull):
             kept.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    kept.save(2, tensors(2), {})
+    kept.save(2, tensors(2), {}, wait=False)
     kept.finish()
     assert kept.load(tensors(0))["step"] == 2
+
+
+def test_every_checkpoint_is_copied_into_the_same_memory(tmp_path):
+    kept = checkpoints(tmp_path)
+    live = tensors(1)
+    first, second = (kept._copies.stage(live) for _ in range(2))
+    assert all(first[name].data_ptr() == second[name].data_ptr() != live[name].data_ptr() for name in live)
