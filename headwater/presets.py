@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from headwater.errors import InputError
-from headwater.model.config import ModelConfig, RopeScaling
+from headwater.model.config import ModelConfig
 from headwater.model.families import chatglm
+from headwater.model.scalings import PositionInterpolation
 from headwater.settings import nearest_name
 
 
@@ -81,7 +82,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Baichuan2-13B": _baichuan("13B", second=True),
     "ChatGLM-6B": _CHATGLM_6B,
     "ChatGLM2-6B": _chatglm2(32768),
-    "ChatGLM2-6B-32K": _chatglm2(32768, rope_scaling=RopeScaling(kind="linear", factor=16)),
+    "ChatGLM2-6B-32K": _chatglm2(32768, rope_scaling=PositionInterpolation(factor=16)),
     "ChatGLM3-6B": _chatglm2(8192),
     "ChatGLM3-6B-32K": _chatglm2(32768, rope_theta=500000.0),  # its ratio of 50 is from memory
     "GLM-4-9B": _glm4(8192, 1),

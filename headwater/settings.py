@@ -92,19 +92,25 @@ def _settings_error(cls: type[BaseModel], error: ValidationError, where: object)
 
 
 def _explain(cls: type[BaseModel], item: ErrorDetails) -> tuple[str, str]:
-    location = item["loc"]
+    tagged = item["loc"]
+    location = _without_tags(cls, tagged)
     path = ".".join(str(part) for part in location)
+    if item["type"].startswith("union_tag"):
+        name, known = item["ctx"]["discriminator"].strip("'"), item["ctx"].get("expected_tags")
+        kinds = known or ", ".join(repr(tag) for tag in sorted(_tags(cls, tagged)))
+        found = f"is {_short(item['input'][name])}" if name in item["input"] else "is required"
+        return f"setting '{path}.{name}' {found}", f"write {path}.{name}=... with {kinds}"
     if item["type"] == "extra_forbidden":
-        names = sorted(known_names(cls, location[:-1]))
+        names = sorted(known_names(cls, tagged[:-1]))
         nearest = nearest_name(str(location[-1]), names)
         meant = ".".join(map(str, (*location[:-1], nearest)))
         return f"unknown setting '{path}'", f"did you mean '{meant}'?" if nearest else f"known: {', '.join(names)}"
     if item["type"] == "missing":
-        inner = known_names(cls, location)
+        inner = known_names(cls, tagged)
         return f"setting '{path}' is required", (f"set {path}=..." if not inner else
                                                  f"set {path}.NAME=... with some of {', '.join(sorted(inner))}")
     if item["type"] in {"model_type", "model_attributes_type", "dict_type", "mapping_type"}:
-        known = sorted(known_names(cls, location)) if item["type"].startswith("model") else []
+        known = sorted(known_names(cls, tagged)) if item["type"].startswith("model") else []
         off = f"write {path}=null to turn it off, or " if item["input"] is False else "write "
         return (f"setting '{path}' is a group of settings, got {_short(item['input'])}",
                 f"{off}{path}.NAME=..." + (f" with one of {', '.join(known)}" if known else ""))
@@ -147,19 +153,47 @@ def nearest_name(name: str, known: Iterable[str], *, at_least: float = 0.5) -> s
 
 def known_names(cls: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
     """The setting names known at `path` below `cls` (list indices and mapping keys are stepped over)."""
+    return {name for model in _models_at(cls, path) for name in model.model_fields}
+
+
+def _models_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """The classes that what stands at `path` may be of. A part that names one of several kinds chooses it."""
     models: list[type[BaseModel]] = [cls]
     for part in path:
         fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         if fields:
-            models = [found for annotation in fields for found in _models_in(annotation)]
-    return {name for model in models for name in model.model_fields}
+            models = [found for annotation in fields for found in models_in(annotation)]
+        elif len(models) > 1:
+            models = [model for model in models if part in kinds_of(model)] or models
+    return models
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _without_tags(cls: type[BaseModel], path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A place as the user wrote it: pydantic puts the kind of a group of several kinds into it."""
+    kept: list[int | str] = []
+    for number, part in enumerate(path):
+        models = _models_at(cls, path[:number])
+        if len(models) < 2 or not any(part in kinds_of(model) for model in models):
+            kept.append(part)
+    return tuple(kept)
+
+
+def _tags(cls: type[BaseModel], path: tuple[int | str, ...]) -> set[Any]:
+    return {tag for model in _models_at(cls, path) for tag in kinds_of(model)}
+
+
+def kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    """What a class allows in its field `kind`, which tells the classes of one union apart."""
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field is not None else ()
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings classes that an annotation names, of a union all."""
     if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)
 
 
 class PathSetting(NamedTuple):

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from headwater.settings import FieldsOf
+from headwater.settings import FieldsOf, kinds_of, models_in
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
 
@@ -36,6 +36,11 @@ def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str
     for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] not in own):
         group = _group(field.annotation) or next((mark.model for mark in field.metadata if isinstance(mark, FieldsOf)),
                                                  None)
+        several = list(models_in(field.annotation)) if _is_union(field.annotation) else []
+        if len(several) > 1:
+            yield f"{prefix}{name}", f"group{_or_null(field)}, {_default(field)}", field.description or ""
+            yield from _of_kinds(several, f"{prefix}{name}.")
+            continue
         if group is None:
             facts = [_type_name(field.annotation), *_bounds(field), _default(field)]
             yield f"{prefix}{name}", ", ".join(facts), field.description or ""
@@ -47,6 +52,26 @@ def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str
         elif item := next(filter(None, map(_group, get_args(field.annotation))), None):
             each = "NAME" if get_origin(field.annotation) is dict else "N"
             yield from _settings(item, f"{prefix}{name}.{each}.")
+
+
+def _of_kinds(several: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, str, str]]:
+    """The settings of groups that `kind` tells apart: each once, with the kinds that have it."""
+    kinds = {kind: model for model in several for kind in kinds_of(model)}
+    yield f"{prefix}kind", f"{' | '.join(kinds)}, required", ""
+    lines = {kind: list(_settings(model, prefix)) for kind, model in kinds.items()}
+    for line in dict.fromkeys(line for found in lines.values() for line in found):
+        having = [kind for kind, found in lines.items() if line in found]
+        name, facts, text = line
+        if name != f"{prefix}kind":
+            yield name, facts if len(having) == len(kinds) else f"{facts}; of {', '.join(having)}", text
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Annotated, Union, types.UnionType)
+
+
+def _or_null(field: FieldInfo) -> str:
+    return " or null" if type(None) in get_args(field.annotation) else ""
 
 
 def _group(annotation: Any) -> type[BaseModel] | None:

@@ -26,6 +26,8 @@ TWO_WORDS = {
                          "tokenizer.report:ReportSettings"),
     "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
                          "finetune.vocabulary:ExtendSettings"),
+    "context bound": ("say what length a base of RoPE supports, and what base a length needs", "context.check:show_bound",
+                      "context.check:BoundSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings"),
     "study scaling": ("predict the loss of a larger model from a ladder of small ones", "studies.scaling:run",
@@ -49,6 +51,9 @@ _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet 
           "tokenizer extend": ("model", "MODEL", "a model folder"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings."""
+
+_PRINT_ONLY = ("corpus explain", "context bound")
+"""Those that need no folder for what they make."""
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
 
@@ -254,7 +259,7 @@ def _parser(stages: Stages) -> _Parser:
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
     for name, (purpose, function, settings) in TWO_WORDS.items():
         taken = [_FILES[name]] if name in _FILES else []
-        names = [argument for argument, _, _ in taken] + (["out"] if name != "corpus explain" else [])
+        names = [argument for argument, _, _ in taken] + ([] if name in _PRINT_ONLY else ["out"])
         one = add(name, purpose, _direct(f"headwater.{function}", f"headwater.{settings}", *names),
                   f"headwater.{settings}")
         for argument, metavar, meaning in taken:

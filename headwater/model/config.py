@@ -6,36 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from headwater.model.scalings import RopeScaling
 from headwater.settings import Settings
-
-
-class RopeScaling(Settings):
-    """How rotary angles are stretched past the trained length; which fields count depends on `kind`."""
-
-    kind: Literal["linear", "dynamic", "yarn", "llama3"]
-    factor: float = Field(ge=1)
-    original_length: int | None = Field(default=None, gt=0)
-    """Length trained before stretching (yarn, llama3)."""
-    low_freq_factor: float = Field(default=1.0, gt=0)
-    """llama3: wavelengths above original_length / this are divided by `factor`."""
-    high_freq_factor: float = Field(default=4.0, gt=0)
-    """llama3: wavelengths below original_length / this stay."""
-    beta_fast: float = Field(default=32.0, gt=0)
-    """yarn: dimensions that turn more often than this within original_length stay."""
-    beta_slow: float = Field(default=1.0, gt=0)
-    """yarn: dimensions that turn less often than this are divided by `factor`."""
-    truncate: bool = True
-    """yarn: the ends of the ramp are whole dimensions."""
-    attention_factor: float | None = Field(default=None, gt=0)
-    """yarn: multiplies cos and sin; None means 0.1 ln(factor) + 1."""
-
-    @model_validator(mode="after")
-    def _has_length(self) -> RopeScaling:
-        if self.kind in ("yarn", "llama3") and self.original_length is None:
-            raise ValueError(f"rope scaling {self.kind} needs original_length")
-        if self.kind == "llama3" and self.low_freq_factor >= self.high_freq_factor:
-            raise ValueError("low_freq_factor must be below high_freq_factor")
-        return self
 
 
 class ModelConfig(Settings):
@@ -61,6 +33,7 @@ class ModelConfig(Settings):
     rope_layout: Literal["half", "interleaved"] = "half"
     """Which dimensions form a pair: (i, i + d/2), as in LLaMA, or (2i, 2i + 1), as in ChatGLM2 and GLM-4."""
     rope_scaling: RopeScaling | None = None
+    """How rotary positions are stretched past the trained length."""
     rope_rounding: Literal["none", "float16"] = "none"
     """float16: frequencies are rounded to half precision, as ChatGLM-6B's official code does."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"

@@ -1,4 +1,4 @@
-"""How a decoder knows where a token stands: rotary angles with their scalings, ALiBi biases, learned tables."""
+"""How a decoder knows where a token stands: rotary angles, ALiBi biases, learned tables."""
 
 from __future__ import annotations
 
@@ -8,56 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from headwater.errors import InputError
-from headwater.model.config import ModelConfig, RopeScaling
+from headwater.model.config import ModelConfig
+from headwater.model.scalings import DynamicNtk, rope_frequencies
 
 
-def rope_frequencies(dims: int, theta: float) -> Tensor:
-    """theta^(-2i/d), i < d/2 (RoFormer, 2104.09864, eq. 15), [d/2].
+def frequencies(config: ModelConfig, longest: int) -> Tensor:
+    """Radians a token by which the heads of a model with rotary positions turn, float32 [rope_dims/2].
 
-    In float32 throughout, as every official implementation computes it: at a position of 100,000 one unit in the
-    last place of a frequency is an angle of 0.006.
+    longest: one more than the largest position in use, on which dynamic NTK depends.
     """
-    return 1.0 / (theta ** (torch.arange(0, dims, 2).float() / dims))
-
-
-def scaled_frequencies(dims: int, theta: float, scaling: RopeScaling, *, longest: int, trained: int) -> Tensor:
-    """Frequencies stretched by `scaling`, [d/2].
-
-    longest: one more than the largest position in use; trained: the model's own length (both for dynamic NTK).
-    """
-    if scaling.kind == "linear":  # position interpolation, 2306.15595
-        return rope_frequencies(dims, theta) / scaling.factor
-    if scaling.kind == "dynamic":
-        if longest <= trained:
-            return rope_frequencies(dims, theta)
-        stretch = scaling.factor * longest / trained - (scaling.factor - 1)
-        return rope_frequencies(dims, theta * stretch ** (dims / (dims - 2)))
-    return (_yarn if scaling.kind == "yarn" else _llama3)(rope_frequencies(dims, theta), theta, scaling)
-
-
-def _yarn(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
-    """YaRN (2309.00071) as released: the ramp is linear in the index of the dimension, not in its rotations."""
-    assert scaling.original_length is not None
-    length, dims = scaling.original_length, 2 * len(frequencies)
-
-    def index(rotations: float) -> float:
-        return dims * math.log(length / (rotations * 2 * math.pi)) / (2 * math.log(theta))
-
-    low, high = index(scaling.beta_fast), index(scaling.beta_slow)
-    if scaling.truncate:
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dims - 1)
-    ramp = ((torch.arange(len(frequencies)).float() - low) / (high - low or 0.001)).clamp(0, 1)
-    return frequencies / scaling.factor * ramp + frequencies * (1 - ramp)
-
-
-def _llama3(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
-    """LLaMA 3.1: long wavelengths are divided by the factor, short ones stay, a blend between."""
-    assert scaling.original_length is not None
-    wavelengths = 2 * math.pi / frequencies
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    blend = ((scaling.original_length / wavelengths - low) / (high - low)).clamp(0, 1)
-    return (1 - blend) * frequencies / scaling.factor + blend * frequencies
+    scaling = config.rope_scaling
+    if scaling is None:
+        return rope_frequencies(config.rope_dims, config.rope_theta)
+    return scaling.frequencies(config.rope_dims, config.rope_theta, longest=longest,
+                               trained=config.max_position_embeddings)
 
 
 def rope_tables(positions: Tensor, frequencies: Tensor, *, layout: str, scale: float) -> tuple[Tensor, Tensor]:
@@ -137,18 +101,11 @@ class Positions(nn.Module):
             if config.position == "alibi":
                 return alibi_slopes(config.num_attention_heads)
             if config.position == "rope":
-                return self._frequencies(config.max_position_embeddings)
+                return frequencies(config, config.max_position_embeddings)
             if config.position == "rope_2d":
                 found = rope_frequencies(config.head_dim // 2, config.rope_theta)
                 return found.half().float() if config.rope_rounding == "float16" else found
             return torch.empty(0)
-
-    def _frequencies(self, longest: int) -> Tensor:
-        config, scaling = self.config, self.config.rope_scaling
-        if scaling is None:
-            return rope_frequencies(config.rope_dims, config.rope_theta)
-        return scaled_frequencies(config.rope_dims, config.rope_theta, scaling, longest=longest,
-                                  trained=config.max_position_embeddings)
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """The embeddings [B,T,D] with what positions [B,A,T] add to them. Raises `InputError` past a table's end."""
@@ -161,20 +118,17 @@ class Positions(nn.Module):
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
         """cos and sin for positions [B,A,T], as `rotate` takes them, or None where nothing is rotated."""
-        config, frequencies = self.config, self.table
+        config, table = self.config, self.table
         if config.position == "rope_2d":
-            cos, sin = rope_tables(positions, frequencies, layout=config.rope_layout, scale=1.0)  # [B,2,T,d/2]
+            cos, sin = rope_tables(positions, table, layout=config.rope_layout, scale=1.0)  # [B,2,T,d/2]
             return cos.transpose(1, 2)[:, None], sin.transpose(1, 2)[:, None]
         if config.position != "rope":
             return None
-        scale = 1.0
-        if config.rope_scaling is not None:
-            if config.rope_scaling.kind == "dynamic":
-                frequencies = self._frequencies(int(positions.max()) + 1).to(positions.device)
-            if config.rope_scaling.kind == "yarn":
-                given = config.rope_scaling.attention_factor
-                scale = 0.1 * math.log(config.rope_scaling.factor) + 1.0 if given is None else given
-        return rope_tables(positions, frequencies, layout=config.rope_layout, scale=scale)
+        scaling = config.rope_scaling
+        if isinstance(scaling, DynamicNtk):
+            table = frequencies(config, int(positions.max()) + 1).to(positions.device)
+        return rope_tables(positions, table, layout=config.rope_layout,
+                           scale=1.0 if scaling is None else scaling.magnitude)
 
     def bias(self, queries: Tensor, keys: Tensor) -> Tensor | None:
         """What is added to the scores between places [B,T] and [B,S] of a row, or None."""

@@ -20,9 +20,9 @@ import torch
 from pydantic import Field
 
 from headwater.model import Decoder, ModelConfig
+from headwater.plots import bars
 from headwater.progress import say
 from headwater.studies.learners import ShapedSettings, Text, train
-from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.batches import IGNORE, Batch, Ints, Sample, counted, last_seen, lay
 from headwater.train.blanks import BlankInfilling, GlmSettings, glm_ids

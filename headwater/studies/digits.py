@@ -20,10 +20,10 @@ import torch
 from pydantic import Field, model_validator
 
 from headwater.model import Decoder, ModelConfig
+from headwater.plots import lines_with_errors
 from headwater.progress import say
 from headwater.settings import Seed, Settings
 from headwater.studies.learners import train
-from headwater.studies.plots import lines_with_errors
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.batches import IGNORE, Batch
 from headwater.train.optimizer import OptimizerSettings

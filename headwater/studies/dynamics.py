@@ -21,9 +21,9 @@ from headwater.errors import InputError
 from headwater.evaluate.choice import REPHRASED, Style
 from headwater.evaluate.stage import EvaluatedModel, EvaluateSettings
 from headwater.evaluate.stage import run as evaluate
+from headwater.plots import Line, Panel, panels
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
-from headwater.studies.plots import Line, Panel, panels
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 
 DECADES_APART = 30.0

@@ -19,9 +19,9 @@ from pydantic import Field, model_validator
 from headwater import plan
 from headwater.hardware import cores
 from headwater.model import Decoder, KVCache, ModelConfig, initialise
+from headwater.plots import bars
 from headwater.progress import say
 from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train, training_step
-from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, interleaved, judge, keep, make_table, once, ratio, tell
 
 PARITY = 0.01

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from headwater.generate.sampling import repetition_penalised
 from headwater.model import Decoder
+from headwater.plots import bars
 from headwater.progress import say
 from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train
-from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.train.loss import Penalties
 from headwater.train.objective import NextToken

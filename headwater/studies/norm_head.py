@@ -20,9 +20,9 @@ from pydantic import Field
 
 from headwater.artifacts import read_jsonl
 from headwater.model import Decoder
+from headwater.plots import bars
 from headwater.progress import say
 from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train
-from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 
 Head = Literal["linear", "normalized"]

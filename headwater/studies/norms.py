@@ -19,9 +19,9 @@ from torch import Tensor
 from headwater.hardware import cores
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.norms import make_norm
+from headwater.plots import bars
 from headwater.progress import say
 from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train, training_step
-from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, interleaved, judge, keep, make_table, once, ratio, tell
 
 Norm = Literal["rmsnorm", "layernorm"]

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from headwater.model import ModelConfig
+from headwater.plots import Line, Panel, panels
 from headwater.progress import say
 from headwater.settings import Settings
 from headwater.studies.learners import ComparedSettings, Text, train
-from headwater.studies.plots import Line, Panel, panels
 from headwater.studies.power_law import PowerLaw, Prediction, fit
 from headwater.studies.trials import Verdict, fact, keep, make_table, once, tell
 

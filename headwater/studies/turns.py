@@ -22,10 +22,10 @@ from headwater.artifacts import atomic_write, write_jsonl
 from headwater.atlas.dialogues import split
 from headwater.atlas.world import build_world
 from headwater.finetune.dialogues import Dialogue, read_dialogues, render_all
+from headwater.plots import bars
 from headwater.progress import say
 from headwater.settings import InputPath
 from headwater.studies.learners import ShapedSettings, train
-from headwater.studies.plots import bars
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 from headwater.tokenizer import Tokenizer
 from headwater.train.packing import PackedBatches, PrefixSample, Supervised, separate_turns, work

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from headwater.model.config import ModelConfig, RopeScaling
+from headwater.model.config import ModelConfig
 from headwater.model.families.names import Entry, differing, renamed
+from headwater.model.scalings import PositionInterpolation
 
 LAYOUT, MODEL_TYPE = "chatglm2", "chatglm"
 WRITES_TIED_HEAD = False
@@ -47,7 +48,7 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
     ratio, head_dim = values.get("rope_ratio", 1), values.get("kv_channels", 128)
     rope: dict[str, Any] = {"rope_theta": _BASE * ratio}
     if ratio != 1 and _divides_positions(values):
-        rope = {"rope_theta": _BASE, "rope_scaling": RopeScaling(kind="linear", factor=ratio)}
+        rope = {"rope_theta": _BASE, "rope_scaling": PositionInterpolation(factor=ratio)}
     return ModelConfig.parse({**ours, **rope, "rope_layout": "interleaved", "head_dim": head_dim,
                               "rope_dims": head_dim // 2, "attention_bias": bool(values.get("add_qkv_bias", True)),
                               "tie_word_embeddings": bool(values.get("tie_word_embeddings", False)), "layout": LAYOUT})

@@ -1,4 +1,4 @@
-"""Plots of studies, as SVG files of their own."""
+"""Plots as SVG text: panels of lines, bars, nothing else."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _figure(count: int, width: float = 5.6) -> Iterator[tuple[list[Any], Any]]:
 
     def write() -> str:
         buffer = io.StringIO()
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "study"}):
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "headwater"}):
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         return buffer.getvalue()
 

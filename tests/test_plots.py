@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headwater.studies.plots import Line, Panel, bars, panels
+from headwater.plots import Line, Panel, bars, panels
 
 
 def test_the_same_values_give_the_same_bytes_and_all_names():

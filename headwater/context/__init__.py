@@ -1,0 +1,1 @@
+"""Long contexts: what a model's positions support, and how to reach further."""
