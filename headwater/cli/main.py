@@ -26,7 +26,7 @@ TWO_WORDS = {
                          "tokenizer.report:ReportSettings"),
     "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
                          "finetune.vocabulary:ExtendSettings"),
-    "context bound": ("say what length a base of RoPE supports, and what base a length needs", "context.check:show_bound",
+    "context bound": ("say what length a base of RoPE supports and what base a length needs", "context.check:show_bound",
                       "context.check:BoundSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings"),

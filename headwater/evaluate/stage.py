@@ -13,6 +13,7 @@ from headwater.evaluate.choice import REPHRASED, Question, Style, accuracy, answ
 from headwater.evaluate.spoken import scores
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
+from headwater.model.extension import ContextSettings
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Message
@@ -24,6 +25,8 @@ class EvaluatedModel(Settings):
     path: InputPath
     style: Style = "chat"
     """chat: asked through the chat template; plain: as text to continue, for models not tuned to converse."""
+    context: ContextSettings = ContextSettings()
+    """A longer context than the model's own."""
 
 
 class EvaluateSettings(Settings):
@@ -54,7 +57,7 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name, model in settings.models.items():
         say(f"evaluating {name}")
-        engine = Engine.load(model.path)
+        engine = Engine.load(model.path, context=model.context)
         results[name] = {"text": _text(engine, model.path, settings.corpus, out),
                          **_choice(engine, settings, model.style)}
         figures.update({f"{name}/{figure}": value for figure, value in _figures(results[name]).items()})

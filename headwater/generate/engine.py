@@ -21,6 +21,7 @@ from headwater.hardware import total_memory_bytes
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
+from headwater.model.extension import ContextSettings
 from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
 
@@ -54,9 +55,9 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path, *, max_batch: int = 8, max_length: int | None = None,
-             device: torch.device | str = "cpu") -> Self:
-        """From a model folder with its tokenizer. Raises `InputError`."""
-        model, tokenizer = load_model(folder, device=device), Tokenizer.load(folder)
+             device: torch.device | str = "cpu", context: ContextSettings | None = None) -> Self:
+        """From a model folder with its tokenizer; context: a longer one than its own. Raises `InputError`."""
+        model, tokenizer = load_model(folder, device=device, context=context), Tokenizer.load(folder)
         return cls(model, tokenizer, max_batch=max_batch, max_length=max_length)
 
     @cached_property
@@ -235,7 +236,7 @@ class Engine:
 
 def _context(model: Decoder, rows: int, wanted: int | None) -> int:
     """Tokens per slot, checked against the memory and the trained length."""
-    trained, memory = model.config.max_position_embeddings, total_memory_bytes(model.device.type)
+    trained, memory = model.config.longest, total_memory_bytes(model.device.type)
     each = rows * plan.cache_bytes_per_token(model.config, model.dtype.itemsize)
     if wanted is not None and wanted * each > memory:
         raise InputError(f"{rows} contexts of {wanted:,} tokens need {wanted * each / 2**30:,.0f} GiB; this machine "

@@ -16,6 +16,7 @@ from headwater.errors import CheckpointError, HeadwaterError, InputError, Settin
 from headwater.folders import code_files, tokenizer_files
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
+from headwater.model.extension import ContextSettings, extended
 from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
@@ -51,13 +52,14 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
-               mmap: bool = True) -> Decoder:
+               mmap: bool = True, context: ContextSettings | None = None) -> Decoder:
     """A decoder in evaluation mode from an official model folder of any family.
 
     dtype: of the float weights; None takes what config.json says, else what most of the file is. device: the CPU when
     None. mmap: on the CPU, weights that need no conversion stay on the file's pages and are read when first used;
     changing them changes no file. All others are read straight into their place, so memory peaks at the model's size.
-    Raises `InputError` for a dtype or device that cannot be had and `CheckpointError` for the folder; names, shapes
+    context: a longer one than the model's own, and how its positions reach it.
+    Raises `InputError` for what of these cannot be had and `CheckpointError` for the folder; names, shapes
     and the configuration are checked before any weight is read.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
@@ -65,6 +67,7 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
                          fix="give torch.float32, torch.float16 or torch.bfloat16")
     place = _device(device)
     config, values = read_config(Path(path))
+    config = config if context is None else extended(config, context)
     with WeightFolder(Path(path)) as weights:
         kind = dtype or _dtype(values, weights.stored, Path(path))
         return load_weights(config, values, weights, kind, place, mmap=mmap)

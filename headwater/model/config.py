@@ -94,6 +94,13 @@ class ModelConfig(Settings):
         return self
 
     @property
+    def longest(self) -> int:
+        """Tokens that the model is made to read; with dynamic NTK more than it was trained on."""
+        stretched = self.rope_scaling is not None and self.rope_scaling.kind == "dynamic"
+        factor = self.rope_scaling.factor if stretched and self.rope_scaling else 1
+        return round(self.max_position_embeddings * factor)
+
+    @property
     def position_axes(self) -> int:
         """Numbers that say where a token stands: 2 for the GLM families with block positions."""
         return 2 if self.position.endswith("_2d") else 1

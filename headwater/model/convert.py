@@ -12,6 +12,7 @@ from headwater.artifacts import atomic_folder, make_folder
 from headwater.errors import InputError
 from headwater.model.checkpoint import load_weights, read_config, save_model
 from headwater.model.decoder import Decoder
+from headwater.model.extension import ContextSettings, extended
 from headwater.model.families import LAYOUTS
 from headwater.model.folder import WeightFolder
 from headwater.model.heads import NormHead, make_head
@@ -23,6 +24,8 @@ class ConvertSettings(Settings):
     """The family whose form is written; the model's own when left out."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Of the float weights; as they are stored when left out."""
+    context: ContextSettings = ContextSettings()
+    """A longer context than the model's own, written into its configuration."""
 
 
 def convert(source: Path, target: Path, settings: ConvertSettings | None = None) -> Decoder:
@@ -37,6 +40,7 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError("the target is there already", where=target, fix="give a new or an empty folder")
     config, values = read_config(source)
+    config = extended(config, settings.context)
     kind = getattr(torch, settings.dtype) if settings.dtype else None
     with WeightFolder(Path(source)) as weights:
         model = load_weights(config, values, weights, kind, torch.device("cpu"), mmap=True)

@@ -16,6 +16,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
+from headwater.model.extension import ContextSettings
 from headwater.progress import say
 from headwater.settings import Settings
 
@@ -35,6 +36,8 @@ class ServeSettings(Settings):
     """Requests answered at once; each holds a whole context of keys and values."""
     max_length: int | None = Field(default=None, gt=1)
     """Tokens of context per request; the model's own when not set."""
+    context: ContextSettings = ContextSettings()
+    """A longer context than the model's own."""
     temperature: float = Field(default=0.3, ge=0, le=2)
     """Of requests that name none; OpenAI's is 1, at which a small model wanders."""
     top_p: float = Field(default=0.9, ge=0, le=1)
@@ -59,7 +62,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     model = find_model(folder)
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
-    engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length)
+    engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context)
     _ = engine.tokenizer.chat  # a model without a chat format is told now and not at every request
     worker = Worker(engine, max_queue=settings.max_queue)
     app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body,

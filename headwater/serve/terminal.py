@@ -15,6 +15,7 @@ from headwater.generate.chat_session import ChatSession
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
+from headwater.model.extension import ContextSettings
 from headwater.progress import say
 from headwater.settings import Seed, Settings
 
@@ -32,6 +33,8 @@ class ChatSettings(Settings):
     max_tokens: int = Field(default=256, gt=0)
     """Longest answer."""
     seed: Seed | None = None
+    context: ContextSettings = ContextSettings()
+    """A longer context than the model's own."""
 
 
 def chat(folder: Path, settings: ChatSettings | None = None) -> None:
@@ -43,7 +46,7 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     settings = settings or ChatSettings()
     params = SamplingParams(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
                             seed=settings.seed)
-    engine = Engine.load(find_model(folder), max_batch=1)
+    engine = Engine.load(find_model(folder), max_batch=1, context=settings.context)
     _ = engine.tokenizer.chat  # a model without a chat format is told now and not at every line
     session = ChatSession(engine, params, system=settings.system)
     interactive = sys.stdin.isatty()
