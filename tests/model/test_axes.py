@@ -183,7 +183,7 @@ def test_configurations_that_contradict_themselves_are_refused():
         ModelConfig.parse({**SMALL, "position": "rope_2d", "head_dim": 6})
     with pytest.raises(SettingsError, match="needs position 'rope'"):
         ModelConfig.parse({**SMALL, "position": "alibi", "rope_scaling": {"kind": "linear", "factor": 2}})
-    with pytest.raises(SettingsError, match="original_length.* is required"):
+    with pytest.raises(SettingsError, match=r"original_length.* is required"):
         ModelConfig.parse({**SMALL, "rope_scaling": {"kind": "yarn", "factor": 2}})
 
 
