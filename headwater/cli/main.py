@@ -182,6 +182,12 @@ def _report(arguments: Any, overrides: list[str], command: list[str], stages: St
     print(write_report(arguments.folder))
 
 
+def _plan(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.cli.plan import plan_command
+
+    plan_command(arguments.model, overrides)
+
+
 def _direct(function: str, settings: str, *names: str) -> Callable[..., Any]:
     """A command that is a function of its arguments and its settings."""
     def act(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> Any:
@@ -202,6 +208,9 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+        if name.endswith((".yaml", ".yml")):
+            raise SettingsError(f"'{arguments.command}' takes no settings file", where=unknown[0],
+                                fix="write its settings below stages: in a recipe, for 'headwater run RECIPE'")
         raise SettingsError(f"'{unknown[0]}' is no argument of 'headwater {arguments.command}'",
                             fix=f"write settings as {name or 'NAME'}=VALUE; see headwater {arguments.command} --help")
     return arguments, rest
@@ -273,8 +282,9 @@ def _parser(stages: Stages) -> _Parser:
     one.add_argument("target", type=Path, metavar="DST", help="where the new folder is written")
     room = "headwater.cli.plan:"
     one = add("plan", "say what a model needs in memory and compute",
-              _direct(room + "show_plan", room + "PlanSettings", "model"), room + "PlanSettings")
-    one.add_argument("model", metavar="MODEL", help="an open model's official name, a model folder or a recipe file")
+              _plan, room + "PlanSettings")
+    one.add_argument("model", metavar="MODEL", help="an open model's official name, a run's or a model's folder, or a "
+                     "recipe, whose settings may follow too")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -10,13 +11,14 @@ from pydantic import Field, model_validator
 from rich.table import Table
 
 from headwater import plan
-from headwater.errors import InputError
+from headwater.errors import InputError, SettingsError
+from headwater.generate.run_folder import find_model
 from headwater.hardware import total_memory_bytes
 from headwater.model.checkpoint import read_config
 from headwater.model.config import ModelConfig
 from headwater.presets import preset
 from headwater.progress import print_result, say
-from headwater.settings import Settings, read_yaml
+from headwater.settings import Settings, read_yaml, with_overrides
 
 GIGA = 2**30
 
@@ -67,9 +69,17 @@ class PlanSettings(Settings):
         return self
 
 
-def show_plan(model: str, settings: PlanSettings) -> None:
-    """Print the tables of `headwater.plan` to standard output. Raises `InputError` and `SettingsError`."""
-    shape, settings = _found(model, settings)
+def plan_command(model: str, overrides: Sequence[str]) -> None:
+    """`headwater plan MODEL NAME=VALUE ...`: settings of a recipe's stages are the recipe's, the others the plan's."""
+    own = [one for one in overrides if "." not in one.partition("=")[0]]
+    settings = PlanSettings.parse(with_overrides({}, own), where="headwater plan")
+    show_plan(model, settings, [one for one in overrides if one not in own])
+
+
+def show_plan(model: str, settings: PlanSettings, recipe: Sequence[str] = ()) -> None:
+    """Print the tables of `headwater.plan` to standard output. recipe: overrides of the recipe that `model` names.
+    Raises `InputError` and `SettingsError`."""
+    shape, settings = _found(model, settings, recipe)
     gpu = None if settings.gpu is None else plan.find_gpu(settings.gpu)
     memory = total_memory_bytes() if gpu is None else gpu.gibibytes * GIGA
     where = "this machine" if settings.gpu is None else settings.gpu
@@ -82,15 +92,19 @@ def show_plan(model: str, settings: PlanSettings) -> None:
     print_result(_serving(shape, settings, memory))
 
 
-def _found(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSettings]:
-    """Of a recipe, a model folder, or an official model by name; the settings with what the recipe says."""
+def _found(model: str, settings: PlanSettings, recipe: Sequence[str]) -> tuple[ModelConfig, PlanSettings]:
+    """Of a recipe, a run's or a model's folder, or an official model by name; the settings with what the recipe says.
+    """
     from headwater.recipe.recipe import shipped_recipes
 
     path = Path(model)
+    if not path.is_dir() and (path.suffix in (".yaml", ".yml") or model in shipped_recipes()):
+        return _of_recipe(model, settings, recipe)
+    if recipe:
+        raise SettingsError(f"'{recipe[0]}' is a setting of a recipe, and {model} is none",
+                            fix="give a recipe's file or name, or the plan's own settings: headwater plan --help")
     if path.is_dir():
-        shape = read_config(path)[0]
-    elif path.suffix in (".yaml", ".yml") or model in shipped_recipes():
-        return _of_recipe(model, settings)
+        shape = read_config(find_model(path))[0]
     elif path.exists() or len(path.parts) > 1:
         raise InputError("neither a model folder nor a recipe" if path.exists() else "no such folder", where=path,
                          fix="give a model folder, a recipe (YAML), or an open model's official name")
@@ -99,14 +113,14 @@ def _found(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSetting
     return shape, _filled(settings, length=shape.max_position_embeddings)
 
 
-def _of_recipe(model: str, settings: PlanSettings) -> tuple[ModelConfig, PlanSettings]:
+def _of_recipe(model: str, settings: PlanSettings, overrides: Sequence[str]) -> tuple[ModelConfig, PlanSettings]:
     from headwater.recipe.recipe import find_recipe, load_recipe
     from headwater.tokenizer.stage import TokenizerSettings
     from headwater.train.stage import PretrainSettings, model_config
 
     variables = read_yaml(find_recipe(model)).get("variables") or {}
     unset = [f"variables.{name}=any" for name, value in variables.items() if value is None]  # no plan depends on them
-    stages = [step.settings for step in load_recipe(model, unset).steps]
+    stages = [step.settings for step in load_recipe(model, [*unset, *overrides]).steps]
     pretrain = next((one for one in stages if isinstance(one, PretrainSettings)), None)
     tokenizer = next((one for one in stages if isinstance(one, TokenizerSettings)), None)
     if pretrain is None or tokenizer is None:

@@ -35,6 +35,8 @@ def read_dialogues(paths: list[Path]) -> list[Dialogue]:
 
 
 def _read(path: Path) -> Iterator[Dialogue]:
+    if path.is_dir():
+        raise InputError("this is a folder", where=path, fix="give the JSON-lines files in it")
     rows = read_json(path) if path.suffix == ".json" else read_jsonl(path)
     for number, row in enumerate(rows, 1):
         where = f"{path}, dialogue {number}"

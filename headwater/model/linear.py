@@ -11,6 +11,10 @@ FEW_ROWS = 16
 plain matrix product does (measured at 256 and 4096 columns, see docs/decisions.md)."""
 
 
+_STEP = 16
+"""Columns that the kernel reads at once: over others it reads past a row's end, for wrong sums or a crash."""
+
+
 def _aligned(tensor: Tensor) -> Tensor:
     """The tensor at an address that is a multiple of 64: PyTorch's INT8 kernel crashes at others."""
     return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
@@ -51,7 +55,8 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.numel() // self.in_features
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW_ROWS:
+        if (x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW_ROWS
+                and self.in_features % _STEP == 0):
             self.weight = _aligned(self.weight)  # once: a file's mapped memory may lie anywhere
             flat = torch._weight_int8pack_mm(_aligned(x.reshape(rows, self.in_features)), self.weight,
                                              _aligned(self.scale.to(x.dtype)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headwater.artifacts import atomic_write
 from headwater.atlas.articles import Neighbours
@@ -95,7 +95,7 @@ class LearnerSettings(TextSettings):
 
     def config(self, vocabulary: int, hidden: int, layers: int, heads: int, **changes: Any) -> ModelConfig:
         """The decoder, with feed-forward layers of about 8/3 of the hidden size."""
-        return ModelConfig(**{
+        return ModelConfig.parse({
             "vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": layers,
             "intermediate_size": -(-hidden * 8 // 48) * 16, "num_attention_heads": heads,
             "max_position_embeddings": self.length, **changes})
@@ -123,6 +123,11 @@ class ShapedSettings(LearnerSettings):
     heads: Annotated[int, Field(ge=1)] = 3
     steps: Annotated[int, Field(ge=1)] = 300
     """Optimizer steps of each model."""
+
+    @model_validator(mode="after")
+    def _shape_is_possible(self) -> Self:
+        self.shaped(vocabulary=64)
+        return self
 
     def shaped(self, vocabulary: int, **changes: Any) -> ModelConfig:
         return self.config(vocabulary, self.hidden_size, self.layers, self.heads, **changes)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from headwater.artifacts import atomic_write, make_folder
+from headwater.artifacts import atomic_write, make_folder, says_full
 from headwater.errors import InputError
 from headwater.progress import bar
 from headwater.settings import Settings
@@ -44,7 +44,7 @@ class BpeSettings(Settings):
 
     vocab_size: int = 4096
     """Pieces, special and byte pieces included (with the digits these alone are 275)."""
-    character_coverage: float = Field(default=0.9999, gt=0.9, le=1.0)
+    character_coverage: float = Field(default=0.9999, ge=0.98, le=1.0)
     """Share of the characters that have a piece of their own; the rarest fall back to bytes."""
     max_piece_length: int = Field(default=32, ge=1, le=512)
     """Longest piece, in characters."""
@@ -127,7 +127,9 @@ def _refused(settings: BpeSettings, said: list[str], code: int) -> InputError:
                           fix="lower max_words or max_characters")
     reason = said[-1].rpartition("] ")[2] or said[-1]
     if not any(word in reason.lower() for word in ("vocab", "required_chars")):
-        return InputError(f"the trainer failed: {reason}", fix="see whether the disk of the target is full")
+        full = says_full(reason) or "write" in reason.lower()
+        return InputError(f"the trainer failed: {reason}", fix="see whether the disk of the target is full" if full else
+                          "correct the setting that it names")
     small = "required_chars" in reason  # the characters alone fill the vocabulary
     return InputError(f"vocab_size {settings.vocab_size} does not fit this corpus ({reason})",
                       fix="raise vocab_size or lower character_coverage" if small

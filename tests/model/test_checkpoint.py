@@ -65,11 +65,12 @@ def test_a_zero_row_stays_zero():
     assert torch.isfinite(scale).all()
 
 
+@pytest.mark.parametrize("columns", [64, 344, 17])
 @pytest.mark.parametrize("rows", [1, 16, 17])
-def test_int8_products_agree_between_the_kernels(rows):
-    linear = torch.nn.Linear(64, 32)
+def test_int8_products_agree_between_the_kernels(rows, columns):
+    linear = torch.nn.Linear(columns, 32)
     packed = Int8Linear.pack(linear)
-    x = torch.randn(rows, 64)
+    x = torch.randn(rows, columns)
     wanted = torch.nn.functional.linear(x, packed.weight.float() * packed.scale[:, None], linear.bias)
     torch.testing.assert_close(packed(x), wanted, atol=1e-4, rtol=1e-4)
     half = packed.to(torch.bfloat16)(x.bfloat16())
