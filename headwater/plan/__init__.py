@@ -15,6 +15,7 @@ from headwater.plan.serving import FORMS, cache_bytes_per_token, largest_batch, 
 from headwater.plan.shape import Counts, Shape, block_parameters, count, parameters
 from headwater.plan.step import Step
 from headwater.plan.training import (
+    LIBRARIES,
     Memory,
     checkpoint_bytes,
     gathering_memory,
@@ -23,7 +24,7 @@ from headwater.plan.training import (
     training_memory,
 )
 
-__all__ = ["FORMS", "GPUS", "Counts", "Gpu", "Memory", "Shape", "Step", "block_parameters", "cache_bytes_per_token",
-           "checkpoint_bytes", "count", "days", "find_gpu", "flops_per_token", "gathering_memory", "largest_batch",
-           "model_flops_share", "moments_of_step", "parameters", "peak_memory", "price", "served_bytes",
-           "tokens_per_second", "training_memory", "zero_bytes"]
+__all__ = ["FORMS", "GPUS", "LIBRARIES", "Counts", "Gpu", "Memory", "Shape", "Step", "block_parameters",
+           "cache_bytes_per_token", "checkpoint_bytes", "count", "days", "find_gpu", "flops_per_token",
+           "gathering_memory", "largest_batch", "model_flops_share", "moments_of_step", "parameters", "peak_memory",
+           "price", "served_bytes", "tokens_per_second", "training_memory", "zero_bytes"]

@@ -144,9 +144,10 @@ def checkpoint_bytes(shape: Shape, step: Step) -> int:
 
 
 def _file_bytes(shape: Shape, step: Step) -> int:
-    """Of one file, twice."""
+    """Of one file, twice; several readers write a part of it each."""
     held = weight_bytes(shape, step) + moment_bytes(shape, step)
-    return 2 * min(held, FILE_BYTES + 12 * max(_table(shape, step), down_weights(shape) // step.tensor) // step.parts)
+    largest = 12 * max(_table(shape, step), down_weights(shape) // step.tensor)
+    return 2 * min(held, (FILE_BYTES + largest) // step.readers)
 
 
 def copy_bytes(shape: Shape, step: Step) -> int:

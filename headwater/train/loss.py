@@ -11,17 +11,13 @@ from torch.autograd.function import once_differentiable
 
 from headwater.model.native import softmax
 from headwater.model.native.softmax import Statistics
+from headwater.model.scoring import ALIKE
 from headwater.plan.training import FEWEST_ROWS, LOGITS_AT_ONCE
 from headwater.train.batches import IGNORE
 
 COLUMNS = 1024
 """Of the vocabulary whose gradient is added up at once on a processor, so that it is still in a cache when it is
 added: of 125,696 all at once took seven times as long, most of it for the addition."""
-
-
-ALIKE = 64
-"""Rows are multiplied in multiples of these on a processor: oneDNN makes, and keeps, code of its own for every shape
-that it meets, of which a batch's number of targets would give a new one at every step (1.6 MB each)."""
 
 
 class Penalties(NamedTuple):

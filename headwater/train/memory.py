@@ -12,6 +12,8 @@ from headwater.train.machine import Machine
 from headwater.train.processes import is_leader, local_ranks, ranks
 from headwater.train.settings import TrainerSettings
 
+_libraries_loaded = False
+
 
 def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool) -> plan.Step:
     """A step of so many processes as the planner sees it."""
@@ -53,11 +55,15 @@ def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, befor
 
     before: what `begin` returned. saved: whether a checkpoint was written beside the steps.
     """
+    global _libraries_loaded
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
     gpu = machine.device == "cuda"
     predicted, beside = plan.peak_memory(config, step).total, plan.checkpoint_bytes(config, step)
     if saved and not gpu:
         predicted = max(predicted, plan.training_memory(config, step).total + beside)
+    if _libraries_loaded and not gpu:  # by a training before in this process; what compiling takes comes again
+        predicted -= plan.LIBRARIES[False]
+    _libraries_loaded = True
     measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
     if is_leader():
         of_it = f" ({beside / 2**20:,.0f} {'more of the host' if gpu else 'of it'} for checkpoints)" if saved else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headwater.model import Decoder
 from headwater.model.intervals import Intervals
-from headwater.model.scoring import token_log_probabilities
+from headwater.model.scoring import ALIKE, token_log_probabilities
 from headwater.progress import bar
 from headwater.tokenizer.shards import Documents
 from headwater.train.batches import IGNORE
@@ -55,20 +55,21 @@ def bits_per_byte(model: Decoder, shards: Documents, length: int, blank: BlankIn
     model.eval()
     with torch.no_grad(), bar("bits per byte", len(windows)) as shown:
         while windows:
-            rows = max(1, tokens // len(windows[-1][1]))
+            width = min(length, -(-(len(windows[-1][1]) - 1) // ALIKE) * ALIKE)  # few shapes are multiplied
+            rows = max(1, tokens // width)
             chosen, windows = windows[-rows:], windows[:-rows]
-            for (language, _), loss in zip(chosen, _losses(model, [ids for _, ids in chosen], blank), strict=True):
+            losses = _losses(model, [ids for _, ids in chosen], width, blank)
+            for (language, _), loss in zip(chosen, losses, strict=True):
                 nats[language] += loss
             shown.advance(len(chosen))
     model.train(training)
     return {language: nats[language] / math.log(2) / max(1, sizes[language]) for language in sorted(sizes)}
 
 
-def _losses(model: Decoder, windows: list[np.ndarray], blank: BlankInfilling | None) -> list[float]:
-    """Summed negative log-likelihood of each window's tokens after its first, in nats."""
-    longest = max(map(len, windows)) - 1
-    inputs = torch.zeros(len(windows), longest, dtype=torch.int64)
-    real = torch.zeros(len(windows), longest, dtype=torch.bool)
+def _losses(model: Decoder, windows: list[np.ndarray], width: int, blank: BlankInfilling | None) -> list[float]:
+    """Summed negative log-likelihood of each window's tokens after its first, in nats, read in rows of `width`."""
+    inputs = torch.zeros(len(windows), width, dtype=torch.int64)
+    real = torch.zeros(len(windows), width, dtype=torch.bool)
     for row, ids in enumerate(windows):
         inputs[row, : len(ids) - 1] = torch.from_numpy(ids[:-1])
         real[row, : len(ids) - 1] = True
