@@ -74,6 +74,25 @@ def lines_with_errors(series: Mapping[str, Sequence[tuple[float, float]]], at: S
     return panels([Panel(lines, x, y, title, ticks=list(at), limits=(-0.03, 1.03))])
 
 
+def heat_maps(maps: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[str], rows: Sequence[str], *, x: str,
+              y: str, title: str) -> str:
+    """A panel of shares from 0 to 1 for each name, rows downwards. Raises `MissingExtraError`."""
+    with _figure(len(maps), 1.2 + 0.7 * len(columns)) as (axes, write):
+        for number, (one, (name, values)) in enumerate(zip(axes, maps.items())):
+            one.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+            for row, found in enumerate(values):
+                for column, value in enumerate(found):
+                    one.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=8)
+            one.set_xticks(range(len(columns)), columns, fontsize=8)
+            one.set_yticks(range(len(rows)), rows, fontsize=8)
+            one.set_title(name, fontsize=10)
+            one.set_xlabel(x, fontsize=9)
+            if not number:
+                one.set_ylabel(y, fontsize=9)
+        axes[0].figure.suptitle(title, fontsize=11)
+    return write()
+
+
 @contextmanager
 def _figure(count: int, width: float = 5.6) -> Iterator[tuple[list[Any], Any]]:
     """The axes of so many panels, and a function that gives the drawing."""

@@ -1,0 +1,81 @@
+"""Perplexity by position and by the length of the context, on the same tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from headwater.errors import InputError
+from headwater.model import Decoder
+from headwater.model.intervals import Intervals
+from headwater.model.scoring import token_log_probabilities
+
+TOKENS = 8192
+"""Read in one pass at most, where rows are shorter."""
+
+
+class Loss(NamedTuple):
+    """In nats a token."""
+
+    mean: float
+    error: float
+    """Standard error over texts; 0 of one text."""
+
+    @classmethod
+    def over(cls, of_texts: Tensor) -> Loss:
+        """From the mean of every text, [N]."""
+        error = float(of_texts.std()) / math.sqrt(len(of_texts)) if len(of_texts) > 1 else 0.0
+        return cls(float(of_texts.mean()), error)
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.mean, 700.0))
+
+
+@torch.inference_mode()
+def losses(model: Decoder, ids: Tensor) -> Tensor:
+    """-log p of every token of ids [N,T] but the first, given all before it, float32 [N,T-1]; memory linear in T."""
+    found = []
+    for rows in ids.split(max(1, TOKENS // ids.shape[1])):
+        rows = rows.to(model.device)
+        hidden = model.hidden(rows, Intervals.causal(torch.zeros_like(rows)))[:, :-1]
+        log_probabilities, _ = token_log_probabilities(model, hidden.flatten(0, 1), rows[:, 1:].flatten())
+        found.append(-log_probabilities.view(len(rows), -1).cpu())
+    return torch.cat(found)
+
+
+def by_position(model: Decoder, ids: Tensor, bounds: Sequence[int]) -> dict[tuple[int, int], Loss]:
+    """The loss at the positions of each range [start, stop) of `bounds`, over texts [N,T] read whole."""
+    found = losses(model, ids)
+    return {(start, stop): Loss.over(found[:, max(0, start - 1) : stop - 1].mean(1))
+            for start, stop in pairwise(bounds)}
+
+
+def by_length(model: Decoder, ids: Tensor, lengths: Sequence[int], last: int) -> dict[int, Loss]:
+    """The loss of the `last` tokens of texts [N,T] given contexts of other lengths, the tokens themselves included: the
+    same tokens every time, so that lengths differ by the context alone."""
+    return {length: Loss.over(losses(model, ids[:, -length:])[:, -last:].mean(1)) for length in lengths}
+
+
+def sliding(model: Decoder, ids: Tensor, window: int, stride: int) -> Loss:
+    """The loss over one long text [T], in windows that move by `stride`: every token once, with at least
+    window - stride tokens before it where there are so many. Raises `InputError` for a stride as long as the window:
+    a token without any before it has no loss."""
+    if not 0 < stride < window:
+        raise InputError(f"a stride {stride} of a window of {window}", fix="give a stride below the window")
+    parts = [losses(model, ids[None, start:stop])[0, -new:] for start, stop, new in _windows(len(ids), window, stride)]
+    return Loss(float(torch.cat(parts).mean()), 0.0)
+
+
+def _windows(size: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, tokens that are new)."""
+    stop = min(window, size)
+    yield 0, stop, stop - 1
+    while stop < size:
+        before, stop = stop, min(stop + stride, size)
+        yield max(0, stop - window), stop, stop - before
