@@ -79,10 +79,11 @@ def heat_maps(maps: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[s
     """A panel of shares from 0 to 1 for each name, rows downwards. Raises `MissingExtraError`."""
     with _figure(len(maps), 1.2 + 0.7 * len(columns)) as (axes, write):
         for number, (one, (name, values)) in enumerate(zip(axes, maps.items())):
-            one.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+            one.imshow(values, cmap="YlGn", vmin=0, vmax=1, aspect="auto")
             for row, found in enumerate(values):
                 for column, value in enumerate(found):
-                    one.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=8)
+                    one.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=8,
+                             color="white" if value > 0.6 else "black")
             one.set_xticks(range(len(columns)), columns, fontsize=8)
             one.set_yticks(range(len(rows)), rows, fontsize=8)
             one.set_title(name, fontsize=10)

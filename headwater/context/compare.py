@@ -15,7 +15,18 @@ from torch import Tensor
 from headwater.artifacts import make_folder, write_json, write_text
 from headwater.context.check import verdict
 from headwater.context.perplexity import Loss, by_length
-from headwater.context.retrieval import Answerer, Haystack, Language, Question, Task, guesser, oracle, questions, right
+from headwater.context.retrieval import (
+    ANSWER_TOKENS,
+    Answerer,
+    Haystack,
+    Language,
+    Question,
+    Task,
+    guesser,
+    oracle,
+    questions,
+    right,
+)
 from headwater.documents import corpus_files
 from headwater.errors import HeadwaterError, InputError
 from headwater.generate.engine import Engine
@@ -30,7 +41,6 @@ from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 
 Method = Literal["none", "linear", "ntk", "dynamic", "yarn", "llama3", "base", "ratio"]
-ANSWER_TOKENS = 12
 
 
 class CompareSettings(Settings):
@@ -100,7 +110,7 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     scores: list[Score] = []
     for method, context in contexts.items():
         say(f"{method}: {_words(configs[method], lengths[-1])}")
-        engine = Engine.load(folder, max_batch=1, max_length=lengths[-1] + ANSWER_TOKENS, context=context)
+        engine = Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context)
         perplexity[method] = by_length(engine.model, ids, lengths, settings.last)
         scores += list(_scores(method, asked, _said(engine, asked), lengths, settings))
     _tell(out, settings, lengths, perplexity, scores, controls)

@@ -20,6 +20,8 @@ SEVERAL = 4
 """Needles of the task `several`, with one asked for."""
 DIGITS = 5
 """Of every answer."""
+ANSWER_TOKENS = 12
+"""Room for it; the prompt is so much shorter than the length asked for."""
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
@@ -29,7 +31,7 @@ class Question(NamedTuple):
     prompt: list[int]
     answer: str
     length: int
-    """Tokens asked for; the prompt has at most so many."""
+    """Tokens asked for, of the prompt and its answer."""
     depth: float
     """Where the needle that is asked for stands, as a share of the text before the question."""
     task: Task
@@ -121,7 +123,7 @@ def _hidden(task: Task, haystack: Haystack, length: int, depth: float, draw: np.
     needles = [encode(wording.needle.format(key=key, value=value) + haystack.gap)
                for key, value in zip(keys, values, strict=True)]
     tail = _tail(wording, haystack, keys[0])
-    room = length - 1 - len(tail) - sum(map(len, needles))
+    room = length - ANSWER_TOKENS - 1 - len(tail) - sum(map(len, needles))
     text = haystack.fill(room, int(draw.integers(len(haystack.sentences))))
     if not text:
         raise InputError(f"{length} tokens hold no sentence beside the question", where="lengths",
@@ -140,7 +142,7 @@ def _lines(haystack: Haystack, length: int, depth: float, draw: np.random.Genera
     """Long-eval: as many lines as fit, of which the one at `depth` is asked for."""
     wording, encode = WORDINGS["lines", haystack.language], haystack.tokenizer.encode
     keys, values = (draw.permutation(range(10**4, 10**5))[: length // 4].tolist() for _ in range(2))
-    room = length - 1 - max(len(_tail(wording, haystack, str(key))) for key in keys[:50]) - DIGITS
+    room = length - ANSWER_TOKENS - 1 - max(len(_tail(wording, haystack, str(key))) for key in keys[:50]) - DIGITS
     lines: list[list[int]] = []
     for key, value in zip(keys, values, strict=True):
         lines.append(encode(wording.needle.format(key=key, value=value) + "\n"))
