@@ -101,7 +101,7 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     contexts = {method: _context(method, lengths[-1], config, settings) for method in settings.methods}
     configs = {method: config if context is None else extended(config, context)
                for method, context in contexts.items()}
-    texts = list(_texts(settings.corpus))
+    texts = list(corpus_texts(settings.corpus))
     ids = _windows(texts, tokenizer, lengths[-1], settings)
     asked = list(_asked(texts, tokenizer, lengths, settings))
     controls = _controls(asked, tokenizer, settings.seed)
@@ -131,7 +131,7 @@ def _words(config: ModelConfig, length: int) -> str:
     return f"base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
 
 
-def _texts(corpus: Path) -> Iterator[tuple[str, str]]:
+def corpus_texts(corpus: Path) -> Iterator[tuple[str, str]]:
     """(language, text) of the validation split."""
     for file in corpus_files(corpus, "validation"):
         for batch in file.batches(["text", "language"]):

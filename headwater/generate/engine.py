@@ -20,6 +20,7 @@ from headwater.generate.sampling import SamplingParams, SamplingRows, sample
 from headwater.hardware import total_memory_bytes
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model
+from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
 from headwater.progress import bar, say
@@ -27,6 +28,8 @@ from headwater.tokenizer.vocabulary import Tokenizer
 
 PREFILL_TOKENS = 4096
 """Most padded tokens read in one prefill pass; it bounds memory and how long running answers wait."""
+MASKED = 1 << 25
+"""Pairs of a query and a key that the mask of one such pass holds, at most."""
 
 
 class Engine:
@@ -172,8 +175,7 @@ class Engine:
             batch = self._next_prefill()
             lengths = torch.tensor([len(s.prompt) for s in batch], device=self.model.device)
             tokens = padded([s.prompt for s in batch], self.model.device)
-            hidden = self.model.hidden(tokens, cache=self._cache.rows(first, first + len(batch)))
-            last = hidden[torch.arange(len(batch), device=lengths.device), lengths - 1]
+            last = self._read(tokens, lengths, self._cache.rows(first, first + len(batch)))
             self._active += batch
             for sequence in batch:
                 sequence.watch(self.vocabulary)
@@ -182,6 +184,17 @@ class Engine:
         if admitted:
             self._regroup()
         return admitted
+
+    def _read(self, tokens: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
+        """Fill the cache with prompts [B,T], long ones piece by piece; the states [B,D] of their last tokens."""
+        size, rows = _piece(self.model.config, tokens.shape[1]), torch.arange(len(tokens), device=lengths.device)
+        last: Tensor | None = None
+        for start in range(0, tokens.shape[1], size):
+            hidden = self.model.hidden(tokens[:, start : start + size], cache=cache)
+            found = hidden[rows, (lengths - 1 - start).clamp(0, hidden.shape[1] - 1)]
+            last = found if last is None else torch.where((lengths > start)[:, None], found, last)
+        assert last is not None
+        return last
 
     def _next_prefill(self) -> list[Sequence]:
         """The longest run from the head of the queue that has slots and fits one pass; at least one request."""
@@ -232,6 +245,18 @@ class Engine:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
+
+
+def _piece(config: ModelConfig, length: int) -> int:
+    """Tokens of a long prompt that are read together, so that their mask (with ALiBi a bias for each head) stays small.
+
+    A prompt that is read both ways, and one whose angles depend on its whole length, are read at once.
+    """
+    dynamic = config.rope_scaling is not None and config.rope_scaling.kind == "dynamic"
+    if length <= PREFILL_TOKENS or config.prefix_ids or config.position_axes > 1 or dynamic:
+        return length
+    heads = config.num_attention_heads if config.position == "alibi" else 1
+    return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))
 
 
 def _context(model: Decoder, rows: int, wanted: int | None) -> int:

@@ -31,6 +31,8 @@ class Attention(nn.Module):
         if context.rotation is not None:
             turned = rotate(turned, *context.rotation, self.rope_layout)
         query, key = turned.split([self.heads, self.kv_heads], dim=1)
+        if context.scale is not None:
+            query = query * context.scale.to(query.dtype)
         if context.cache is not None:
             assert context.place is not None
             key, value = context.cache.update(self.layer, key, value, context.place)
@@ -49,6 +51,8 @@ class Attention(nn.Module):
 
         assert context.intervals is not None
         query, key, value = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        if context.scale is not None:
+            query = query * context.scale.to(query.dtype)
         slopes = context.slopes
         if slopes is not None:
             slopes = slopes[self.first_head : self.first_head + self.heads]

@@ -34,6 +34,9 @@ class ModelConfig(Settings):
     """Which dimensions form a pair: (i, i + d/2), as in LLaMA, or (2i, 2i + 1), as in ChatGLM2 and GLM-4."""
     rope_scaling: RopeScaling | None = None
     """How rotary positions are stretched past the trained length."""
+    log_n_length: int = Field(default=0, ge=0)
+    """Scores of a token behind position n are multiplied by ln(position) / ln(n), so that a softmax over more keys is
+    no flatter than over n (Su's log-n scaling); 0: never."""
     rope_rounding: Literal["none", "float16"] = "none"
     """float16: frequencies are rounded to half precision, as ChatGLM-6B's official code does."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"

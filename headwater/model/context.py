@@ -34,6 +34,8 @@ class Context(NamedTuple):
     """Instead of a mask: `interval_attention` over these."""
     slopes: Tensor | None = None
     """Of ALiBi, float32 [heads of the whole model]; only beside `intervals`, otherwise they are in the mask."""
+    scale: Tensor | None = None
+    """[B,1,T,1]: what queries are multiplied with, or None."""
     blocks: BlockMask | None = None
     """On a GPU, the intervals as FlexAttention takes them."""
 
@@ -76,16 +78,22 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     place = _place(batch)
     derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
     positions = _positions(config, batch, derived)
+    scale = _log_n(config, positions) if config.log_n_length else None
     if batch.intervals is not None:
         slopes = scheme.table if config.position == "alibi" else None
         blocks = blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
         return Context(scheme.rotation(positions), None, False, intervals=batch.intervals, slopes=slopes,
-                       blocks=blocks), positions
+                       scale=scale, blocks=blocks), positions
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
     bias = scheme.bias(*_distances(batch, place, positions))
     if bias is not None:
         mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
-    return Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place), positions
+    return Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place, scale=scale), positions
+
+
+def _log_n(config: ModelConfig, positions: Tensor) -> Tensor:
+    """From positions [B,A,T], of which the first axis counts; as many keys are seen as a position has before it."""
+    return ((positions[:, 0] + 1).float().log() / math.log(config.log_n_length)).clamp(min=1)[:, None, :, None]
 
 
 def _distances(batch: Batch, place: Place, positions: Tensor) -> tuple[Tensor, Tensor]:

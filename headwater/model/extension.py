@@ -28,10 +28,15 @@ class ContextSettings(Settings):
     ratio: float | None = Field(default=None, ge=1)
     """ratio: what the base is multiplied with."""
 
+    log_n: bool = False
+    """Sharpen the scores of tokens beyond the trained length, whatever the positions: by ln(position) / ln(length)."""
+
     @model_validator(mode="after")
     def _fits(self) -> ContextSettings:
         if self.method is not None and self.length is None:
             raise ValueError(f"method {self.method} needs a length")
+        if self.log_n and self.length is None:
+            raise ValueError("log_n needs a length")
         for name in ("base", "ratio"):
             if (getattr(self, name) is not None) != (self.method == name):
                 raise ValueError(f"method {name} needs {name}" if self.method == name else
@@ -47,12 +52,13 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     if config.position.endswith("_2d"):
         raise InputError(f"positions of kind '{config.position}' end at {trained:,}", where="context",
                          fix="leave context out, or give a model with RoPE or ALiBi")
+    sharper = {"log_n_length": trained} if context.log_n else {}
     if config.position != "rope":
         if context.method is not None:
             raise InputError(f"method {context.method} stretches rotary positions, and this model's are "
                              f"'{config.position}'", where="context", fix="give the length alone")
-        return config.model_copy(update={"max_position_embeddings": length})
-    if context.method is None:
+        return config.model_copy(update={"max_position_embeddings": length, **sharper})
+    if context.method is None and not context.log_n:
         raise InputError(f"this model reads {trained:,} tokens, and rotary positions beyond are new to it",
                          where="context.length", fix=f"give context.method=yarn, or one of {', '.join(_METHODS)}")
     if config.rope_scaling is not None:
@@ -62,8 +68,9 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens without it", where="context.length",
                          fix="give a longer one, or no method")
-    changes = _METHODS[context.method](config, length / trained, context)
-    return ModelConfig.parse({**config.model_dump(), "max_position_embeddings": length, **changes}, where="context")
+    changes = {} if context.method is None else _METHODS[context.method](config, length / trained, context)
+    return ModelConfig.parse({**config.model_dump(), "max_position_embeddings": length, **sharper, **changes},
+                             where="context")
 
 
 def ntk_base(base: float, factor: float, dims: int) -> float:

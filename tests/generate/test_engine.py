@@ -38,6 +38,24 @@ def test_cached_batched_decoding_equals_the_full_forward(
     assert max(len(a.tokens) for a in answers) == 24
 
 
+@pytest.mark.parametrize("position", ["rope", "alibi", "none"])
+def test_long_prompts_are_read_piece_by_piece(
+        make_model: Callable[..., Decoder], trained: Tokenizer, prompts: Prompts, position: str,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(position=position)
+    long = [(prompt * 20)[:size] for prompt, size in zip(prompts, (70, 33, 64, 17, 1), strict=False)]
+    whole = Engine(model, trained, max_batch=4).generate(long, GREEDY)
+    read: list[int] = []
+    monkeypatch.setattr("headwater.generate.engine.PREFILL_TOKENS", 20)
+    monkeypatch.setattr("headwater.generate.engine.MASKED", 1)
+    plain = model.hidden
+    monkeypatch.setattr(model, "hidden", lambda ids, **given: (read.append(ids.shape[1]), plain(ids, **given))[1])
+    pieces = Engine(model, trained, max_batch=4).generate(long, GREEDY)
+    assert [answer.tokens for answer in pieces] == [answer.tokens for answer in whole]
+    assert 16 in read
+    assert max(read) <= 20
+
+
 def test_prompts_read_both_ways_are_continued_at_their_mask(
         make_model: Callable[..., Decoder], trained: Tokenizer, prompts: Prompts) -> None:
     mask, start = 20, 21

@@ -1,6 +1,7 @@
 """Longer contexts: every method against transformers' own implementation, refusals, and export."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from headwater.errors import InputError, SettingsError
 from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.convert import ConvertSettings, convert
 from headwater.model.extension import ContextSettings, extended, ntk_base
+from headwater.model.intervals import Intervals
 from headwater.model.positions import frequencies
 
 SMALL = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -111,3 +114,37 @@ def test_other_positions_only_count_further():
         config = ModelConfig(**{**SMALL, "position": position})
         assert extended(config, ContextSettings(length=128)).longest == 128
     assert extended(ModelConfig(**SMALL), ContextSettings()).longest == 64
+
+
+@pytest.mark.parametrize("position", ["rope", "alibi", "none"])
+def test_log_n_sharpens_the_scores_beyond_the_trained_length_alone(position, tmp_path):
+    config = ModelConfig(**{**SMALL, "position": position, "max_position_embeddings": 16})
+    model = initialise(Decoder(config), 0)
+    save_model(model, tmp_path / "short")
+    asked = ContextSettings(length=64, log_n=True)
+    longer = load_model(tmp_path / "short", context=asked)
+    ids = torch.arange(60)[None]
+    with torch.no_grad():
+        plain, found = model(ids), longer(ids)
+        rows = Intervals.causal(torch.zeros_like(ids))
+        torch.testing.assert_close(longer(ids, rows), found, rtol=1e-4, atol=1e-5)
+        cache = KVCache(longer.config, 1, 60)
+        pieces = torch.cat([longer(ids[:, :20], cache=cache), longer(ids[:, 20:], cache=cache)], 1)
+        torch.testing.assert_close(pieces, found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[:, :16], plain[:, :16])
+    assert not torch.allclose(found[:, 30:], plain[:, 30:], atol=1e-5)
+    convert(tmp_path / "short", tmp_path / "long", ConvertSettings(context=asked))
+    exported = load_model(tmp_path / "long")
+    assert exported.config.log_n_length == 16
+    with torch.no_grad():
+        torch.testing.assert_close(exported(ids), found, rtol=0, atol=0)
+
+
+def test_log_n_multiplies_scores_by_the_logarithm_of_the_position():
+    config = ModelConfig(**{**SMALL, "position": "none", "log_n_length": 8})
+    model = initialise(Decoder(config), 0)
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].scale))
+    model(torch.arange(20)[None])
+    assert seen[0].flatten()[:8].tolist() == [1.0] * 8
+    assert seen[0].flatten()[15].item() == pytest.approx(math.log(16) / math.log(8))

@@ -38,9 +38,12 @@ class Entry:
         return rows.unflatten(0, (3, self.heads, -1)).transpose(0, 1).flatten(0, 2) if self.heads else rows
 
 
+_NOWHERE = {"log_n_length": 0}
+
+
 def differing(config: ModelConfig, fixed: Mapping[str, Any]) -> list[str]:
-    """The fields of `config` that are not as `fixed` says, in words."""
-    return [f"{name} {getattr(config, name)!r} (here {value!r})" for name, value in fixed.items()
+    """The fields of `config` that are not as `fixed` says, in words; and those that no official form can say."""
+    return [f"{name} {getattr(config, name)!r} (here {value!r})" for name, value in {**fixed, **_NOWHERE}.items()
             if getattr(config, name) != value]
 
 
