@@ -25,8 +25,8 @@ MODEL = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 2, "
 def measure(text: Path, length: int) -> None:
     """In a process of its own."""
     from headwater import hardware
-    from headwater.context.compare import corpus_texts
     from headwater.context.retrieval import Haystack, questions
+    from headwater.context.texts import corpus_texts
     from headwater.generate import Engine, SamplingParams
     from headwater.model import Decoder, ModelConfig, initialise
     from headwater.tokenizer import Tokenizer

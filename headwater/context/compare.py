@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 from rich.table import Table
-from torch import Tensor
 
 from headwater.artifacts import make_folder, write_json, write_text
 from headwater.context.check import verdict
@@ -27,7 +25,7 @@ from headwater.context.retrieval import (
     questions,
     right,
 )
-from headwater.documents import corpus_files
+from headwater.context.texts import corpus_texts, pieces
 from headwater.errors import HeadwaterError, InputError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
@@ -102,7 +100,7 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     configs = {method: config if context is None else extended(config, context)
                for method, context in contexts.items()}
     texts = list(corpus_texts(settings.corpus))
-    ids = _windows(texts, tokenizer, lengths[-1], settings)
+    ids = pieces(texts, tokenizer, lengths[-1], settings.texts, settings.seed, where=settings.corpus)
     asked = list(_asked(texts, tokenizer, lengths, settings))
     controls = _controls(asked, tokenizer, settings.seed)
     make_folder(out, fix="give another folder")
@@ -129,27 +127,6 @@ def _words(config: ModelConfig, length: int) -> str:
         return f"positions '{config.position}'"
     scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:.4g}"
     return f"base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
-
-
-def corpus_texts(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(language, text) of the validation split."""
-    for file in corpus_files(corpus, "validation"):
-        for batch in file.batches(["text", "language"]):
-            yield from zip(batch["language"].to_pylist(), batch["text"].to_pylist(), strict=True)
-
-
-def _windows(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, length: int, settings: CompareSettings) -> Tensor:
-    """Pieces of `length` tokens, `<bos>` included, of as many texts as there are. Raises `InputError` below two."""
-    pieces = []
-    for _, text in texts:
-        ids = tokenizer.encode(text) if len(text) >= length else []  # a token is at least a character, nearly always
-        pieces += [[tokenizer.bos, *ids[start : start + length - 1]]
-                   for start in range(0, len(ids) - length + 2, length)]
-    if len(pieces) < 2:
-        raise InputError(f"the validation split has {len(pieces)} pieces of {length:,} tokens", where=settings.corpus,
-                         fix="give shorter lengths, or a corpus of longer texts")
-    order = np.random.default_rng(settings.seed).permutation(len(pieces))[: settings.texts]
-    return torch.tensor([pieces[place] for place in order])
 
 
 def _asked(texts: list[tuple[str, str]], tokenizer: Tokenizer, lengths: list[int],

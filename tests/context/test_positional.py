@@ -1,8 +1,14 @@
 """Positional vectors: identities, streaming, and how much of a mean is chance."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from headwater.cli.main import main
 from headwater.context.positional import positional_vectors, states_of
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig, initialise
@@ -74,3 +80,22 @@ def test_the_hooks_are_gone_afterwards():
     model = model_of()
     positional_vectors(model, [texts(4)])
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.blocks)
+
+
+def test_the_command_takes_a_model_apart(small_model, tmp_path, capsys):
+    folder = tmp_path / "corpus" / "validation"
+    folder.mkdir(parents=True)
+    texts = [f"The river number {n} runs south past mill {n * n}. Nobody knows why." for n in range(300)]
+    pq.write_table(pa.Table.from_pylist([{"text": text, "language": "en"} for text in texts]), folder / "a.parquet")
+    words = ["context", "positions", str(small_model), "--out", str(tmp_path / "out"),
+             f"corpus={tmp_path / 'corpus'}", "texts=40", "length=80"]
+    assert main(words) == 0
+    assert "beyond 64: likest within" in " ".join(capsys.readouterr().out.split())
+    found = json.loads((tmp_path / "out" / "positions.json").read_text())
+    assert [row["layer"] for row in found["layers"]] == [0, 1, 2]
+    assert found["texts"] == 40
+    kept = load_file(tmp_path / "out" / "vectors.safetensors")
+    assert kept["vectors"].shape == (3, 80, 64)
+    assert "after layer 2" in (tmp_path / "out" / "positions.svg").read_text()
+    assert main([*words, "layers=[9]"]) == 2
+    assert "layer 9 of 2" in capsys.readouterr().err
