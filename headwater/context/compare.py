@@ -46,8 +46,9 @@ class CompareSettings(Settings):
 
     corpus: InputPath
     """A corpus folder: the text of its validation split, of both languages, is read and needles are hidden in it."""
-    methods: Annotated[list[Method], Field(min_length=1)] = ["none", "linear", "ntk", "dynamic", "yarn", "llama3"]
-    """none: the model as it is, read on beyond its length."""
+    methods: Annotated[list[Method], Field(min_length=1)] | None = None
+    """none: the model as it is, read on beyond its length. When not set, that and, of a model with rotary positions,
+    linear, ntk, dynamic, yarn and llama3."""
     base: float | None = Field(default=None, gt=1)
     """Of the method base."""
     ratio: float | None = Field(default=None, ge=1)
@@ -69,7 +70,7 @@ class CompareSettings(Settings):
     @model_validator(mode="after")
     def _fits(self) -> CompareSettings:
         for name in ("base", "ratio"):
-            if (getattr(self, name) is not None) != (name in self.methods):
+            if (getattr(self, name) is not None) != (name in (self.methods or ())):
                 raise ValueError(f"{name} is given if and only if methods names it")
         return self
 
@@ -96,7 +97,9 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     config, tokenizer = read_config(folder)[0], Tokenizer.load(folder)
     trained = config.max_position_embeddings
     lengths = sorted(settings.lengths or [trained, 2 * trained, 4 * trained])
-    contexts = {method: _context(method, lengths[-1], config, settings) for method in settings.methods}
+    rotary: list[Method] = ["linear", "ntk", "dynamic", "yarn", "llama3"] if config.position == "rope" else []
+    contexts = {method: _context(method, lengths[-1], config, settings)
+                for method in settings.methods or ["none", *rotary]}
     configs = {method: config if context is None else extended(config, context)
                for method, context in contexts.items()}
     texts = list(corpus_texts(settings.corpus))

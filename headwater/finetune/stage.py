@@ -9,6 +9,7 @@ from pydantic import Field
 from headwater.finetune.dialogues import read_dialogues, render_all
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config, save_model
+from headwater.model.extension import ContextSettings, extended
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.gathering import on_leader
@@ -29,6 +30,8 @@ class FinetuneSettings(Settings):
     """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
     validation: list[InputPath] = []
     """Dialogues that are not trained on; their loss is reported by language."""
+    context: ContextSettings = ContextSettings()
+    """A longer context than the model's own, trained and saved with it."""
     seed: Seed = 0
     trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
@@ -36,9 +39,9 @@ class FinetuneSettings(Settings):
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, loss per token of held-back dialogues by language."""
     tokenizer = Tokenizer.load(settings.model)
-    config = read_config(settings.model)[0]
+    config = extended(read_config(settings.model)[0], settings.context)
     require_memory(config, settings.trainer)
-    model = on_leader(lambda: load_model(settings.model).float(), config)
+    model = on_leader(lambda: load_model(settings.model, context=settings.context).float(), config)
     trainer = settings.trainer
     dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
     batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows,

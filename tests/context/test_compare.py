@@ -8,6 +8,8 @@ import pytest
 
 from headwater.cli.main import main
 from headwater.context import compare as module
+from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.checkpoint import save_model
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +57,14 @@ def test_a_test_that_cannot_be_passed_stops_the_comparison(small_model, corpus, 
     monkeypatch.setattr(module, "oracle", lambda tokenizer: lambda asked: ["0"] * len(asked))
     assert main(arguments(small_model, corpus, tmp_path, "lengths=[128,256]")) == 1
     assert "the oracle answers 0.0%" in capsys.readouterr().err
+
+
+def test_a_model_without_rotary_positions_is_read_as_it_is(trained, corpus, tmp_path, capsys):
+    config = ModelConfig(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                         num_attention_heads=2, max_position_embeddings=64, position="alibi")
+    save_model(initialise(Decoder(config), 0), tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.model").write_bytes(trained.to_bytes())
+    (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
+    assert main(arguments(tmp_path / "model", corpus, tmp_path / "out", "lengths=[128,256]")) == 0
+    assert set(json.loads((tmp_path / "out" / "compare.json").read_text())["loss"]) == {"none"}
+    assert "positions 'alibi'" in capsys.readouterr().err

@@ -44,3 +44,13 @@ def test_the_users_words_carry_no_loss(small_model, dialogues, tmp_path):
     tokenizer = Tokenizer.load(small_model)
     spoken = sum(len(tokenizer.encode(answer)) + 1 for answer in ("482 km.", "482公里。"))
     assert row["target_share"] == pytest.approx(spoken / (2 * 48))
+
+
+def test_a_longer_context_is_trained_and_saved(small_model, dialogues, tmp_path):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues],
+                                       "context": {"length": 256, "method": "yarn"},
+                                       "trainer": {**TRAINER, "steps": 2, "sequence_length": 128}})
+    run(settings, tmp_path / "out")
+    config = load_model(tmp_path / "out").config
+    assert config.longest == 256
+    assert config.rope_scaling.factor == 4
