@@ -83,8 +83,8 @@ def show_plan(model: str, settings: PlanSettings, recipe: Sequence[str] = ()) ->
     gpu = None if settings.gpu is None else plan.find_gpu(settings.gpu)
     memory = total_memory_bytes() if gpu is None else gpu.gibibytes * GIGA
     where = "this machine" if settings.gpu is None else settings.gpu
-    if settings.length is not None and settings.length > shape.max_position_embeddings:
-        say(f"the model is made for {shape.max_position_embeddings:,} tokens; what {settings.length:,} would take:")
+    if settings.length is not None and settings.length > shape.longest:
+        say(f"the model is made for {shape.longest:,} tokens; what {settings.length:,} would take:")
     print_result(_parameters(model, shape))
     print_result(_training(shape, settings, f"{where} has {_bytes(memory)}"))
     if gpu is not None:
@@ -110,7 +110,7 @@ def _found(model: str, settings: PlanSettings, recipe: Sequence[str]) -> tuple[M
                          fix="give a model folder, a recipe (YAML), or an open model's official name")
     else:
         shape = preset(model)
-    return shape, _filled(settings, length=shape.max_position_embeddings)
+    return shape, _filled(settings, length=shape.longest)
 
 
 def _of_recipe(model: str, settings: PlanSettings, overrides: Sequence[str]) -> tuple[ModelConfig, PlanSettings]:

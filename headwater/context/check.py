@@ -85,7 +85,7 @@ def show_bound(settings: BoundSettings) -> None:
 
 def _show_model(name: str, settings: BoundSettings) -> None:
     config = read_config(Path(name))[0] if Path(name).is_dir() else preset(name)
-    length = settings.length or config.max_position_embeddings
+    length = settings.length or config.longest
     turning = turning_of(config, length)
     scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:g}"
     table = _table(f"{name}: RoPE over {config.rope_dims} of {config.head_dim} dimensions of a head, base "
@@ -115,7 +115,7 @@ def turning_of(config: ModelConfig, length: int) -> Turning:
 def verdict(config: ModelConfig, length: int | None = None) -> str:
     """Whether a model's base supports a length, the one that it claims when not given, in a sentence. Raises
     `InputError` for positions other than RoPE's."""
-    length = config.max_position_embeddings if length is None else length
+    length = config.longest if length is None else length
     found = supported_length(turning_of(config, length), length)
     if found is None:
         return f"RoPE's bound holds: the base supports {length:,} tokens"

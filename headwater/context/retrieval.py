@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from headwater.corpus.deduplication.sentences import split
 from headwater.errors import InputError
 from headwater.tokenizer import Tokenizer
 
@@ -22,7 +23,6 @@ DIGITS = 5
 """Of every answer."""
 ANSWER_TOKENS = 12
 """Room for it; the prompt is so much shorter than the length asked for."""
-_ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
 class Question(NamedTuple):
@@ -80,7 +80,7 @@ class Haystack:
         """Raises `InputError` where the texts hold no sentence."""
         self.tokenizer, self.language = tokenizer, language
         self.gap = " " if language == "en" else ""
-        found = [sentence for text in texts for sentence in sentences(text)]
+        found = [words for text in texts for one in split(text) if (words := text[one.start : one.end].strip())]
         if not found:
             raise InputError("the texts hold no sentence", where="haystack", fix="give texts of some length")
         self.sentences = [tokenizer.encode(sentence + self.gap) for sentence in found]
@@ -96,11 +96,6 @@ class Haystack:
             chosen.append(sentence)
             used += len(sentence)
         return chosen
-
-
-def sentences(text: str) -> list[str]:
-    """Cut after full stops, question and exclamation marks of both languages, and at line ends."""
-    return [one.strip() for one in _ENDS.split(text) if one and one.strip()]
 
 
 def questions(task: Task, haystack: Haystack, *, lengths: Sequence[int], depths: Sequence[float], each: int,

@@ -23,6 +23,7 @@ from headwater.model.checkpoint import load_model
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
+from headwater.model.scalings import DynamicNtk
 from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
 
@@ -252,8 +253,8 @@ def _piece(config: ModelConfig, length: int) -> int:
 
     A prompt that is read both ways, and one whose angles depend on its whole length, are read at once.
     """
-    dynamic = config.rope_scaling is not None and config.rope_scaling.kind == "dynamic"
-    if length <= PREFILL_TOKENS or config.prefix_ids or config.position_axes > 1 or dynamic:
+    whole = config.prefix_ids or config.position_axes > 1 or isinstance(config.rope_scaling, DynamicNtk)
+    if length <= PREFILL_TOKENS or whole:
         return length
     heads = config.num_attention_heads if config.position == "alibi" else 1
     return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))

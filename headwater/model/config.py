@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from headwater.model.scalings import RopeScaling
+from headwater.model.scalings import DynamicNtk, RopeScaling
 from headwater.settings import Settings
 
 
@@ -99,8 +99,7 @@ class ModelConfig(Settings):
     @property
     def longest(self) -> int:
         """Tokens that the model is made to read; with dynamic NTK more than it was trained on."""
-        stretched = self.rope_scaling is not None and self.rope_scaling.kind == "dynamic"
-        factor = self.rope_scaling.factor if stretched and self.rope_scaling else 1
+        factor = self.rope_scaling.factor if isinstance(self.rope_scaling, DynamicNtk) else 1
         return round(self.max_position_embeddings * factor)
 
     @property

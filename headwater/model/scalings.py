@@ -8,6 +8,7 @@ ChatGLM's `rope_ratio`; `headwater.model.extension` has them.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -29,6 +30,7 @@ def rope_frequencies(dims: int, theta: float) -> Tensor:
 class Scaling(Settings):
     """What the methods have in common."""
 
+    kind: str
     factor: float = Field(ge=1)
     """Times the trained length."""
 
@@ -42,12 +44,12 @@ class Scaling(Settings):
         """What multiplies cos and sin, and so the scores by its square."""
         return 1.0
 
+    @abstractmethod
     def frequencies(self, dims: int, theta: float, *, longest: int, trained: int) -> Tensor:
         """Radians a token, float32 [dims/2].
 
         longest: one more than the largest position in use. trained: the model's own length.
         """
-        raise NotImplementedError
 
     @classmethod
     def read(cls, official: dict[str, Any], trained: int | None) -> dict[str, Any]:
@@ -57,8 +59,7 @@ class Scaling(Settings):
     def official(self) -> dict[str, Any]:
         """The `rope_scaling` of a `config.json`, with the type under its older name too."""
         fields = {theirs: getattr(self, ours) for ours, theirs in self.NAMES.items() if getattr(self, ours) is not None}
-        kind = getattr(self, "kind")  # noqa: B009 - of every subclass, a different literal
-        return {**fields, "rope_type": kind, "type": kind}
+        return {**fields, "rope_type": self.kind, "type": self.kind}
 
 
 class PositionInterpolation(Scaling):

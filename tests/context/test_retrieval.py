@@ -13,7 +13,6 @@ from headwater.context.retrieval import (
     oracle,
     questions,
     right,
-    sentences,
 )
 from headwater.errors import InputError
 
@@ -27,12 +26,6 @@ TASKS = sorted({task for task, _ in WORDINGS})
 @pytest.fixture(scope="module", params=["en", "zh"])
 def haystack(request, trained):
     return Haystack(TEXTS[request.param], trained, request.param)
-
-
-def test_texts_are_cut_into_sentences():
-    assert sentences(TEXTS["en"][0])[1:3] == ["It turns a wheel!", "Who built it?"]
-    assert sentences(TEXTS["zh"][1]) == ["北方的湖很深。", "湖里的鱼颜色很浅。", "冰要到五月才化。"]
-    assert sentences("3.14 is no end") == ["3.14 is no end"]
 
 
 @pytest.mark.parametrize("task", TASKS)
