@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -38,7 +38,8 @@ from headwater.progress import print_result, say
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 
-Method = Literal["none", "linear", "ntk", "dynamic", "yarn", "llama3", "base", "ratio"]
+Method = Literal["none", "linear", "ntk", "dynamic", "yarn", "llama3", "window"]
+"""Those that need no more than a length."""
 
 
 class CompareSettings(Settings):
@@ -48,11 +49,9 @@ class CompareSettings(Settings):
     """A corpus folder: the text of its validation split, of both languages, is read and needles are hidden in it."""
     methods: Annotated[list[Method], Field(min_length=1)] | None = None
     """none: the model as it is, read on beyond its length. When not set, that and, of a model with rotary positions,
-    linear, ntk, dynamic, yarn and llama3."""
-    base: float | None = Field(default=None, gt=1)
-    """Of the method base."""
-    ratio: float | None = Field(default=None, ge=1)
-    """Of the method ratio."""
+    linear, ntk, dynamic, yarn and llama3; of one without positions that sees a window, window."""
+    contexts: dict[str, ContextSettings] = {}
+    """Further ways by names of your own, for example contexts.streaming.window=1020 contexts.streaming.sinks=4."""
     lengths: list[Annotated[int, Field(ge=64)]] | None = None
     """Tokens; the model's own length, twice and four times it when not set."""
     texts: Annotated[int, Field(ge=2)] = 16
@@ -69,9 +68,9 @@ class CompareSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> CompareSettings:
-        for name in ("base", "ratio"):
-            if (getattr(self, name) is not None) != (name in (self.methods or ())):
-                raise ValueError(f"{name} is given if and only if methods names it")
+        both = set(self.contexts) & {str(name) for name in get_args(Method)}
+        if both:
+            raise ValueError(f"contexts names a way '{both.pop()}', which is one of methods")
         return self
 
 
@@ -97,11 +96,8 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     config, tokenizer = read_config(folder)[0], Tokenizer.load(folder)
     trained = config.max_position_embeddings
     lengths = sorted(settings.lengths or [trained, 2 * trained, 4 * trained])
-    rotary: list[Method] = ["linear", "ntk", "dynamic", "yarn", "llama3"] if config.position == "rope" else []
-    contexts = {method: _context(method, lengths[-1], config, settings)
-                for method in settings.methods or ["none", *rotary]}
-    configs = {method: config if context is None else extended(config, context)
-               for method, context in contexts.items()}
+    contexts = _contexts(config, lengths[-1], settings)
+    configs = {method: extended(config, context) for method, context in contexts.items()}
     texts = list(corpus_texts(settings.corpus))
     ids = pieces(texts, tokenizer, lengths[-1], settings.texts, settings.seed, where=settings.corpus)
     asked = list(_asked(texts, tokenizer, lengths, settings))
@@ -117,19 +113,29 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     _tell(out, settings, lengths, perplexity, scores, controls)
 
 
-def _context(method: Method, length: int, config: ModelConfig, settings: CompareSettings) -> ContextSettings | None:
-    if method == "none" or length <= config.max_position_embeddings:
-        return None
-    return ContextSettings.parse({"length": length, "method": method,
-                                  **({method: getattr(settings, method)} if method in ("base", "ratio") else {})})
+def _contexts(config: ModelConfig, length: int, settings: CompareSettings) -> dict[str, ContextSettings]:
+    """What is compared, by name; no method changes anything within the trained length."""
+    fitting: list[Method] = (["linear", "ntk", "dynamic", "yarn", "llama3"] if config.position == "rope" else
+                             ["window"] if config.position == "none" and config.sliding_window else [])
+    plain = {"none"} if length > config.max_position_embeddings else set(get_args(Method))
+    found = {str(method): ContextSettings.parse({} if method in plain else {"length": length, "method": method})
+             for method in settings.methods or ["none", *fitting]}
+    for name, context in settings.contexts.items():
+        if context.length is not None and context.length < length:
+            raise InputError(f"{context.length:,} tokens, and texts of {length:,} are read",
+                             where=f"contexts.{name}.length", fix=f"give {length}, or shorter lengths")
+        found[name] = context.model_copy(update={"length": context.length or length})
+    return found
 
 
 def _words(config: ModelConfig, length: int) -> str:
     """How the positions lie, and whether RoPE's base supports the length."""
+    window = "" if not config.sliding_window else f"a window of {config.sliding_window:,}" + (
+        f" and {config.attention_sinks} sinks, " if config.attention_sinks else ", ")
     if config.position != "rope":
-        return f"positions '{config.position}'"
+        return f"{window}positions '{config.position}'"
     scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:.4g}"
-    return f"base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
+    return f"{window}base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
 
 
 def _asked(texts: list[tuple[str, str]], tokenizer: Tokenizer, lengths: list[int],

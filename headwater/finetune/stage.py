@@ -9,7 +9,7 @@ from pydantic import Field
 from headwater.finetune.dialogues import read_dialogues, render_all
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config, save_model
-from headwater.model.extension import ContextSettings, extended
+from headwater.model.extension import KeptContext, extended
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.gathering import on_leader
@@ -30,7 +30,7 @@ class FinetuneSettings(Settings):
     """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
     validation: list[InputPath] = []
     """Dialogues that are not trained on; their loss is reported by language."""
-    context: ContextSettings = ContextSettings()
+    context: KeptContext = KeptContext()
     """A longer context than the model's own, trained and saved with it."""
     seed: Seed = 0
     trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words

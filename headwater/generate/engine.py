@@ -18,7 +18,7 @@ from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
 from headwater.generate.sampling import SamplingParams, SamplingRows, sample
 from headwater.hardware import total_memory_bytes
-from headwater.model.cache import KVCache
+from headwater.model.cache import KVCache, slots_for
 from headwater.model.checkpoint import load_model
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
@@ -31,6 +31,8 @@ PREFILL_TOKENS = 4096
 """Most padded tokens read in one prefill pass; it bounds memory and how long running answers wait."""
 MASKED = 1 << 25
 """Pairs of a query and a key that the mask of one such pass holds, at most."""
+WINDOW_TOKENS = 512
+"""Read in one pass by a model with a window, whose cache has room for so many beside it."""
 
 
 class Engine:
@@ -67,7 +69,7 @@ class Engine:
     @cached_property
     def _cache(self) -> KVCache:
         return KVCache(self.model.config, self.max_batch, self.max_length, dtype=self.model.dtype,
-                       device=self.model.device)
+                       device=self.model.device, piece=WINDOW_TOKENS)
 
     @property
     def active(self) -> int:
@@ -198,7 +200,12 @@ class Engine:
         return last
 
     def _next_prefill(self) -> list[Sequence]:
-        """The longest run from the head of the queue that has slots and fits one pass; at least one request."""
+        """The longest run from the head of the queue that has slots and fits one pass; at least one request.
+
+        Where the cache rolls, one: the padding of a shorter row would push out what it still sees.
+        """
+        if self._cache.rolling:
+            return [self._waiting.popleft()]
         batch: list[Sequence] = []
         longest = 0
         while self._waiting and len(self._active) + len(batch) < self.max_batch:
@@ -253,6 +260,8 @@ def _piece(config: ModelConfig, length: int) -> int:
 
     A prompt that is read both ways, and one whose angles depend on its whole length, are read at once.
     """
+    if config.sliding_window:
+        return WINDOW_TOKENS
     whole = config.prefix_ids or config.position_axes > 1 or isinstance(config.rope_scaling, DynamicNtk)
     if length <= PREFILL_TOKENS or whole:
         return length
@@ -262,16 +271,18 @@ def _piece(config: ModelConfig, length: int) -> int:
 
 def _context(model: Decoder, rows: int, wanted: int | None) -> int:
     """Tokens per slot, checked against the memory and the trained length."""
-    trained, memory = model.config.longest, total_memory_bytes(model.device.type)
-    each = rows * plan.cache_bytes_per_token(model.config, model.dtype.itemsize)
-    if wanted is not None and wanted * each > memory:
-        raise InputError(f"{rows} contexts of {wanted:,} tokens need {wanted * each / 2**30:,.0f} GiB; this machine "
+    config = model.config
+    trained, memory = config.longest, total_memory_bytes(model.device.type)
+    each = rows * plan.cache_bytes_per_token(config, model.dtype.itemsize)
+    needed = slots_for(config, wanted or trained, WINDOW_TOKENS) * each
+    if wanted is not None and needed > memory:
+        raise InputError(f"{rows} contexts of {wanted:,} tokens need {needed / 2**30:,.0f} GiB; this machine "
                          f"has {memory / 2**30:,.0f}", where="max_length", fix="lower max_length or max_batch")
     if wanted is not None:
-        if wanted > trained and model.config.position != "alibi":
+        if wanted > trained and config.position != "alibi" and not config.sliding_window:
             say(f"note: a context of {wanted:,} tokens is beyond the {trained:,} that the model was trained on")
         return wanted
-    held = max(1, memory // 2 // each)
+    held = trained if needed <= memory // 2 else max(1, memory // 2 // each)
     if held < trained:
         say(f"note: contexts of {held:,} tokens, all that half of the memory holds, and not of {trained:,}")
     return min(trained, held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from headwater.model import windows
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context
 from headwater.model.positions import rotate
@@ -31,19 +32,30 @@ class Attention(nn.Module):
         if context.rotation is not None:
             turned = rotate(turned, *context.rotation, self.rope_layout)
         query, key = turned.split([self.heads, self.kv_heads], dim=1)
-        if context.scale is not None:
-            query = query * context.scale.to(query.dtype)
+        query = _scaled(query, context)
         if context.cache is not None:
             assert context.place is not None
             key, value = context.cache.update(self.layer, key, value, context.place)
+        key, value = key.to(query.dtype), value.to(query.dtype)
+        mix = self._masked if context.window is None else self._windowed
+        mixed = mix(qkv, query, key, value, context)  # [B,H,T,d]
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+    def _masked(self, _: Tensor, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         mask = context.mask
         if mask is not None and mask.is_floating_point():
             mask = mask.to(query.dtype)
             mask = mask[:, self.first_head : self.first_head + self.heads] if mask.shape[1] > 1 else mask
-        mixed = F.scaled_dot_product_attention(
-            query, key.to(query.dtype), value.to(query.dtype), attn_mask=mask,
-            is_causal=mask is None and context.causal, enable_gqa=self.heads != self.kv_heads)  # [B,H,T,d]
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None and context.causal,
+            enable_gqa=self.heads != self.kv_heads)
+
+    def _windowed(self, qkv: Tensor, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
+        assert context.window is not None
+        to_sinks, rotation = query, context.window.rotation
+        if rotation is not None:
+            to_sinks = _scaled(rotate(qkv[:, : self.heads], *rotation, self.rope_layout), context)
+        return windows.attend(query, to_sinks, key, value, context.window.blocks, self._own(context.slopes))
 
     def _over_intervals(self, qkv: Tensor, context: Context) -> Tensor:
         # Operators of our own bring PyTorch's compiler with them: a second of imports that reading alone does not need.
@@ -51,11 +63,14 @@ class Attention(nn.Module):
 
         assert context.intervals is not None
         query, key, value = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        if context.scale is not None:
-            query = query * context.scale.to(query.dtype)
-        slopes = context.slopes
-        if slopes is not None:
-            slopes = slopes[self.first_head : self.first_head + self.heads]
+        query = _scaled(query, context)
         rotation = None if context.rotation is None else Rotation(*context.rotation, self.rope_layout)
-        return interval_attention(query, key, value, context.intervals, slopes, rotation=rotation,
+        return interval_attention(query, key, value, context.intervals, self._own(context.slopes), rotation=rotation,
                                   blocks=context.blocks)
+
+    def _own(self, slopes: Tensor | None) -> Tensor | None:
+        return None if slopes is None else slopes[self.first_head : self.first_head + self.heads]
+
+
+def _scaled(query: Tensor, context: Context) -> Tensor:
+    return query if context.scale is None else query * context.scale.to(query.dtype)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from headwater.model.config import ModelConfig
+from headwater.model.windows import NEVER
 
 
 class Place(NamedTuple):
@@ -23,14 +24,19 @@ class Place(NamedTuple):
 class KVCache:
     """Keys and values of every layer, [B,K,S,d] each; slot j of a row holds its token number j, padding included.
 
+    Of a model with a window a cache may roll: behind the sinks its slots are used round and round.
+
     A forward pass without `slots` appends to all rows alike: `filled` says how far. With `slots` rows are independent
     and may be filled to different lengths; a token sees slots up to its own, so what stands behind a row's own
     length is never read before it is overwritten.
     """
 
     def __init__(self, config: ModelConfig, batch: int, length: int, *, dtype: torch.dtype = torch.float32,
-                 device: torch.device | str = "cpu") -> None:
-        shape = (batch, config.num_key_value_heads, length, config.head_dim)
+                 device: torch.device | str = "cpu", piece: int = 0) -> None:
+        """length: tokens a row can hold. piece: if given, a pass reads at most so many, and the cache rolls where it
+        would be longer than a window, its sinks and those."""
+        shape = (batch, config.num_key_value_heads, slots_for(config, length, piece), config.head_dim)
+        self.length, self.sinks, self.piece = length, config.attention_sinks, piece
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros_like(key) for key in self.keys]
         self.filled = 0
@@ -46,17 +52,36 @@ class KVCache:
         return self.keys[0].shape[0]
 
     @property
-    def length(self) -> int:
-        """Tokens a row can hold."""
+    def slots(self) -> int:
         return self.keys[0].shape[2]
+
+    @property
+    def rolling(self) -> bool:
+        return self.slots < self.length
 
     @property
     def bytes(self) -> int:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
+    def slot_of(self, numbers: Tensor) -> Tensor:
+        """Where the tokens of these numbers lie."""
+        if not self.rolling:
+            return numbers
+        behind = self.sinks + (numbers - self.sinks) % (self.slots - self.sinks)
+        return torch.where(numbers < self.sinks, numbers, behind)
+
+    def numbers(self, last: Tensor) -> Tensor:
+        """int64 [B or 1, S]: which token each slot holds when the last of its row is number `last` [B or 1]."""
+        slots = torch.arange(self.slots, device=last.device)
+        if not self.rolling:
+            return slots[None]
+        found = last[:, None] - (last[:, None] - slots) % (self.slots - self.sinks)
+        return torch.where(slots < self.sinks, slots, torch.where(found < self.sinks, NEVER, found))
+
     def rows(self, start: int, stop: int) -> KVCache:
         """A view of consecutive rows that shares this cache's memory; it counts as empty."""
         view = object.__new__(KVCache)
+        view.length, view.sinks, view.piece = self.length, self.sinks, self.piece
         view.keys = [key[start:stop] for key in self.keys]
         view.values = [value[start:stop] for value in self.values]
         view.positions = None if self.positions is None else self.positions[start:stop]
@@ -64,7 +89,8 @@ class KVCache:
         return view
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` slots of row `source` over row `target`."""
+        """Copy row `source`, of `length` tokens, over row `target`."""
+        length = min(length, self.slots)
         for tensor in (*self.keys, *self.values):
             tensor[target, :, :length] = tensor[source, :, :length]
         if self.positions is not None:
@@ -72,6 +98,8 @@ class KVCache:
 
     def take(self, other: KVCache, rows: Tensor) -> None:
         """Row i becomes row rows[i] of `other`, as far as both reach."""
+        assert not self.rolling
+        assert not other.rolling
         kept = min(self.length, other.length)
         for target, source in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
             target[:, :, :kept] = source[rows, :, :kept]
@@ -87,3 +115,10 @@ class KVCache:
                 # Indexing with two tensors around a slice puts the indexed dimensions first: [B,T,K,d].
                 stored[place.at[0], :, place.at[1]] = new.transpose(1, 2).to(stored.dtype)
         return self.keys[layer][:, :, : place.reach], self.values[layer][:, :, : place.reach]
+
+
+def slots_for(config: ModelConfig, length: int, piece: int) -> int:
+    """Slots of a cache for `length` tokens, read by at most `piece` at once (0: any number)."""
+    if not (piece and config.sliding_window):
+        return length
+    return min(length, config.attention_sinks + config.sliding_window + piece - 1)

@@ -21,6 +21,7 @@ from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
 from headwater.model.linear import Int8Linear
+from headwater.model.replacement import replace_vectors
 from headwater.model.tensors import Stored, grouped, write_tensors
 
 SHARD_BYTES = 5_000_000_000
@@ -67,10 +68,14 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
                          fix="give torch.float32, torch.float16 or torch.bfloat16")
     place = _device(device)
     config, values = read_config(Path(path))
+    trained = config.max_position_embeddings
     config = config if context is None else extended(config, context)
     with WeightFolder(Path(path)) as weights:
         kind = dtype or _dtype(values, weights.stored, Path(path))
-        return load_weights(config, values, weights, kind, place, mmap=mmap)
+        model = load_weights(config, values, weights, kind, place, mmap=mmap)
+    if context is not None and context.method == "vectors":
+        replace_vectors(model, trained, context)
+    return model
 
 
 def _device(device: torch.device | str | None) -> torch.device:

@@ -37,6 +37,13 @@ class ModelConfig(Settings):
     log_n_length: int = Field(default=0, ge=0)
     """Scores of a token behind position n are multiplied by ln(position) / ln(n), so that a softmax over more keys is
     no flatter than over n (Su's log-n scaling); 0: never."""
+    sliding_window: int = Field(default=0, ge=0)
+    """Tokens that a token sees, itself the last of them (Mistral 7B, 2310.06825, section 2); 0: all before it."""
+    attention_sinks: int = Field(default=0, ge=0)
+    """Beside its window a token sees the first so many of its row, no further away than the window's end (StreamingLLM,
+    2309.17453, section 3.2)."""
+    score_scale: float = Field(default=1.0, gt=0)
+    """Multiplies the scores before the softmax."""
     rope_rounding: Literal["none", "float16"] = "none"
     """float16: frequencies are rounded to half precision, as ChatGLM-6B's official code does."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
@@ -92,6 +99,12 @@ class ModelConfig(Settings):
             raise ValueError(f"two rotary positions need a head_dim that is a multiple of 4, got {self.head_dim}")
         if self.rope_scaling is not None and self.position != "rope":
             raise ValueError(f"rope_scaling needs position 'rope', got '{self.position}'")
+        if self.sliding_window and (self.prefix_ids or self.position.endswith("_2d")):
+            raise ValueError("sliding_window is of causal models, and prefixes are read both ways")
+        if self.sliding_window and isinstance(self.rope_scaling, DynamicNtk):
+            raise ValueError("dynamic rope_scaling follows the length of the text, of which a sliding_window sees none")
+        if self.attention_sinks and not self.sliding_window:
+            raise ValueError("attention_sinks needs a sliding_window")
         if len(self.prefix_ids) == 1:
             raise ValueError("prefix_ids needs at least one mask id and the id that begins the answer")
         return self

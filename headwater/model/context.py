@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from headwater.errors import InputError
-from headwater.model.attention_blocks import blocks_of
+from headwater.model import attention_blocks
 from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
 from headwater.model.intervals import Intervals
 from headwater.model.positions import Positions
+from headwater.model.windows import Window, blocks_of, narrowed, nearest
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -22,22 +23,26 @@ if TYPE_CHECKING:
 class Context(NamedTuple):
     """What every layer's attention shares in one forward pass."""
 
+    positions: Tensor
+    """int64 [B,T]; of two axes the first."""
     rotation: tuple[Tensor, Tensor] | None
     """cos and sin as `positions.rotate` takes them, or None."""
-    mask: Tensor | None
+    mask: Tensor | None = None
     """[B or 1, 1 or H, T, S]: bool (True = may attend) or an additive bias; None = `causal` decides."""
-    causal: bool
+    causal: bool = False
     """Without a mask: every token sees those before it (True) or all of them (False)."""
     cache: KVCache | None = None
     place: Place | None = None
     intervals: Intervals | None = None
     """Instead of a mask: `interval_attention` over these."""
     slopes: Tensor | None = None
-    """Of ALiBi, float32 [heads of the whole model]; only beside `intervals`, otherwise they are in the mask."""
+    """Of ALiBi, float32 [heads of the whole model]; a mask holds them already."""
     scale: Tensor | None = None
     """[B,1,T,1]: what queries are multiplied with, or None."""
     blocks: BlockMask | None = None
     """On a GPU, the intervals as FlexAttention takes them."""
+    window: Window | None = None
+    """Instead of a mask: `windows.attend`."""
 
 
 class Batch(NamedTuple):
@@ -78,22 +83,47 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     place = _place(batch)
     derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
     positions = _positions(config, batch, derived)
-    scale = _log_n(config, positions) if config.log_n_length else None
+    shared = Context(positions[:, 0], scheme.rotation(positions), cache=batch.cache, place=place,
+                     slopes=scheme.table if config.position == "alibi" else None, scale=_scale(config, positions))
+    if config.sliding_window and (batch.cache is not None or config.attention_sinks):
+        return shared._replace(window=_window(config, scheme, batch, positions)), positions
+    if config.sliding_window and batch.attention_mask is None:
+        whole = batch.intervals or Intervals.causal(torch.zeros_like(batch.input_ids, dtype=torch.int64))
+        batch = batch._replace(intervals=narrowed(whole, config.sliding_window))
     if batch.intervals is not None:
-        slopes = scheme.table if config.position == "alibi" else None
-        blocks = blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
-        return Context(scheme.rotation(positions), None, False, intervals=batch.intervals, slopes=slopes,
-                       scale=scale, blocks=blocks), positions
+        blocks = attention_blocks.blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
+        return shared._replace(intervals=batch.intervals, blocks=blocks), positions
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
+    if seen is not None and config.sliding_window:
+        keys = torch.arange(place.reach, device=seen.device)
+        mask = seen = seen & (keys > batch.places[..., None] - config.sliding_window)[:, None]
     bias = scheme.bias(*_distances(batch, place, positions))
     if bias is not None:
         mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
-    return Context(scheme.rotation(positions), mask, batch.fresh, batch.cache, place, scale=scale), positions
+    return shared._replace(mask=mask, causal=batch.fresh), positions
 
 
-def _log_n(config: ModelConfig, positions: Tensor) -> Tensor:
-    """From positions [B,A,T], of which the first axis counts; as many keys are seen as a position has before it."""
-    return ((positions[:, 0] + 1).float().log() / math.log(config.log_n_length)).clamp(min=1)[:, None, :, None]
+def _scale(config: ModelConfig, positions: Tensor) -> Tensor | None:
+    """Of queries at positions [B,A,T], the first axis of which counts: by log-n as many keys are seen as a position has
+    before it."""
+    if not config.log_n_length:
+        return None if config.score_scale == 1 else torch.tensor(config.score_scale, device=positions.device)
+    log_n = ((positions[:, 0] + 1).float().log() / math.log(config.log_n_length)).clamp(min=1)
+    return config.score_scale * log_n[:, None, :, None]
+
+
+def _window(config: ModelConfig, scheme: Positions, batch: Batch, positions: Tensor) -> Window:
+    """Where a window's tokens lie in a cache, or sinks stand beside them."""
+    if batch.attention_mask is not None:
+        raise InputError("attention_mask beside attention_sinks or the cache of a sliding_window",
+                         fix="leave it out; give rows of several documents as intervals, of other lengths by slots")
+    if batch.intervals is not None and bool((batch.intervals.last > batch.places).any()):
+        raise InputError("attention_sinks beside tokens that are read both ways", fix="give causal intervals")
+    queries = batch.places
+    keys = queries if batch.cache is None else batch.cache.numbers(queries[:, -1])
+    turned = scheme.rotation(nearest(config, positions)) if config.attention_sinks else None
+    begins = torch.zeros_like(queries) if batch.intervals is None else batch.intervals.first
+    return Window(blocks_of(config, queries, keys, begins), turned)
 
 
 def _distances(batch: Batch, place: Place, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,6 +182,10 @@ def _place(batch: Batch) -> Place:
     if batch.cache is not None and reach > batch.cache.length:
         raise InputError(f"{reach} tokens do not fit a cache of {batch.cache.length}",
                          fix="shorten the prompt or ask for fewer tokens")
+    if batch.cache is not None and batch.cache.rolling:
+        assert batch.input_ids.shape[1] <= batch.cache.piece
+        rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)[:, None]
+        return Place(batch.start, batch.cache.slots, (rows, batch.cache.slot_of(batch.places)))
     if batch.slots is None:
         return Place(batch.start, reach, None)
     rows = torch.arange(len(batch.input_ids), device=batch.input_ids.device)[:, None]
@@ -273,7 +307,7 @@ def remember(batch: Batch, context: Context, positions: Tensor) -> None:
         else:
             cache.positions[place.at[0], :, place.at[1]] = positions.transpose(1, 2)
     if batch.slots is None:
-        cache.filled = place.reach
+        cache.filled = batch.start + batch.input_ids.shape[1]
         _remember_visible(batch, cache, place.reach)
 
 

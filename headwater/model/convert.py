@@ -12,7 +12,7 @@ from headwater.artifacts import atomic_folder, make_folder
 from headwater.errors import InputError
 from headwater.model.checkpoint import load_weights, read_config, save_model
 from headwater.model.decoder import Decoder
-from headwater.model.extension import ContextSettings, extended
+from headwater.model.extension import KeptContext, extended
 from headwater.model.families import LAYOUTS
 from headwater.model.folder import WeightFolder
 from headwater.model.heads import NormHead, make_head
@@ -24,7 +24,7 @@ class ConvertSettings(Settings):
     """The family whose form is written; the model's own when left out."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Of the float weights; as they are stored when left out."""
-    context: ContextSettings = ContextSettings()
+    context: KeptContext = KeptContext()
     """A longer context than the model's own, written into its configuration."""
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from headwater.errors import InputError
 from headwater.model.config import ModelConfig
 from headwater.model.scalings import DynamicNtk, Llama3, PositionInterpolation, Yarn
-from headwater.settings import Settings
+from headwater.settings import InputPath, Settings
+
+Method = Literal["linear", "ntk", "dynamic", "yarn", "llama3", "base", "ratio", "vectors", "window"]
+_NEEDS = {"base": "base", "ratio": "ratio", "vectors": "vectors"}
+"""Methods, and the field without which they are nothing."""
+_OWN = {"base": ("base",), "ratio": ("ratio", "vectors", "window"), "vectors": ("vectors",), "layer": ("vectors",),
+        "strength": ("vectors",), "score_scale": ("window",)}
+"""Fields, and the methods that take them."""
 
 
 class ContextSettings(Settings):
@@ -18,16 +25,29 @@ class ContextSettings(Settings):
 
     length: int | None = Field(default=None, gt=1)
     """Tokens; the model's own when not set."""
-    method: Literal["linear", "ntk", "dynamic", "yarn", "llama3", "base", "ratio"] | None = None
-    """How rotary positions reach further. linear: position interpolation. ntk: a larger base, by which the slowest
-    dimension alone is interpolated whole. dynamic: the same as far as the text is long. yarn: the slow dimensions
-    interpolated, scores sharpened. llama3: LLaMA 3.1's way. base: another base (ABF). ratio: ChatGLM3's and GLM-4's
-    base times a ratio."""
+    method: Method | None = None
+    """How positions reach further. linear: position interpolation. ntk: a larger base, by which the slowest dimension
+    alone is interpolated whole. dynamic: the same as far as the text is long. yarn: the slow dimensions interpolated,
+    scores sharpened. llama3: LLaMA 3.1's way. base: another base (ABF). ratio: ChatGLM3's and GLM-4's base times a
+    ratio. Without positions: vectors: positional vectors replaced by stretched ones. window: a wider window."""
     base: float | None = Field(default=None, gt=1)
     """base: the new one; `headwater context bound length=...` says how large it has to be."""
     ratio: float | None = Field(default=None, ge=1)
-    """ratio: what the base is multiplied with."""
+    """ratio: what the base is multiplied with. vectors, window: how far they are stretched; by as much as the context
+    when not set."""
+    vectors: InputPath | None = None
+    """vectors: the model's own over `length` tokens, as `headwater context positions` writes them."""
+    layer: int = Field(default=4, ge=1)
+    """vectors: the block behind which they are replaced, from 1."""
+    strength: float = Field(default=1.0, gt=0)
+    """vectors: what the new ones are multiplied with; above 1 against their fading in later layers."""
+    score_scale: float = Field(default=1.0, gt=0)
+    """window: what scores are multiplied with."""
 
+    window: int | None = Field(default=None, gt=0)
+    """Let a token see the last so many alone, itself among them: what is kept of a text no longer grows with it."""
+    sinks: int = Field(default=0, ge=0)
+    """And beside the window the first so many tokens of the text, at which attention comes to rest."""
     log_n: bool = False
     """Sharpen the scores of tokens beyond the trained length, whatever the positions: by ln(position) / ln(length)."""
 
@@ -37,30 +57,77 @@ class ContextSettings(Settings):
             raise ValueError(f"method {self.method} needs a length")
         if self.log_n and self.length is None:
             raise ValueError("log_n needs a length")
-        for name in ("base", "ratio"):
-            if (getattr(self, name) is not None) != (self.method == name):
-                raise ValueError(f"method {name} needs {name}" if self.method == name else
-                                 f"{name} has no effect with method {self.method}")
+        if self.log_n and self.window:
+            raise ValueError("log_n has no effect on a window, which sees as many keys at any position")
+        if self.sinks and not self.window:
+            raise ValueError("sinks need a window")
+        needed = _NEEDS.get(self.method or "")
+        if needed and getattr(self, needed) is None:
+            raise ValueError(f"method {self.method} needs {needed}")
+        for name, methods in _OWN.items():
+            if self.method not in methods and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with method {self.method}")
+        return self
+
+
+class KeptContext(ContextSettings):
+    """One that a model folder can keep."""
+
+    @model_validator(mode="after")
+    def _is_kept(self) -> KeptContext:
+        if self.method == "vectors":
+            raise ValueError("method vectors is for reading alone: a model folder does not keep positional vectors")
         return self
 
 
 def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     """The configuration of the same weights for a longer context. Raises `InputError` where that cannot be."""
+    config = _windowed(config, context)
     length, trained = context.length, config.max_position_embeddings
     if length is None or (length <= trained and context.method is None):
         return config
     if config.position.endswith("_2d"):
         raise InputError(f"positions of kind '{config.position}' end at {trained:,}", where="context",
                          fix="leave context out, or give a model with RoPE or ALiBi")
-    sharper = {"log_n_length": trained} if context.log_n else {}
-    if config.position != "rope":
-        if context.method is not None:
-            raise InputError(f"method {context.method} stretches rotary positions, and this model's are "
-                             f"'{config.position}'", where="context", fix="give the length alone")
-        return config.model_copy(update={"max_position_embeddings": length, **sharper})
-    if context.method is None and not context.log_n:
+    if context.method is not None:
+        _check(config, context.method, length)
+    elif config.position == "rope" and not (context.log_n or config.sliding_window):
         raise InputError(f"this model reads {trained:,} tokens, and rotary positions beyond are new to it",
-                         where="context.length", fix=f"give context.method=yarn, or one of {', '.join(_METHODS)}")
+                         where="context.length", fix="give context.method=yarn, or one of "
+                         f"{', '.join(sorted(_ROTARY))}; or context.window")
+    sharper = {"log_n_length": trained} if context.log_n else {}
+    changes = {} if context.method is None else _METHODS[context.method](config, length / trained, context)
+    return ModelConfig.parse({**config.model_dump(), "max_position_embeddings": length, **sharper, **changes},
+                             where="context")
+
+
+def _windowed(config: ModelConfig, context: ContextSettings) -> ModelConfig:
+    if context.window is None:
+        return config
+    trained = config.max_position_embeddings
+    if context.method is None and config.position == "rope" and context.window + context.sinks > trained:
+        raise InputError(f"a window of {context.window:,} tokens and {context.sinks} sinks reach further than the "
+                         f"{trained:,} that this model was trained on", where="context.window",
+                         fix=f"give at most {trained - context.sinks}")
+    return ModelConfig.parse({**config.model_dump(), "sliding_window": context.window,
+                              "attention_sinks": context.sinks}, where="context")
+
+
+def _check(config: ModelConfig, method: Method, length: int) -> None:
+    """Raises `InputError` for a model that the method is not made for."""
+    trained = config.max_position_embeddings
+    if method in _ROTARY and config.position != "rope":
+        raise InputError(f"method {method} stretches rotary positions, and this model's are '{config.position}'",
+                         where="context", fix="give the length alone" if config.position == "alibi" else
+                         "give the length alone, or method " + ("window" if config.sliding_window else "vectors"))
+    if method not in _ROTARY and config.position != "none":
+        raise InputError(f"method {method} is for models without positions of their own, and this model's are "
+                         f"'{config.position}'", where="context.method", fix="give context.method=yarn"
+                         if config.position == "rope" else "give the length alone")
+    if (method == "window") != bool(config.sliding_window) and method not in _ROTARY:
+        raise InputError(f"method {method} is for models that see " + ("a window" if method == "window" else
+                         "all tokens before, and this one sees a window"), where="context.method",
+                         fix="give method " + ("vectors" if method == "window" else "window"))
     if config.rope_scaling is not None:
         raise InputError(f"this model's positions are stretched already ({config.rope_scaling.kind} x "
                          f"{config.rope_scaling.factor:g})", where="context.method",
@@ -68,9 +135,6 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens without it", where="context.length",
                          fix="give a longer one, or no method")
-    changes = {} if context.method is None else _METHODS[context.method](config, length / trained, context)
-    return ModelConfig.parse({**config.model_dump(), "max_position_embeddings": length, **sharper, **changes},
-                             where="context")
 
 
 def ntk_base(base: float, factor: float, dims: int) -> float:
@@ -109,6 +173,22 @@ def _ratio(config: ModelConfig, _: float, context: ContextSettings) -> dict[str,
     return {"rope_theta": config.rope_theta * context.ratio}
 
 
+def _vectors(config: ModelConfig, _: float, context: ContextSettings) -> dict[str, Any]:
+    """Nothing of the configuration: `replacement` puts them between the blocks."""
+    if context.layer >= config.num_hidden_layers:
+        raise InputError(f"layer {context.layer} of {config.num_hidden_layers}, behind which no block reads",
+                         where="context.layer", fix=f"give at most {config.num_hidden_layers - 1}")
+    return {}
+
+
+def _window(config: ModelConfig, factor: float, context: ContextSettings) -> dict[str, Any]:
+    """Attention window extension (2405.18009, section 4.2): positional vectors spread by a window each layer, so that a
+    wider one stretches them."""
+    return {"sliding_window": round(config.sliding_window * (context.ratio or factor)),
+            "score_scale": config.score_scale * context.score_scale}
+
+
 _METHODS: dict[str, Callable[[ModelConfig, float, ContextSettings], dict[str, Any]]] = {
     "linear": _linear, "ntk": _ntk, "dynamic": _dynamic, "yarn": _yarn, "llama3": _llama3, "base": _base,
-    "ratio": _ratio}
+    "ratio": _ratio, "vectors": _vectors, "window": _window}
+_ROTARY = set(get_args(Method)) - {"vectors", "window"}

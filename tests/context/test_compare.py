@@ -30,13 +30,16 @@ def arguments(small_model, corpus, out, *more):
 
 
 def test_every_method_is_measured_on_the_same_text(small_model, corpus, tmp_path, capsys):
-    methods = "methods=[none,linear,ntk,dynamic,yarn,llama3,base]"
-    assert main(arguments(small_model, corpus, tmp_path, methods, "base=50000", "lengths=[128,256]")) == 0
+    more = ["contexts.abf.length=256", "contexts.abf.method=base", "contexts.abf.base=50000", "lengths=[128,256]",
+            "contexts.streaming.window=60", "contexts.streaming.sinks=4"]
+    assert main(arguments(small_model, corpus, tmp_path, *more)) == 0
     told = capsys.readouterr()
     assert "an oracle answers 100%" in told.out
     assert "yarn x 4" in told.err
+    assert "streaming: a window of 60 and 4 sinks, base 10,000" in told.err
     found = json.loads((tmp_path / "compare.json").read_text())
-    assert set(found["loss"]) == {"none", "linear", "ntk", "dynamic", "yarn", "llama3", "base"}
+    assert set(found["loss"]) == {"none", "linear", "ntk", "dynamic", "yarn", "llama3", "abf",
+                                  "streaming"}
     assert found["controls"] == {"oracle": 1.0, "guesser": 0.0}
     at = {method: losses["256"]["mean"] for method, losses in found["loss"].items()}
     assert len(set(at.values())) == len(at)  # every method reads in its own way
@@ -45,8 +48,10 @@ def test_every_method_is_measured_on_the_same_text(small_model, corpus, tmp_path
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(small_model, corpus, tmp_path, capsys):
-    for more, words in ((["lengths=[64,4096]"], "pieces of 4,096 tokens"), (["base=9"], "if and only if"),
+    for more, words in ((["lengths=[64,4096]"], "pieces of 4,096 tokens"),
+                        (["contexts.wide.window=640"], "reach further than the 64"),
                         (["methods=[yarn]", "lengths=[64,192]", "languages=[fr]"], "'en' or 'zh'"),
+                        (["contexts.yarn.window=9"], "which is one of methods"),
                         (["methods=[yarm]"], "did you mean 'yarn'")):
         assert main(arguments(small_model, corpus, tmp_path / "out", *more)) == 2
         assert words in " ".join(capsys.readouterr().err.split())
@@ -59,12 +64,44 @@ def test_a_test_that_cannot_be_passed_stops_the_comparison(small_model, corpus, 
     assert "the oracle answers 0.0%" in capsys.readouterr().err
 
 
-def test_a_model_without_rotary_positions_is_read_as_it_is(trained, corpus, tmp_path, capsys):
-    config = ModelConfig(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
-                         num_attention_heads=2, max_position_embeddings=64, position="alibi")
-    save_model(initialise(Decoder(config), 0), tmp_path / "model")
-    (tmp_path / "model" / "tokenizer.model").write_bytes(trained.to_bytes())
-    (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
-    assert main(arguments(tmp_path / "model", corpus, tmp_path / "out", "lengths=[128,256]")) == 0
-    assert set(json.loads((tmp_path / "out" / "compare.json").read_text())["loss"]) == {"none"}
+def without_rotary(trained, folder, **changes):
+    config = ModelConfig.parse({"vocab_size": 512, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                                "num_attention_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.2,
+                                **changes})
+    save_model(initialise(Decoder(config), 0), folder)
+    (folder / "tokenizer.model").write_bytes(trained.to_bytes())
+    (folder / "tokenizer_config.json").write_text("{}")
+    return folder
+
+
+def losses(out):
+    return json.loads((out / "compare.json").read_text())["loss"]
+
+
+def test_a_model_with_alibi_is_read_as_it_is(trained, corpus, tmp_path, capsys):
+    model = without_rotary(trained, tmp_path / "model", position="alibi")
+    assert main(arguments(model, corpus, tmp_path / "out", "lengths=[128,256]")) == 0
+    assert set(losses(tmp_path / "out")) == {"none"}
     assert "positions 'alibi'" in capsys.readouterr().err
+
+
+def test_a_model_without_positions_is_read_with_its_vectors_replaced(trained, corpus, tmp_path, capsys):
+    model = without_rotary(trained, tmp_path / "model", position="none")
+    assert main(["context", "positions", str(model), "--out", str(tmp_path / "positions"), f"corpus={corpus}",
+                 "length=256", "texts=4"]) == 0
+    replaced = ["contexts.replaced.length=256", "contexts.replaced.method=vectors", "contexts.replaced.layer=1",
+                f"contexts.replaced.vectors={tmp_path / 'positions' / 'vectors.safetensors'}"]
+    assert main(arguments(model, corpus, tmp_path / "out", "lengths=[128,256]", *replaced)) == 0
+    found = losses(tmp_path / "out")
+    assert found["none"]["256"] != found["replaced"]["256"]
+    assert main(arguments(model, corpus, tmp_path / "longer", "lengths=[128,300]", *replaced)) == 2
+    assert "256 tokens, and texts of 300 are read" in capsys.readouterr().err
+
+
+def test_a_window_is_widened(trained, corpus, tmp_path, capsys):
+    model = without_rotary(trained, tmp_path / "model", position="none", sliding_window=16)
+    assert main(arguments(model, corpus, tmp_path / "out", "lengths=[128,256]")) == 0
+    found = losses(tmp_path / "out")
+    assert set(found) == {"none", "window"}
+    assert found["none"]["256"] != found["window"]["256"]
+    assert "window: a window of 64, positions 'none'" in capsys.readouterr().err

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from headwater.errors import InputError, SettingsError
+from headwater.errors import HeadwaterError, SettingsError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.convert import ConvertSettings, convert
-from headwater.model.extension import ContextSettings, extended, ntk_base
+from headwater.model.extension import ContextSettings, KeptContext, extended, ntk_base
 from headwater.model.intervals import Intervals
 from headwater.model.positions import frequencies
 
@@ -27,6 +27,10 @@ METHODS = ["linear", "ntk", "dynamic", "yarn", "llama3", "base", "ratio"]
 def context(method, length=256):
     more = {"base": {"base": 5e5}, "ratio": {"ratio": 50.0}}.get(method, {})
     return ContextSettings(length=length, method=method, **more)
+
+
+def kept(method):
+    return KeptContext(**context(method).model_dump(exclude_unset=True))
 
 
 def theirs(config, longest):
@@ -67,7 +71,7 @@ def test_ntk_interpolates_the_slowest_dimension_whole_and_the_quickest_not_at_al
 def test_a_longer_context_survives_export(tmp_path, method):
     model = initialise(Decoder(ModelConfig(**SMALL)), 0)
     save_model(model, tmp_path / "short")
-    convert(tmp_path / "short", tmp_path / "long", ConvertSettings(context=context(method)))
+    convert(tmp_path / "short", tmp_path / "long", ConvertSettings(context=kept(method)))
     at_load, exported = load_model(tmp_path / "short", context=context(method)), load_model(tmp_path / "long")
     ids = torch.arange(90)[None].repeat(1, 2)
     torch.testing.assert_close(exported(ids), at_load(ids), rtol=0, atol=0)
@@ -82,7 +86,7 @@ def test_chatglm_writes_what_its_ratio_can_say(tmp_path, method, layout):
     config = ModelConfig(**{**SMALL, "head_dim": 16, "rope_dims": 8, "rope_layout": "interleaved", "layout": "chatglm2",
                             "attention_bias": True})
     save_model(initialise(Decoder(config), 0), tmp_path / "short")
-    convert(tmp_path / "short", tmp_path / "long", ConvertSettings(context=context(method)))
+    convert(tmp_path / "short", tmp_path / "long", ConvertSettings(context=kept(method)))
     found, values = read_config(tmp_path / "long")
     wanted = extended(config, context(method))
     assert found.rope_theta == pytest.approx(wanted.rope_theta)
@@ -95,15 +99,29 @@ def test_chatglm_writes_what_its_ratio_can_say(tmp_path, method, layout):
     ({}, {"length": 64, "method": "yarn"}, "reads 64 tokens without it"),
     ({"position": "alibi"}, {"length": 128, "method": "ntk"}, "positions, and this model's are 'alibi'"),
     ({"position": "learned_2d"}, {"length": 128}, "end at 64"),
-    ({"rope_scaling": {"kind": "linear", "factor": 2}}, {"length": 128, "method": "ntk"}, "stretched already")])
+    ({"rope_scaling": {"kind": "linear", "factor": 2}}, {"length": 128, "method": "ntk"}, "stretched already"),
+    ({"rope_scaling": {"kind": "dynamic", "factor": 2}}, {"window": 8}, "of which a sliding_window sees none"),
+    ({}, {"window": 62, "sinks": 4}, "reach further than the 64 (?s:.*)give at most 60"),
+    ({"position": "learned_2d"}, {"window": 8}, "sliding_window is of causal models"),
+    ({}, {"length": 128, "method": "window"}, "for models without positions (?s:.*)give context.method=yarn"),
+    ({"position": "alibi"}, {"length": 128, "method": "vectors", "vectors": "v"},
+     "are 'alibi'(?s:.*)give the length alone"),
+    ({"position": "none"}, {"length": 128, "method": "window"}, "models that see a window(?s:.*)give method vectors"),
+    ({"position": "none", "sliding_window": 8}, {"length": 128, "method": "vectors", "vectors": "v"},
+     "this one sees a window(?s:.*)give method window"),
+    ({"position": "none"}, {"length": 128, "method": "vectors", "vectors": "v"}, "layer 4 of 2"),
+    ({"position": "none"}, {"length": 128, "method": "yarn"}, "or method vectors")])
 def test_what_cannot_be_stretched_is_refused(changes, asked, words):
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(HeadwaterError, match=words):
         extended(ModelConfig.parse({**SMALL, **changes}), ContextSettings(**asked))
 
 
 @pytest.mark.parametrize(("asked", "words"), [
     ({"method": "yarn"}, "method yarn needs a length"), ({"length": 9, "method": "base"}, "method base needs base"),
-    ({"length": 9, "method": "ntk", "base": 9.0}, "base has no effect with method ntk")])
+    ({"length": 9, "method": "ntk", "base": 9.0}, "base has no effect with method ntk"),
+    ({"length": 9, "method": "vectors"}, "method vectors needs vectors"), ({"sinks": 2}, "sinks need a window"),
+    ({"length": 9, "method": "yarn", "layer": 2}, "layer has no effect with method yarn"),
+    ({"length": 9, "log_n": True, "window": 4}, "log_n has no effect on a window")])
 def test_settings_that_contradict_each_other_are_refused(asked, words):
     with pytest.raises(SettingsError, match=words):
         ContextSettings.parse(asked)
@@ -121,7 +139,7 @@ def test_log_n_sharpens_the_scores_beyond_the_trained_length_alone(position, tmp
     config = ModelConfig(**{**SMALL, "position": position, "max_position_embeddings": 16})
     model = initialise(Decoder(config), 0)
     save_model(model, tmp_path / "short")
-    asked = ContextSettings(length=64, log_n=True)
+    asked = KeptContext(length=64, log_n=True)
     longer = load_model(tmp_path / "short", context=asked)
     ids = torch.arange(60)[None]
     with torch.no_grad():

@@ -38,7 +38,7 @@ class Entry:
         return rows.unflatten(0, (3, self.heads, -1)).transpose(0, 1).flatten(0, 2) if self.heads else rows
 
 
-_NOWHERE = {"log_n_length": 0}
+_NOWHERE = {"log_n_length": 0, "sliding_window": 0, "attention_sinks": 0, "score_scale": 1.0}
 
 
 def differing(config: ModelConfig, fixed: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,83 @@
+"""Positional vector replacement: a model without positions reads further as its hidden states are told to be earlier
+(Dong et al., 2405.18009, section 4.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from headwater.errors import InputError
+from headwater.model.config import ModelConfig
+from headwater.model.decoder import Decoder
+from headwater.model.extension import ContextSettings
+
+KEPT = 4
+"""Positions at which attention comes to rest, and which stay."""
+
+
+def stretched(vectors: Tensor, trained: int, ratio: float) -> Tensor:
+    """Positional vectors [T,D], the first `trained` of them spread over `ratio` times as many positions, on straight
+    lines between neighbours; the first `KEPT` stay, what lies beyond the end takes the last."""
+    places = KEPT + (torch.arange(len(vectors), dtype=torch.float64) - KEPT) / ratio
+    places = torch.where(torch.arange(len(vectors)) < KEPT, torch.arange(len(vectors)), places).clamp(max=trained - 1)
+    before = places.floor().long()
+    share = (places - before).to(vectors)[:, None]
+    return vectors[before] * (1 - share) + vectors[(before + 1).clamp(max=trained - 1)] * share
+
+
+def difference(vectors: Tensor, trained: int, ratio: float, strength: float) -> Tensor:
+    """From one layer's positional vectors [T,D], as they are at that length, to the new ones: alpha p~ - p, and nothing
+    at the first `KEPT` positions."""
+    found = strength * stretched(vectors, trained, ratio) - vectors
+    found[:KEPT] = 0
+    return found
+
+
+def add_by_position(model: Decoder, layer: int, table: Tensor) -> None:
+    """Let every pass add row t of the table [T,D] to what block `layer`, from 1, gives at position t.
+
+    A pass that reads further raises `InputError`.
+    """
+    rows = table.to(model.device, model.dtype)
+
+    def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        positions = inputs[1].positions
+        if int(positions.max()) >= len(rows):
+            raise InputError(f"position {int(positions.max())} of {len(rows)} positional vectors",
+                             where="context.vectors", fix="shorten the text, or take the vectors over longer ones")
+        return output + rows[positions]
+
+    model.blocks[layer - 1].register_forward_hook(hook)
+
+
+def replace_vectors(model: Decoder, trained: int, context: ContextSettings) -> None:
+    """Install what `context` says. Raises `InputError` for vectors that are not this model's, or too few."""
+    assert context.vectors is not None
+    assert context.length is not None
+    vectors = _read(context.vectors, context.layer, model.config)
+    if len(vectors) < context.length:
+        raise InputError(f"positional vectors of {len(vectors):,} positions for a context of {context.length:,}",
+                         where=context.vectors, fix="take them with 'headwater context positions' and "
+                         f"length={context.length}")
+    ratio = context.ratio or context.length / trained
+    add_by_position(model, context.layer, difference(vectors, trained, ratio, context.strength))
+
+
+def _read(path: Path, layer: int, config: ModelConfig) -> Tensor:
+    """Those behind one block, [T,D]."""
+    fix = "give the vectors.safetensors that 'headwater context positions' wrote of this model"
+    try:
+        with safe_open(path, "pt") as file:
+            stored = file.get_slice("vectors")
+            layers, _, width = stored.get_shape()
+            if (layers, width) != (config.num_hidden_layers + 1, config.hidden_size):
+                raise InputError(f"positional vectors of {layers - 1} blocks, {width} wide, for a model of "
+                                 f"{config.num_hidden_layers}, {config.hidden_size} wide", where=path, fix=fix)
+            found: Tensor = stored[layer]
+            return found.float()
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"no positional vectors here: {error}", where=path, fix=fix) from None
