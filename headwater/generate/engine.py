@@ -20,7 +20,6 @@ from headwater.generate.sampling import SamplingParams, SamplingRows, sample
 from headwater.hardware import total_memory_bytes
 from headwater.model.cache import KVCache, slots_for
 from headwater.model.checkpoint import load_model
-from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
 from headwater.model.scalings import DynamicNtk
@@ -190,7 +189,7 @@ class Engine:
 
     def _read(self, tokens: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
         """Fill the cache with prompts [B,T], long ones piece by piece; the states [B,D] of their last tokens."""
-        size, rows = _piece(self.model.config, tokens.shape[1]), torch.arange(len(tokens), device=lengths.device)
+        size, rows = _piece(self.model, tokens.shape[1]), torch.arange(len(tokens), device=lengths.device)
         last: Tensor | None = None
         for start in range(0, tokens.shape[1], size):
             hidden = self.model.hidden(tokens[:, start : start + size], cache=cache)
@@ -255,16 +254,20 @@ class Engine:
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
 
 
-def _piece(config: ModelConfig, length: int) -> int:
-    """Tokens of a long prompt that are read together, so that their mask (with ALiBi a bias for each head) stays small.
-
-    A prompt that is read both ways, and one whose angles depend on its whole length, are read at once.
+def _piece(model: Decoder, length: int) -> int:
+    """Tokens of a long prompt that are read together; where they need a mask (with ALiBi a bias for each head), so few
+    that it stays small. A prompt that is read both ways, and one whose angles depend on its whole length, are read at once.
     """
+    config = model.config
     if config.sliding_window:
         return WINDOW_TOKENS
     whole = config.prefix_ids or config.position_axes > 1 or isinstance(config.rope_scaling, DynamicNtk)
     if length <= PREFILL_TOKENS or whole:
         return length
+    from headwater.model.interval_attention import continues  # PyTorch's compiler comes with it
+
+    if continues(model.dtype, config.head_dim, model.device):
+        return PREFILL_TOKENS
     heads = config.num_attention_heads if config.position == "alibi" else 1
     return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))
 

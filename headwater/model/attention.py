@@ -26,7 +26,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         batch, length, _ = x.shape
         qkv = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2)  # [B,H+2K,T,d]
-        if context.intervals is not None:
+        if context.intervals is not None and context.cache is None:
             return self.out(self._over_intervals(qkv, context).transpose(1, 2).reshape(batch, length, -1))
         turned, value = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         if context.rotation is not None:
@@ -37,7 +37,7 @@ class Attention(nn.Module):
             assert context.place is not None
             key, value = context.cache.update(self.layer, key, value, context.place)
         key, value = key.to(query.dtype), value.to(query.dtype)
-        mix = self._masked if context.window is None else self._windowed
+        mix = self._windowed if context.window else self._continued if context.intervals else self._masked
         mixed = mix(qkv, query, key, value, context)  # [B,H,T,d]
         return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
 
@@ -49,6 +49,12 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=mask is None and context.causal,
             enable_gqa=self.heads != self.kv_heads)
+
+    def _continued(self, _: Tensor, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
+        from headwater.model.interval_attention import interval_attention
+
+        assert context.intervals is not None
+        return interval_attention(query, key, value, context.intervals, self._own(context.slopes))
 
     def _windowed(self, qkv: Tensor, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         assert context.window is not None

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
+MANY = 64
+"""Queries for which a kernel that first copies all keys is quicker than one with a mask."""
+
+
 class Context(NamedTuple):
     """What every layer's attention shares in one forward pass."""
 
@@ -93,6 +97,9 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     if batch.intervals is not None:
         blocks = attention_blocks.blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
         return shared._replace(intervals=batch.intervals, blocks=blocks), positions
+    if _continues(config, batch):
+        last = batch.places.expand(batch.input_ids.shape)
+        return shared._replace(intervals=Intervals(torch.zeros_like(last), last)), positions
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
     if seen is not None and config.sliding_window:
         keys = torch.arange(place.reach, device=seen.device)
@@ -110,6 +117,19 @@ def _scale(config: ModelConfig, positions: Tensor) -> Tensor | None:
         return None if config.score_scale == 1 else torch.tensor(config.score_scale, device=positions.device)
     log_n = ((positions[:, 0] + 1).float().log() / math.log(config.log_n_length)).clamp(min=1)
     return config.score_scale * log_n[:, None, :, None]
+
+
+def _continues(config: ModelConfig, batch: Batch) -> bool:
+    """Whether these tokens go on from a cache and see all of it, by a kernel that needs no mask for that."""
+    cache = batch.cache
+    if cache is None or batch.fresh or batch.slots is not None or batch.attention_mask is not None:
+        return False
+    counted = batch.position_ids is None and cache.positions is None
+    if batch.input_ids.shape[1] < MANY or cache.visible is not None or not counted:
+        return False
+    from headwater.model.interval_attention import continues  # PyTorch's compiler comes with it
+
+    return continues(cache.keys[0].dtype, config.head_dim, batch.input_ids.device)
 
 
 def _window(config: ModelConfig, scheme: Positions, batch: Batch, positions: Tensor) -> Window:

@@ -31,6 +31,17 @@ def test_decoding_with_a_cache_equals_the_full_forward_pass(fields):
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("head_dim", [16, 24])  # with a kernel for it, and without
+@pytest.mark.parametrize("position", ["rope", "alibi", "none"])
+def test_many_tokens_that_go_on_from_a_cache_are_read_as_in_one_pass(position, head_dim):
+    model = make(position=position, head_dim=head_dim, num_key_value_heads=2)
+    tokens = torch.randint(0, 61, (2, 400), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        whole, cache = model(tokens), KVCache(model.config, 2, 400)
+        parts = [model(tokens[:, at:to], cache=cache) for at, to in ((0, 70), (70, 300), (300, 310), (310, 400))]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("position", ["rope", "alibi", "none"])
 def test_a_packed_document_sees_only_itself(position):
     model = make(position=position)

@@ -104,6 +104,20 @@ def test_equals_the_formula(way, length, heads, kv_heads, width, alibi, data):
     close(run(way, *given_, intervals, slopes), expected(*given_, intervals, slopes), 1e-4)
 
 
+@pytest.mark.skipif(not hardware.has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize("alibi", [False, True])
+@settings(max_examples=10, deadline=None)
+@given(data=st.data(), length=st.integers(2, 300), share=st.floats(0, 1))
+def test_queries_may_go_on_from_keys_before_them(alibi, data, length, share):
+    intervals = data.draw(batches_of_intervals(length))
+    slopes, before = alibi_slopes(4) if alibi else None, min(int(share * length), length - 1)
+    query, key, value, _ = tensors(len(intervals.first), 4, 2, length, 32)
+    wanted = interval_attention(query, key, value, intervals, slopes)[:, :, before:]
+    later = Intervals(*(bound[:, before:] for bound in intervals))
+    found = interval_attention(query[:, :, before:], key, value, later, slopes)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("length", "heads", "kv_heads", "width"), [(7, 2, 2, 16), (130, 4, 2, 64), (257, 2, 2, 80)])
 @settings(max_examples=5, deadline=None)

@@ -13,7 +13,7 @@ template <class N, class Stored>
 struct Forward {
     typedef typename N::Number Number;
     const Problem& p;
-    const int64_t padded;
+    const int64_t padded;  // keys
     const float scale;
     Limits limits;
     Number *queries, *weights, *rows;
@@ -22,7 +22,10 @@ struct Forward {
     Vec sums[STRIP];
 
     Forward(const Problem& p, Arena& arena)
-        : p(p), padded(rounded(p.length, KEYS)), scale(scale_of(p)), limits(arena, padded) {
+        : p(p),
+          padded(rounded(p.before + p.length, KEYS)),
+          scale(scale_of(p)),
+          limits(arena, rounded(p.length, STRIP)) {
         rows = arena.take<Number>(padded * p.width);
         keys = arena.take<float>(padded * p.width / N::GROUP);
         values = arena.take<float>(padded * p.width / N::GROUP);
@@ -34,7 +37,7 @@ struct Forward {
 
     // The query heads of one key/value head, every `parts`th strip of queries from `part` on.
     void run(int64_t row, int64_t kv_head, int64_t part, int64_t parts) {
-        limits.fill(p, row, padded);
+        limits.fill(p, row, rounded(p.length, STRIP));
         copy_turned<Stored>(rows, p, p.key, row, kv_head, 0, padded);
         across<N>(keys, rows, padded, p.width);
         copy_rows<Stored>(rows, p, p.value, row, kv_head, 0, padded);

@@ -19,11 +19,11 @@ class _Heads(ctypes.Structure):
     """A tensor [B, heads, T, d] as `problem.h` describes it."""
 
     _fields_ = (("data", ctypes.c_void_p), ("by_row", ctypes.c_int64), ("by_head", ctypes.c_int64),
-                ("by_token", ctypes.c_int64))
+                ("by_token", ctypes.c_int64), ("tokens", ctypes.c_int64))
 
     @classmethod
     def of(cls, x: Tensor) -> _Heads:
-        return cls(x.data_ptr(), *x.stride()[:3])
+        return cls(x.data_ptr(), *x.stride()[:3], x.shape[2])
 
 
 class _Problem(ctypes.Structure):
@@ -31,7 +31,7 @@ class _Problem(ctypes.Structure):
                                               "key_gradient", "value_gradient")),
                 *((name, ctypes.c_void_p) for name in ("normalizer", "first", "last", "slopes", "cosines", "sines")),
                 *((name, ctypes.c_int64) for name in ("tables_by_row", "rotated", "rows", "heads", "kv_heads",
-                                                      "length", "width")),
+                                                      "length", "width", "before")),
                 ("interleaved", ctypes.c_int32), ("threads", ctypes.c_int32))
 
 
@@ -79,7 +79,8 @@ def _run(direction: str, call: Call, normalizer: Tensor, others: dict[str, Tenso
     plain = {"normalizer": normalizer, "first": call.first, "last": call.last}
     if call.slopes is not None:
         plain["slopes"] = call.slopes.float()
-    sizes = dict(zip(("rows", "heads", "length", "width"), query.shape), kv_heads=key.shape[1])
+    sizes = dict(zip(("rows", "heads", "length", "width"), query.shape), kv_heads=key.shape[1],
+                 before=key.shape[2] - query.shape[2])
     if call.cosines is not None and call.sines is not None:
         plain |= {"cosines": call.cosines.float(), "sines": call.sines.float()}
         rows, _, length, rotated = call.cosines.shape

@@ -37,10 +37,10 @@ static INLINE void turn(float* x, const Problem& p, int64_t row, int64_t token) 
     else turn_pairs<BACK, 1>(x, x + half, c, s, half, half);
 }
 
-// One token of a head, width numbers; zeros past the length. Widths are multiples of 16.
+// One token of a head, width numbers; zeros past the end. Widths are multiples of 16.
 template <class Stored, class Number>
 static INLINE void copy_token(Number* to, const Problem& p, const Heads& x, int64_t row, int64_t head, int64_t token) {
-    if (token >= p.length) {
+    if (token >= x.tokens) {
         memset(to, 0, p.width * sizeof *to);
         return;
     }
@@ -63,7 +63,7 @@ static void copy_turned(Number* to, const Problem& p, const Heads& x, int64_t ro
     alignas(64) float turned[WIDEST];
     for (int64_t token = begin; token < begin + count; token++, to += p.width) {
         copy_token<Stored>(turned, p, x, row, head, token);
-        if (token < p.length) turn<false>(turned, p, row, token);
+        if (token < x.tokens) turn<false>(turned, p, row, token);
         for (int64_t at = 0; at < p.width; at += LANES) put(to + at, load(turned + at));
     }
 }

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
-// A tensor [B, heads, T, width] whose last dimension is contiguous; the strides of the others, in numbers.
+// A tensor [B, heads, tokens, width] whose last dimension is contiguous; the strides of the others, in numbers.
 struct Heads {
     void* data;
-    int64_t by_row, by_head, by_token;
+    int64_t by_row, by_head, by_token, tokens;
 
     template <class Number>
     Number* at(int64_t row, int64_t head, int64_t token = 0) const {
@@ -19,11 +19,12 @@ struct Problem {
     Heads query, key, value, out;
     Heads out_gradient, query_gradient, key_gradient, value_gradient;  // backward alone
     float* normalizer;                                                // [B,H,T]: log-sum-exps of the scores
-    const int64_t *first, *last;                                      // [B,T]
+    const int64_t *first, *last;                                      // [B,T], keys
     const float* slopes;                                              // [H] or null
     const float *cosines, *sines;                                     // [B or 1, T, rotated]: turn q and k; or null
     int64_t tables_by_row, rotated;
     int64_t rows, heads, kv_heads, length, width;
+    int64_t before;       // keys before that of the first query; forward alone, and with no tables
     int32_t interleaved;  // pairs are (2i, 2i + 1), otherwise (i, i + rotated / 2)
     int32_t threads;
 };

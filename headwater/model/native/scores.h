@@ -26,8 +26,9 @@ struct Limits {
         std::fill(strips, strips + count / STRIP, Span{});
         for (int64_t at = 0; at < count; at++) {
             const bool real = at < p.length;
-            first[at] = real ? (int32_t)std::clamp<int64_t>(p.first[row * p.length + at], 0, at) : 0;
-            last[at] = real ? (int32_t)std::clamp<int64_t>(p.last[row * p.length + at], at, p.length - 1) : -1;
+            const int64_t place = row * p.length + at, own = p.before + at;
+            first[at] = real ? (int32_t)std::clamp<int64_t>(p.first[place], 0, own) : 0;
+            last[at] = real ? (int32_t)std::clamp<int64_t>(p.last[place], own, p.before + p.length - 1) : -1;
             if (real) strips[at / STRIP].include(first[at], last[at] + 1);
         }
     }
@@ -51,7 +52,7 @@ static inline void adjust(float* products, int64_t by_query, const Problem& p, c
         for (int64_t at = 0; at < count; at++) {
             const int64_t here = query + at;
             Vec found = load(products + at * by_query + x);
-            const Vec distance = __builtin_convertvector(keys - splat((int32_t)here), Vec);
+            const Vec distance = __builtin_convertvector(keys - splat((int32_t)(p.before + here)), Vec);
             if (p.slopes) found -= slope * larger(distance, -distance);
             const Ints seen = (keys >= splat(limits.first[here])) & (keys <= splat(limits.last[here]));
             if (hide) found = seen ? found : splat(-INFINITY);
