@@ -256,7 +256,7 @@ class Engine:
 
 def _piece(model: Decoder, length: int) -> int:
     """Tokens of a long prompt that are read together; where they need a mask (with ALiBi a bias for each head), so few
-    that it stays small. A prompt that is read both ways, and one whose angles depend on its whole length, are read at once.
+    that it stays small. At once: a prompt that is read both ways, and one whose angles depend on its whole length.
     """
     config = model.config
     if config.sliding_window:

@@ -34,9 +34,9 @@ def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Int
     """softmax(q k^T / sqrt(d) - slopes |q - k|) v over the keys that `intervals` shows to each query.
 
     query [B,H,T,d], key and value [B,K,T,d] with K dividing H (2305.13245); slopes float32 [H] for ALiBi (2108.12409)
-    or None. There may be more keys, before those of the queries' own tokens (`continues` says whether that can be had);
-    the intervals then count all of them, and nothing is differentiated. Returns [B,H,T,d] in the query's dtype, its memory laid out [B,T,H,d]. Differentiable in query, key and
-    value; two runs with as many threads give the same bits.
+    or None. There may be more keys, before those of the queries' own tokens (where `continues` says so); the intervals
+    then count all of them, and nothing is differentiated. Returns [B,H,T,d] in the query's dtype, its memory laid out
+    [B,T,H,d]. Differentiable in query, key and value; two runs with as many threads give the same bits.
     rotation: queries and keys are rotated by it first, which the kernel does as it reads them. blocks: on a GPU,
     `attention_blocks.blocks_of(intervals)`, so that layers share it. way: "auto"; on a CPU also "native" or "pieces",
     to have one or the other.
