@@ -108,8 +108,19 @@ def questions(task: Task, haystack: Haystack, *, lengths: Sequence[int], depths:
         for depth in depths:
             for number in range(each):
                 draw = np.random.default_rng([seed, length, round(1000 * depth), number])
-                yield _lines(haystack, length, depth, draw) if task == "lines" else _hidden(
-                    task, haystack, length, depth, draw)
+                yield question(task, haystack, length, depth, draw)
+
+
+def question(task: Task, haystack: Haystack, length: int, depth: float, draw: np.random.Generator) -> Question:
+    """One of `questions`."""
+    return (_lines(haystack, length, depth, draw) if task == "lines" else
+            _hidden(task, haystack, length, depth, draw))
+
+
+def answered(question: Question, tokenizer: Tokenizer) -> list[int]:
+    """The prompt with its right answer, as a text of needles goes on."""
+    gap, stop = {"en": (" ", "."), "zh": ("", "。")}[question.language]
+    return [*question.prompt, *tokenizer.encode(f"{gap}{question.answer}{stop}")]
 
 
 def _hidden(task: Task, haystack: Haystack, length: int, depth: float, draw: np.random.Generator) -> Question:

@@ -15,9 +15,9 @@ from headwater.progress import say
 from headwater.tokenizer import Tokenizer
 
 
-def corpus_texts(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(language, text) of the validation split. Raises `InputError`."""
-    for file in corpus_files(corpus, "validation"):
+def corpus_texts(corpus: Path, split: str = "validation") -> Iterator[tuple[str, str]]:
+    """(language, text) of a split. Raises `InputError`."""
+    for file in corpus_files(corpus, split):
         for batch in file.batches(["text", "language"]):
             yield from zip(batch["language"].to_pylist(), batch["text"].to_pylist(), strict=True)
 

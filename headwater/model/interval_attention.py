@@ -88,6 +88,8 @@ def _attend_shapes(query: Tensor, key: Tensor, value: Tensor, first: Tensor, las
 def _differentiate(gradient: Tensor, out: Tensor, normalizer: Tensor, query: Tensor, key: Tensor, value: Tensor,
                    first: Tensor, last: Tensor, slopes: Tensor | None, cos: Tensor | None, sin: Tensor | None,
                    layout: str, way: str) -> tuple[Tensor, Tensor, Tensor]:
+    assert key.shape == value.shape
+    assert key.shape[2] == query.shape[2]
     if way == "native":
         return kernel.backward(gradient, out, normalizer, kernel.Call(query, key, value, first, last, slopes, cos, sin,
                                                                       layout == "interleaved"))

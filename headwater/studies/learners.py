@@ -40,8 +40,9 @@ TOKENIZER_CHARACTERS = 4_000_000
 
 
 class Text(NamedTuple):
-    """A tokenizer and what it made of the two splits."""
+    """A corpus, a tokenizer and what it made of the two splits."""
 
+    corpus: Path
     tokenizer: Tokenizer
     train: Shards
     held_out: Shards
@@ -77,7 +78,7 @@ class TextSettings(Settings):
         tokenizer = Tokenizer.load(source)
         train, held_out = (write_shards(corpus_files(corpus, split), tokenizer, source, folder / "shards" / split)
                            for split in ("train", "validation"))
-        return Text(tokenizer, train, held_out)
+        return Text(corpus, tokenizer, train, held_out)
 
 
 class LearnerSettings(TextSettings):
