@@ -119,7 +119,7 @@ def _parts(attention: Attention, trained: int) -> Table:
 
 
 def _both(found: Tensor) -> str:
-    return " / ".join(f"{one:.0%}" for one in found.tolist() if not math.isnan(one))
+    return " / ".join(f"{round(one, 2) + 0.0:.0%}" for one in found.tolist() if not math.isnan(one))
 
 
 def _decay(attention: Attention) -> Table:
