@@ -80,17 +80,19 @@ def test_without_a_difference_between_keys_attention_is_even_and_nothing_decays(
 
 
 def test_a_case_by_hand():
-    """One head, one query at position 5 of six keys; the positional part falls by 1 a token, meaning picks key 4."""
+    """One head, one query at position 5 of six keys; the positional part falls by 1 a token, half of it as bias, and
+    meaning picks key 4."""
     parts = torch.zeros(5, 1, 1, 6)
-    parts[0, 0, 0] = torch.tensor([-5.0, -4.0, -3.0, -2.0, -1.0, 0.0])
+    falling = torch.tensor([-5.0, -4.0, -3.0, -2.0, -1.0, 0.0])
+    parts[0, 0, 0] = parts[4, 0, 0] = falling / 2
     parts[3, 0, 0, 4] = 6.0
     found = seen(parts, torch.tensor([5]), 6)
     # variances and covariance over the six keys: 17.5, 30 and 9, each / 6
-    torch.testing.assert_close(found.covariance[0], torch.tensor([26.5, 0.0, 0.0, 39.0, 0.0]) / 6)
+    torch.testing.assert_close(found.covariance[0], torch.tensor([13.25, 0.0, 0.0, 39.0, 13.25]) / 6)
     assert found.covariance[1].isnan().all()
     whole = torch.tensor([-5.0, -4.0, -3.0, -2.0, 5.0, 0.0])
     assert found.sink[0, 0].item() == pytest.approx(whole.softmax(0)[:4].sum().item())
-    assert found.sink[1, 0].item() == pytest.approx((parts[0, 0, 0].softmax(0)[:4].sum()).item())
+    assert found.sink[1, 0].item() == pytest.approx(falling.softmax(0)[:4].sum().item())
     # behind the first four are keys 4 and 5, at distances 1 and 0: 5 and 0 as a whole, -1 and 0 by position
     torch.testing.assert_close(found.decay[:, 0, :2], torch.tensor([[-2.5, 2.5], [0.5, -0.5]]))
     assert found.decay[:, 0, 2:].isnan().all()
