@@ -140,10 +140,11 @@ def _draw(axes: Any, panel: Panel) -> None:
 
 
 def _ticks(axis: Any, low: float, high: float) -> None:
-    """A logarithmic axis of few decades is labelled at 1, 2 and 5 of each, in thousands, millions and so on."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    """A logarithmic axis of few decades is labelled at 1, 2 and 5 of each, in thousands, millions and so on; one of
+    less than a decade at a few round numbers."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if high < FEW_DECADES * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(MaxNLocator(4) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(EngFormatter(sep=" "))
     axis.set_minor_formatter(NullFormatter())

@@ -18,3 +18,8 @@ def test_bars_show_every_quantity_and_name():
     drawn = bars({"loss": {"MHA": (2.0, 0.1), "MQA": (2.1, 0.0)}, "bytes": {"MHA": (64, 0), "MQA": (8, 0)}},
                  title="heads")
     assert all(word in drawn for word in ("loss", "bytes", "MHA", "MQA", "heads"))
+
+
+def test_a_logarithmic_axis_of_less_than_a_decade_has_labels():
+    drawn = panels([Panel([Line("perplexity", [1, 2], [88.0, 160.0])], "x", "y", "title", log_y=True)])
+    assert sum(f">{label}</text>" in drawn for label in (100, 120, 140, 160)) > 1

@@ -30,6 +30,10 @@ TWO_WORDS = {
                       "context.check:show_bound", "context.check:BoundSettings"),
     "context compare": ("compare the ways to a longer context by perplexity and by what is found again",
                         "context.compare:compare", "context.compare:CompareSettings"),
+    "context perplexity": ("measure a model's perplexity by position, by length and in a window that slides",
+                           "context.reading:perplexity", "context.reading:PerplexitySettings"),
+    "context ablate": ("take positions away from early tokens and tell what later ones lose; tell attention's parts",
+                       "context.ablate:ablate", "context.ablate:AblationSettings"),
     "context positions": ("take a model's hidden states apart into positional vectors and meaning",
                           "context.decompose:decompose", "context.decompose:PositionsSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
@@ -54,6 +58,8 @@ TWO_WORDS = {
 _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),
           "tokenizer extend": ("model", "MODEL", "a model folder"),
           "context compare": ("model", "MODEL", "a run's folder, or a model's"),
+          "context perplexity": ("model", "MODEL", "a run's folder, or a model's"),
+          "context ablate": ("model", "MODEL", "a run's folder, or a model's"),
           "context positions": ("model", "MODEL", "a run's folder, or a model's"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings."""

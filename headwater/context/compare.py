@@ -190,7 +190,7 @@ def _tell(out: Path, settings: CompareSettings, lengths: list[int], perplexity: 
                       for length in lengths} for method in methods}
     for method in methods:
         found = [perplexity[method][length] for length in lengths]
-        table.add_row(method, *(f"{one.perplexity:,.2f} ± {2 * one.error * one.perplexity:,.2f}" for one in found),
+        table.add_row(method, *map(str, found),
                       *(f"{share[method][length]:.0%}" for length in lengths if settings.tasks))
     print_result(table)
     if settings.tasks:
@@ -203,8 +203,7 @@ def _tell(out: Path, settings: CompareSettings, lengths: list[int], perplexity: 
                  for method, found in perplexity.items()},
         "found": [one._asdict() for one in scores]})
     lines = [Line(method, lengths, [perplexity[method][length].perplexity for length in lengths],
-                  [2 * perplexity[method][length].error * perplexity[method][length].perplexity for length in lengths])
-             for method in methods]
+                  [perplexity[method][length].margin for length in lengths]) for method in methods]
     shown = [Panel(lines, "tokens of context", "perplexity", f"the same last {settings.last} tokens", log_x=True,
                    log_y=True)]
     if settings.tasks:

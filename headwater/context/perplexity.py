@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -36,6 +36,14 @@ class Loss(NamedTuple):
     def perplexity(self) -> float:
         return math.exp(min(self.mean, 700.0))
 
+    @property
+    def margin(self) -> float:
+        """Two standard errors, of the perplexity."""
+        return 2 * self.error * self.perplexity
+
+    def __str__(self) -> str:
+        return f"{self.perplexity:,.2f} ± {self.margin:,.2f}"
+
 
 @torch.inference_mode()
 def losses(model: Decoder, ids: Tensor) -> Tensor:
@@ -49,9 +57,8 @@ def losses(model: Decoder, ids: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def by_position(model: Decoder, ids: Tensor, bounds: Sequence[int]) -> dict[tuple[int, int], Loss]:
-    """The loss at the positions of each range [start, stop) of `bounds`, over texts [N,T] read whole."""
-    found = losses(model, ids)
+def by_position(found: Tensor, bounds: Sequence[int]) -> dict[tuple[int, int], Loss]:
+    """The loss at the positions of each range [start, stop) of `bounds`, from the `losses` of texts [N,T-1]."""
     return {(start, stop): Loss.over(found[:, max(0, start - 1) : stop - 1].mean(1))
             for start, stop in pairwise(bounds)}
 
@@ -62,20 +69,17 @@ def by_length(model: Decoder, ids: Tensor, lengths: Sequence[int], last: int) ->
     return {length: Loss.over(losses(model, ids[:, -length:])[:, -last:].mean(1)) for length in lengths}
 
 
-def sliding(model: Decoder, ids: Tensor, window: int, stride: int) -> Loss:
-    """The loss over one long text [T], in windows that move by `stride`: every token once, with at least
-    window - stride tokens before it where there are so many. Raises `InputError` for a stride as long as the window:
-    a token without any before it has no loss."""
+def sliding(model: Decoder, ids: Tensor, window: int, stride: int) -> Tensor:
+    """The `losses` of texts [N,T] read in `windows`, each token's in the one where it is new, [N,T-1]."""
+    return torch.cat([losses(model, ids[:, start:stop])[:, -new:]
+                      for start, stop, new in windows(ids.shape[1], window, stride)], 1)
+
+
+def windows(size: int, window: int, stride: int) -> list[tuple[int, int, int]]:
+    """Windows that move by `stride`: (start, stop, tokens that are new). Every token but the first is new once, with at
+    least window - stride tokens before it where there are so many. Raises `InputError` for a stride as long as the
+    window: a token without any before it has no loss."""
     if not 0 < stride < window:
         raise InputError(f"a stride {stride} of a window of {window}", fix="give a stride below the window")
-    parts = [losses(model, ids[None, start:stop])[0, -new:] for start, stop, new in _windows(len(ids), window, stride)]
-    return Loss(float(torch.cat(parts).mean()), 0.0)
-
-
-def _windows(size: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """(start, stop, tokens that are new)."""
-    stop = min(window, size)
-    yield 0, stop, stop - 1
-    while stop < size:
-        before, stop = stop, min(stop + stride, size)
-        yield max(0, stop - window), stop, stop - before
+    stops = [min(window, size), *(min(stop, size) for stop in range(window + stride, size + stride, stride))]
+    return [(max(0, stop - window), stop, stop - max(1, before)) for before, stop in pairwise([0, *stops])]

@@ -2,26 +2,10 @@
 
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-
 from headwater.cli.main import main
 from headwater.context import compare as module
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus") / "validation"
-    folder.mkdir()
-    texts = {"en": "The river runs south past the old mill. Number {n} is painted on its door. " * 30,
-             "zh": "河水流过古老的磨坊。门上写着{n}号。" * 60}
-    rows = [{"text": text.replace("{n}", str(number)), "language": language}
-            for language, text in texts.items() for number in range(3)]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "part.parquet")
-    return folder.parent
 
 
 def arguments(small_model, corpus, out, *more):
