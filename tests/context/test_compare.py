@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headwater.cli.main import main
-from headwater.context import compare as module
+from headwater.context import measure as module
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 
@@ -36,9 +36,9 @@ def test_every_method_is_measured_on_the_same_text(small_model, corpus, tmp_path
     assert "an oracle answers 100%" in told.out
     assert "yarn x 4" in told.err
     found = json.loads((tmp_path / "compare.json").read_text())
-    assert set(found["loss"]) == {"none", "linear", "ntk", "dynamic", "yarn", "llama3", "base"}
+    assert set(found["measured"]) == {"none", "linear", "ntk", "dynamic", "yarn", "llama3", "base"}
     assert found["controls"] == {"oracle": 1.0, "guesser": 0.0}
-    at = {method: losses["256"]["mean"] for method, losses in found["loss"].items()}
+    at = {method: one["loss"]["256"]["mean"] for method, one in found["measured"].items()}
     assert len(set(at.values())) == len(at)  # every method reads in its own way
     assert (tmp_path / "perplexity.svg").exists()
     assert (tmp_path / "passkey.zh.svg").exists()
@@ -66,5 +66,5 @@ def test_a_model_without_rotary_positions_is_read_as_it_is(trained, corpus, tmp_
     (tmp_path / "model" / "tokenizer.model").write_bytes(trained.to_bytes())
     (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
     assert main(arguments(tmp_path / "model", corpus, tmp_path / "out", "lengths=[128,256]")) == 0
-    assert set(json.loads((tmp_path / "out" / "compare.json").read_text())["loss"]) == {"none"}
+    assert set(json.loads((tmp_path / "out" / "compare.json").read_text())["measured"]) == {"none"}
     assert "positions 'alibi'" in capsys.readouterr().err
