@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from headwater.artifacts import make_folder, write_json, write_text
-from headwater.context.check import verdict
+from headwater.context.check import described
 from headwater.context.measure import Measure, Measured, MeasureSettings
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
@@ -65,7 +65,7 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     make_folder(out, fix="give another folder")
     found: dict[str, Measured] = {}
     for method, context in contexts.items():
-        say(f"{method}: {words(configs[method], lengths[-1])}")
+        say(f"{method}: {described(configs[method], lengths[-1])}")
         found[method] = measure.take(Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context))
     measure.tell(found)
     write_json(out / "compare.json", measure.as_json(found))
@@ -78,14 +78,6 @@ def _context(method: Method, length: int, config: ModelConfig, settings: Compare
         return None
     return ContextSettings.parse({"length": length, "method": method,
                                   **({method: getattr(settings, method)} if method in ("base", "ratio") else {})})
-
-
-def words(config: ModelConfig, length: int) -> str:
-    """How the positions lie, and whether RoPE's base supports the length."""
-    if config.position != "rope":
-        return f"positions '{config.position}'"
-    scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:.4g}"
-    return f"base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
 
 
 def _draw_depths(out: Path, measure: Measure, found: dict[str, Measured]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from headwater.artifacts import read_json, write_json, write_text
-from headwater.context.compare import words
+from headwater.context.check import described
 from headwater.context.long_rows import LongBatches
 from headwater.context.measure import Measure, Measured, MeasureSettings
-from headwater.errors import InputError
+from headwater.errors import InputError, MissingExtraError
 from headwater.generate.engine import Engine
+from headwater.hardware import trim_heap
 from headwater.model import Decoder, ModelConfig
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import ContextSettings, extended
@@ -70,8 +71,8 @@ def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
     """Write a model folder, `extend.json` and `extend.svg`. Figures: loss, throughput, and perplexity and needles found
     by length, before and after."""
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
-    trained = read_config(settings.model)[0].max_position_embeddings
-    config = _extended(settings, trained)
+    source = read_config(settings.model)[0]
+    trained, config = source.max_position_embeddings, _extended(source, settings)
     require_memory(config, trainer)
     with leader_first():
         train, held_out = (split_shards(settings.corpus, split, tokenizer, settings.model, out)
@@ -97,20 +98,20 @@ def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
     figures = training.fit(out)
     if measure is not None:
         save_model(model, out, tokenizer_from=settings.model)
-        found["after"] = measure.take(Engine.load(out, max_batch=1, max_length=measure.lengths[-1]))
+        found["after"] = measure.take(_engine(out, measure, trainer))
         _keep(measure, found, out)
     return {**figures, "long_rows": float(batches.long_rows), "epochs": epochs,
             **_figures(found, [trained, trainer.sequence_length])}
 
 
-def _extended(settings: ExtendSettings, trained: int) -> ModelConfig:
-    length = settings.trainer.sequence_length
+def _extended(source: ModelConfig, settings: ExtendSettings) -> ModelConfig:
+    trained, length = source.max_position_embeddings, settings.trainer.sequence_length
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens already", where="extend.context.length",
                          fix="give a longer one")
-    config = extended(read_config(settings.model)[0], settings.context)
+    config = extended(source, settings.context)
     if is_leader():
-        say(f"{trained:,} to {length:,} tokens: {words(config, length)}")
+        say(f"{trained:,} to {length:,} tokens: {described(config, length)}")
     return config
 
 
@@ -134,10 +135,15 @@ def _before(settings: ExtendSettings, measure: Measure, out: Path) -> dict[str, 
     found = {}
     for name, context in ways.items():
         say(f"measuring the model {name}")
-        engine = Engine.load(settings.model, max_batch=1, max_length=measure.lengths[-1], context=context)
-        found[name] = measure.take(engine)
+        found[name] = measure.take(_engine(settings.model, measure, settings.trainer, context))
     write_json(out / BEFORE, {name: one.as_json() for name, one in found.items()})
+    trim_heap()  # what training takes is counted from here
     return found
+
+
+def _engine(folder: Path, measure: Measure, trainer: TrainerSettings, context: ContextSettings | None = None) -> Engine:
+    return Engine.load(folder, max_batch=1, max_length=measure.lengths[-1], device=trainer.training_device(),
+                       context=context)
 
 
 def _tell_rows(batches: LongBatches, epochs: float) -> None:
@@ -154,7 +160,10 @@ def _tell_rows(batches: LongBatches, epochs: float) -> None:
 def _keep(measure: Measure, found: dict[str, Measured], out: Path) -> None:
     measure.tell(found)
     write_json(out / RESULT, measure.as_json(found))
-    write_text(out / "extend.svg", measure.drawn(found))
+    try:
+        write_text(out / "extend.svg", measure.drawn(found))
+    except MissingExtraError as error:  # what was trained and measured stays
+        say(f"note: no extend.svg: {error}")
 
 
 def _figures(found: dict[str, Measured], lengths: Sequence[int]) -> dict[str, float]:
