@@ -87,12 +87,16 @@ class Haystack:
         self.sizes = np.array([len(one) for one in self.sentences])
 
     def fill(self, size: int, start: int) -> list[list[int]]:
-        """Sentences from number `start` on, over again at the end, of at most `size` tokens together."""
-        chosen, used = [], 0
+        """Sentences from the first that fits from number `start` on, over again at the end, of at most `size` tokens
+        together."""
+        chosen: list[list[int]] = []
+        used = 0
         for step in range(10 * size):
             sentence = self.sentences[(start + step) % len(self.sentences)]
             if used + len(sentence) > size:
-                break
+                if chosen:
+                    break
+                continue
             chosen.append(sentence)
             used += len(sentence)
         return chosen
