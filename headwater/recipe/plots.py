@@ -24,6 +24,8 @@ WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
+WIDE = 20
+"""The ratio of its ends from which on an axis is logarithmic."""
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -142,7 +144,10 @@ def context_plot(longer: Mapping[str, Any]) -> str:
         one.set_xlabel("tokens of context", fontsize=9, color=SOFT)
         one.grid(color=GRID, linewidth=0.6)
         one.set_axisbelow(True)
-    axes[0].set_yscale("log")
+    values = [value for row in longer["rows"] for value in row["perplexity"]]
+    if max(values) > WIDE * min(values):
+        axes[0].set_yscale("log")
+        axes[0].tick_params(which="both", colors=SOFT, length=0, labelsize=9)
     if len(axes) > 1:
         axes[1].set_ylim(-0.03, 1.03)
     axes[0].legend(frameon=False, fontsize=9, labelcolor=INK)
