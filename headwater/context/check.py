@@ -123,6 +123,16 @@ def verdict(config: ModelConfig, length: int | None = None) -> str:
             f"{length:,} tokens; beyond, a low perplexity does not mean that anything is found again")
 
 
+def described(config: ModelConfig, length: int) -> str:
+    """How far a model sees, how its positions lie, and whether RoPE's base supports the length."""
+    window = "" if not config.sliding_window else f"a window of {config.sliding_window:,}" + (
+        f" and {config.attention_sinks} sinks, " if config.attention_sinks else ", ")
+    if config.position != "rope":
+        return f"{window}positions '{config.position}'"
+    scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:.4g}"
+    return f"{window}base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
+
+
 def _add_base(table: Table, length: int, least: Bound | None, dims: int, still: int, *, grid: bool) -> None:
     if least is None:
         table.add_row(f"{length:,} tokens need a base of", "any: what stands still outweighs what turns")

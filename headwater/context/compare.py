@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, get_args
 
-import numpy as np
 from pydantic import Field, model_validator
-from rich.table import Table
 
 from headwater.artifacts import make_folder, write_json, write_text
-from headwater.context.check import verdict
-from headwater.context.perplexity import Loss, by_length
-from headwater.context.retrieval import (
-    ANSWER_TOKENS,
-    Answerer,
-    Haystack,
-    Language,
-    Question,
-    Task,
-    guesser,
-    oracle,
-    questions,
-    right,
-)
-from headwater.context.texts import corpus_texts, pieces
-from headwater.errors import HeadwaterError, InputError
+from headwater.context.check import described
+from headwater.context.measure import Measure, Measured, MeasureSettings
+from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
-from headwater.generate.sampling import SamplingParams
 from headwater.model import ModelConfig
 from headwater.model.checkpoint import read_config
 from headwater.model.extension import ContextSettings, extended
-from headwater.plots import Line, Panel, heat_maps, panels
-from headwater.progress import print_result, say
-from headwater.settings import InputPath, Seed, Settings
+from headwater.plots import heat_maps
+from headwater.progress import say
+from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
 
 Method = Literal["none", "linear", "ntk", "dynamic", "yarn", "llama3", "window"]
 """Those that need no more than a length."""
 
 
-class CompareSettings(Settings):
+class CompareSettings(MeasureSettings):
     """What is compared, on what text."""
 
     corpus: InputPath
@@ -54,16 +37,6 @@ class CompareSettings(Settings):
     """Further ways by names of your own, for example contexts.streaming.window=1020 contexts.streaming.sinks=4."""
     lengths: list[Annotated[int, Field(ge=64)]] | None = None
     """Tokens; the model's own length, twice and four times it when not set."""
-    texts: Annotated[int, Field(ge=2)] = 16
-    """Long texts whose perplexity is taken."""
-    last: Annotated[int, Field(ge=1)] = 64
-    """Tokens at the end of every text that the perplexity is of, the same at every length."""
-    tasks: list[Task] = ["passkey", "needle", "several", "lines"]
-    languages: list[Language] = ["en", "zh"]
-    depths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
-    """Of the needle, as shares of the text."""
-    each: Annotated[int, Field(ge=1)] = 2
-    """Questions of every task, language, length and depth."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -72,19 +45,6 @@ class CompareSettings(Settings):
         if both:
             raise ValueError(f"contexts names a way '{both.pop()}', which is one of methods")
         return self
-
-
-class Score(NamedTuple):
-    """Of one task and language, by length and depth."""
-
-    method: str
-    task: str
-    language: str
-    right: dict[int, list[float]]
-    """Share of right answers at every depth."""
-
-    def mean(self, length: int) -> float:
-        return float(np.mean(self.right[length]))
 
 
 def compare(model: Path, out: Path, settings: CompareSettings) -> None:
@@ -98,19 +58,16 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     lengths = sorted(settings.lengths or [trained, 2 * trained, 4 * trained])
     contexts = _contexts(config, lengths[-1], settings)
     configs = {method: extended(config, context) for method, context in contexts.items()}
-    texts = list(corpus_texts(settings.corpus))
-    ids = pieces(texts, tokenizer, lengths[-1], settings.texts, settings.seed, where=settings.corpus)
-    asked = list(_asked(texts, tokenizer, lengths, settings))
-    controls = _controls(asked, tokenizer, settings.seed)
+    measure = Measure.of(settings, settings.corpus, tokenizer, lengths, settings.seed)
     make_folder(out, fix="give another folder")
-    perplexity: dict[str, dict[int, Loss]] = {}
-    scores: list[Score] = []
+    found: dict[str, Measured] = {}
     for method, context in contexts.items():
-        say(f"{method}: {_words(configs[method], lengths[-1])}")
-        engine = Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context)
-        perplexity[method] = by_length(engine.model, ids, lengths, settings.last)
-        scores += list(_scores(method, asked, _said(engine, asked), lengths, settings))
-    _tell(out, settings, lengths, perplexity, scores, controls)
+        say(f"{method}: {described(configs[method], lengths[-1])}")
+        found[method] = measure.take(Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context))
+    measure.tell(found)
+    write_json(out / "compare.json", measure.as_json(found))
+    write_text(out / "perplexity.svg", measure.drawn(found))
+    _draw_depths(out, measure, found)
 
 
 def _contexts(config: ModelConfig, length: int, settings: CompareSettings) -> dict[str, ContextSettings]:
@@ -128,92 +85,12 @@ def _contexts(config: ModelConfig, length: int, settings: CompareSettings) -> di
     return found
 
 
-def _words(config: ModelConfig, length: int) -> str:
-    """How the positions lie, and whether RoPE's base supports the length."""
-    window = "" if not config.sliding_window else f"a window of {config.sliding_window:,}" + (
-        f" and {config.attention_sinks} sinks, " if config.attention_sinks else ", ")
-    if config.position != "rope":
-        return f"{window}positions '{config.position}'"
-    scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:.4g}"
-    return f"{window}base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
-
-
-def _asked(texts: list[tuple[str, str]], tokenizer: Tokenizer, lengths: list[int],
-           settings: CompareSettings) -> Iterator[Question]:
-    for language in settings.languages if settings.tasks else []:
-        own = [text for tongue, text in texts if tongue == language]
-        if not own:
-            raise InputError(f"the validation split has no text in '{language}' to hide needles in",
-                             where=settings.corpus, fix="leave it out of languages")
-        haystack = Haystack(own, tokenizer, language)
-        for task in settings.tasks:
-            yield from questions(task, haystack, lengths=lengths, depths=settings.depths, each=settings.each,
-                                 seed=settings.seed)
-
-
-def _controls(asked: list[Question], tokenizer: Tokenizer, seed: int) -> dict[str, float]:
-    """Shares of right answers of the oracle and the guesser. Raises `HeadwaterError` where a test cannot be passed."""
-    answerers: dict[str, Answerer] = {"oracle": oracle(tokenizer), "guesser": guesser(seed)}
-    found = {name: sum(right(one, said) for one, said in zip(asked, answerer(asked), strict=True)) / max(1, len(asked))
-             for name, answerer in answerers.items()}
-    if asked and found["oracle"] < 1:
-        raise HeadwaterError(f"the retrieval tests are wrong: the oracle answers {found['oracle']:.1%} of them",
-                             where="context compare", fix="report it with the tokenizer's name")
-    return found
-
-
-def _said(engine: Engine, asked: list[Question]) -> list[str]:
-    params = SamplingParams(max_tokens=ANSWER_TOKENS, temperature=0)
-    return [found.text for found in engine.generate([question.prompt for question in asked], params)]
-
-
-def _scores(method: str, asked: list[Question], said: list[str], lengths: list[int],
-            settings: CompareSettings) -> Iterator[Score]:
-    for task in settings.tasks:
-        for language in settings.languages:
-            own = [(one, right(one, answer)) for one, answer in zip(asked, said, strict=True)
-                   if (one.task, one.language) == (task, language)]
-            yield Score(method, task, language, {
-                length: [float(np.mean([ok for one, ok in own if (one.length, one.depth) == (length, depth)]))
-                         for depth in settings.depths] for length in lengths})
-
-
-def _tell(out: Path, settings: CompareSettings, lengths: list[int], perplexity: dict[str, dict[int, Loss]],
-          scores: list[Score], controls: dict[str, float]) -> None:
-    methods = list(perplexity)
-    table = Table(title=f"perplexity of the last {settings.last} tokens, and needles found again",
-                  title_justify="left")
-    for name in ("", *(f"{length:,}" for length in lengths), *(f"found, {length:,}" for length in lengths
-                                                                 if settings.tasks)):
-        table.add_column(name, justify="left" if not name else "right")
-    share = {method: {length: float(np.mean([one.mean(length) for one in scores if one.method == method] or [0.0]))
-                      for length in lengths} for method in methods}
-    for method in methods:
-        found = [perplexity[method][length] for length in lengths]
-        table.add_row(method, *map(str, found),
-                      *(f"{share[method][length]:.0%}" for length in lengths if settings.tasks))
-    print_result(table)
-    if settings.tasks:
-        count = len(settings.depths) * settings.each * len(settings.tasks) * len(settings.languages)
-        print_result(f"{count} questions of every length; an oracle answers {controls['oracle']:.0%}, a guesser "
-                     f"{controls['guesser']:.1%}")
-    write_json(out / "compare.json", {
-        "settings": settings.model_dump(mode="json"), "lengths": lengths, "controls": controls,
-        "loss": {method: {str(length): one._asdict() for length, one in found.items()}
-                 for method, found in perplexity.items()},
-        "found": [one._asdict() for one in scores]})
-    lines = [Line(method, lengths, [perplexity[method][length].perplexity for length in lengths],
-                  [perplexity[method][length].margin for length in lengths]) for method in methods]
-    shown = [Panel(lines, "tokens of context", "perplexity", f"the same last {settings.last} tokens", log_x=True,
-                   log_y=True)]
-    if settings.tasks:
-        shown.append(Panel([Line(method, lengths, [share[method][length] for length in lengths]) for method in methods],
-                           "tokens of context", "found again", "needles, all tasks", log_x=True, limits=(-0.03, 1.03)))
-    write_text(out / "perplexity.svg", panels(shown))
-    for task in settings.tasks:
-        for language in settings.languages:
-            maps = {one.method: [[one.right[length][row] for length in lengths] for row in range(len(settings.depths))]
-                    for one in scores if (one.task, one.language) == (task, language)}
-            write_text(out / f"{task}.{language}.svg", heat_maps(
-                maps, [f"{length:,}" for length in lengths], [f"{depth:.0%}" for depth in settings.depths],
-                x="tokens", y="depth of the needle", title=f"{task}, {language}: share found again"))
+def _draw_depths(out: Path, measure: Measure, found: dict[str, Measured]) -> None:
+    """A heat map of length and depth for every task and language, the methods side by side."""
+    lengths, depths = measure.lengths, measure.settings.depths
+    for number, one in enumerate(next(iter(found.values())).scores):
+        maps = {method: [[taken.scores[number].right[length][row] for length in lengths] for row in range(len(depths))]
+                for method, taken in found.items()}
+        write_text(out / f"{one.task}.{one.language}.svg", heat_maps(
+            maps, [f"{length:,}" for length in lengths], [f"{depth:.0%}" for depth in depths], x="tokens",
+            y="depth of the needle", title=f"{one.task}, {one.language}: share found again"))

@@ -89,7 +89,8 @@ class Haystack:
     def fill(self, size: int, start: int) -> list[list[int]]:
         """Sentences from number `start` on, over again at the end, of at most `size` tokens together. One that alone is
         longer is left out."""
-        chosen, used = [], 0
+        chosen: list[list[int]] = []
+        used = 0
         for step in range(10 * size):
             sentence = self.sentences[(start + step) % len(self.sentences)]
             if len(sentence) > size:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headwater.errors import InputError
 
-STAGES = ("quantize", "finetune", "pretrain")
+STAGES = ("quantize", "finetune", "extend", "pretrain")
 """Stages that write a model, the last first."""
 
 

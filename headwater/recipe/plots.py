@@ -24,6 +24,8 @@ WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
+WIDE = 20
+"""The ratio of its ends from which on an axis is logarithmic."""
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -124,6 +126,32 @@ def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
         one.grid(color=GRID, linewidth=0.6)
         one.set_axisbelow(True)
     return _svg(figure, f"loss-{name}", f"Loss of the stage {name} over the tokens seen")
+
+
+def context_plot(longer: Mapping[str, Any]) -> str:
+    """Perplexity and needles found by the length of the context, before and after."""
+    shown = {"perplexity": "perplexity", "found": "needles found again"}
+    if not longer["rows"][0]["found"]:
+        del shown["found"]
+    figure, axes = _figure(1, len(shown), WIDTH, 2.9)
+    for one, (quantity, title) in zip(axes, shown.items(), strict=True):
+        for row, colour in zip(longer["rows"], SERIES, strict=False):
+            one.plot(longer["lengths"], row[quantity], color=colour, linewidth=1.8, marker="o", markersize=3,
+                     label=row["name"])
+        one.set_xscale("log", base=2)
+        one.set_xticks(longer["lengths"], [f"{length:,}" for length in longer["lengths"]])
+        one.set_title(title, **_TITLE)
+        one.set_xlabel("tokens of context", fontsize=9, color=SOFT)
+        one.grid(color=GRID, linewidth=0.6)
+        one.set_axisbelow(True)
+    values = [value for row in longer["rows"] for value in row["perplexity"]]
+    if max(values) > WIDE * min(values):
+        axes[0].set_yscale("log")
+        axes[0].tick_params(which="both", colors=SOFT, length=0, labelsize=9)
+    if len(axes) > 1:
+        axes[1].set_ylim(-0.03, 1.03)
+    axes[0].legend(frameon=False, fontsize=9, labelcolor=INK)
+    return _svg(figure, "context", "Perplexity and needles found again by the length of the context")
 
 
 def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

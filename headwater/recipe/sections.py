@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import yaml
@@ -18,6 +20,8 @@ METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"
 SPOKEN = {"spoken_accuracy": "said without choices, all questions",
           "rephrased_spoken_accuracy": "said without choices, unseen phrasings",
           "same_language": "answered in the question's language"}
+WHEN = {"before": "as it was", "untrained": "its positions stretched", "after": "and trained"}
+"""Of the model that is extended."""
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
 
 
@@ -41,6 +45,19 @@ def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str
     files = {name: stage_folder(run, name) / "metrics.jsonl" for name in stages}
     rows = {name: list(read_jsonl(path)) for name, path in files.items() if path.exists()}
     return {name: [row for row in ones if "loss" in row and "tokens" in row] for name, ones in rows.items() if ones}
+
+
+def longer(run: Path) -> dict[str, Any]:
+    """`extend/extend.json` as `lengths` and, of the model before and after, perplexity and needles found at each."""
+    values = _read(stage_folder(run, "extend") / "extend.json")
+    if not values:
+        return {}
+    rows = [{"name": WHEN[name],
+             "perplexity": [math.exp(min(one["mean"], 700.0)) for one in measured["loss"].values()],
+             "found": [mean(share for task in measured["found"] for share in task["right"][str(length)])
+                       for length in values["lengths"] if measured["found"]]}
+            for name, measured in values["measured"].items()]
+    return {"lengths": values["lengths"], "last": values["settings"]["last"], "rows": rows}
 
 
 def samples(run: Path) -> list[dict[str, Any]]:

@@ -138,7 +138,8 @@ def run(settings: PretrainSettings, out: Path) -> dict[str, float]:
     require_memory(config, settings.trainer)
     layout = settings.objective.layout(tokenizer, config.position_axes)
     with leader_first():
-        train, held_out = (_shards(settings, split, tokenizer, out) for split in ("train", "validation"))
+        train, held_out = (split_shards(settings.corpus, split, tokenizer, settings.tokenizer, out)
+                           for split in ("train", "validation"))
     model = on_leader(lambda: initialise(Decoder(config), settings.seed), config)
     trainer = settings.trainer
     batches = StreamBatches(train, rows=trainer.rows, length=trainer.sequence_length, seed=settings.seed,
@@ -183,8 +184,10 @@ def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
     return config
 
 
-def _shards(settings: PretrainSettings, split: str, tokenizer: Tokenizer, out: Path) -> Shards:
+def split_shards(corpus: Path, split: str, tokenizer: Tokenizer, source: Path, out: Path) -> Shards:
+    """A split's shards below `out`; the first process writes them, the others find them done. source: what the
+    tokenizer was loaded from."""
     folder = out / "shards" / split
     if not is_leader():  # written already; who writes sweeps the others' temporaries
         return Shards(folder)
-    return write_shards(corpus_files(settings.corpus, split), tokenizer, settings.tokenizer, folder, processes=cores())
+    return write_shards(corpus_files(corpus, split), tokenizer, source, folder, processes=cores())

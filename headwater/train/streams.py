@@ -60,7 +60,7 @@ class StreamBatches:
         return self.rows_per_epoch / self.rows
 
     def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
-        rows = [self._row(step * self.rows + row) for row in own_rows(self.rows, rank, ranks)]
+        rows = [self.row(step * self.rows + row) for row in own_rows(self.rows, rank, ranks)]
         return lay(rows, self.length, pad=self.pad, axes=self.layout.axes)
 
     def _plan(self) -> tuple[NDArray[np.uint8], Ints]:
@@ -94,7 +94,8 @@ class StreamBatches:
         bounds = np.concatenate([[0], np.cumsum(self._text[kinds])])
         return Epoch(*self._stream(epoch), kinds, bounds, permutation(self.rows_per_epoch, self.seed, epoch, 1))
 
-    def _row(self, index: int) -> list[Sample]:
+    def row(self, index: int) -> list[Sample]:
+        """A row of all epochs', counted from the first one's first."""
         number, place = divmod(index, self.rows_per_epoch)
         epoch = self._epoch(number)
         row = int(epoch.rows[place])
@@ -109,10 +110,15 @@ class StreamBatches:
         document = int(np.searchsorted(starts, begin, side="right")) - 1
         while begin < end:
             inside, number = begin - int(starts[document]), int(order[document])
-            ids = self.shards.document(number)[inside : inside + end - begin + 1].astype(np.int64)
             size = min(end, int(starts[document + 1])) - begin
-            following = int(ids[size]) if len(ids) > size else IGNORE
             if size:  # a document may be empty
-                pieces.append(Piece(ids[:size], following, int(self.shards.offsets[number]) + inside, inside == 0))
+                pieces.append(piece_of(self.shards, number, inside, size))
             begin, document = begin + size, document + 1
         return pieces
+
+
+def piece_of(documents: Documents, number: int, inside: int, size: int) -> Piece:
+    """`size` tokens of a document, from its token `inside` on."""
+    ids = documents.document(number)[inside : inside + size + 1].astype(np.int64)
+    following = int(ids[size]) if len(ids) > size else IGNORE
+    return Piece(ids[:size], following, int(documents.offsets[number]) + inside, inside == 0)

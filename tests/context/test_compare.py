@@ -3,7 +3,7 @@
 import json
 
 from headwater.cli.main import main
-from headwater.context import compare as module
+from headwater.context import measure as module
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
 
@@ -22,10 +22,10 @@ def test_every_method_is_measured_on_the_same_text(small_model, corpus, tmp_path
     assert "yarn x 4" in told.err
     assert "streaming: a window of 60 and 4 sinks, base 10,000" in told.err
     found = json.loads((tmp_path / "compare.json").read_text())
-    assert set(found["loss"]) == {"none", "linear", "ntk", "dynamic", "yarn", "llama3", "abf",
+    assert set(found["measured"]) == {"none", "linear", "ntk", "dynamic", "yarn", "llama3", "abf",
                                   "streaming"}
     assert found["controls"] == {"oracle": 1.0, "guesser": 0.0}
-    at = {method: losses["256"]["mean"] for method, losses in found["loss"].items()}
+    at = {method: one["loss"]["256"]["mean"] for method, one in found["measured"].items()}
     assert len(set(at.values())) == len(at)  # every method reads in its own way
     assert (tmp_path / "perplexity.svg").exists()
     assert (tmp_path / "passkey.zh.svg").exists()
@@ -59,7 +59,8 @@ def without_rotary(trained, folder, **changes):
 
 
 def losses(out):
-    return json.loads((out / "compare.json").read_text())["loss"]
+    measured = json.loads((out / "compare.json").read_text())["measured"]
+    return {method: one["loss"] for method, one in measured.items()}
 
 
 def test_a_model_with_alibi_is_read_as_it_is(trained, corpus, tmp_path, capsys):

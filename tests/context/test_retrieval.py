@@ -91,3 +91,12 @@ def test_a_short_text_is_read_over_again(haystack):
     assert 1900 < sum(map(len, found)) <= 2000
     assert found[0] == haystack.sentences[1]
     assert np.array_equal(found[len(haystack.sentences)], found[0])
+
+
+def test_a_sentence_too_long_for_the_room_is_passed_over(trained):
+    text = "The lake of the city lies far from here and from all that we know of it. It is deep."
+    haystack = Haystack([text], trained, "en")
+    short = haystack.sizes[1]
+    assert short < haystack.sizes[0]
+    assert haystack.fill(int(short), 0) == [haystack.sentences[1]]
+    assert haystack.fill(int(short) - 1, 0) == []

@@ -17,6 +17,8 @@ def write(folder: Path, *names: str) -> None:
 def test_the_last_finished_model_of_a_run_is_taken(tmp_path: Path) -> None:
     write(tmp_path / "pretrain", "config.json", "model.safetensors")
     assert find_model(tmp_path) == tmp_path / "pretrain"
+    write(tmp_path / "extend", "config.json", "manifest.json")
+    assert find_model(tmp_path) == tmp_path / "extend"
     write(tmp_path / "finetune", "config.json", "manifest.json")
     assert find_model(tmp_path) == tmp_path / "finetune"
     write(tmp_path / "quantize", "config.json")  # still being written

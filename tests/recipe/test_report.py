@@ -22,6 +22,10 @@ COMPRESSION = {"split": "validation", "vocab_size": 4096, "languages": {"zh": {
     "documents": 3, "characters": 100, "tokens": 60, "tokens_per_character": 0.6, "bytes_per_token": 5.0}}}
 SAMPLES = [{"model": "train", "messages": [{"role": "user", "content": "清澜河有多长？"},
                                            {"role": "assistant", "content": "<script>alert(1)</script> 412"}]}]
+MEASURED = {"loss": {"256": {"mean": 2.0, "error": 0.1}, "1024": {"mean": 3.0, "error": 0.1}},
+            "found": [{"task": "passkey", "language": language, "right": {"256": [1.0, 0.5], "1024": [0.0, share]}}
+                      for language, share in (("en", 0.0), ("zh", 1.0))]}
+LONGER = {"settings": {"last": 64}, "lengths": [256, 1024], "measured": {"before": MEASURED, "after": MEASURED}}
 ROWS = [{"step": step, "loss": 8 / step, "lr": 0.1, "tokens": 1000 * step, "tokens_per_second": 1234.5,
          "validation.text.en.bits_per_byte": 2 / step} for step in range(1, 30)]
 
@@ -32,7 +36,7 @@ def finished(run, tmp_path):
     run()
     out = tmp_path / "run"
     for name, value in {"corpus/funnel.json": FUNNEL, "tokenizer/compression.json": COMPRESSION,
-                        "evaluate/samples.json": SAMPLES}.items():
+                        "evaluate/samples.json": SAMPLES, "extend/extend.json": LONGER}.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(json.dumps(value))
     (out / "train" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -57,9 +61,20 @@ class Page(HTMLParser):
 
 def test_the_page_shows_every_part(finished):
     text = write_report(finished).read_text(encoding="utf-8")
-    for part in ("tiny", "清澜河有多长？", "near duplicates", "0.600", "50.0%", "headwater run", "Conversations"):
+    for part in ("tiny", "清澜河有多长？", "near duplicates", "0.600", "50.0%", "headwater run", "Conversations",
+                 "20.09"):
         assert part in text
-    assert Page(text).tags.count("figure") == 4
+    assert Page(text).tags.count("figure") == 5
+
+
+def test_a_longer_context_is_shown_before_and_after(finished):
+    found = sections.longer(finished)
+    assert found["rows"][1] == {"name": "and trained", "found": [0.75, 0.25],
+                                "perplexity": pytest.approx([7.389, 20.086], abs=1e-3)}
+    without = {**LONGER, "measured": {name: {**one, "found": []} for name, one in LONGER["measured"].items()}}
+    (finished / "extend" / "extend.json").write_text(json.dumps(without))
+    assert sections.longer(finished)["rows"][0]["found"] == []
+    assert "found, 1,024" not in render(finished)
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(finished):
