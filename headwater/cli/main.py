@@ -52,6 +52,8 @@ TWO_WORDS = {
                      "studies.norm_head:NormHeadSettings"),
     "study norms": ("time RMSNorm and LayerNorm, and train with both", "studies.norms:run",
                      "studies.norms:NormsSettings"),
+    "study long-context": ("read small models further by every method: perplexity, and what is found again",
+                           "studies.long_context:run", "studies.long_models:LongSettings"),
     "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
                      "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""

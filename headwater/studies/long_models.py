@@ -15,56 +15,54 @@ from torch import Tensor
 from headwater.context.bound import least_base
 from headwater.context.perplexity import by_length
 from headwater.context.positional import positional_vectors
-from headwater.context.retrieval import ANSWER_TOKENS, Haystack, Language, Question, Task, questions, right
 from headwater.context.texts import corpus_texts, pieces
-from headwater.generate.engine import Engine
-from headwater.generate.sampling import SamplingParams
 from headwater.model import Decoder, ModelConfig
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.extension import ContextSettings
-from headwater.model.replacement import KEPT, add_by_position, difference
+from headwater.model.replacement import KEPT, add_by_position, stretched
 from headwater.progress import say
-from headwater.studies.asked import AskedBatches, haystacks
 from headwater.studies.learners import ShapedSettings, train
+from headwater.studies.planted import IDS, Emphasised, PlantedBatches, found
 from headwater.studies.trials import once
-from headwater.train.objective import next_token
+from headwater.train.optimizer import OptimizerSettings
 from headwater.train.trainer import Trainer
 
-TASKS: tuple[Task, ...] = ("passkey", "needle", "several")
-DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 0.95)
+"""Where marks are planted, as shares of the text."""
 LAST = 64
 """Tokens that the perplexity is of."""
 STRENGTHS = (1.0, 1.1, 1.2)
 """Tried of new positional vectors, behind every block, on texts that nothing else is measured on."""
 SINKS = 4
+EMPHASIS = 5.0
+"""Times that an answer counts in training: without, marks were still at chance after 500 steps."""
 
 
 class LongSettings(ShapedSettings):
     """The models, and what they are measured on."""
 
     quick: bool = False
-    """One seed, half of the steps and half of the questions; what else is given stays."""
+    """One seed, 5 of 12 steps and half of the texts; what else is given stays."""
     hidden_size: Annotated[int, Field(ge=16)] = 128
     layers: Annotated[int, Field(ge=2)] = 4
     heads: Annotated[int, Field(ge=1)] = 4
-    length: Annotated[int, Field(ge=256)] = 256
+    length: Annotated[int, Field(ge=LAST)] = 128
     """Tokens in a row, to which the models are trained."""
     rows: Annotated[int, Field(ge=2)] = 16
     steps: Annotated[int, Field(ge=1)] = 1200
+    learning_rate: Annotated[float, Field(gt=0)] = 6e-3
     factor: Annotated[int, Field(ge=2, le=16)] = 4
     """Times the trained length that they are read up to."""
-    asked: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of rows in which a needle is asked for."""
+    planted: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of rows in which marks are asked for."""
     low_base: Annotated[float, Field(gt=1)] = 10.0
     """RoPE's base of the model below the bound."""
     tuned_steps: Annotated[int, Field(ge=1)] = 60
-    """Of the short training at the longer length, as many rows for each."""
+    """Of the short training at the longer length, with half as many rows."""
     tuned_rate: Annotated[float, Field(gt=0)] = 5e-4
     texts: Annotated[int, Field(ge=4)] = 64
-    """Whose perplexity is taken."""
-    each: Annotated[int, Field(ge=1)] = 4
-    """Questions of every task, language, length and depth."""
-    vector_texts: Annotated[int, Field(ge=16)] = 512
+    """That are measured."""
+    vector_texts: Annotated[int, Field(ge=16)] = 2048
     """Over which positional vectors are means."""
 
     @model_validator(mode="before")
@@ -72,8 +70,7 @@ class LongSettings(ShapedSettings):
     def _quickly(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or not values.get("quick"):
             return values
-        whole = {name: cls.model_fields[name].default for name in ("steps", "each", "texts", "vector_texts")}
-        return {"seeds": 1, **{name: value // 2 for name, value in whole.items()}, **values}
+        return {"seeds": 1, "steps": 500, "texts": 32, "vector_texts": 512, **values}
 
     @property
     def lengths(self) -> list[int]:
@@ -86,6 +83,10 @@ class LongSettings(ShapedSettings):
     @property
     def longest(self) -> int:
         return self.lengths[-1]
+
+    def optimizer(self, steps: int, rate: float) -> OptimizerSettings:
+        """Muon: marks are learnt in half the steps that AdamW takes."""
+        return OptimizerSettings(name="muon", learning_rate=rate, warmup_steps=max(1, min(50, steps // 5)))
 
 
 KINDS = ("rope", "rope, low base", "alibi", "none", "window")
@@ -133,15 +134,15 @@ def ways(settings: LongSettings) -> list[Way]:
 
 
 class Measured(NamedTuple):
-    """Of one model read in one way."""
+    """Of one model read in one way, by length as a word: JSON has no other keys."""
 
     loss: dict[str, float]
-    """In nats a token, by length (JSON has no other keys than words)."""
-    found: dict[str, dict[str, list[float]]]
-    """By length and task: the share of needles found again at every depth."""
+    """In nats a token."""
+    found: dict[str, list[float]]
+    """Share of marks found again, by depth."""
 
-    def share(self, length: int, depths: slice = slice(None)) -> float:
-        return float(np.mean([shares[depths] for shares in self.found[str(length)].values()]))
+    def share(self, length: int) -> float:
+        return float(np.mean(self.found[str(length)]))
 
 
 class Laboratory:
@@ -151,6 +152,7 @@ class Laboratory:
         self.settings, self.out, self.seed = settings, out, seed
         self.text = settings.text(out / "text")
         self.source = settings.tokenizer or out / "text" / "tokenizer"
+        self.first = self.text.vocabulary  # of the marks' ids
 
     def measured(self, way: Way) -> Measured:
         def measure() -> dict[str, Any]:
@@ -159,23 +161,27 @@ class Laboratory:
 
         return Measured(**once(self._folder(way) / "measured.json", measure))
 
-    def stretching(self) -> float:
-        """By how much the positional vectors of the model with a window are stretched when its window is widened: the
-        inverse slope of the likest old position over the new one, behind the last block."""
-        def measure() -> float:
-            wide = ContextSettings(length=self.settings.longest, method="window")
-            old = self.vectors(self.trained("window"), self.settings.length)[-1]
-            new = self.vectors(self.trained("window", wide), self.settings.longest)[-1]
-            return effective_ratio(old, new)
+    def stretching(self) -> dict[str, float]:
+        """How far the positional vectors of the model with a window are stretched, when its window is widened and, as a
+        control, when it is not: means over the blocks."""
+        def measure() -> dict[str, float]:
+            longest = self.settings.longest
+            old = self.vectors(self.trained("window"), self.settings.length)
+            wide = ContextSettings(length=longest, method="window")
+            return {name: float(np.mean([effective_ratio(one, two, 2 * self.settings.factor)
+                                         for one, two in zip(old[1:], self.vectors(model, longest)[1:], strict=True)]))
+                    for name, model in (("widened", self.trained("window", wide)), ("as it is", self.trained("window")))}
 
-        return float(once(self.out / f"window-{self.seed}" / "stretching.json", measure))
+        return dict(once(self.out / f"window-{self.seed}" / "stretching.json", measure))
 
     def trained(self, kind: str, context: ContextSettings | None = None) -> Decoder:
         folder, settings = self.out / f"{kind.replace(', ', '-').replace(' ', '-')}-{self.seed}", self.settings
         if not (folder / "model" / "config.json").exists():
             say(f"long-context: training {kind}, model {self.seed}")
-            config = settings.shaped(self.text.vocabulary, **fields_of(kind, settings))
-            model = train(folder, config, self._batches(settings), settings.trainer(), self.seed)
+            config = settings.shaped(self.first + -(-IDS // 64) * 64, initializer_range=settings.hidden_size**-0.5,
+                                     **fields_of(kind, settings))
+            trainer = settings.trainer(optimizer=settings.optimizer(settings.steps, settings.learning_rate))
+            model = train(folder, config, self._batches(settings), trainer, self.seed, self._objective)
             save_model(model, folder / "model", tokenizer_from=self.source)
         return load_model(folder / "model", context=context)
 
@@ -190,9 +196,9 @@ class Laboratory:
         name = f"{way.kind}-{self.seed}/{way.name}" if way.name != "as it is" else f"{way.kind}-{self.seed}"
         return self.out / name.replace(", ", "-").replace(" ", "-")
 
-    def _batches(self, settings: LongSettings) -> AskedBatches:
-        asked = round(settings.asked * settings.rows)
-        return AskedBatches(settings.stream(self.text, self.seed), self._hay, TASKS, asked, self.seed)
+    def _batches(self, settings: LongSettings) -> PlantedBatches:
+        planted = round(settings.planted * settings.rows)
+        return PlantedBatches(settings.stream(self.text, self.seed), planted, self.first, self.seed)
 
     def _model(self, way: Way) -> Decoder:
         if way.name in ("vectors replaced", "shuffled vectors"):
@@ -200,49 +206,44 @@ class Laboratory:
         return self._tuned(way) if way.tuned else self.trained(way.kind, way.context)
 
     def _tuned(self, way: Way) -> Decoder:
-        longer = self.settings.model_copy(update={"length": self.settings.longest, "rows": 8})
-        trainer = longer.trainer_of(self.settings.tuned_steps, learning_rate=self.settings.tuned_rate)
+        steps, rows = self.settings.tuned_steps, max(2, self.settings.rows // 2)
+        longer = self.settings.model_copy(update={"length": self.settings.longest, "rows": rows})
+        trainer = longer.trainer_of(steps, optimizer=longer.optimizer(steps, longer.tuned_rate))
         model = self.trained(way.kind, way.context).float()
         folder = self._folder(way)
         folder.mkdir(parents=True, exist_ok=True)
-        Trainer(model, next_token, self._batches(longer), trainer).fit(folder)
+        Trainer(model, self._objective, self._batches(longer), trainer).fit(folder)
         return model.eval()
 
     def _replaced(self, *, shuffled: bool) -> Decoder:
-        """With the layer and strength that do best on texts of their own; shuffled: the same with the vectors of other
-        positions."""
-        vectors = self.vectors(self.trained("none"), self.settings.longest)
+        """By the layer and strength that do best on texts of their own; shuffled: the same, but what is stretched are the
+        vectors of the trained positions in another order."""
+        length, reach = self.settings.length, self.settings.longest
+        vectors = self.vectors(self.trained("none"), reach)
 
-        def with_vectors(layer: int, strength: float, given: Tensor) -> Decoder:
-            model = self.trained("none", ContextSettings(length=self.settings.longest))
-            there = difference(given[layer], self.settings.length, self.settings.factor, strength)
-            add_by_position(model, layer, there + given[layer] - vectors[layer] if shuffled else there)
+        def replaced(layer: int, strength: float, given: Tensor) -> Decoder:
+            model = self.trained("none", ContextSettings(length=reach))
+            table = strength * stretched(given[layer], length, self.settings.factor) - vectors[layer]
+            table[:KEPT] = 0
+            add_by_position(model, layer, table)
             return model
 
-        tried = {(layer, strength): by_length(with_vectors(layer, strength, vectors), self._spare,
-                                              [self.settings.longest], LAST)[self.settings.longest].mean
+        tried = {(layer, strength): by_length(replaced(layer, strength, vectors), self._spare, [reach], LAST)[reach].mean
                  for layer in range(1, self.settings.layers) for strength in STRENGTHS}
-        return with_vectors(*min(tried, key=lambda one: tried[one]), vectors)
+        best = min(tried, key=lambda one: tried[one])
+        order = KEPT + np.random.default_rng(self.seed).permutation(length - KEPT)
+        other = torch.cat((vectors[:, :KEPT], vectors[:, order], vectors[:, length:]), 1)
+        return replaced(*best, other if shuffled else vectors)
 
     def _measure(self, model: Decoder) -> Measured:
-        loss = by_length(model, self._texts, self.settings.lengths, LAST)
-        engine = Engine(model, self.text.tokenizer, max_batch=16, max_length=self.settings.longest)
-        params = SamplingParams(max_tokens=ANSWER_TOKENS, temperature=0)
-        answers = engine.generate([one.prompt for one in self._asked], params)
-        heard = [(one, right(one, answer.text)) for one, answer in zip(self._asked, answers, strict=True)]
-        return Measured({str(length): one.mean for length, one in loss.items()},
-                        {str(length): {task: _shares(heard, length, task) for task in TASKS}
-                         for length in self.settings.lengths})
+        lengths = self.settings.lengths
+        loss = by_length(model, self._texts, lengths, LAST)
+        return Measured({str(length): loss[length].mean for length in lengths},
+                        {str(length): found(model, self._texts[:, -length:], self.first, DEPTHS) for length in lengths})
 
     @cached_property
-    def _hay(self) -> dict[Language, Haystack]:
-        return haystacks(self.text, "train")
-
-    @cached_property
-    def _asked(self) -> list[Question]:
-        return [one for hay in haystacks(self.text, "validation").values() for task in TASKS
-                for one in questions(task, hay, lengths=self.settings.lengths, depths=DEPTHS,
-                                     each=self.settings.each, seed=0)]
+    def _objective(self) -> Emphasised:
+        return Emphasised(self.first, EMPHASIS)
 
     @cached_property
     def _pieces(self) -> Tensor:
@@ -259,19 +260,11 @@ class Laboratory:
         return self._pieces[1::2]
 
 
-def _shares(heard: list[tuple[Question, bool]], length: int, task: Task) -> list[float]:
-    """Of right answers, by depth."""
-    return [float(np.mean([ok for one, ok in heard if (one.length, one.task, one.depth) == (length, task, depth)]))
-            for depth in DEPTHS]
-
-
-def effective_ratio(old: Tensor, new: Tensor) -> float:
-    """How far positional vectors [T,D] are stretched in others of more positions [S,D]: 1 over the slope, through the
-    origin, of the old position whose vector is likest to that of a new one. The first `KEPT` are left out, and what
-    is likest to the very end, beyond which there is nothing old."""
-    one, two = (x - x[KEPT:].mean(0) for x in (old, new))
-    likest = torch.nn.functional.normalize(two, dim=-1) @ torch.nn.functional.normalize(one, dim=-1)[KEPT:].T
-    found = likest[KEPT:].argmax(1).double()
-    places = torch.arange(len(found), dtype=torch.float64)
-    inside = found < len(old) - KEPT - 1
-    return float((places[inside] ** 2).sum() / (places[inside] * found[inside]).sum().clamp(min=1e-9))
+def effective_ratio(old: Tensor, new: Tensor, most: float) -> float:
+    """How far positional vectors [T,D] are stretched in those of more positions [S,D]: the ratio, 1 to `most` in steps of
+    a quarter, at which the first, `stretched` by it, lie nearest to the second, each less its own mean."""
+    whole = torch.cat((old, old[-1:].expand(len(new) - len(old), -1))) - old[KEPT:].mean(0)
+    centred = new - new[KEPT:].mean(0)
+    tried = torch.arange(1, most + 0.25, 0.25).tolist()
+    return min(tried, key=lambda ratio: float(
+        (stretched(whole, len(old), ratio) - centred)[KEPT:].square().sum(-1).mean()))
