@@ -24,9 +24,9 @@ PARTS = ("position, position", "position, meaning", "meaning, position", "meanin
 
 
 class Attention(NamedTuple):
-    """Of every block (L), within the trained length and beyond it (2 stretches of queries; NaN where there are none).
-    Each is found twice (second axis 2): from the whole score, and from its positional part alone: the product of two
-    positional vectors, and ALiBi's bias."""
+    """Of every block (L), within the trained length and beyond it (2 stretches of queries; NaN where there are none),
+    over the keys that a query sees, all before it or a window. Each is found twice (second axis 2): from the whole
+    score, and from its positional part alone: the product of two positional vectors, and ALiBi's bias."""
 
     queries: Tensor
     """The positions that were looked at, int64 [Q]."""
@@ -78,19 +78,20 @@ def _layers(model: Decoder, text: Tensor, vectors: PositionalVectors, queries: T
             trained: int) -> Iterator[_Seen]:
     places = torch.arange(len(text), device=text.device)
     asked = queries.to(text.device)
+    window = model.config.sliding_window or len(text)
     bias = model.positions.bias(asked[None], places[None])
     with states_of(model) as states:
         model.hidden(text[None], Intervals.causal(torch.zeros_like(text)[None]))
         for layer, state in enumerate(states[:-1]):
             scores = score_parts(model, layer, state, vectors, asked).flatten(0, 1)
             added = torch.zeros_like(scores[:1]) if bias is None else bias
-            yield seen(torch.cat((scores, added)).cpu(), queries, trained)
+            yield seen(torch.cat((scores, added)).cpu(), queries, trained, window)
 
 
-def seen(parts: Tensor, queries: Tensor, trained: int) -> _Seen:
-    """From the parts of scores [5,H,Q,T] of queries at positions [Q]."""
+def seen(parts: Tensor, queries: Tensor, trained: int, window: int) -> _Seen:
+    """From the parts of scores [5,H,Q,T] of queries at positions [Q], which see so many keys, their own the last."""
     distance = queries[:, None] - torch.arange(parts.shape[-1])  # [Q,T]
-    visible = distance >= 0
+    visible = (distance >= 0) & (distance < window)
     scores = torch.stack((parts.sum(0), parts[0] + parts[4]))  # [2,H,Q,T]: whole, positional
     spread = _centred(parts, visible)
     covariance = (spread * spread.sum(0)).sum(-1) / visible.sum(-1)  # [5,H,Q]

@@ -166,11 +166,12 @@ class Laboratory:
         control, when it is not: means over the blocks."""
         def measure() -> dict[str, float]:
             longest = self.settings.longest
-            old = self.vectors(self.trained("window"), self.settings.length)
-            wide = ContextSettings(length=longest, method="window")
+            plain = self.trained("window")
+            wide = self.trained("window", ContextSettings(length=longest, method="window"))
+            old = self.vectors(plain, self.settings.length)
             return {name: float(np.mean([effective_ratio(one, two, 2 * self.settings.factor)
                                          for one, two in zip(old[1:], self.vectors(model, longest)[1:], strict=True)]))
-                    for name, model in (("widened", self.trained("window", wide)), ("as it is", self.trained("window")))}
+                    for name, model in (("widened", wide), ("as it is", plain))}
 
         return dict(once(self.out / f"window-{self.seed}" / "stretching.json", measure))
 
@@ -216,8 +217,8 @@ class Laboratory:
         return model.eval()
 
     def _replaced(self, *, shuffled: bool) -> Decoder:
-        """By the layer and strength that do best on texts of their own; shuffled: the same, but what is stretched are the
-        vectors of the trained positions in another order."""
+        """By the layer and strength that do best on texts of their own; shuffled: the same, but what is stretched is the
+        trained positions' vectors in another order."""
         length, reach = self.settings.length, self.settings.longest
         vectors = self.vectors(self.trained("none"), reach)
 
@@ -228,9 +229,9 @@ class Laboratory:
             add_by_position(model, layer, table)
             return model
 
-        tried = {(layer, strength): by_length(replaced(layer, strength, vectors), self._spare, [reach], LAST)[reach].mean
+        tried = {(layer, strength): by_length(replaced(layer, strength, vectors), self._spare, [reach], LAST)[reach]
                  for layer in range(1, self.settings.layers) for strength in STRENGTHS}
-        best = min(tried, key=lambda one: tried[one])
+        best = min(tried, key=lambda one: tried[one].mean)
         order = KEPT + np.random.default_rng(self.seed).permutation(length - KEPT)
         other = torch.cat((vectors[:, :KEPT], vectors[:, order], vectors[:, length:]), 1)
         return replaced(*best, other if shuffled else vectors)
@@ -261,8 +262,8 @@ class Laboratory:
 
 
 def effective_ratio(old: Tensor, new: Tensor, most: float) -> float:
-    """How far positional vectors [T,D] are stretched in those of more positions [S,D]: the ratio, 1 to `most` in steps of
-    a quarter, at which the first, `stretched` by it, lie nearest to the second, each less its own mean."""
+    """How far positional vectors [T,D] are stretched in those of more positions [S,D]: the ratio, 1 to `most` in quarter
+    steps, at which the first, `stretched` by it, lie nearest to the second, each less its own mean."""
     whole = torch.cat((old, old[-1:].expand(len(new) - len(old), -1))) - old[KEPT:].mean(0)
     centred = new - new[KEPT:].mean(0)
     tried = torch.arange(1, most + 0.25, 0.25).tolist()

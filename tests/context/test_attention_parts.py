@@ -74,7 +74,7 @@ def test_attention_that_rests_on_the_first_token_does_so_by_position_alone(resti
 def test_without_a_difference_between_keys_attention_is_even_and_nothing_decays():
     scores = torch.zeros(5, 2, 3, 20) + 7.0
     scores[0, 0, 0, 0] += 1e-3  # some variance, or there are no shares
-    found = seen(scores, torch.tensor([9, 14, 19]), 16)
+    found = seen(scores, torch.tensor([9, 14, 19]), 16, 20)
     torch.testing.assert_close(found.sink[0], 4 / torch.tensor([10.0, 15.0, 20.0]), rtol=1e-3, atol=0)
     assert found.decay.nan_to_num().abs().max() < 1e-6
 
@@ -86,7 +86,7 @@ def test_a_case_by_hand():
     falling = torch.tensor([-5.0, -4.0, -3.0, -2.0, -1.0, 0.0])
     parts[0, 0, 0] = parts[4, 0, 0] = falling / 2
     parts[3, 0, 0, 4] = 6.0
-    found = seen(parts, torch.tensor([5]), 6)
+    found = seen(parts, torch.tensor([5]), 6, 6)
     # variances and covariance over the six keys: 17.5, 30 and 9, each / 6
     torch.testing.assert_close(found.covariance[0], torch.tensor([13.25, 0.0, 0.0, 39.0, 13.25]) / 6)
     assert found.covariance[1].isnan().all()
@@ -96,3 +96,14 @@ def test_a_case_by_hand():
     # behind the first four are keys 4 and 5, at distances 1 and 0: 5 and 0 as a whole, -1 and 0 by position
     torch.testing.assert_close(found.decay[:, 0, :2], torch.tensor([[-2.5, 2.5], [0.5, -0.5]]))
     assert found.decay[:, 0, 2:].isnan().all()
+
+
+def test_what_lies_before_a_window_is_not_counted():
+    """Of a query at position 19 that sees four keys, two of them late enough for every distance told."""
+    parts = torch.zeros(5, 1, 1, 20)
+    parts[3, 0, 0, :16] = 50.0
+    parts[3, 0, 0, 16:] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    found = seen(parts, torch.tensor([19]), 20, 4)
+    assert found.sink.abs().max() == 0
+    assert found.covariance[0, 3].item() == pytest.approx(1.25)
+    torch.testing.assert_close(found.decay[0, 0, :3], torch.tensor([1.5, 0.5, -1.0]))
