@@ -77,8 +77,8 @@ def _check(config: ModelConfig, settings: AblationSettings, folder: Path) -> Non
                          "both ways: no token is later than all that it sees", where=folder,
                          fix="give a causal model, with RoPE, ALiBi or no positions")
     if config.attention_sinks:
-        raise InputError("this model meets its sinks at other positions than theirs, so their scores have no such parts",
-                         where=folder, fix="give one without attention_sinks")
+        raise InputError("this model meets its sinks elsewhere than where they stand, and their scores have no such "
+                         "parts", where=folder, fix="give one without attention_sinks")
     last = config.num_hidden_layers - 1
     if settings.layers is not None and max(settings.layers) > last:
         raise InputError(f"block {max(settings.layers)} of 0 to {last}", where="layers",

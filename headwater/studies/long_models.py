@@ -217,8 +217,8 @@ class Laboratory:
         return model.eval()
 
     def _replaced(self, *, shuffled: bool) -> Decoder:
-        """By the layer and strength that do best on texts of their own; shuffled: the same, but what is stretched is the
-        trained positions' vectors in another order."""
+        """By the layer and strength that do best on texts of their own; shuffled: the same, but of the trained positions'
+        vectors in another order."""
         length, reach = self.settings.length, self.settings.longest
         vectors = self.vectors(self.trained("none"), reach)
 
@@ -262,8 +262,8 @@ class Laboratory:
 
 
 def effective_ratio(old: Tensor, new: Tensor, most: float) -> float:
-    """How far positional vectors [T,D] are stretched in those of more positions [S,D]: the ratio, 1 to `most` in quarter
-    steps, at which the first, `stretched` by it, lie nearest to the second, each less its own mean."""
+    """How far positional vectors [T,D] are stretched in those of more positions [S,D]: the ratio, 1 to `most` by
+    quarters, at which the first, `stretched` by it, lie nearest to the second, each less its own mean."""
     whole = torch.cat((old, old[-1:].expand(len(new) - len(old), -1))) - old[KEPT:].mean(0)
     centred = new - new[KEPT:].mean(0)
     tried = torch.arange(1, most + 0.25, 0.25).tolist()
