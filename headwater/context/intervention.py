@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from headwater.context.positional import PositionalVectors
 from headwater.model import Decoder
-from headwater.model.context import Batch, make_context
+from headwater.model.batch import Batch
+from headwater.model.context import make_context
 from headwater.model.intervals import Intervals
 from headwater.model.positions import rotate
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from headwater.errors import InputError
 from headwater.model.attention import Attention
+from headwater.model.batch import Batch
 from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
-from headwater.model.context import Batch, Context, make_context, remember
+from headwater.model.context import Context, make_context, remember
 from headwater.model.feedforward import FeedForward
 from headwater.model.heads import make_head
 from headwater.model.intervals import Intervals

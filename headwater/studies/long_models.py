@@ -217,7 +217,7 @@ class Laboratory:
         return model.eval()
 
     def _replaced(self, *, shuffled: bool) -> Decoder:
-        """By the layer and strength that do best on texts of their own; shuffled: the same, but of the trained positions'
+        """By the layer and strength that do best on texts of their own; shuffled: the same, with the trained positions'
         vectors in another order."""
         length, reach = self.settings.length, self.settings.longest
         vectors = self.vectors(self.trained("none"), reach)
