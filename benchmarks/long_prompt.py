@@ -2,9 +2,10 @@
 
     python benchmarks/long_prompt.py [--full]
 
-A small LLaMA-shaped model of random weights in bfloat16 reads the prompt in pieces and answers; the text is the
-invented world's. The memory is the largest resident one above what the process held before the cache was made; the
-ratio is that of the length before, byte for byte of a token: 1 where memory is linear in the length.
+A small LLaMA-shaped model of random weights in bfloat16 reads the prompt and answers; the text is the invented world's.
+Three readers: ours with all tokens seen, ours with a window of 1,020 and four sinks, and transformers' LLaMA of the
+same weights as its `generate` reads by itself, the prompt at once. The memory is the largest resident one above what
+the process held before its cache was made.
 """
 
 from __future__ import annotations
@@ -14,56 +15,95 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from _harness import Case, arguments, report
 
 MODEL = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2}
+ANSWER = 4
 
 
-def measure(text: Path, length: int) -> None:
+def measure(folder: Path, reader: str, length: int) -> None:
     """In a process of its own."""
     from headwater import hardware
     from headwater.context.retrieval import Haystack, questions
     from headwater.context.texts import corpus_texts
-    from headwater.generate import Engine, SamplingParams
-    from headwater.model import Decoder, ModelConfig, initialise
     from headwater.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.load(text / "tokenizer")
-    haystack = Haystack([one for language, one in corpus_texts(text / "corpus") if language == "en"], tokenizer, "en")
-    asked = next(questions("needle", haystack, lengths=[length], depths=[0.5], each=1, seed=0))
-    config = ModelConfig.parse({**MODEL, "vocab_size": -(-tokenizer.vocab_size // 64) * 64,
-                                "max_position_embeddings": length})
-    engine = Engine(initialise(Decoder(config), 0).bfloat16(), tokenizer, max_batch=1)
+    tokenizer = Tokenizer.load(folder / "model")
+    haystack = Haystack([one for tongue, one in corpus_texts(folder / "corpus") if tongue == "en"], tokenizer, "en")
+    prompt = next(questions("needle", haystack, lengths=[length], depths=[0.5], each=1, seed=0)).prompt
+    answer = READERS[reader](folder / "model", length)
     hardware.forget_peak_memory()
     before, start = hardware.memory_bytes(), time.perf_counter()
-    engine.generate([asked.prompt], SamplingParams(max_tokens=4, temperature=0))
-    print(json.dumps({"seconds": time.perf_counter() - start, "tokens": len(asked.prompt),
+    answer(prompt)
+    print(json.dumps({"seconds": time.perf_counter() - start, "tokens": len(prompt),
                       "bytes": hardware.peak_memory_bytes() - before}))
+
+
+def ours(model: Path, length: int, *, window: bool = False) -> Callable[[list[int]], object]:
+    from headwater.generate import Engine, SamplingParams
+    from headwater.model.extension import ContextSettings
+
+    context = ContextSettings(length=length, window=1020, sinks=4) if window else None
+    engine = Engine.load(model, max_batch=1, max_length=length, context=context)
+    return lambda prompt: engine.generate([prompt], SamplingParams(max_tokens=ANSWER, temperature=0))
+
+
+def theirs(model: Path, length: int) -> Callable[[list[int]], object]:
+    import torch
+    import transformers
+
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    return lambda prompt: loaded.generate(torch.tensor([prompt]), max_new_tokens=ANSWER, min_new_tokens=ANSWER,
+                                          do_sample=False)
+
+
+READERS: dict[str, Callable[[Path, int], Callable[[list[int]], object]]] = {
+    "all": ours, "window": lambda model, length: ours(model, length, window=True), "transformers": theirs}
+
+
+def write_model(folder: Path, length: int) -> None:
+    from headwater.model import Decoder, ModelConfig, initialise
+    from headwater.model.checkpoint import save_model
+    from headwater.tokenizer import Tokenizer
+
+    vocabulary = -(-Tokenizer.load(folder / "tokenizer").vocab_size // 64) * 64
+    config = ModelConfig.parse({**MODEL, "vocab_size": vocabulary, "max_position_embeddings": length})
+    save_model(initialise(Decoder(config), 0).bfloat16(), folder / "model", tokenizer_from=folder / "tokenizer")
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        measure(Path(sys.argv[2]), int(sys.argv[3]))
+        measure(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
         return
     from headwater.studies.learners import TextSettings
 
     options = arguments(__doc__)
-    rows, previous = [], None
+    lengths = (8192, 16384, 32768, 65536, 131072) if options.full else (8192, 16384)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         TextSettings(world="tiny", vocab_size=2048, threads=2).text(Path(folder))
-        for length in (8192, 16384, 32768, 65536, 131072) if options.full else (8192, 16384):
-            done = subprocess.run([sys.executable, __file__, "--child", folder, str(length)], stdout=subprocess.PIPE,
-                                  text=True, check=True)
-            found = json.loads(done.stdout)
-            each = found["bytes"] / found["tokens"]
-            rows += [Case(f"{found['tokens']:,} tokens", "memory, MiB", found["bytes"] / 2**20, "the length before",
-                          previous and previous * found["tokens"] / 2**20, previous and previous / each),
-                     Case(f"{found['tokens']:,} tokens", "seconds", found["seconds"], "-")]
-            previous = each
-    report("long_prompt", rows, {}, ("torch",))
+        write_model(Path(folder), lengths[-1])
+        for length in lengths:
+            found = {reader: _in_a_process(folder, reader, length) for reader in READERS}
+            peer = found.pop("transformers")
+            for reader, one in found.items():
+                case = f"{one['tokens']:,} tokens, {reader}"
+                rows += [Case.compare(case, "memory, MiB", one["bytes"] / 2**20, "transformers", peer["bytes"] / 2**20,
+                                      more_is_better=False),
+                         Case.compare(case, "seconds", one["seconds"], "transformers", peer["seconds"],
+                                      more_is_better=False)]
+    report("long_prompt", rows, {}, ("torch", "transformers"))
+
+
+def _in_a_process(folder: str, reader: str, length: int) -> dict[str, float]:
+    done = subprocess.run([sys.executable, __file__, "--child", folder, reader, str(length)], stdout=subprocess.PIPE,
+                          text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":

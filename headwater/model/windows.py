@@ -78,7 +78,8 @@ def attend(query: Tensor, to_sinks: Tensor, key: Tensor, value: Tensor, blocks: 
     Memory grows with a block's queries times the keys that they see.
     """
     kv_heads = key.shape[1]
-    query, to_sinks = (x.unflatten(1, (kv_heads, -1)) for x in (query, to_sinks))  # [B,K,G,T,d]
+    scale = query.shape[-1] ** -0.5
+    query, to_sinks = ((x * scale).unflatten(1, (kv_heads, -1)) for x in (query, to_sinks))  # [B,K,G,T,d]
     mixed = []
     for at, slots, seen, sinks, as_sink, distances in blocks:
         keys, values = (x[:, :, None, slots] for x in (key, value))  # [B,K,1,S,d]
@@ -86,7 +87,7 @@ def attend(query: Tensor, to_sinks: Tensor, key: Tensor, value: Tensor, blocks: 
         if len(sinks):
             other = to_sinks[..., at, :] @ keys[..., sinks, :].transpose(-1, -2)
             scores[..., sinks] = torch.where(as_sink[:, None, None], other, scores[..., sinks])
-        scores = scores.float() / query.shape[-1] ** 0.5
+        scores = scores.float()
         if slopes is not None:
             scores = scores - slopes.view(kv_heads, -1, 1, 1) * distances[:, None, None]
         scores = scores.masked_fill(~seen[:, None, None], -torch.inf)
