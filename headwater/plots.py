@@ -11,7 +11,9 @@ from typing import Any
 
 from headwater.errors import MissingExtraError
 
-COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0", "#b98a2f", "#5a5a5a")
+COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0", "#b98a2f", "#5a5a5a", "#d98cab", "#7fb6d8", "#97c06f", "#a5784f")
+MANY = 4
+"""Lines from which on their names stand beside the panel: inside they would hide some."""
 FEW_DECADES = 200.0
 """The ratio of its ends below which an axis has few."""
 
@@ -46,9 +48,9 @@ class Panel:
     """Of y."""
 
 
-def panels(chosen: Sequence[Panel]) -> str:
-    """The panels side by side; the same values give the same bytes. Raises `MissingExtraError`."""
-    with _figure(len(chosen)) as (axes, write):
+def panels(chosen: Sequence[Panel], columns: int | None = None) -> str:
+    """The panels side by side, or so many in a row; the same values give the same bytes. Raises `MissingExtraError`."""
+    with _figure(len(chosen), columns=columns) as (axes, write):
         for one, panel in zip(axes, chosen):
             _draw(one, panel)
     return write()
@@ -95,15 +97,17 @@ def heat_maps(maps: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[s
 
 
 @contextmanager
-def _figure(count: int, width: float = 5.6) -> Iterator[tuple[list[Any], Any]]:
+def _figure(count: int, width: float = 5.6, columns: int | None = None) -> Iterator[tuple[list[Any], Any]]:
     """The axes of so many panels, and a function that gives the drawing."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("the plot needs matplotlib", fix="pip install 'headwater[report]'") from None
-    figure = Figure(figsize=(width * max(1, count), 3.4), layout="constrained")
-    axes = list(figure.subplots(1, max(1, count), squeeze=False)[0])
+    across = columns or max(1, count)
+    down = max(1, -(-count // across))
+    figure = Figure(figsize=(width * across, 3.4 * down), layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
 
     def write() -> str:
         buffer = io.StringIO()
@@ -135,7 +139,9 @@ def _draw(axes: Any, panel: Panel) -> None:
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
     axes.set_title(panel.title, fontsize=11)
-    if panel.lines:
+    if len(panel.lines) >= MANY:
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    elif panel.lines:
         axes.legend(frameon=False, fontsize=9)
 
 

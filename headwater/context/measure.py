@@ -139,12 +139,12 @@ class Measure:
                       [one.loss[length].margin for length in self.lengths])
                  for name, one in found.items()]
         shown = [Panel(lines, "tokens of context", "perplexity", f"the same last {self.settings.last} tokens",
-                       log_x=True, log_y=True)]
+                       log_x=True, log_y=True, ticks=self.lengths)]
         if self.asked:
             lines = [Line(name, self.lengths, [one.found(length) for length in self.lengths])
                      for name, one in found.items()]
             shown.append(Panel(lines, "tokens of context", "found again", "needles, all tasks", log_x=True,
-                               limits=(-0.03, 1.03)))
+                               ticks=self.lengths, limits=(-0.03, 1.03)))
         return panels(shown)
 
     def as_json(self, found: Mapping[str, Measured]) -> dict[str, Any]:

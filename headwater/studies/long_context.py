@@ -62,11 +62,15 @@ def _perplexity(seeds: Sequence[Measured], length: int) -> Estimate:
     return Estimate.of(math.exp(one.loss[str(length)]) for one in seeds)
 
 
+def _share(seeds: Sequence[Measured], length: int) -> Estimate:
+    return Estimate.of(one.share(length) for one in seeds)
+
+
 def _table(found: Found, settings: LongSettings) -> Table:
     columns = ["model, read", *(f"perplexity, {length:,}" for length in settings.lengths),
                *(f"found, {length:,}" for length in settings.lengths)]
     rows = [(f"{kind}, {name}", *(_perplexity(seeds, length).words(".2f") for length in settings.lengths),
-             *(Estimate.of(one.share(length) for one in seeds).words(".0%") for length in settings.lengths))
+             *(_share(seeds, length).words(".0%") for length in settings.lengths))
             for (kind, name), seeds in found.items()]
     return make_table(f"Trained on {settings.length:,} tokens, read up to {settings.longest:,}; chance finds "
                       f"{1 / VALUES:.0%}", columns, rows)
@@ -125,7 +129,8 @@ def _of_bases(found: Found, settings: LongSettings) -> list[Verdict]:
 
 
 def plot(found: Found, settings: LongSettings) -> str:
-    """The models as they are, by both measures, then what helps those with rotary positions and those without."""
+    """The models as they are, those with rotary positions by every method without training, and the others after some,
+    each by both measures or by perplexity."""
     def lines(chosen: Callable[[str, str], str | None],
               value: Callable[[Sequence[Measured], int], Estimate]) -> list[Line]:
         drawn = []
@@ -137,16 +142,26 @@ def plot(found: Found, settings: LongSettings) -> str:
                                   [2 * one.error for one in points]))
         return drawn
 
-    def panel(title: str, chosen: Callable[[str, str], str | None]) -> Panel:
-        return Panel(lines(chosen, _perplexity), "tokens of context", "perplexity", title, log_x=True, log_y=True)
+    def perplexity(title: str, chosen: Callable[[str, str], str | None]) -> Panel:
+        return Panel(lines(chosen, _perplexity), "tokens of context", "perplexity", title, log_x=True, log_y=True,
+                     ticks=settings.lengths)
 
-    def share(seeds: Sequence[Measured], length: int) -> Estimate:
-        return Estimate.of(one.share(length) for one in seeds)
+    def marks(title: str, chosen: Callable[[str, str], str | None]) -> Panel:
+        return Panel(lines(chosen, _share), "tokens of context", "marks found", title, log_x=True,
+                     ticks=settings.lengths, limits=(-0.03, 1.03))
 
-    return panels([
-        panel("as they are", lambda kind, name: kind if name == "as it is" else None),
-        Panel(lines(lambda kind, name: kind if name == "as it is" else None, share), "tokens of context",
-              "marks found", "as they are", log_x=True, limits=(-0.03, 1.03)),
-        panel("rotary, untrained", lambda kind, name: name if kind == "rope" and "trained" not in name else None),
-        panel("rotary, trained on", lambda kind, name: name if kind == "rope" and "trained" in name else None),
-        panel("without positions", lambda kind, name: f"{kind}: {name}" if kind in ("none", "window") else None)])
+    def plain(kind: str, name: str) -> str | None:
+        return kind if name == "as it is" else None
+
+    def untrained(kind: str, name: str) -> str | None:
+        return name if kind == "rope" and "trained" not in name else None
+
+    def trained(kind: str, name: str) -> str | None:
+        return name if kind == "rope" and "trained" in name else None
+
+    def without(kind: str, name: str) -> str | None:
+        return f"{kind}, {name}" if kind in ("none", "window") else None
+
+    return panels([perplexity("as they are", plain), perplexity("rotary, untrained", untrained),
+                   perplexity("rotary, trained on", trained), marks("as they are", plain),
+                   marks("rotary, untrained", untrained), perplexity("without positions", without)], columns=3)
