@@ -85,12 +85,15 @@ def show_bound(settings: BoundSettings) -> None:
 
 def _show_model(name: str, settings: BoundSettings) -> None:
     config = read_config(Path(name))[0] if Path(name).is_dir() else preset(name)
-    length = settings.length or config.longest
+    claimed = settings.length or config.longest
+    length = _seen(config, claimed)
     turning = turning_of(config, length)
     scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:g}"
     table = _table(f"{name}: RoPE over {config.rope_dims} of {config.head_dim} dimensions of a head, base "
                    f"{config.rope_theta:,.6g}{scaling}")
-    table.add_row("length", f"{length:,}")
+    table.add_row("length", f"{claimed:,}")
+    if length < claimed:
+        table.add_row("window and sinks", f"{length:,}")
     found = supported_length(turning, length)
     table.add_row("its base supports", "all of them" if found is None else f"{found:,} of them")
     if turning.still < len(turning.frequencies):
@@ -115,12 +118,17 @@ def turning_of(config: ModelConfig, length: int) -> Turning:
 def verdict(config: ModelConfig, length: int | None = None) -> str:
     """Whether a model's base supports a length, the one that it claims when not given, in a sentence. Raises
     `InputError` for positions other than RoPE's."""
-    length = config.longest if length is None else length
+    length = _seen(config, config.longest if length is None else length)
     found = supported_length(turning_of(config, length), length)
     if found is None:
         return f"RoPE's bound holds: the base supports {length:,} tokens"
     return (f"RoPE's bound is violated: from a distance of {found:,} on B_m < 0, so the base supports {found:,} of "
             f"{length:,} tokens; beyond, a low perplexity does not mean that anything is found again")
+
+
+def _seen(config: ModelConfig, length: int) -> int:
+    """Tokens within which a query meets all keys: a window's, however long the text."""
+    return min(length, config.sliding_window + config.attention_sinks) if config.sliding_window else length
 
 
 def described(config: ModelConfig, length: int) -> str:

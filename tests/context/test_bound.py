@@ -132,3 +132,11 @@ def test_the_command_answers_for_lengths_bases_and_models(tmp_path, capsys):
                          (["head_dim=63", "length=9"], "even"), (["model=Lama-2-7B"], "did you mean Llama-2-7B")):
         assert main(["context", "bound", *wrong]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_window_is_as_far_as_its_base_has_to_reach():
+    config = ModelConfig(**TINY, max_position_embeddings=4096)
+    assert "1,707 of 4,096" in verdict(config)
+    windowed = config.model_copy(update={"sliding_window": 1700, "attention_sinks": 7})
+    assert verdict(windowed) == "RoPE's bound holds: the base supports 1,707 tokens"
+    assert "1,707 of 1,708" in verdict(windowed.model_copy(update={"attention_sinks": 8}))
