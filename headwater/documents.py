@@ -100,6 +100,9 @@ def corpus_files(corpus: Path, split: str) -> list[CorpusFile]:
     else:
         files = [CorpusFile(Store(corpus), f"{split}/{file.name}", _rows(file))
                  for file in sorted((Path(corpus) / split).glob("*.parquet"))]
+    if not Path(corpus).is_dir():
+        raise InputError("a file, and not a corpus folder" if Path(corpus).exists() else "no such folder", where=corpus,
+                         fix="give the folder that a corpus stage wrote")
     if not files:
         raise InputError(f"no document in its split '{split}'", where=corpus,
                          fix="give the folder a corpus stage wrote, or one whose train/ and validation/ hold Parquet")

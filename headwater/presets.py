@@ -36,6 +36,11 @@ def _llama(layers: int, hidden: int, heads: int, feed: int, *, groups: int = 0, 
             "norm_eps": eps}
 
 
+def _grouped(length: int, **changes: Any) -> dict[str, Any]:
+    """LLaMA 3 8B and Mistral 7B but for vocabulary and positions."""
+    return {**_llama(32, 4096, 32, 14336, groups=8, length=length), **changes}
+
+
 def _baichuan(size: str, *, second: bool) -> dict[str, Any]:
     small = _llama(32, 4096, 32, 11008, eps=1e-6)
     shape = small if size == "7B" else _llama(40, 5120, 40, 13696, eps=1e-6)
@@ -76,6 +81,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Llama-2-13B": _llama(40, 5120, 40, 13824),
     "Llama-2-34B": _llama(48, 8192, 64, 22016, groups=8),  # never released; the shape of Code Llama 34B
     "Llama-2-70B": _llama(80, 8192, 64, 28672, groups=8),
+    "Llama-3-8B": _grouped(8192, vocab_size=128256, rope_theta=500000.0),
+    "Mistral-7B-v0.2": _grouped(32768, rope_theta=1e6),
     "Baichuan-7B": _baichuan("7B", second=False),
     "Baichuan-13B": _baichuan("13B", second=False),
     "Baichuan2-7B": _baichuan("7B", second=True),

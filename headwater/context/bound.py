@@ -93,6 +93,15 @@ def least_base(length: int, dims: int = 128, still: int = 0) -> Bound | None:
         x = after
 
 
+def rounded_up(least: Bound, length: int, dims: int = 128, still: int = 0) -> float:
+    """The least base with as few decimals as it can have, from one on: one to write down, which supports the length."""
+    for decimals in range(1, 8):
+        base = math.ceil(least.at * 10**decimals) / 10**decimals
+        if supported_length(Turning.of_base(base, dims, still), length) is None:
+            return base
+    return least.at
+
+
 def last_failing_base(length: int, least: Bound, dims: int = 128, still: int = 0) -> float:
     """The largest base, of 2,000 a decade up to a thousand times the least one, that does not support the length: all
     that were tried above it do."""

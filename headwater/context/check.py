@@ -8,9 +8,18 @@ import numpy as np
 from pydantic import Field, model_validator
 from rich.table import Table
 
-from headwater.artifacts import write_text
-from headwater.context.bound import Bound, Turning, last_failing_base, least_base, similarity, supported_length
+from headwater.artifacts import make_folder, write_text
+from headwater.context.bound import (
+    Bound,
+    Turning,
+    last_failing_base,
+    least_base,
+    rounded_up,
+    similarity,
+    supported_length,
+)
 from headwater.errors import InputError
+from headwater.generate.run_folder import find_model
 from headwater.model.checkpoint import read_config
 from headwater.model.config import ModelConfig
 from headwater.model.positions import frequencies
@@ -34,9 +43,9 @@ class BoundSettings(Settings):
     base: float | None = Field(default=None, gt=1)
     """RoPE's base, of which the supported length is wanted."""
     model: str | None = None
-    """A model folder, or an open model's official name."""
-    head_dim: int = Field(default=128, gt=1, le=4096)
-    rope_dims: int | None = Field(default=None, gt=1)
+    """A model's or a run's folder, or an open model's official name."""
+    head_dim: int = Field(default=128, ge=4, le=4096)
+    rope_dims: int | None = Field(default=None, ge=4)
     """The dimensions of a head that are rotated; all when not set. ChatGLM2 rotates half of them."""
     grid: bool = True
     """Also look for the last base that fails: the bases that support a length are not all above the least."""
@@ -64,7 +73,12 @@ class BoundSettings(Settings):
 
 
 def show_bound(settings: BoundSettings) -> None:
-    """Print what the bound says. Raises `InputError` for a model that cannot be found."""
+    """Print what the bound says. Raises `InputError` for a model that cannot be found, or a plot that cannot be
+    written."""
+    if settings.plot is not None:
+        if settings.plot.is_dir():
+            raise InputError("a folder is here, and the plot is a file", where=settings.plot, fix="name the SVG file")
+        make_folder(settings.plot.parent, fix="give another place for the plot")
     if settings.model is not None:
         _show_model(settings.model, settings)
         return
@@ -84,7 +98,8 @@ def show_bound(settings: BoundSettings) -> None:
 
 
 def _show_model(name: str, settings: BoundSettings) -> None:
-    config = read_config(Path(name))[0] if Path(name).is_dir() else preset(name)
+    there = "/" in name or Path(name).exists()
+    config = read_config(find_model(Path(name)))[0] if there else preset(name)
     claimed = settings.length or config.longest
     length = _seen(config, claimed)
     turning = turning_of(config, length)
@@ -145,7 +160,7 @@ def _add_base(table: Table, length: int, least: Bound | None, dims: int, still: 
     if least is None:
         table.add_row(f"{length:,} tokens need a base of", "any: what stands still outweighs what turns")
         return
-    table.add_row(f"{length:,} tokens need a base of", f"{least.at:,.1f}")
+    table.add_row(f"{length:,} tokens need a base of", f"{rounded_up(least, length, dims, still):,}")
     if grid:
         last = last_failing_base(length, least, dims, still)
         table.add_row("last larger one that fails", "none" if last <= least.at else f"{last:,.0f}")

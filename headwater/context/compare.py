@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from headwater.artifacts import make_folder, write_json, write_text
+from headwater.artifacts import make_folder, read_json, write_json, write_text
 from headwater.context.check import described
 from headwater.context.measure import Measure, Measured, MeasureSettings
-from headwater.errors import InputError
+from headwater.errors import HeadwaterError, InputError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.model import ModelConfig
 from headwater.model.checkpoint import read_config
 from headwater.model.extension import ContextSettings, extended
+from headwater.model.replacement import check_vectors
 from headwater.plots import heat_maps
 from headwater.progress import say
 from headwater.settings import InputPath, Seed
@@ -35,7 +36,7 @@ class CompareSettings(MeasureSettings):
     linear, ntk, dynamic, yarn and llama3; of one without positions that sees a window, window."""
     contexts: dict[str, ContextSettings] = {}
     """Further ways by names of your own, for example contexts.streaming.window=1020 contexts.streaming.sinks=4."""
-    lengths: list[Annotated[int, Field(ge=64)]] | None = None
+    lengths: Annotated[list[Annotated[int, Field(ge=64)]], Field(min_length=1)] | None = None
     """Tokens; the model's own length, twice and four times it when not set."""
     seed: Seed = 0
 
@@ -50,20 +51,26 @@ class CompareSettings(MeasureSettings):
 def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     """Print a table; write `compare.json`, `perplexity.svg` and, of every task, `TASK.svg` into `out`.
 
-    Raises `InputError` for a model, method or length that cannot be, before any work.
+    What was measured is kept below `out/ways`, and not measured again when a stopped comparison is started again.
+    Raises `InputError` for a model, method or length that cannot be, before any work, and for a folder that holds
+    another comparison.
     """
     folder = find_model(model)
     config, tokenizer = read_config(folder)[0], Tokenizer.load(folder)
     trained = config.max_position_embeddings
     lengths = sorted(settings.lengths or [trained, 2 * trained, 4 * trained])
     contexts = _contexts(config, lengths[-1], settings)
-    configs = {method: extended(config, context) for method, context in contexts.items()}
+    configs = {method: _read_as(method, context, config, folder, settings) for method, context in contexts.items()}
     measure = Measure.of(settings, settings.corpus, tokenizer, lengths, settings.seed)
-    make_folder(out, fix="give another folder")
+    _keep(out, {"model": str(folder.resolve()), "settings": settings.model_dump(mode="json")})
     found: dict[str, Measured] = {}
     for method, context in contexts.items():
-        say(f"{method}: {described(configs[method], lengths[-1])}")
-        found[method] = measure.take(Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context))
+        kept, replaced = out / "ways" / f"{method}.json", context.method == "vectors"
+        say(f"{method}: {described(configs[method], lengths[-1])}" + (", its vectors replaced" if replaced else ""))
+        if not kept.exists():
+            engine = Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context)
+            write_json(kept, measure.take(engine).as_json())
+        found[method] = Measured.from_json(read_json(kept))
     measure.tell(found)
     write_json(out / "compare.json", measure.as_json(found))
     write_text(out / "perplexity.svg", measure.drawn(found))
@@ -83,6 +90,28 @@ def _contexts(config: ModelConfig, length: int, settings: CompareSettings) -> di
                              where=f"contexts.{name}.length", fix=f"give {length}, or shorter lengths")
         found[name] = context.model_copy(update={"length": context.length or length})
     return found
+
+
+def _read_as(method: str, context: ContextSettings, config: ModelConfig, folder: Path,
+             settings: CompareSettings) -> ModelConfig:
+    """The configuration under one way. Raises `InputError`, which names the way."""
+    try:
+        if context.method == "vectors":
+            check_vectors(context, config, folder)
+        return extended(config, context)
+    except HeadwaterError as error:
+        own = method in settings.contexts
+        raise InputError(error.what, where=f"contexts.{method}" if own else f"methods, {method}", fix=(
+            error.fix or "correct it").replace("context.", f"contexts.{method}.") if own else "leave it out of methods"
+            ) from None
+
+
+def _keep(out: Path, what: dict[str, Any]) -> None:
+    """Note what is compared, so that results of something else are not taken for it."""
+    if (out / "settings.json").exists() and read_json(out / "settings.json") != what:
+        raise InputError("the folder holds another comparison", where=out, fix="give another folder")
+    make_folder(out, fix="give another folder")
+    write_json(out / "settings.json", what)
 
 
 def _draw_depths(out: Path, measure: Measure, found: dict[str, Measured]) -> None:

@@ -15,7 +15,7 @@ from headwater.context.texts import corpus_texts, pieces
 from headwater.errors import InputError
 from headwater.generate.run_folder import find_model
 from headwater.model.checkpoint import load_model
-from headwater.model.tensors import write_tensors
+from headwater.model.replacement import write_vectors
 from headwater.plots import Line, Panel, panels
 from headwater.progress import print_result, track
 from headwater.settings import InputPath, Seed, Settings
@@ -34,7 +34,7 @@ class PositionsSettings(Settings):
     """Tokens of a text; the model's own length when not set. Beyond it, vectors are held against those within."""
     texts: Annotated[int, Field(ge=2)] = 512
     """The more, the less of a mean is chance; the paper takes 32,000."""
-    layers: list[Annotated[int, Field(ge=0)]] | None = None
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     """Drawn: 0 is what goes into the first block. The first two, the middle and the last when not set."""
     seed: Seed = 0
 
@@ -56,7 +56,7 @@ def decompose(model: Path, out: Path, settings: PositionsSettings) -> None:
     make_folder(out, fix="give another folder")
     found = positional_vectors(decoder, track(ids.split(max(1, TOKENS // length)), "texts"))
     rows = [_row(found, layer, trained) for layer in range(last + 1)]
-    write_tensors(out / "vectors.safetensors", {"vectors": found.vectors, "noise": found.noise})
+    write_vectors(out / "vectors.safetensors", {"vectors": found.vectors, "noise": found.noise}, folder)
     write_json(out / "positions.json", {"settings": settings.model_dump(mode="json"), "texts": found.texts,
                                         "layers": rows})
     write_text(out / "positions.svg", panels([_panel(found, layer) for layer in layers]))
@@ -82,8 +82,8 @@ def _table(rows: list[dict[str, float | None]], texts: int, length: int, trained
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(f"{row[name]:.0f}" if name == "layer" else f"{row[name]:.2f}" if name in ("ends", "beyond")
-                        else f"{row[name]:.0%}" if name in ("first", "second") else f"{row[name]:.4g}"
-                        for name in names))
+                        else f"{row[name]:.0%}" if name in ("first", "second") else f"{max(0.0, row[name] or 0.0):.4g}"
+                        for name in names))  # less than chance is none
     return table
 
 

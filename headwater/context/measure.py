@@ -43,7 +43,8 @@ class MeasureSettings(Settings):
     last: Annotated[int, Field(ge=1)] = 64
     """Tokens at the end of every text that the perplexity is of, the same at every length."""
     tasks: list[Task] = ["passkey", "needle", "several", "lines"]
-    languages: list[Language] | None = None
+    """Kinds of needles; an empty list: perplexity alone."""
+    languages: Annotated[list[Language], Field(min_length=1)] | None = None
     """Of the needles; when not set, English and Chinese as far as the split has them."""
     depths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
     """Of the needle, as shares of the text."""
@@ -98,6 +99,9 @@ class Measure:
            seed: int) -> Measure:
         """Raises `InputError` for a validation split without enough text, `HeadwaterError` for tests that cannot be
         passed."""
+        if settings.last >= lengths[0]:
+            raise InputError(f"the last {settings.last:,} tokens of texts of {lengths[0]:,}", where="last",
+                             fix="give fewer, or longer lengths: before them there has to be context")
         texts = list(corpus_texts(corpus))
         ids = pieces(texts, tokenizer, lengths[-1], settings.texts, seed, where=corpus)
         asked = list(_asked(settings, texts, tokenizer, lengths, seed, corpus))
@@ -119,8 +123,8 @@ class Measure:
 
     def tell(self, found: Mapping[str, Measured]) -> None:
         """Print a row for every model."""
-        table = Table(title=f"perplexity of the last {self.settings.last} tokens, and needles found again",
-                      title_justify="left")
+        needles = ", and needles found again" if self.asked else ""
+        table = Table(title=f"perplexity of the last {self.settings.last} tokens{needles}", title_justify="left")
         shown = [f"{length:,}" for length in self.lengths]
         for name in ("", *shown, *(f"found, {length}" for length in shown if self.asked)):
             table.add_column(name, justify="left" if not name else "right")
@@ -130,7 +134,7 @@ class Measure:
                           *(f"{one.found(length):.0%}" for length in self.lengths if self.asked))
         print_result(table)
         if self.asked:
-            print_result(f"{len(self.asked) // len(self.lengths)} questions of every length; an oracle answers "
+            print_result(f"questions of every length: {len(self.asked) // len(self.lengths)}; an oracle answers "
                          f"{self.controls['oracle']:.0%}, a guesser {self.controls['guesser']:.1%}")
 
     def drawn(self, found: Mapping[str, Measured]) -> str:

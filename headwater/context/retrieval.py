@@ -136,8 +136,9 @@ def _hidden(task: Task, haystack: Haystack, length: int, depth: float, draw: np.
     room = length - ANSWER_TOKENS - 1 - len(tail) - sum(map(len, needles))
     text = haystack.fill(room, int(draw.integers(len(haystack.sentences))))
     if not text:
-        raise InputError(f"{length} tokens hold no sentence beside the question", where="lengths",
-                         fix="give longer ones")
+        raise InputError(f"{length} tokens hold no sentence beside the question of task '{task}' in "
+                         f"'{haystack.language}'", where="lengths",
+                         fix=f"give longer ones, from about {2 * (length - room)} on, or other tasks")
     ends = np.cumsum([0, *map(len, text)])
     cuts = [int(np.searchsorted(ends, share * ends[-1], side="right")) - 1
             for share in (depth, *draw.random(count - 1))]
@@ -161,8 +162,8 @@ def _lines(haystack: Haystack, length: int, depth: float, draw: np.random.Genera
             lines.pop()
             break
     if len(lines) < 2:
-        raise InputError(f"{length} tokens do not hold two lines and the question", where="lengths",
-                         fix="give longer ones")
+        raise InputError(f"{length} tokens do not hold two lines and the question of task 'lines'", where="lengths",
+                         fix="give longer ones, or other tasks")
     asked = min(int(depth * len(lines)), len(lines) - 1)
     ids = [haystack.tokenizer.bos, *(token for line in lines for token in line)]
     return Question([*ids, *_tail(wording, haystack, str(keys[asked]))], str(values[asked]), length, depth, "lines",

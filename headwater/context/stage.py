@@ -26,7 +26,7 @@ from headwater.train.memory import require_memory
 from headwater.train.objective import next_token
 from headwater.train.processes import is_leader, leader_first, ranks
 from headwater.train.settings import TrainerSettings
-from headwater.train.stage import split_shards
+from headwater.train.stage import check_machine, split_shards
 from headwater.train.trainer import Trainer
 from headwater.train.validation import TOKENS_PER_BATCH, bits_per_byte
 
@@ -67,12 +67,22 @@ class ExtendSettings(Settings):
         return self
 
 
+def check(settings: ExtendSettings) -> None:
+    """Raises `InputError` for what this machine does not have, or a model that is there cannot do."""
+    check_machine(settings)
+    if (settings.model / "config.json").is_file():
+        _extended(read_config(settings.model)[0], settings)
+
+
 def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
     """Write a model folder, `extend.json` and `extend.svg`. Figures: loss, throughput, and perplexity and needles found
     by length, before and after."""
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     source = read_config(settings.model)[0]
     trained, config = source.max_position_embeddings, _extended(source, settings)
+    if is_leader():
+        length = trainer.sequence_length
+        say(f"{trained:,} to {length:,} tokens: {described(config, length)}")
     require_memory(config, trainer)
     with leader_first():
         train, held_out = (split_shards(settings.corpus, split, tokenizer, settings.model, out)
@@ -109,10 +119,7 @@ def _extended(source: ModelConfig, settings: ExtendSettings) -> ModelConfig:
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens already", where="extend.context.length",
                          fix="give a longer one")
-    config = extended(source, settings.context)
-    if is_leader():
-        say(f"{trained:,} to {length:,} tokens: {described(config, length)}")
-    return config
+    return extended(source, settings.context)
 
 
 def _measure(settings: ExtendSettings, tokenizer: Tokenizer, trained: int) -> Measure:

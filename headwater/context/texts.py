@@ -42,7 +42,7 @@ def pieces(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, length: int, 
         joined = [[tokenizer.bos, *piece] for piece in _cut(short, length)]
         joined = [joined[place] for place in draw.permutation(len(joined))[: count - len(found)]]
         found += joined
-        say(f"note: {len(found)} pieces of {length:,} tokens, {len(joined)} of them of several texts end to end")
+        say(f"note: texts of {length:,} tokens: {len(found)}, {len(joined)} of them of several documents end to end")
     if len(found) < 2:
         raise InputError(f"the validation split has {len(found)} pieces of {length:,} tokens", where=where,
                          fix="give shorter lengths, or a larger corpus")

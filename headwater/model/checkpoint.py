@@ -74,7 +74,7 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
         kind = dtype or _dtype(values, weights.stored, Path(path))
         model = load_weights(config, values, weights, kind, place, mmap=mmap)
     if context is not None and context.method == "vectors":
-        replace_vectors(model, trained, context)
+        replace_vectors(model, trained, context, Path(path))
     return model
 
 

@@ -66,7 +66,8 @@ class ContextSettings(Settings):
             raise ValueError(f"method {self.method} needs {needed}")
         for name, methods in _OWN.items():
             if self.method not in methods and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} has no effect with method {self.method}")
+                raise ValueError(f"{name} has no effect " + (f"with method {self.method}" if self.method else
+                                                             f"without method {' or '.join(methods)}"))
         return self
 
 
@@ -94,7 +95,7 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     elif config.position == "rope" and not (context.log_n or config.sliding_window):
         raise InputError(f"this model reads {trained:,} tokens, and rotary positions beyond are new to it",
                          where="context.length", fix="give context.method=yarn, or one of "
-                         f"{', '.join(sorted(_ROTARY))}; or context.window")
+                         f"{', '.join(sorted(_ROTARY - {'yarn'}))}; or context.window")
     sharper = {"log_n_length": trained} if context.log_n else {}
     changes = {} if context.method is None else _METHODS[context.method](config, length / trained, context)
     return ModelConfig.parse({**config.model_dump(), "max_position_embeddings": length, **sharper, **changes},
@@ -118,8 +119,8 @@ def _check(config: ModelConfig, method: Method, length: int) -> None:
     trained = config.max_position_embeddings
     if method in _ROTARY and config.position != "rope":
         raise InputError(f"method {method} stretches rotary positions, and this model's are '{config.position}'",
-                         where="context", fix="give the length alone" if config.position == "alibi" else
-                         "give the length alone, or method " + ("window" if config.sliding_window else "vectors"))
+                         where="context", fix="give the length alone" + (
+                             ", or method window" if config.position == "none" and config.sliding_window else ""))
     if method not in _ROTARY and config.position != "none":
         raise InputError(f"method {method} is for models without positions of their own, and this model's are "
                          f"'{config.position}'", where="context.method", fix="give context.method=yarn"

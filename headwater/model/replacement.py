@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from headwater.errors import InputError
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
+from headwater.model.tensors import write_tensors
 
+_OWNER = "model"
 KEPT = 4
 """Positions at which attention comes to rest, and which stay."""
 
@@ -54,30 +58,51 @@ def add_by_position(model: Decoder, layer: int, table: Tensor) -> None:
     model.blocks[layer - 1].register_forward_hook(hook)
 
 
-def replace_vectors(model: Decoder, trained: int, context: ContextSettings) -> None:
+def whose(folder: Path) -> str:
+    """What tells a model's weights from others: a digest of the names, sizes and first million bytes of their files."""
+    digest = hashlib.sha256()
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        with open(file, "rb") as stream:
+            digest.update(f"{file.name} {file.stat().st_size}".encode() + stream.read(1 << 20))
+    return digest.hexdigest()
+
+
+def write_vectors(path: Path, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Positional vectors of the model in a folder, with a mark of whose they are."""
+    write_tensors(path, tensors, {_OWNER: whose(folder)})
+
+
+def replace_vectors(model: Decoder, trained: int, context: ContextSettings, folder: Path) -> None:
     """Install what `context` says. Raises `InputError` for vectors that are not this model's, or too few."""
-    assert context.vectors is not None
     assert context.length is not None
-    vectors = _read(context.vectors, context.layer, model.config)
-    if len(vectors) < context.length:
-        raise InputError(f"positional vectors of {len(vectors):,} positions for a context of {context.length:,}",
-                         where=context.vectors, fix="take them with 'headwater context positions' and "
-                         f"length={context.length}")
+    vectors = check_vectors(context, model.config, folder)
     ratio = context.ratio or context.length / trained
     add_by_position(model, context.layer, difference(vectors, trained, ratio, context.strength))
 
 
-def _read(path: Path, layer: int, config: ModelConfig) -> Tensor:
-    """Those behind one block, [T,D]."""
+def check_vectors(context: ContextSettings, config: ModelConfig, folder: Path) -> Tensor:
+    """The vectors behind the chosen block, [T,D]. Raises `InputError` where they cannot be those of the model."""
+    path = context.vectors
+    assert path is not None
+    assert context.length is not None
     fix = "give the vectors.safetensors that 'headwater context positions' wrote of this model"
+    if not path.is_file():
+        raise InputError("no such file", where=path, fix=fix)
     try:
         with safe_open(path, "pt") as file:
-            stored = file.get_slice("vectors")
-            layers, _, width = stored.get_shape()
-            if (layers, width) != (config.num_hidden_layers + 1, config.hidden_size):
-                raise InputError(f"positional vectors of {layers - 1} blocks, {width} wide, for a model of "
-                                 f"{config.num_hidden_layers}, {config.hidden_size} wide", where=path, fix=fix)
-            found: Tensor = stored[layer]
-            return found.float()
+            stored, owner = file.get_slice("vectors"), (file.metadata() or {}).get(_OWNER)
+            layers, reach, width = stored.get_shape()
+            found: Tensor | None = stored[context.layer].float() if context.layer < layers else None
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"no positional vectors here: {error}", where=path, fix=fix) from None
+    if (layers, width) != (config.num_hidden_layers + 1, config.hidden_size):
+        raise InputError(f"positional vectors of {layers - 1} blocks, {width} wide, for a model of "
+                         f"{config.num_hidden_layers}, {config.hidden_size} wide", where=path, fix=fix)
+    if owner not in (None, whose(folder)):
+        raise InputError("these are the positional vectors of other weights", where=path, fix=fix)
+    if reach < context.length:
+        raise InputError(f"positional vectors of {reach:,} positions for a context of {context.length:,}", where=path,
+                         fix=f"take them with 'headwater context positions' and length={context.length}")
+    if found is not None and not bool(found.isfinite().all()):
+        raise InputError(f"positional vectors behind block {context.layer} that are not finite", where=path, fix=fix)
+    return torch.empty(0) if found is None else found  # a block that is not there is refused by `extended`

@@ -78,7 +78,7 @@ STAGES: dict[str, Stage] = {
         Stage("extend", "teach the model to read longer texts",
               "headwater.context.stage:ExtendSettings", "headwater.context.stage:run",
               ("context", "train", "generate", "model", "tokenizer", "plan", "corpus", "presets"), _MODEL + _READERS,
-              _MACHINE, shared=True),
+              "headwater.context.stage:check", shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
               ("finetune", "train", "model", "tokenizer", "plan"), _MODEL, _MACHINE, shared=True),

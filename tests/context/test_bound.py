@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.cli.main import main
-from headwater.context.bound import Turning, last_failing_base, least_base, similarity, supported_length
+from headwater.context.bound import (
+    Turning,
+    last_failing_base,
+    least_base,
+    rounded_up,
+    similarity,
+    supported_length,
+)
 from headwater.context.check import verdict
 from headwater.errors import InputError
 from headwater.model import ModelConfig
@@ -124,7 +131,7 @@ def test_a_half_that_stands_still_has_no_bound():
 def test_the_command_answers_for_lengths_bases_and_models(tmp_path, capsys):
     assert main(["context", "bound", "length=1024", "base=10000", f"plot={tmp_path / 'b.svg'}"]) == 0
     told = capsys.readouterr().out
-    assert all(words in told for words in ("4,293.4", "1,707 tokens", "4,300"))
+    assert all(words in told for words in ("4,293.5", "1,707 tokens", "4,300"))
     assert "B(m)" in (tmp_path / "b.svg").read_text()
     assert main(["context", "bound", "model=Llama-2-7B", "grid=false"]) == 0
     assert "1,707 of them" in capsys.readouterr().out
@@ -140,3 +147,24 @@ def test_a_window_is_as_far_as_its_base_has_to_reach():
     windowed = config.model_copy(update={"sliding_window": 1700, "attention_sinks": 7})
     assert verdict(windowed) == "RoPE's bound holds: the base supports 1,707 tokens"
     assert "1,707 of 1,708" in verdict(windowed.model_copy(update={"attention_sinks": 8}))
+
+
+@pytest.mark.parametrize(("length", "dims"), [(128, 32), (512, 64), (1024, 128), (2048, 128), (4096, 128), (777, 96)])
+def test_the_base_that_is_told_supports_its_length(length, dims, capsys):
+    least = least_base(length, dims)
+    told = rounded_up(least, length, dims)
+    assert supported_length(Turning.of_base(told, dims), length) is None
+    assert least.at <= told < least.at + 0.11
+    assert main(["context", "bound", f"length={length}", f"head_dim={dims}", "grid=false"]) == 0
+    assert f"{told:,}" in capsys.readouterr().out
+
+
+def test_places_where_nothing_can_be_read_or_written_are_told_first(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for words, told in ((["length=64", f"plot={tmp_path}"], "the plot is a file"),
+                        (["length=64", f"plot={tmp_path}/file/b.svg"], "give another place for the plot"),
+                        ([f"model={tmp_path}/absent"], "no such folder"), (["length=9", "head_dim=2"], "head_dim")):
+        assert main(["context", "bound", *words]) == 2
+        said = capsys.readouterr()
+        assert told in said.err
+        assert not said.out

@@ -32,14 +32,32 @@ def test_every_method_is_measured_on_the_same_text(small_model, corpus, tmp_path
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(small_model, corpus, tmp_path, capsys):
-    for more, words in ((["lengths=[64,4096]"], "pieces of 4,096 tokens"),
+    for more, words in ((["lengths=[64,4096]"], "no sentence beside the question of task 'passkey' in 'en'"),
                         (["contexts.wide.window=640"], "reach further than the 64"),
                         (["methods=[yarn]", "lengths=[64,192]", "languages=[fr]"], "'en' or 'zh'"),
                         (["contexts.yarn.window=9"], "which is one of methods"),
-                        (["methods=[yarm]"], "did you mean 'yarn'")):
+                        (["methods=[yarm]"], "did you mean 'yarn'"), (["lengths=[]"], "length"),
+                        (["last=64", "lengths=[64]"], "the last 64 tokens of texts"),
+                        (["methods=[window]"], "methods, window: method window is for models without positions"),
+                        (["contexts.w.length=512", "contexts.w.method=window"], "give contexts.w.method=yarn")):
         assert main(arguments(small_model, corpus, tmp_path / "out", *more)) == 2
         assert words in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_measured_is_kept_and_nothing_else_taken_for_it(small_model, corpus, tmp_path, capsys, monkeypatch):
+    more = ["lengths=[128,256]", "methods=[none,yarn]"]
+    assert main(arguments(small_model, corpus, tmp_path, *more)) == 0
+    first = (tmp_path / "compare.json").read_text()
+    (tmp_path / "ways" / "yarn.json").unlink()
+    taken = []
+    plain = module.Measure.take
+    monkeypatch.setattr(module.Measure, "take", lambda self, engine: (taken.append(engine), plain(self, engine))[1])
+    assert main(arguments(small_model, corpus, tmp_path, *more)) == 0
+    assert len(taken) == 1
+    assert (tmp_path / "compare.json").read_text() == first
+    assert main(arguments(small_model, corpus, tmp_path, "lengths=[128,192]")) == 2
+    assert "another comparison" in capsys.readouterr().err
 
 
 def test_a_test_that_cannot_be_passed_stops_the_comparison(small_model, corpus, tmp_path, capsys, monkeypatch):

@@ -18,7 +18,7 @@ def test_long_texts_are_cut_and_short_ones_joined_where_those_are_too_few(traine
     assert "note" not in capsys.readouterr().err
     joined = pieces([LONG, *[SHORT] * 100], trained, 40, 500, 0, where=Path("x"))
     assert (joined[:, 1:] == trained.bos).any(1).sum() > 5
-    assert "of several texts end to end" in capsys.readouterr().err
+    assert "of several documents end to end" in capsys.readouterr().err
 
 
 def test_pieces_are_drawn_by_the_seed(trained):

@@ -1,5 +1,7 @@
 """Positional vector replacement: stretched by hand, installed at load, used with and without a cache."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.extension import ContextSettings, KeptContext
-from headwater.model.replacement import add_by_position, difference, stretched
+from headwater.model.replacement import add_by_position, difference, stretched, write_vectors
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
                      max_position_embeddings=16, position="none", initializer_range=0.3)
@@ -90,6 +92,24 @@ def test_vectors_that_are_not_the_models_are_refused(tmp_path, vectors, asked, w
     model, file = folder(tmp_path, **vectors)
     with pytest.raises(InputError, match=words):
         load_model(model, context=ContextSettings(method="vectors", vectors=file, layer=1, **asked))
+
+
+def test_vectors_of_other_weights_are_refused(tmp_path):
+    vectors = {"vectors": torch.zeros(4, 40, 32)}
+    model, file = folder(tmp_path, **vectors)
+    asked = ContextSettings(method="vectors", vectors=file, layer=1, length=32)
+    write_vectors(file, vectors, model)
+    load_model(model, context=asked)
+    save_model(initialise(Decoder(CONFIG), 1), tmp_path / "other")
+    write_vectors(file, vectors, tmp_path / "other")
+    with pytest.raises(InputError, match="of other weights"):
+        load_model(model, context=asked)
+    vectors["vectors"][1, 7, 3] = math.nan
+    write_vectors(file, vectors, model)
+    with pytest.raises(InputError, match="block 1 that are not finite"):
+        load_model(model, context=asked)
+    with pytest.raises(InputError, match="no such file"):
+        load_model(model, context=asked.model_copy(update={"vectors": tmp_path}))
 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
