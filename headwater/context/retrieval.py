@@ -118,12 +118,6 @@ def question(task: Task, haystack: Haystack, length: int, depth: float, draw: np
             _hidden(task, haystack, length, depth, draw))
 
 
-def answered(question: Question, tokenizer: Tokenizer) -> list[int]:
-    """The prompt with its right answer, as a text of needles goes on."""
-    gap, stop = {"en": (" ", "."), "zh": ("", "。")}[question.language]
-    return [*question.prompt, *tokenizer.encode(f"{gap}{question.answer}{stop}")]
-
-
 def _hidden(task: Task, haystack: Haystack, length: int, depth: float, draw: np.random.Generator) -> Question:
     """The needle that is asked for stands at the last sentence boundary before its depth, others at any."""
     wording, encode = WORDINGS[task, haystack.language], haystack.tokenizer.encode

@@ -61,6 +61,8 @@ class ContextSettings(Settings):
             raise ValueError("log_n has no effect on a window, which sees as many keys at any position")
         if self.sinks and not self.window:
             raise ValueError("sinks need a window")
+        if self.window and self.method in ("vectors", "window"):
+            raise ValueError(f"method {self.method} is for what the model saw in its training; leave window out")
         needed = _NEEDS.get(self.method or "")
         if needed and getattr(self, needed) is None:
             raise ValueError(f"method {self.method} needs {needed}")

@@ -35,7 +35,8 @@ STRENGTHS = (1.0, 1.1, 1.2)
 """Tried of new positional vectors, behind every block, on texts that nothing else is measured on."""
 SINKS = 4
 EMPHASIS = 5.0
-"""Times that an answer counts in training: without, marks were still at chance after 500 steps."""
+"""Times that an answer counts in training: counted once, 22 % of the marks were found after 500 steps, and 12 % is
+chance."""
 
 
 class LongSettings(ShapedSettings):
@@ -70,7 +71,7 @@ class LongSettings(ShapedSettings):
     def _quickly(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or not values.get("quick"):
             return values
-        return {"seeds": 1, "steps": 500, "texts": 32, "vector_texts": 512, **values}
+        return {"seeds": 1, "steps": 500, "texts": 32, "vector_texts": 256, **values}
 
     @property
     def lengths(self) -> list[int]:

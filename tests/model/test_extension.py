@@ -120,6 +120,7 @@ def test_what_cannot_be_stretched_is_refused(changes, asked, words):
     ({"method": "yarn"}, "method yarn needs a length"), ({"length": 9, "method": "base"}, "method base needs base"),
     ({"length": 9, "method": "ntk", "base": 9.0}, "base has no effect with method ntk"),
     ({"length": 9, "method": "vectors"}, "method vectors needs vectors"), ({"sinks": 2}, "sinks need a window"),
+    ({"length": 9, "method": "window", "window": 4}, "leave window out"),
     ({"length": 9, "method": "yarn", "layer": 2}, "layer has no effect with method yarn"),
     ({"length": 9, "log_n": True, "window": 4}, "log_n has no effect on a window")])
 def test_settings_that_contradict_each_other_are_refused(asked, words):
