@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from headwater.errors import InputError
+from headwater.artifacts import read_json
+from headwater.errors import CheckpointError, InputError
 
 SENTENCEPIECE = "tokenizer.model"
 ICE_TEXT = "ice_text.model"
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
+CONFIG = "config.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+MOST_ADAPTERS = 16
+"""That may have been learned one beside the other: more are a circle."""
 
 RANKS, GGUF = ".tiktoken", ".gguf"
 MERGES = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
@@ -24,6 +31,36 @@ _BESIDE = (*(name for pair in MERGES.items() for name in pair), TOKENIZER_CONFIG
            "added_tokens.json", "chat_template.jinja", GENERATION_CONFIG)
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds what was learned beside a model, and not a model."""
+    return (Path(folder) / ADAPTER_CONFIG).is_file() and not (Path(folder) / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> Path:
+    """The folder of the model that an adapter was learned beside, which its configuration names by the way from the
+    adapter to it. Raises `CheckpointError` where it is not there."""
+    path = Path(folder) / ADAPTER_CONFIG
+    values = read_json(path)
+    said = values.get("base_model_name_or_path") if isinstance(values, dict) else None
+    for base in (path.parent / str(said), Path(str(said))):
+        if isinstance(said, str) and said and ((base / CONFIG).is_file() or is_adapter(base)):
+            return Path(os.path.normpath(base))
+    raise CheckpointError(f"the adapter's model is not at {said!r}", where=path,
+                          fix="write its folder into base_model_name_or_path")
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder with the configuration and the tokenizer of a model: of an adapter's folder its model's. Raises
+    `CheckpointError`."""
+    found = Path(folder)
+    for _ in range(MOST_ADAPTERS):
+        if not is_adapter(found):
+            return found
+        found = base_of(found)
+    raise CheckpointError(f"more than {MOST_ADAPTERS} adapters, each beside another", where=folder,
+                          fix="correct base_model_name_or_path in its adapter_config.json")
+
+
 def rank_files(folder: Path) -> list[Path]:
     """Files of tiktoken ranks under their own names (qwen.tiktoken)."""
     return sorted(path for path in Path(folder).glob(f"*{RANKS}") if path.is_file())
@@ -32,7 +69,7 @@ def rank_files(folder: Path) -> list[Path]:
 def tokenizer_files(path: Path) -> list[Path]:
     """The files of a folder that make its tokenizer, or one file and what belongs to it; never code. None where a
     folder has no tokenizer. Raises `InputError` for a file that would not be found again by its name."""
-    path = Path(path)
+    path = model_folder(path)
     folder = path if path.is_dir() else path.parent
     beside = [folder / name for name in _BESIDE if (folder / name).is_file()]
     if not path.is_file():

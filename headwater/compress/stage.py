@@ -34,9 +34,14 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     error = max(_relative_error(original, quantized, name) for name in names)
     quantized.to(torch.bfloat16)
     save_model(quantized, out, tokenizer_from=settings.model)
-    return {"bytes_before": float((settings.model / "model.safetensors").stat().st_size),
-            "bytes_after": float((out / "model.safetensors").stat().st_size), "matrices": float(len(names)),
+    return {"bytes_before": _bytes(original), "bytes_after": _bytes(quantized), "matrices": float(len(names)),
             "largest_relative_error": error}
+
+
+def _bytes(model: Decoder) -> float:
+    """Of the weights, a tied head counted once."""
+    own = {id(one): one for one in model.state_dict(keep_vars=True).values()}
+    return float(sum(one.nbytes for one in own.values()))
 
 
 def _relative_error(original: Decoder, quantized: Decoder, name: str) -> float:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from headwater.artifacts import atomic_write, read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError
-from headwater.folders import code_files, tokenizer_files
+from headwater.folders import CONFIG, base_of, code_files, is_adapter, model_folder, tokenizer_files
+from headwater.model.adapters import context_of, load_adapter, merge
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings, extended
@@ -29,8 +30,12 @@ _INT8 = {"quant_method": "headwater-int8", "bits": 8, "symmetric": True, "granul
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
-    """The configuration of a model folder and the raw `config.json`. Raises `CheckpointError`."""
-    path = Path(folder) / "config.json"
+    """The configuration of a model folder, or of an adapter's model, and the raw `config.json`. Raises
+    `CheckpointError`."""
+    if is_adapter(folder):
+        config, values = read_config(base_of(folder))
+        return extended(config, context_of(folder)), values
+    path = Path(folder) / CONFIG
     if not path.exists():
         raise CheckpointError("not a model folder: it has no config.json", where=folder,
                               fix="give a folder that holds config.json and model.safetensors")
@@ -54,7 +59,8 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
                mmap: bool = True, context: ContextSettings | None = None) -> Decoder:
-    """A decoder in evaluation mode from an official model folder of any family.
+    """A decoder in evaluation mode from an official model folder of any family, or from an adapter's folder: its model
+    with the adapter merged.
 
     dtype: of the float weights; None takes what config.json says, else what most of the file is. device: the CPU when
     None. mmap: on the CPU, weights that need no conversion stay on the file's pages and are read when first used;
@@ -67,15 +73,31 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
         raise InputError(f"dtype {dtype!r} is not a float type", where=path,
                          fix="give torch.float32, torch.float16 or torch.bfloat16")
     place = _device(device)
-    config, values = read_config(Path(path))
+    adapters, path = _beside(Path(path))
+    config, values = read_config(path)
+    for one in adapters:
+        config = extended(config, context_of(one))
     trained = config.max_position_embeddings
     config = config if context is None else extended(config, context)
-    with WeightFolder(Path(path)) as weights:
-        kind = dtype or _dtype(values, weights.stored, Path(path))
+    with WeightFolder(path) as weights:
+        kind = dtype or _dtype(values, weights.stored, path)
         model = load_weights(config, values, weights, kind, place, mmap=mmap)
+    for one in adapters:
+        load_adapter(model, one)
+        merge(model)
     if context is not None and context.method == "vectors":
-        replace_vectors(model, trained, context, Path(path))
+        replace_vectors(model, trained, context, path)
     return model
+
+
+def _beside(path: Path) -> tuple[list[Path], Path]:
+    """The adapters that a folder stands for, the first learned first, and the model beside which they were learned."""
+    adapters: list[Path] = []
+    model = model_folder(path)
+    while path != model:
+        adapters.insert(0, path)
+        path = base_of(path)
+    return adapters, model
 
 
 def _device(device: torch.device | str | None) -> torch.device:
@@ -132,7 +154,7 @@ def _dtype(values: dict[str, Any], stored: dict[str, Stored], folder: Path) -> t
         found = getattr(torch, str(name).removeprefix("torch."), None)
         if isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1:
             return found
-        raise CheckpointError(f"dtype {name!r} is not a float type", where=folder / "config.json",
+        raise CheckpointError(f"dtype {name!r} is not a float type", where=folder / CONFIG,
                               fix="write float32, float16 or bfloat16")
     sizes = Counter(one.dtype for one in stored.values() if one.dtype.is_floating_point)
     return sizes.most_common(1)[0][0] if sizes else torch.float32
@@ -188,11 +210,11 @@ def _pack_for(model: Decoder, quantization: Any, folder: Path) -> None:
     if not quantization:
         return
     if not isinstance(quantization, dict):
-        raise CheckpointError(f"quantization_config {quantization!r} is not an object", where=folder / "config.json",
+        raise CheckpointError(f"quantization_config {quantization!r} is not an object", where=folder / CONFIG,
                               fix="copy config.json again")
     if quantization.get("quant_method") != _INT8["quant_method"]:
         raise CheckpointError(f"quantization {quantization.get('quant_method')!r} is not supported",
-                              where=folder / "config.json", fix=f"known: {_INT8['quant_method']}")
+                              where=folder / CONFIG, fix=f"known: {_INT8['quant_method']}")
     with torch.device("meta"):
         pack_linears(model, head=bool(quantization.get("head")))
 
@@ -224,7 +246,7 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     packed = [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
     if packed:
         values["quantization_config"] = {**_INT8, "head": "head" in packed}
-    write_json(folder / "config.json", values)
+    write_json(folder / CONFIG, values)
     beside = [] if tokenizer_from is None else tokenizer_files(tokenizer_from)
     if tokenizer_from is not None and extras:
         beside += code_files(tokenizer_from)

@@ -10,7 +10,8 @@ from torch import nn
 
 from headwater.artifacts import atomic_folder, make_folder
 from headwater.errors import InputError
-from headwater.model.checkpoint import load_weights, read_config, save_model
+from headwater.folders import is_adapter
+from headwater.model.checkpoint import load_model, load_weights, read_config, save_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import KeptContext, extended
 from headwater.model.families import LAYOUTS
@@ -39,17 +40,23 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
     target = Path(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError("the target is there already", where=target, fix="give a new or an empty folder")
-    config, values = read_config(source)
-    config = extended(config, settings.context)
     kind = getattr(torch, settings.dtype) if settings.dtype else None
-    with WeightFolder(Path(source)) as weights:
-        model = load_weights(config, values, weights, kind, torch.device("cpu"), mmap=True)
+    model = _read(Path(source), kind, settings.context)
     if settings.layout is not None:
         _relabel(model, settings.layout)
     make_folder(target.parent, fix="give another target")
     with atomic_folder(target) as staging:
         save_model(model, staging, tokenizer_from=source)
     return model
+
+
+def _read(source: Path, kind: torch.dtype | None, context: KeptContext) -> Decoder:
+    """The model with its tensors as they are stored; of an adapter's folder merged."""
+    if is_adapter(source):
+        return load_model(source, dtype=kind, context=context)
+    config, values = read_config(source)
+    with WeightFolder(source) as weights:
+        return load_weights(extended(config, context), values, weights, kind, torch.device("cpu"), mmap=True)
 
 
 def _relabel(model: Decoder, layout: str) -> None:

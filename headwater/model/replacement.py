@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from headwater.errors import InputError
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
+from headwater.model.folder import whose
 from headwater.model.tensors import write_tensors
 
 _OWNER = "model"
@@ -56,15 +56,6 @@ def add_by_position(model: Decoder, layer: int, table: Tensor) -> None:
         return output + rows[positions]
 
     model.blocks[layer - 1].register_forward_hook(hook)
-
-
-def whose(folder: Path) -> str:
-    """What tells a model's weights from others: a digest of the names, sizes and first million bytes of their files."""
-    digest = hashlib.sha256()
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
-        with open(file, "rb") as stream:
-            digest.update(f"{file.name} {file.stat().st_size}".encode() + stream.read(1 << 20))
-    return digest.hexdigest()
 
 
 def write_vectors(path: Path, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from headwater.errors import InputError
+from headwater.folders import model_folder
 from headwater.tokenizer.chat import ChatTemplate
 from headwater.tokenizer.identity import Vocabulary, read_vocabulary
 from headwater.tokenizer.packed import Packed
@@ -32,12 +33,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """From a tokenizer or model folder of any supported family, or from one file of it (tokenizer.model,
-        tokenizer.json, qwen.tiktoken): then that file holds the pieces, and the JSON files beside it tell the rest.
+        """From a tokenizer or model folder of any supported family, an adapter's too, or from one file of it
+        (tokenizer.model, tokenizer.json, qwen.tiktoken): then that file holds the pieces, and the JSON files beside it
+        tell the rest.
 
         Raises `InputError`.
         """
-        return cls(read_vocabulary(Path(path)))
+        return cls(read_vocabulary(model_folder(path)))
 
     def to_bytes(self) -> bytes:
         """The file of pieces, as it was read (where they are two, one after the other); of a GGUF file its pieces."""

@@ -30,9 +30,11 @@ def hand_out(weights: dict[str, Tensor], model: Decoder, parallel: Parallel) -> 
     model: a parted decoder without weights that is spread over the processes. The leader's `weights` are used up, so
     that no process ever holds more than these and its own part; the other processes' are not looked at.
     """
-    table, weights = model.positions.table, parted(weights, model) if is_leader() else {}
+    buffers, weights = dict(model.named_buffers()), parted(weights, model) if is_leader() else {}
     model.to_empty(device=parallel.device)
-    model.positions.table = table.to(parallel.device)
+    for name, buffer in buffers.items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, buffer.to(parallel.device))
     if model.config.tie_word_embeddings:
         model.head.weight = model.embedding.weight
     for name, parameter in model.named_parameters():

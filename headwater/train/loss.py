@@ -46,8 +46,11 @@ def projected_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, div
 
     Positions whose target is IGNORE cost nothing. Products are taken in hidden's dtype, softmax and sums in float32.
     The gradients are computed with the loss, chunk by chunk, and kept as [N,D] and [V,D] (as in 2410.10989, section
-    3.2). group: of processes that hold a part of the vocabulary's rows each, in order; all get the same sums.
+    3.2); of a frozen weight there is none. group: of processes that hold a part of the vocabulary's rows each, in
+    order; all get the same sums.
     """
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()
     loss, cross_entropy, max_z = _Projected.apply(hidden, weight, targets, divisor, penalties, group)
     return Sums(loss, cross_entropy, max_z)
 
@@ -56,11 +59,10 @@ class _Projected(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, divisor: float, penalties: Penalties,
                 group: Any) -> tuple[Tensor, Tensor, Tensor]:
-        learns = hidden.requires_grad or weight.requires_grad
         with torch.autocast(hidden.device.type, enabled=False):
-            work = _Work(hidden, weight, targets, divisor, penalties, group, learns)
+            work = _Work(hidden, weight, targets, divisor, penalties, group)
             sums = work.run()
-        ctx.save_for_backward(*(work.gradients() if learns else ()))
+        ctx.save_for_backward(*(work.gradients() if work.learns else ()))
         ctx.mark_non_differentiable(*sums[1:])
         return sums
 
@@ -68,16 +70,18 @@ class _Projected(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
-        return hidden * gradient.to(hidden.dtype), weight.mul_(gradient), None, None, None, None
+        return (hidden * gradient.to(hidden.dtype), None if weight is None else weight.mul_(gradient), None, None, None,
+                None)
 
 
 class _Work:
     """One pass over the chunks of a batch."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, targets: Tensor, divisor: float, penalties: Penalties,
-                 group: Any, learns: bool) -> None:
+                 group: Any) -> None:
         self.weight_dtype, self.shape = weight.dtype, hidden.shape
-        self.penalties, self.divisor, self.group, self.learns = penalties, divisor, group, learns
+        self.penalties, self.divisor, self.group = penalties, divisor, group
+        self.learns = hidden.requires_grad or weight.requires_grad
         self.used = (targets != IGNORE).nonzero()[:, 0]
         whole = len(self.used) == len(targets)
         self.hidden = hidden.detach() if whole else hidden.detach()[self._filled_up(hidden.device.type)]
@@ -85,9 +89,11 @@ class _Work:
         self.weight = weight.detach().to(hidden.dtype)
         self.begin = 0 if group is None else dist.get_rank(group) * len(weight)
         self.sums = torch.zeros(3, device=hidden.device)
-        if learns:
-            self.block = COLUMNS if hidden.device.type == "cpu" else len(weight)
+        self.block = COLUMNS if hidden.device.type == "cpu" else len(weight)
+        if self.learns:
             self.grad_hidden = torch.empty_like(self.hidden)
+        self.grad_weight: Tensor | None = None
+        if weight.requires_grad:
             self.grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
 
     def _filled_up(self, device: str) -> Tensor:
@@ -103,13 +109,13 @@ class _Work:
         loss, cross_entropy, max_z = self.sums.unbind()
         return loss / self.divisor, cross_entropy.clone(), max_z.clone()
 
-    def gradients(self) -> tuple[Tensor, Tensor]:
+    def gradients(self) -> tuple[Tensor, Tensor | None]:
         if self.group is not None:
             dist.all_reduce(self.grad_hidden, group=self.group)
         hidden = self.grad_hidden
         if len(self.used) != self.shape[0]:
             hidden = hidden.new_zeros(self.shape).index_copy_(0, self.used, hidden[:len(self.used)])
-        return hidden, self.grad_weight.to(self.weight_dtype)
+        return hidden, None if self.grad_weight is None else self.grad_weight.to(self.weight_dtype)
 
     def _chunk(self, rows: slice) -> None:
         hidden, targets = self.hidden[rows], self.targets[rows] - self.begin
@@ -130,6 +136,7 @@ class _Work:
                 product[len(targets):] = 0
                 slope = product
             torch.mm(slope, self.weight, out=self.grad_hidden[rows])
+        if self.grad_weight is not None:
             for part, columns in zip(self.grad_weight.split(self.block), slope.split(self.block, 1)):
                 part += columns.t() @ hidden
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -50,19 +53,23 @@ def _here(tensor: Tensor) -> Tensor:
 
 
 def part(model: Decoder) -> Decoder:
-    """Replace the decoder's joined matrices by their parts, in place; its results stay the same."""
+    """Replace the decoder's joined matrices by their parts, in place; its results stay the same. What is not trained
+    stays joined."""
     for block in model.blocks:
         attention, feedforward = block.attention, block.feedforward
         assert isinstance(attention, Attention)
         assert isinstance(feedforward, FeedForward)
-        assert isinstance(attention.qkv, nn.Linear)
-        assert isinstance(feedforward.up, nn.Linear)
         query, shared = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
-        attention.qkv = PartedLinear(attention.qkv, {"q": query, "k": shared, "v": shared})
-        if feedforward.gated:
+        if _learns(attention.qkv):
+            attention.qkv = PartedLinear(attention.qkv, {"q": query, "k": shared, "v": shared})
+        if feedforward.gated and _learns(feedforward.up):
             wide = model.config.intermediate_size
             feedforward.up = PartedLinear(feedforward.up, {"gate": wide, "up": wide})
     return model
+
+
+def _learns(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    return isinstance(layer, nn.Linear) and layer.weight.requires_grad
 
 
 def joined(state: dict[str, Tensor], model: Decoder) -> dict[str, Tensor]:
@@ -99,33 +106,43 @@ def fill(model: Decoder, tensors: dict[str, Tensor]) -> None:
         model.head.weight = model.embedding.weight
 
 
-def working_copy(model: Decoder) -> Decoder:
-    """The decoder in parts, to be trained; the given one gives its weights away and holds none."""
-    copy = _shape_of(model)
-    fill(copy, give_away(model))
-    return part(copy)
+def working_copy(model: Decoder, dtype: torch.dtype = torch.float32) -> Decoder:
+    """The decoder in parts, to be trained; the given one gives away the weights that learn and holds none of them. The
+    others, which it keeps as they are, are of the products' type here."""
+    found = shape_of(model)
+    frozen = {name: one.detach().to(dtype) for name, one in model.named_parameters() if not one.requires_grad}
+    fill(found, {**give_away(model, learning=True), **frozen})
+    return part(found)
 
 
 def skeleton(model: Decoder) -> Decoder:
     """The decoder in parts and without weights, of a model that may have none itself."""
-    return part(_shape_of(model))
+    return part(shape_of(model))
 
 
-def _shape_of(model: Decoder) -> Decoder:
-    with torch.device("meta"):
-        copy = Decoder(model.config)
-    for own, given in zip(copy.parameters(), model.parameters(), strict=True):
-        own.requires_grad_(given.requires_grad)
-    copy.positions.table = model.positions.table
-    return copy
+def shape_of(model: Decoder) -> Decoder:
+    """The decoder, whatever stands in it, without weights; what is no weight (packed matrices, tables) is shared."""
+    empty = {id(one): nn.Parameter(one.detach().to("meta"), one.requires_grad) for one in model.parameters()}
+    return copy.deepcopy(model, {**empty, **{id(one): one for one in model.buffers()}})
 
 
 def weights_of(model: Decoder) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in model.named_parameters()}
 
 
-def give_away(model: Decoder) -> dict[str, Tensor]:
-    """The decoder's weights by name; it holds none afterwards."""
+def give_away(model: Decoder, *, learning: bool = False) -> dict[str, Tensor]:
+    """The decoder's weights by name, those alone that learn or all; it holds none of them afterwards."""
     weights = weights_of(model)
-    fill(model, {name: tensor.to("meta") for name, tensor in weights.items()})
-    return weights
+    given = {name for name, one in model.named_parameters() if one.requires_grad or not learning}
+    fill(model, {name: tensor.to("meta") if name in given else tensor for name, tensor in weights.items()})
+    return {name: weights[name] for name in given}
+
+
+def take_back(model: Decoder, trained: dict[str, Tensor]) -> None:
+    """Give the decoder the weights that it gave away, where this process has them."""
+    fill(model, {**weights_of(model), **trained, **kept(model)})
+
+
+def kept(model: Decoder) -> dict[str, Tensor]:
+    """The weights that a decoder did not give away."""
+    return {name: tensor for name, tensor in weights_of(model).items() if not tensor.is_meta}

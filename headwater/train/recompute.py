@@ -9,6 +9,7 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from headwater.model import Decoder
+from headwater.model.lora import Lora
 
 Recompute = Literal["none", "selective", "full"]
 
@@ -27,5 +28,8 @@ def recompute(model: Decoder, what: Recompute) -> None:
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  # nothing draws random numbers
     if what == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
+        for module in model.modules():
+            if isinstance(module, Lora):
+                module.in_place = False
     for block in model.blocks:
         block.forward = partial(checkpoint, block.forward, **options)

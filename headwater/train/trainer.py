@@ -28,7 +28,7 @@ from headwater.train.metrics import Meter, Watch, figures
 from headwater.train.objective import Objective, Outcome, Task
 from headwater.train.optimizer import Optimizer, learning_rate, shrink_gradient
 from headwater.train.parallel import Parallel
-from headwater.train.parts import fill, give_away, skeleton, weights_of, working_copy
+from headwater.train.parts import fill, give_away, kept, shape_of, skeleton, take_back, working_copy
 from headwater.train.processes import agree, is_leader
 from headwater.train.recompute import recompute
 from headwater.train.settings import TrainerSettings
@@ -94,13 +94,13 @@ class Trainer:
                 if self.parallel.ranks == 1:  # several may not have stopped at the same place
                     checkpoints.finish()
                 raise
-        fill(self.model, {**weights_of(self.model), **whole_tensors(self.task.model, self.parallel)})
+        take_back(self.model, whole_tensors(self.task.model, self.parallel))
         self.model.eval()
         del self.task, self.optimizer
         found = figures(logs.metrics.read())
         say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
                                     if name in ("steps", "loss") or name.startswith("validation.")))
-        return {**found, "parameters": float(plan.parameters(self.model.config)),
+        return {**found, "parameters": float(plan.parameters(self.model.config)), "trained_parameters": self.trained,
                 **memory.told(self.model.config, self.settings, self.machine, before, saved=checkpoints.beside)}
 
     def _flops_per_step(self) -> float:
@@ -114,7 +114,8 @@ class Trainer:
         torch.set_num_threads(machine.threads)
         parallel, settings = self.parallel, self.settings
         shared = parallel.ranks > 1
-        model = skeleton(self.model) if shared else working_copy(self.model.to(self.device))
+        model = skeleton(self.model) if shared else working_copy(
+            self.model.to(self.device), torch.bfloat16 if machine.half else torch.float32)
         if parallel.tensor_mesh is not None:
             tensor_parallel.check(model.config, settings.parallel.tensor)
             tensor_parallel.split(model, parallel.tensor_mesh)
@@ -125,6 +126,7 @@ class Trainer:
         if machine.compile and shared:
             for block in model.blocks:
                 block.compile(dynamic=False)
+        self.trained = float(sum(one.numel() for one in model.parameters() if one.requires_grad))
         self.task = Task(model.train(), self.objective)
         parallel.shard(self.task, list(model.blocks), half=machine.half)
         if shared:
@@ -137,9 +139,9 @@ class Trainer:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All that a checkpoint holds."""
-        return {**{f"{WEIGHT}{name}": one.detach() for name, one in self.task.named_parameters()},
-                **self.optimizer.momenta}
+        """All that a checkpoint holds: what is not trained stays as it was given."""
+        trained = ((name, one) for name, one in self.task.named_parameters() if one.requires_grad)
+        return {**{f"{WEIGHT}{name}": one.detach() for name, one in trained}, **self.optimizer.momenta}
 
     def _loop(self, out: Path, done: int, checkpoints: Checkpoints, logs: Logs) -> None:
         self._introduce(done)
@@ -166,10 +168,11 @@ class Trainer:
     def _introduce(self, done: int) -> None:
         if not is_leader():
             return
-        shared, parallel = "", self.settings.parallel
+        shared, parallel, size = "", self.settings.parallel, plan.parameters(self.model.config)
         if self.parallel.ranks > 1:
             shared = f"{self.parallel.ranks} processes (zero {parallel.zero}, tensor {parallel.tensor}), "
-        say(f"{shared}{self.machine.words()}, {plan.parameters(self.model.config) / 1e6:.2f} M parameters"
+        say(f"{shared}{self.machine.words()}, {size / 1e6:.2f} M parameters"
+            + (f", {self.trained / 1e6:.2f} M of them trained" if self.trained < size else "")
             + (f", from step {done}" if done else ""))
         if self.settings.optimizer.warmup_steps >= self.steps:
             say(f"the learning rate warms up over {self.settings.optimizer.warmup_steps:,} steps, the run has "
@@ -192,7 +195,7 @@ class Trainer:
         outcome = self.backward(batch, max(1, targets))
         sums = {name: float(value) / max(1, targets) for name, value in outcome.sums.items()}
         loss = float(outcome.loss)
-        parameters = list(self.task.parameters())
+        parameters = [one for one in self.task.parameters() if one.requires_grad]
         norm = self.parallel.gradient_norm(parameters)
         wrong = self.watch.wrong(loss, float(norm))
         logs.saw(step, batch, skipped=wrong)
@@ -249,10 +252,8 @@ class Trainer:
         path = out / "snapshots" / f"tokens-{(step + 1) * batch:014d}"
         tensors = whole_tensors(self.task.model, self.parallel)
         if is_leader() and not path.exists():
-            with torch.device("meta"):
-                whole = Decoder(self.model.config).eval()
-            fill(whole, tensors)
-            whole.positions.table = self.task.model.positions.table
+            whole = shape_of(self.model).eval()
+            fill(whole, {**tensors, **kept(self.model)})
             when_it_fits(partial(_write_snapshot, self.snapshot, whole, path), out,
                          sum(one.nbytes for one in tensors.values()), "a snapshot")
 

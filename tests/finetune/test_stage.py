@@ -3,8 +3,12 @@ import json
 import pytest
 import torch
 
+from headwater.compress.stage import QuantizeSettings
+from headwater.compress.stage import run as quantize
+from headwater.errors import SettingsError
 from headwater.finetune.stage import FinetuneSettings, run
-from headwater.model.checkpoint import load_model
+from headwater.generate import Engine, SamplingParams
+from headwater.model.checkpoint import load_model, read_config
 from headwater.tokenizer import Tokenizer
 
 TRAINER = {"rows": 2, "sequence_length": 48, "threads": 1, "precision": "float32", "compile": "off",
@@ -54,3 +58,63 @@ def test_a_longer_context_is_trained_and_saved(small_model, dialogues, tmp_path)
     config = load_model(tmp_path / "out").config
     assert config.longest == 256
     assert config.rope_scaling.factor == 4
+
+
+def test_an_adapter_learns_and_everything_reads_its_folder(small_model, dialogues, tmp_path):
+    values = {"model": small_model, "dialogues": [dialogues], "trainer": {**TRAINER, "epochs": 60}}
+    run(FinetuneSettings.parse(values), tmp_path / "base")
+    other = tmp_path / "other.jsonl"
+    other.write_text(dialogues.read_text().replace("482", "1482"))
+    values |= {"model": tmp_path / "base", "dialogues": [other], "validation": [other], "method": "lora"}
+    figures = run(FinetuneSettings.parse(values), tmp_path / "adapter")
+    assert figures["validation.dialogue.en.loss"] < 0.2
+    assert figures["trained_parameters"] < figures["parameters"] / 4
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+    base, model = load_model(tmp_path / "base"), load_model(tmp_path / "adapter")
+    assert torch.equal(model.embedding.weight, base.embedding.weight)
+    assert not torch.equal(model.blocks[0].attention.qkv.weight, base.blocks[0].attention.qkv.weight)
+    quantize(QuantizeSettings.parse({"model": tmp_path / "adapter"}), tmp_path / "int8")
+    engine = Engine.load(tmp_path / "int8")
+    prompt = engine.tokenizer.chat.render([{"role": "user", "content": "多长?"}], add_generation_prompt=True).ids
+    [answer] = engine.generate([prompt], SamplingParams(temperature=0, max_tokens=12))
+    assert answer.text == "1482公里。"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_frozen_blocks_are_the_same_bits_afterwards(small_model, dialogues, tmp_path, precision):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "frozen_blocks": 1,
+                                       "trainer": {**TRAINER, "steps": 2, "precision": precision}})
+    run(settings, tmp_path / "out")
+    before, after = load_model(small_model), load_model(tmp_path / "out")
+    same = {name for name, one in after.named_parameters() if torch.equal(one, before.get_parameter(name))}
+    assert same == {"embedding.weight", *(name for name, _ in after.named_parameters() if name.startswith("blocks.0."))}
+
+
+def test_an_adapter_goes_on_from_its_checkpoint_to_the_same_bytes(small_model, dialogues, tmp_path):
+    values = {"model": small_model, "dialogues": [dialogues], "method": "lora",
+              "trainer": {**TRAINER, "steps": 6, "optimizer": {"schedule": "constant", "warmup_steps": 0}}}
+    run(FinetuneSettings.parse(values), tmp_path / "whole")
+    run(FinetuneSettings.parse({**values, "trainer": {**values["trainer"], "steps": 3}}), tmp_path / "part")
+    run(FinetuneSettings.parse(values), tmp_path / "part")
+    whole, part = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "part"))
+    assert whole == part
+    size = sum(path.stat().st_size for path in (tmp_path / "part" / "checkpoints").rglob("*.safetensors"))
+    assert size < 2 * 3 * 1.1 * len(whole)  # two checkpoints of the adapter and its two moments, and nothing else
+
+
+def test_an_adapter_keeps_the_longer_context_it_was_trained_with(small_model, dialogues, tmp_path):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "method": "lora",
+                                       "context": {"length": 256, "method": "yarn"},
+                                       "trainer": {**TRAINER, "steps": 2, "sequence_length": 128}})
+    run(settings, tmp_path / "out")
+    for config in (read_config(tmp_path / "out")[0], load_model(tmp_path / "out").config):
+        assert (config.longest, config.rope_scaling.factor) == (256, 4)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"lora": {"rank": 4}}, "lora has no effect with method full"),
+    ({"method": "lora", "frozen_blocks": 1}, "frozen_blocks has no effect with method lora"),
+    ({"lora": {"rnk": 4}}, "did you mean 'lora.rank'")])
+def test_settings_without_effect_are_refused(small_model, dialogues, change, words):
+    with pytest.raises(SettingsError, match=words):
+        FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "trainer": {"steps": 1}, **change})

@@ -24,6 +24,8 @@ TWO = {
     "parts": {"micro_rows": 1, "recompute": "full"},
     "parts-3": {"micro_rows": 1, "recompute": "selective", "parallel": {"zero": 3}},
     "odd": {"model": ODD, "parallel": {"zero": 3}},
+    **{f"lora-{zero}": {"lora": {"rank": 4}, "parallel": {"zero": zero}} for zero in (1, 2, 3)},
+    "frozen": {"frozen": 1, "parallel": {"zero": 2}, "micro_rows": 1},
 }
 FOUR = {
     "tensor-data": {"parallel": {"tensor": 2, "zero": 3}}, "tensor-data-0": {"parallel": {"tensor": 2, "zero": 0}},
@@ -64,7 +66,7 @@ def together(processes, out, cases):
 def test_however_a_run_is_shared_it_is_the_run_of_one_process(tmp_path, processes, cases):
     together(processes, tmp_path, cases)
     for name, case in cases.items():
-        alone = {key: value for key, value in case.items() if key in ("optimizer", "model")}
+        alone = {key: value for key, value in case.items() if key in ("optimizer", "model", "lora", "frozen")}
         model = run(tmp_path / "one" / name, **alone).model
         found, wanted = losses(tmp_path / name), losses(tmp_path / "one" / name)
         rounding = 5e-4 if "muon" in name else 2e-5  # Muon orthogonalises in bfloat16, where a last bit may tip

@@ -1,0 +1,286 @@
+"""Adapters of a decoder: put into it, merged with it, written and read in the `peft` library's form."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from headwater.artifacts import read_json, write_json
+from headwater.errors import CheckpointError, InputError
+from headwater.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from headwater.model.decoder import Decoder
+from headwater.model.extension import KeptContext
+from headwater.model.families import family_for
+from headwater.model.families.names import Entry
+from headwater.model.folder import whose
+from headwater.model.lora import Adapted, Choice, Lora, LowRank, Rows
+from headwater.model.tensors import read_tensors, write_tensors
+from headwater.settings import Settings, nearest_name
+
+CONTEXT = "context.json"
+"""Beside an adapter: what `peft` has no word for."""
+ONE = "default"
+"""What an adapter is called where there is no other, as `peft` calls it."""
+_PREFIX, _OWNER = "base_model.model.", "model"
+_USUAL: dict[str, Any] = {"bias": ("none",), "use_dora": (False,), "fan_in_fan_out": (False,), "lora_bias": (False,),
+                          "modules_to_save": (None, []), "alpha_pattern": ({}, None), "layer_replication": (None,),
+                          "megatron_config": (None,),
+                          "rank_pattern": ({}, None), "trainable_token_indices": (None,), "corda_config": (None,),
+                          "target_parameters": (None, [])}
+"""What an adapter's configuration may say of what is not built here."""
+
+
+class LoraSettings(Settings):
+    """Which matrices learn, and in how many dimensions."""
+
+    rank: int = Field(default=8, gt=0)
+    alpha: float = Field(default=16.0, gt=0)
+    """Additions are multiplied by alpha / rank."""
+    stabilised: bool = False
+    """By alpha / sqrt(rank) instead (rsLoRA, 2312.03732), so that a larger rank learns no slower."""
+    targets: list[str] = Field(default=["all"], min_length=1)
+    """Official names of the blocks' matrices (q_proj, query_key_value ...), or all."""
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (math.sqrt(self.rank) if self.stabilised else self.rank)
+
+
+class Target(NamedTuple):
+    """An official matrix inside a block, and which rows of which of our layers it is."""
+
+    layer: str
+    """Our linear layer by name."""
+    rows: Rows
+    entry: Entry
+    """How the official rows are ordered."""
+
+
+def targets(model: Decoder) -> dict[str, Target]:
+    """The blocks' matrices by their official names."""
+    found = {}
+    for entry in family_for(model.config).entries(model.config):
+        layer, _, kind = entry.ours.rpartition(".")
+        if kind != "weight" or not layer.startswith("blocks.") or "norm" in layer:
+            continue
+        start = 0
+        for name, count in zip(entry.theirs, entry.rows or (0,), strict=True):
+            stop = start + (count or _linear(model, layer).out_features)
+            found[name.removesuffix(".weight")] = Target(layer, Rows(start, stop), entry)
+            start = stop
+    return found
+
+
+def _linear(model: Decoder, layer: str) -> Any:
+    module = model.get_submodule(layer)
+    return module.base if isinstance(module, Adapted) else module
+
+
+def attach(model: Decoder, settings: LoraSettings, seed: int) -> Decoder:
+    """Freeze the model and put one new adapter into it, in place; its matrices are float32.
+
+    Raises `InputError` for matrices that the model does not have.
+    """
+    known = targets(model)
+    wanted = {name: one for name, one in known.items() if "all" in settings.targets or _leaf(name) in settings.targets}
+    leaves = sorted({_leaf(name) for name in known})
+    for name in settings.targets:
+        if name not in ("all", *leaves):
+            nearest = nearest_name(name, leaves)
+            raise InputError(f"the blocks of this model have no matrix {name!r}", where="lora.targets",
+                             fix=f"did you mean {nearest}?" if nearest else f"known: {', '.join(leaves)}")
+    generator = torch.Generator().manual_seed(seed)
+    model.requires_grad_(False)
+    ranks = dict.fromkeys(wanted, settings.rank)
+    for part in _put(model, ONE, settings.scale, wanted, ranks, torch.float32):
+        part.draw(generator)
+    return model
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _put(model: Decoder, name: str, scale: float, wanted: dict[str, Target], ranks: dict[str, int],
+         dtype: torch.dtype) -> list[LowRank]:
+    """Put an empty adapter into the model and let every pass use it; its parts in the order of `wanted`."""
+    choice = choice_of(model) or Choice()
+    layers: dict[str, dict[str, LowRank]] = {}
+    for official, target in wanted.items():
+        linear = _linear(model, target.layer)
+        part = LowRank(target.rows, linear.in_features, ranks[official], dtype=dtype, device=_device(linear))
+        layers.setdefault(target.layer, {})[_leaf(official)] = part
+    for layer, parts in layers.items():
+        module = model.get_submodule(layer)
+        if not isinstance(module, Adapted):
+            parent, _, leaf = layer.rpartition(".")
+            module = Adapted(module, choice)
+            setattr(model.get_submodule(parent), leaf, module)
+        module.adapters[name] = Lora(scale, parts)
+    choice.all_use(name)
+    return [layers[target.layer][_leaf(official)] for official, target in wanted.items()]
+
+
+def _lora(layer: nn.Module, name: str) -> Lora | None:
+    lora = layer.adapters[name] if isinstance(layer, Adapted) and name in layer.adapters else None
+    assert lora is None or isinstance(lora, Lora)
+    return lora
+
+
+def _device(linear: nn.Module) -> torch.device:
+    return next(tensor.device for tensor in (*linear.parameters(), *linear.buffers()))
+
+
+def choice_of(model: Decoder) -> Choice | None:
+    """What says which adapter a pass uses; None where there is none."""
+    return next((one.choice for one in model.modules() if isinstance(one, Adapted)), None)
+
+
+def adapter_names(model: Decoder) -> list[str]:
+    return sorted({name for _, one in adapted(model) for name in one.adapters})
+
+
+def adapted(model: Decoder) -> Iterator[tuple[str, Adapted]]:
+    """The layers with adapters, by name."""
+    yield from ((name, one) for name, one in model.named_modules() if isinstance(one, Adapted))
+
+
+@torch.no_grad()
+def merge(model: Decoder, name: str = ONE) -> dict[str, Adapted]:
+    """Add an adapter to the weights, in place: a plain model again. Returns what `unmerge` takes.
+
+    W + s B A is computed in float32 and rounded once to W's dtype. The weights before are kept (of a folder's mapped
+    pages without memory), so that `unmerge` gives the same bits back. Raises `InputError` for packed weights.
+    """
+    before = dict(adapted(model))
+    for layer, one in before.items():
+        if not isinstance(one.base, nn.Linear):
+            raise InputError(f"an adapter is not merged with packed weights ({type(one.base).__name__})",
+                             fix="load its model as it is stored, not packed")
+        parent, _, leaf = layer.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, _merged(one, name))
+    return before
+
+
+def _merged(layer: Adapted, name: str) -> nn.Linear:
+    base = layer.base
+    assert isinstance(base, nn.Linear)
+    lora = _lora(layer, name)
+    if lora is None:
+        return base
+    weight = base.weight.detach().float().clone()
+    for part in lora.parts():
+        weight[part.rows.here] += lora.difference(part).to(weight.device)
+    found = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
+    found.weight, found.bias = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False), base.bias
+    return found
+
+
+def unmerge(model: Decoder, before: dict[str, Adapted]) -> None:
+    """Undo `merge`, bit for bit."""
+    for layer, one in before.items():
+        parent, _, leaf = layer.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, one)
+
+
+def context_of(folder: Path) -> KeptContext:
+    """The longer context that an adapter was trained with."""
+    path = Path(folder) / CONTEXT
+    return KeptContext.parse(read_json(path), where=path) if path.is_file() else KeptContext()
+
+
+def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
+                 context: KeptContext = KeptContext()) -> None:  # noqa: B008 (frozen)
+    """Write an adapter as `peft` does, the weights last. The configuration names the model's folder, `base`, by the way
+    from the adapter's to it. context: the longer one that the adapter was trained with."""
+    folder = Path(folder)
+    tensors, scale, rank, leaves = {}, 1.0, 1, set()
+    for official, target in targets(model).items():
+        lora = _lora(model.get_submodule(target.layer), name)
+        part = None if lora is None else lora.part(_leaf(official))
+        if lora is None or part is None:
+            continue
+        tensors[f"{_PREFIX}{official}.lora_A.weight"] = part.a.detach()
+        tensors[f"{_PREFIX}{official}.lora_B.weight"] = target.entry.to_official(part.b.detach()).contiguous()
+        scale, rank = lora.scale, len(part.a)
+        leaves.add(_leaf(official))
+    write_json(folder / ADAPTER_CONFIG, {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "r": rank, "lora_alpha": scale * rank,
+        "lora_dropout": 0.0, "bias": "none", "target_modules": sorted(leaves),
+        "base_model_name_or_path": os.path.relpath(base, folder)})
+    if context != KeptContext():
+        write_json(folder / CONTEXT, context.model_dump(mode="json", exclude_unset=True))
+    write_tensors(folder / ADAPTER_WEIGHTS, tensors, {"format": "pt", _OWNER: whose(base)})
+
+
+def load_adapter(model: Decoder, folder: Path, name: str = ONE, *, dtype: torch.dtype | None = None) -> None:
+    """Put the LoRA adapter of a folder that we or `peft` wrote into the model, beside those it has, and use it.
+
+    dtype: of its matrices; the model's when None. Raises `CheckpointError` for what is not here, not known, or not of
+    this model; the model is unchanged then.
+    """
+    config, tensors = _read(Path(folder))
+    known = targets(model)
+    found = _pairs(tensors, model, known, Path(folder))
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+    ranks = {official: len(pair["A"]) for official, pair in found.items()}
+    parts = _put(model, name, scale, {official: known[official] for official in found}, ranks, dtype or model.dtype)
+    for (official, pair), part in zip(found.items(), parts, strict=True):
+        part.a.data.copy_(pair["A"])
+        part.b.data.copy_(known[official].entry.from_official(pair["B"]))
+        part.requires_grad_(False)
+
+
+def _pairs(tensors: dict[str, Tensor], model: Decoder, known: dict[str, Target], folder: Path
+           ) -> dict[str, dict[str, Tensor]]:
+    """A and B of every official matrix. Raises `CheckpointError` for those that are not this model's."""
+    found: dict[str, dict[str, Tensor]] = {}
+    fix = "give the model that the adapter was trained on"
+    for key, tensor in tensors.items():
+        official, kind = _official(key)
+        if kind is None or official not in known:
+            raise CheckpointError(f"tensor {key} is of no matrix of this model", where=folder, fix=fix)
+        found.setdefault(official, {})[kind] = tensor
+    for official, pair in found.items():
+        width, rows = _linear(model, known[official].layer).in_features, known[official].rows
+        rank = len(pair["A"]) if "A" in pair else 0
+        if {kind: tuple(one.shape) for kind, one in pair.items()} != {
+                "A": (rank, width), "B": (rows.stop - rows.start, rank)}:
+            shapes = " and ".join(f"{kind} {list(one.shape)}" for kind, one in sorted(pair.items()))
+            raise CheckpointError(f"{official} has {shapes}, the model asks for A [r, {width}] and B "
+                                  f"[{rows.stop - rows.start}, r]", where=folder, fix=fix)
+    return found
+
+
+def _official(key: str) -> tuple[str, str | None]:
+    """The matrix that a tensor of a file belongs to, and which of the two it is."""
+    for kind in ("A", "B"):
+        if key.startswith(_PREFIX) and key.endswith(f".lora_{kind}.weight"):
+            return key.removeprefix(_PREFIX).removesuffix(f".lora_{kind}.weight"), kind
+    return key, None
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    path = folder / ADAPTER_CONFIG
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise CheckpointError("not the configuration of a LoRA adapter", where=path, fix="give an adapter's folder")
+    for key, usual in _USUAL.items():
+        if key in config and config[key] not in usual:
+            raise CheckpointError(f"{key} {config[key]!r} is not supported", where=path,
+                                  fix="give a plain LoRA adapter: low-rank matrices of linear layers alone")
+    for key in ("r", "lora_alpha"):
+        if not isinstance(config.get(key), (int, float)) or config[key] <= 0:
+            raise CheckpointError(f"{key} {config.get(key)!r} is not a number above 0", where=path,
+                                  fix="copy the adapter again")
+    tensors = read_tensors(folder / ADAPTER_WEIGHTS)
+    if not tensors:
+        raise CheckpointError("the adapter is empty", where=folder / ADAPTER_WEIGHTS, fix="copy the adapter again")
+    return config, tensors
