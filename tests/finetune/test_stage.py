@@ -65,7 +65,8 @@ def test_an_adapter_learns_and_everything_reads_its_folder(small_model, dialogue
     run(FinetuneSettings.parse(values), tmp_path / "base")
     other = tmp_path / "other.jsonl"
     other.write_text(dialogues.read_text().replace("482", "1482"))
-    values |= {"model": tmp_path / "base", "dialogues": [other], "validation": [other], "method": "lora"}
+    values |= {"model": tmp_path / "base", "dialogues": [other], "validation": [other], "method": "lora",
+               "lora": {"rank": 4, "alpha": 32}}
     figures = run(FinetuneSettings.parse(values), tmp_path / "adapter")
     assert figures["validation.dialogue.en.loss"] < 0.2
     assert figures["trained_parameters"] < figures["parameters"] / 4
