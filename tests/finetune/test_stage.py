@@ -64,9 +64,12 @@ def test_an_adapter_learns_and_everything_reads_its_folder(small_model, dialogue
     values = {"model": small_model, "dialogues": [dialogues], "trainer": {**TRAINER, "epochs": 60}}
     run(FinetuneSettings.parse(values), tmp_path / "base")
     other = tmp_path / "other.jsonl"
-    other.write_text(dialogues.read_text().replace("482", "1482"))
+    asked = [json.loads(line) for line in dialogues.read_text().splitlines()]
+    for row, answer in zip(asked, ("482公里。", "482 km.")):  # of pieces that the frozen head knows
+        row["messages"][1]["content"] = answer
+    other.write_text("\n".join(map(json.dumps, asked)))
     values |= {"model": tmp_path / "base", "dialogues": [other], "validation": [other], "method": "lora",
-               "lora": {"rank": 4, "alpha": 32}}
+               "lora": {"rank": 4}}
     figures = run(FinetuneSettings.parse(values), tmp_path / "adapter")
     assert figures["validation.dialogue.en.loss"] < 0.2
     assert figures["trained_parameters"] < figures["parameters"] / 4
@@ -78,7 +81,7 @@ def test_an_adapter_learns_and_everything_reads_its_folder(small_model, dialogue
     engine = Engine.load(tmp_path / "int8")
     prompt = engine.tokenizer.chat.render([{"role": "user", "content": "多长?"}], add_generation_prompt=True).ids
     [answer] = engine.generate([prompt], SamplingParams(temperature=0, max_tokens=12))
-    assert answer.text == "1482公里。"
+    assert answer.text == "482 km."
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
