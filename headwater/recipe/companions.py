@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headwater.errors import UserError
 from headwater.recipe.interruption import lost_neighbour
-from headwater.recipe.stages import Stage, Stages
+from headwater.recipe.stages import Stage, Stages, find
 from headwater.settings import Settings
 from headwater.train import processes
 
@@ -44,7 +44,8 @@ def follow(stages: Stages) -> int:
     """
     try:
         while (called := processes.agree(None)) is not None:
-            stage = stages[called["stage"]]
+            stage = find(stages, called["stage"])
+            assert stage is not None
             stage.run(stage.settings.parse(called["settings"], where=stage.name), Path(called["folder"]))
     except UserError as error:
         time.sleep(PATIENCE)

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field
 
 from headwater.errors import InputError, SettingsError
-from headwater.recipe.stages import STAGES, Stage, Stages
+from headwater.recipe.stages import STAGES, Stage, Stages, find
 from headwater.settings import (
     REFERENCE,
     Seed,
@@ -41,7 +41,8 @@ class Recipe(Settings):
     variables: dict[str, Scalar | None] = Field(default_factory=dict)
     """`${NAME}` stands for a variable's value; one without a value must be given as variables.NAME=..."""
     stages: dict[str, dict[str, Any] | None] = Field(min_length=1)
-    """Stage by stage, in the order in which they run, the settings that differ from the stage's own defaults."""
+    """Stage by stage, in the order in which they run, the settings that differ from the stage's own defaults. Several
+    of one kind have names of their own: finetune_lora, finetune_prefix."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,14 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stages: Stag
     written = read_yaml(path)
     recipe = Recipe.parse(with_overrides(written, overrides), where=path)
     _check_variables(recipe, written, path)
-    unknown = [stage for stage in recipe.stages if stage not in stages]
+    found = {name: find(stages, name) for name in recipe.stages}
+    unknown = [name for name, stage in found.items() if stage is None]
     if unknown:
         nearest = nearest_name(unknown[0], stages)
         raise SettingsError(f"unknown stage '{unknown[0]}'", where=path,
                             fix=f"did you mean '{nearest}'?" if nearest else f"known stages: {', '.join(stages)}")
     bases = _Bases(path.parent, [tuple(override.partition("=")[0].split(".")) for override in overrides])
-    return ResolvedRecipe(recipe, tuple(_step(recipe, stages[name], bases, path) for name in recipe.stages))
+    return ResolvedRecipe(recipe, tuple(_step(recipe, stage, bases, path) for stage in found.values() if stage))
 
 
 def _check_variables(recipe: Recipe, written: Mapping[str, Any], path: Path) -> None:
@@ -127,7 +129,7 @@ def load_stage(stage: Stage, overrides: Sequence[str]) -> Step:
 
 def _lengthened(override: str, stages: Stages) -> str:
     first = override.partition("=")[0].partition(".")[0]
-    if first in stages:
+    if find(stages, first):
         return f"stages.{override}"
     if first and first not in Recipe.model_fields:
         known = [*Recipe.model_fields, *stages]

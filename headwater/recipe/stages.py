@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,13 @@ def load(path: str) -> Any:
 
 
 Stages = Mapping[str, Stage]
+
+
+def find(stages: Stages, name: str) -> Stage | None:
+    """The stage of a name in a recipe: `finetune_lora` is a finetune of its own, beside others; None for no stage."""
+    kind = name.partition("_")[0]
+    return replace(stages[kind], name=name) if kind in stages else None
+
 
 _MACHINE = "headwater.train.stage:check_machine"
 _READERS = ("pyarrow",)

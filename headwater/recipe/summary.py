@@ -9,7 +9,7 @@ from headwater.artifacts import write_json
 from headwater.errors import HeadwaterError
 from headwater.recipe.manifest import Manifest, read_manifest
 from headwater.recipe.recipe import RESOLVED
-from headwater.recipe.stages import STAGES
+from headwater.recipe.stages import STAGES, find
 from headwater.settings import read_yaml
 
 SUMMARY = "summary.json"
@@ -35,7 +35,9 @@ def _stage_names(run: Path) -> list[str]:
         return list(read_yaml(run / RESOLVED)["stages"])
     except (HeadwaterError, KeyError, TypeError):
         # Stages run by their own commands: no recipe was kept.
-        return [name for name in STAGES if (run / name).is_dir()]
+        order = list(STAGES)
+        found = [path.name for path in run.glob("*") if path.is_dir() and find(STAGES, path.name)]
+        return sorted(found, key=lambda name: (order.index(name.partition("_")[0]), name))
 
 
 def summary(run: Path) -> dict[str, Any]:

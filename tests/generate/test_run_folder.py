@@ -37,3 +37,13 @@ def test_a_folder_without_a_model_says_what_to_give(tmp_path: Path) -> None:
         find_model(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         find_model(tmp_path / "absent")
+
+
+def test_of_several_models_none_is_taken(tmp_path: Path) -> None:
+    write(tmp_path / "finetune_lora", "adapter_config.json", "manifest.json")
+    assert find_model(tmp_path) == tmp_path / "finetune_lora"
+    write(tmp_path / "finetune_prefix", "adapter_config.json", "adapter_model.safetensors")
+    with pytest.raises(InputError, match="several models: finetune_lora, finetune_prefix"):
+        find_model(tmp_path)
+    write(tmp_path / "finetune", "config.json", "manifest.json")
+    assert find_model(tmp_path) == tmp_path / "finetune"

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+import yaml
 
 from headwater.cli.main import main
 from headwater.recipe.manifest import read_manifest, read_started
@@ -44,6 +45,19 @@ def test_summary_puts_figures_beside_the_model_they_belong_to(run, tmp_path):
     assert stages["train"]["figures"] == {"loss": 1 / ROWS, "choice.en.accuracy": 0.5}
     assert stages["judge"]["figures"] == {"models": 1.0, "choice.en.accuracy": 0.5}
     assert stages["train"]["seconds"] > 0
+
+
+def test_several_stages_of_one_kind_have_folders_of_their_own(recipe, tmp_path):
+    values = yaml.safe_load(recipe.read_text())
+    stages = values["stages"]
+    values["stages"] = {"source": stages["source"], "train": stages.get("train"), "train_short": {"steps": 8}}
+    recipe.write_text(yaml.safe_dump(values, sort_keys=False))
+    command = ["run", str(recipe), "--out", str(tmp_path / "run"), "train_short.notes=4"]
+    assert main(command, stages=STAGES) == 0
+    assert read_manifest(tmp_path / "run" / "train_short").figures == {"loss": 1 / 8}
+    assert read_manifest(tmp_path / "run" / "train").figures == {"loss": 1 / ROWS}
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["stages"]
+    assert list(summary) == ["source", "train", "train_short"]
 
 
 def test_unchanged_stages_are_skipped(run, capsys):
