@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from headwater.evaluate.choice import Question
+from headwater.generate.choice import Question
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.tokenizer import Message

@@ -9,8 +9,16 @@ from pydantic import Field
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files
-from headwater.evaluate.choice import REPHRASED, Question, Style, accuracy, answer_all, by_subject, read_questions
 from headwater.evaluate.spoken import scores
+from headwater.generate.choice import (
+    REPHRASED,
+    Style,
+    accuracy,
+    answer_all,
+    by_subject,
+    read_questions,
+    spread,
+)
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model.extension import ContextSettings
@@ -82,21 +90,15 @@ def _choice(engine: Engine, settings: EvaluateSettings, style: Style) -> dict[st
     results: dict[str, Any] = {}
     for task, folders in settings.choice.items():
         for language, folder in folders.items():
-            questions = _spread(read_questions(folder), settings.limit)
+            questions = spread(read_questions(folder), settings.limit)
             answered = answer_all(engine, questions, language, style)
             subjects = {subject: {"questions": len(ones), "accuracy": accuracy(ones)}
                         for subject, ones in by_subject(answered).items()}
             results.setdefault(task, {})[language] = {"questions": len(answered), "accuracy": accuracy(answered),
                                                       "subjects": subjects}
             if settings.spoken and style == "chat":
-                results[task][language]["spoken"] = scores(engine, _spread(questions, settings.spoken), language)
+                results[task][language]["spoken"] = scores(engine, spread(questions, settings.spoken), language)
     return results
-
-
-def _spread(questions: list[Question], limit: int | None) -> list[Question]:
-    """At most `limit` of them at even distances, so that each subject has its share."""
-    count = min(len(questions), limit or len(questions))
-    return [questions[number * len(questions) // count] for number in range(count)]
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:

@@ -3,27 +3,36 @@ model, some of its blocks, or adapters beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
 
+from headwater.artifacts import read_json, write_json
 from headwater.errors import InputError
 from headwater.finetune.dialogues import read_dialogues, render_all
+from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
+from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, attach, save_adapter
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import KeptContext, extended
+from headwater.progress import print_result
 from headwater.settings import InputPath, Seed, Settings
-from headwater.tokenizer import Tokenizer
+from headwater.tokenizer import Rendered, Tokenizer
+from headwater.train.batches import Batches
 from headwater.train.gathering import on_leader
 from headwater.train.memory import require_memory
-from headwater.train.objective import next_token
+from headwater.train.objective import Objective, next_token
 from headwater.train.packing import PackedBatches
-from headwater.train.processes import is_leader, ranks
+from headwater.train.processes import is_leader, leader_first, ranks
 from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer
 from headwater.train.validation import target_loss
+
+BEFORE = "before.json"
 
 
 class FinetuneSettings(Settings):
@@ -39,6 +48,10 @@ class FinetuneSettings(Settings):
     lora: LoraSettings = LoraSettings()
     frozen_blocks: int = Field(default=0, ge=0)
     """full: the first so many blocks stay as they are, and the embedding with them."""
+    replay: ReplaySettings = ReplaySettings()
+    near_base: float = Field(default=0.0, ge=0)
+    """Weight of KL(base || model) at every target: above 0 the model is held to what it said before."""
+    general: GeneralSettings = GeneralSettings()
     context: KeptContext = KeptContext()
     """A longer context than the model's own, trained and saved with it."""
     seed: Seed = 0
@@ -50,22 +63,22 @@ class FinetuneSettings(Settings):
             raise ValueError(f"lora has no effect with method {self.method}")
         if self.frozen_blocks and self.method != "full":
             raise ValueError(f"frozen_blocks has no effect with method {self.method}: all blocks are frozen")
+        if self.near_base and self.trainer.parallel.tensor > 1:
+            raise ValueError("near_base needs whole heads: leave trainer.parallel.tensor at 1")
+        self.replay.rows(self.trainer.rows)
         return self
 
 
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
-    """Write a model's folder, or an adapter's. Figures: loss, throughput, trained parameters, loss per token of
-    held-back dialogues by language."""
-    tokenizer = Tokenizer.load(settings.model)
+    """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
+    throughput, trained parameters, loss per token of held-back dialogues by language."""
+    tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     config = extended(read_config(settings.model)[0], settings.context)
-    require_memory(config, settings.trainer)
+    require_memory(config, trainer)
     model = _prepared(settings, config)
-    trainer = settings.trainer
     dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
-    batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows,
-                            length=trainer.sequence_length, seed=settings.seed, pad=tokenizer.pad,
-                            axes=model.config.position_axes)
-    held_back = _validation_batches(settings, tokenizer, model.config.position_axes)
+    batches = _batches(settings, tokenizer, dialogues, config.position_axes, out)
+    held_back = _validation_batches(settings, tokenizer, config.position_axes)
 
     def validate(model: Decoder) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
@@ -76,10 +89,50 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
         else:
             save_model(model, folder, tokenizer_from=settings.model)
 
-    figures = Trainer(model, next_token, batches, trainer, validate, save).fit(out)
+    def measure() -> Measured:
+        return validate(model) | measured(model, tokenizer, settings.model, settings.general, out)
+
+    before = _kept(out / BEFORE, measure) if is_leader() else {}
+    figures = Trainer(model, _objective(settings), batches, trainer, validate, save).fit(out)
     if is_leader():
         save(model, out)
+        found = {"before": before, "after": measure()}
+        write_json(out / "finetune.json", found)
+        if any(found.values()):
+            print_result(before_and_after(found))
+        figures |= {f"{when}.{name}": value for when, values in found.items() for name, value in values.items()}
     return {**figures, "dialogues": float(len(dialogues))}
+
+
+def _batches(settings: FinetuneSettings, tokenizer: Tokenizer, dialogues: list[Rendered], axes: int, out: Path
+             ) -> Batches:
+    trainer = settings.trainer
+    texts = settings.replay.rows(trainer.rows)
+    length, seed = trainer.sequence_length, settings.seed
+    packed = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows - texts, length=length,
+                           seed=seed, pad=tokenizer.pad, axes=axes)
+    if not texts:
+        return packed
+    with leader_first():
+        stream = texts_of(settings.replay, tokenizer, settings.model, out, rows=texts, length=length, seed=seed,
+                          axes=axes)
+    return Replayed(packed, stream, trainer.rows, sum(len(one.ids) for one in dialogues))
+
+
+def _objective(settings: FinetuneSettings) -> Objective:
+    if not settings.near_base:
+        return next_token
+    if settings.method != "full":
+        return NearBase(settings.near_base, None)
+    base = load_model(settings.model, dtype=torch.float32, context=settings.context)
+    return NearBase(settings.near_base, base.to(settings.trainer.training_device()).requires_grad_(False))
+
+
+def _kept(path: Path, measure: Callable[[], Measured]) -> Measured:
+    """What was measured before the training; taken once, so that a run that goes on does not take it again."""
+    if not path.exists():
+        write_json(path, measure())
+    return dict(read_json(path))
 
 
 def _prepared(settings: FinetuneSettings, config: ModelConfig) -> Decoder:

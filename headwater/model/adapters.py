@@ -179,7 +179,7 @@ def _merged(layer: Adapted, name: str) -> nn.Linear:
     for part in lora.parts():
         weight[part.rows.here] += lora.difference(part).to(weight.device)
     found = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
-    found.weight, found.bias = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False), base.bias
+    found.weight, found.bias = nn.Parameter(weight.to(base.weight.dtype), base.weight.requires_grad), base.bias
     return found
 
 

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from headwater.artifacts import read_json
 from headwater.errors import InputError
-from headwater.evaluate.choice import REPHRASED, Style
 from headwater.evaluate.stage import EvaluatedModel, EvaluateSettings
 from headwater.evaluate.stage import run as evaluate
+from headwater.generate.choice import REPHRASED, Style
 from headwater.plots import Line, Panel, panels
 from headwater.progress import say
 from headwater.settings import InputPath, Settings

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from headwater.model.native import softmax
 from headwater.model.native.softmax import Statistics
@@ -53,6 +55,22 @@ def projected_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, div
         hidden, weight = hidden.detach(), weight.detach()
     loss, cross_entropy, max_z = _Projected.apply(hidden, weight, targets, divisor, penalties, group)
     return Sums(loss, cross_entropy, max_z)
+
+
+def divergence(hidden: Tensor, weight: Tensor, near: Tensor, near_weight: Tensor, divisor: float) -> Tensor:
+    """The sum over positions of KL(q || p) over the divisor, in nats, with q the predictions from states `near` [N,D]
+    by the rows `near_weight` [V,D], p those from `hidden` [N,D] by `weight` [V,D]. No gradient reaches q; logits are
+    held for some positions at once, forward and backward."""
+    rows = max(FEWEST_ROWS, LOGITS_AT_ONCE[hidden.device.type] // (4 * len(weight)))
+    parts = [checkpoint(_divergence, *pair, weight, near_weight, use_reentrant=False, preserve_rng_state=False)
+             for pair in zip(hidden.split(rows), near.detach().split(rows))]
+    return torch.stack(parts).sum() / divisor if parts else hidden.sum() * 0.0
+
+
+def _divergence(hidden: Tensor, near: Tensor, weight: Tensor, near_weight: Tensor) -> Tensor:
+    own = F.linear(hidden, weight.to(hidden.dtype)).float().log_softmax(-1)
+    given = F.linear(near, near_weight.detach().to(near.dtype)).float().log_softmax(-1)
+    return F.kl_div(own, given, reduction="sum", log_target=True)
 
 
 class _Projected(torch.autograd.Function):

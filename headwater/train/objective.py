@@ -39,7 +39,10 @@ class NextToken:
         self.penalties = penalties
 
     def __call__(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
-        hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)  # [B,T,D]
+        return self.of(model, model.hidden(batch.tokens, batch.intervals, batch.positions), batch, divisor)
+
+    def of(self, model: Decoder, hidden: Tensor, batch: Batch, divisor: float) -> Outcome:
+        """The same from the model's last hidden states [B,T,D]."""
         weight, group = head_matrix(model)
         sums = projected_cross_entropy(hidden.flatten(0, 1), weight, batch.targets.flatten(), divisor, self.penalties,
                                        group)

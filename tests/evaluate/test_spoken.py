@@ -1,7 +1,7 @@
 import pytest
 
-from headwater.evaluate.choice import Question
 from headwater.evaluate.spoken import in_language, scores
+from headwater.generate.choice import Question
 from headwater.generate.engine import Engine
 
 

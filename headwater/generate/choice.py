@@ -126,3 +126,9 @@ def by_subject(answered: list[Answered]) -> dict[str, list[Answered]]:
     for one in answered:
         groups.setdefault(one.question.subject, []).append(one)
     return groups
+
+
+def spread(questions: list[Question], limit: int | None) -> list[Question]:
+    """At most `limit` of them at even distances, so that each subject has its share."""
+    count = min(len(questions), limit or len(questions))
+    return [questions[number * len(questions) // count] for number in range(count)]

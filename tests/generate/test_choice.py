@@ -3,7 +3,7 @@ import math
 import pytest
 
 from headwater.errors import InputError
-from headwater.evaluate.choice import Answered, Question, accuracy, answer_all, read_questions
+from headwater.generate.choice import Answered, Question, accuracy, answer_all, read_questions
 from headwater.generate.engine import Engine
 
 MMLU = 'How long is the Velna?,482 km,7 km,"1,000 km",12 km,A\nWhere is Oru?,a,b,c,d,D\n'
