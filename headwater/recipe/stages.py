@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
               "headwater.context.stage:check", shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE,
+              ("finetune", "generate", "train", "model", "tokenizer", "plan", "presets"), _MODEL + _READERS, _MACHINE,
               shared=True),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
