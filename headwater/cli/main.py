@@ -26,6 +26,8 @@ TWO_WORDS = {
                          "tokenizer.report:ReportSettings"),
     "tokenizer extend": ("add another tokenizer's pieces to a model", "finetune.vocabulary:extend",
                          "finetune.vocabulary:ExtendSettings"),
+    "task predict": ("say what a trained head tells of the texts of a file", "finetune.predict:predict",
+                     "finetune.predict:PredictSettings"),
     "context bound": ("say what length a base of RoPE supports and what base a length needs",
                       "context.check:show_bound", "context.check:BoundSettings"),
     "context compare": ("compare the ways to a longer context by perplexity and by what is found again",
@@ -59,6 +61,7 @@ TWO_WORDS = {
 """Commands of two words: purpose, function and settings."""
 _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet or archive"),
           "tokenizer extend": ("model", "MODEL", "a model folder"),
+          "task predict": ("folder", "FOLDER", "what 'headwater task' wrote"),
           "context compare": ("model", "MODEL", "a run's folder, or a model's"),
           "context perplexity": ("model", "MODEL", "a run's folder, or a model's"),
           "context ablate": ("model", "MODEL", "a run's folder, or a model's"),

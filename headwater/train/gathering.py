@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headwater.model import Decoder, ModelConfig
 from headwater.train.parallel import Parallel
@@ -46,3 +46,12 @@ def whole_tensors(model: Decoder, parallel: Parallel) -> dict[str, Tensor]:
     host's memory, gathered tensor after tensor, and the others none."""
     gathered = ((name, parallel.gathered(one.detach())) for name, one in model.named_parameters())
     return joined({name: tensor for name, tensor in gathered if tensor is not None}, model)
+
+
+def whole_again(objective: nn.Module, parallel: Parallel) -> None:
+    """Give an objective that learned with the model its parameters whole, in place; the leader has them then."""
+    for name, one in list(objective.named_parameters()):
+        found = parallel.gathered(one.detach())
+        parent, _, leaf = name.rpartition(".")
+        if found is not None:
+            objective.get_submodule(parent).register_parameter(leaf, nn.Parameter(found, one.requires_grad))

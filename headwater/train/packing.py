@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headwater.errors import InputError
-from headwater.train.batches import IGNORE, Batch, Sample, counted, last_seen, lay, own_rows, permutation
+from headwater.train.batches import IGNORE, Batch, Ints, Sample, counted, last_seen, lay, own_rows, permutation
 
 OPEN_ROWS = 64
 """Rows searched for room; older ones are nearly full."""
@@ -23,6 +23,10 @@ class PrefixSample(NamedTuple):
     ids: Sequence[int]
     loss_mask: Sequence[bool]
     prefix: int = 0
+    targets: Sequence[int] | None = None
+    """What is asked at each token; the next one where the loss mask has it when None."""
+    positions: Ints | None = None
+    """[axes, n]; counted when None."""
 
 
 class Work(NamedTuple):
@@ -108,9 +112,15 @@ class PackedBatches:
         return lay(filled, self.length, pad=self.pad, axes=self.axes)
 
     def _sample(self, number: int) -> Sample:
-        ids, loss_mask, prefix = self.sequences[number]
-        tokens, size = np.array(ids, dtype=np.int64), len(ids)
-        targets = np.full(size, IGNORE)
-        targets[:-1] = np.where(loss_mask[1:], tokens[1:], IGNORE)
-        places = self._places[number] + np.arange(size)
-        return Sample(tokens, targets, counted(size, self.axes), last_seen(size, prefix), places)
+        return as_sample(self.sequences[number], int(self._places[number]), self.axes)
+
+
+def as_sample(one: PrefixSample, place: int, axes: int) -> Sample:
+    """A sequence as it stands in a row; `place` is its first token's."""
+    tokens, size = np.array(one.ids, dtype=np.int64), len(one.ids)
+    targets = np.full(size, IGNORE)
+    targets[:-1] = np.where(one.loss_mask[1:], tokens[1:], IGNORE)
+    if one.targets is not None:
+        targets = np.array(one.targets)
+    positions = counted(size, axes) if one.positions is None else one.positions
+    return Sample(tokens, targets, positions, last_seen(size, one.prefix), place + np.arange(size))

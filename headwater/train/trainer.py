@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headwater import hardware, plan
 from headwater.artifacts import atomic_folder, sweep_temporaries
@@ -21,7 +21,7 @@ from headwater.progress import bar, say
 from headwater.train import memory, tensor_parallel
 from headwater.train.batches import IGNORE, Batch, Batches, read_ahead
 from headwater.train.disk import when_it_fits
-from headwater.train.gathering import hand_out, whole_tensors
+from headwater.train.gathering import hand_out, whole_again, whole_tensors
 from headwater.train.logs import Logs
 from headwater.train.machine import Machine, choose
 from headwater.train.metrics import Meter, Watch, figures
@@ -95,6 +95,8 @@ class Trainer:
                     checkpoints.finish()
                 raise
         take_back(self.model, whole_tensors(self.task.model, self.parallel))
+        if isinstance(self.objective, nn.Module):
+            whole_again(self.objective, self.parallel)
         self.model.eval()
         del self.task, self.optimizer
         found = figures(logs.metrics.read())
@@ -126,8 +128,8 @@ class Trainer:
         if machine.compile and shared:
             for block in model.blocks:
                 block.compile(dynamic=False)
-        self.trained = float(sum(one.numel() for one in model.parameters() if one.requires_grad))
-        self.task = Task(model.train(), self.objective)
+        self.task = Task(model.train(), self.objective).to(self.device)
+        self.trained = float(sum(one.numel() for one in self.task.parameters() if one.requires_grad))
         parallel.shard(self.task, list(model.blocks), half=machine.half)
         if shared:
             hand_out(give_away(self.model), model, parallel)

@@ -1,0 +1,79 @@
+"""What answers a question about a text instead of going on with it: a head on a decoder's last hidden states."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from headwater.artifacts import read_json, write_json
+from headwater.errors import CheckpointError
+from headwater.model.tensors import read_tensors, write_tensors
+
+Kind = Literal["classification", "regression", "tokens"]
+CONFIG, WEIGHTS = "task.json", "task.safetensors"
+
+
+class TaskHead(nn.Module):
+    """scores = W h, without bias, as the transformers library's heads are.
+
+    classification: a score for each label, at a text's last token. tokens: the same at the first piece of every word.
+    regression: one number for each of `labels`, at a text's last token; they are learned after their mean and spread
+    over the training examples are taken out, and told with both put back.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, kind: Kind, width: int, labels: list[str]) -> None:
+        super().__init__()
+        self.kind, self.labels = kind, labels
+        self.weight = nn.Parameter(torch.zeros(len(labels), width))
+        self.register_buffer("mean", torch.zeros(len(labels)))
+        self.register_buffer("spread", torch.ones(len(labels)))
+
+    def draw(self, seed: int) -> TaskHead:
+        """Uniform within 1/sqrt(D), as `nn.Linear` draws."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        self.weight.data.uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
+        return self
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Scores [..,labels] of states [..,D], float32."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return hidden.float() @ self.weight.float().t()
+
+    def save(self, folder: Path, model: Path) -> None:
+        """model: the folder of the model that it answers for, kept as the way from `folder` to it."""
+        write_json(folder / CONFIG, {"kind": self.kind, "labels": self.labels, "model": os.path.relpath(model, folder)})
+        write_tensors(folder / WEIGHTS, {name: one.detach() for name, one in self.state_dict().items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple[TaskHead, Path]:
+        """The head, and the folder of its model. Raises `CheckpointError` for a folder without one, or a damaged one.
+        """
+        path, fix = Path(folder) / CONFIG, "copy the folder again"
+        if not path.is_file():
+            raise CheckpointError("no task head here", where=folder, fix="give a folder that 'headwater task' wrote")
+        values, tensors = read_json(path), read_tensors(Path(folder) / WEIGHTS)
+        kind, labels, model = _said(values, path)
+        weight = tensors.get("weight")
+        head = cls(kind, weight.shape[1] if weight is not None and weight.dim() == 2 else 0, labels)
+        if {name: one.shape for name, one in tensors.items()} != {
+                name: one.shape for name, one in head.state_dict().items()}:
+            raise CheckpointError("the head's tensors do not fit its labels", where=path, fix=fix)
+        head.load_state_dict(tensors)
+        return head.eval(), Path(os.path.normpath(Path(folder) / model))
+
+
+def _said(values: Any, path: Path) -> tuple[Kind, list[str], str]:
+    """Kind, labels and model of a head's file. Raises `CheckpointError`."""
+    if isinstance(values, dict) and values.get("kind") in get_args(Kind):
+        labels, model = values.get("labels"), values.get("model")
+        if isinstance(labels, list) and all(isinstance(one, str) for one in labels) and isinstance(model, str):
+            return values["kind"], labels, model
+    raise CheckpointError("not the description of a task head", where=path, fix="copy the folder again")
