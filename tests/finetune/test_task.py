@@ -127,7 +127,8 @@ def test_every_family_takes_a_step_and_a_blank_sees_all_of_the_text(shared, name
             alone = lay([[as_sample(sample, 0, 2)]], len(sample.ids), pad=0, axes=2)
             torch.testing.assert_close(model.hidden(alone.tokens, alone.intervals, alone.positions),
                                        model.hidden(alone.tokens), atol=1e-4, rtol=1e-4)
-        read = [scores(model, objective.head, lay([[as_sample(one, 0, 2)]], 8, pad=0, axes=2)) for one in (first, other)]
+        read = [scores(model, objective.head, lay([[as_sample(one, 0, 2)]], 8, pad=0, axes=2))
+                for one in (first, other)]
         assert not torch.allclose(read[0][0], read[1][0])
 
 
