@@ -30,6 +30,7 @@ from headwater.model import Decoder, ModelConfig
 from headwater.model.checkpoint import load_model
 from headwater.model.families import family_for
 from headwater.model.folder import INDEX
+from headwater.model.prefix import Prefix, PrefixSettings
 from headwater.model.tensors import write_tensors
 from headwater.presets import preset
 from headwater.progress import track
@@ -68,10 +69,8 @@ def drawn(shape: tuple[int, ...]) -> Tensor:
 def tunable(model: Decoder) -> list[nn.Parameter]:
     """Freeze the model and give it what learns."""
     model.requires_grad_(False)
-    found = [nn.Parameter(torch.zeros(model.config.hidden_size)) for _ in model.blocks]
-    for block, vector in zip(model.blocks, found, strict=True):
-        block.register_forward_hook(lambda _, __, y, vector=vector: y + vector.to(y.dtype))
-    return found
+    model.prefix = Prefix(model.config, PrefixSettings(length=PREFIX))
+    return list(model.prefix.parameters())
 
 
 def train(folder: Path, base: str, threads: int) -> dict[str, Any]:

@@ -100,8 +100,7 @@ def test_a_packed_block_keeps_what_autograd_really_keeps_of_it(axes, form):
         pack_linears(model, head=False, form=form)
         model.requires_grad_(False).embedding.requires_grad_(True)
         found.append(kept_of(model, "float32", "none"))
-    block = finetuning.frozen_block(ModelConfig(**{**TINY, **axes}, num_hidden_layers=3), plan.Step(ROWS, LENGTH, half=False),
-                                    plan.Trained(prefix=1))
+    block = finetuning.frozen_block(model.config, plan.Step(ROWS, LENGTH, half=False), plan.Trained(prefix=1))
     assert found[1] - found[0] == pytest.approx(ROWS * LENGTH * block, rel=2e-3)
 
 
