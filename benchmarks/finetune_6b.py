@@ -139,7 +139,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         print(json.dumps(train(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))))
         return
-    options = arguments(__doc__, ("--folder", {"type": Path, "help": "of the checkpoint; used again where it is there"}),
+    options = arguments(__doc__, ("--folder", {"type": Path, "help": "of the checkpoint; used again if it is there"}),
                         ("--threads", {"type": int, "default": 1, "help": "threads (1)"}),
                         ("--base", {"default": "nf4", "choices": ["nf4", "int8"], "help": "form of the base (nf4)"}))
     config = preset("ChatGLM2-6B", **({} if options.full else SMALL))

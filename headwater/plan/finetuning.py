@@ -1,4 +1,4 @@
-"""Memory of fine-tuning: a base that stays as it is, in one of its forms, and the few weights that are trained beside it.
+"""Memory of fine-tuning: a base that stays as it is, in one of its forms, and the few weights that learn beside it.
 
 The base's products keep nothing for the backward pass but its weights; packed ones are unpacked once more there.
 """
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
     """P-Tuning v2: keys and values before the text, in every layer."""
 
     def parameters(self, shape: Shape) -> int:
-        query, shared, _ = widths(shape)
+        shared = widths(shape)[1]
         low = sum(rows + columns for rows, columns in _matrices(shape))
         return shape.num_hidden_layers * (self.rank * low + 2 * self.prefix * shared)
 

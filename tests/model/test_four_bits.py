@@ -49,8 +49,8 @@ def float_of(packed, dtype=torch.float32):
 
 
 def test_the_levels_are_quantiles_of_the_normal_distribution():
-    """QLoRA's construction: eight of one half and seven of the other, evenly by probability, and zero; over the largest.
-    The outermost probability lies between those of 16 and of 15 equal parts."""
+    """QLoRA's construction: eight of one half and seven of the other, evenly by probability, and zero, all over the
+    largest. The outermost probability lies between those of 16 and of 15 equal parts."""
     outermost = 1 - (1 / 32 + 1 / 30) / 2
     quantile = NormalDist().inv_cdf
     above = [quantile(outermost + (0.5 - outermost) * step / 8) for step in range(8)]
