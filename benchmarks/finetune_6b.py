@@ -126,7 +126,7 @@ def watched(folder: Path, base: str, threads: int) -> dict[str, Any]:
 def rows_of(name: str, config: ModelConfig, found: dict[str, Any], base: str) -> list[Case]:
     step = plan.Step(1, LENGTH, recompute="full")
     predicted = plan.finetuning_memory(config, step, base, plan.Trained(prefix=PREFIX)).total  # type: ignore[arg-type]
-    losses = ", ".join(f"{loss:.3f}" for loss in found["losses"])
+    losses = ", ".join(f"{loss:.4f}" for loss in found["losses"])
     return [Case.compare(name, "peak GB", found["peak"] / 1e9, "published, INT4 and P-Tuning v2", PUBLISHED / 1e9,
                          more_is_better=False),
             Case(name, "of it anonymous, GB", found["anonymous"] / 1e9, "predicted, without Python and PyTorch",

@@ -15,12 +15,13 @@ from headwater import hardware
 from headwater.errors import CheckpointError, InputError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
-from headwater.model.four_bits import INT4, NF4, FourBitLinear
+from headwater.model.four_bits import INT4, NF4, FourBitLinear, _gradient, _product
 from headwater.model.linear import Int8Linear
 from headwater.model.native import four_bits
 from headwater.model.native.four_bits import pack, unpack
-from headwater.model.packed import pack_linears
+from headwater.model.packed import pack_linears, packed_linears
 from headwater.model.tensors import read_tensors
+from headwater.train.recompute import recompute
 
 FAMILIES = ["baichuan1_13b", "baichuan2_7b", "chatglm2_6b", "chatglm_6b", "glm4_0414", "glm_10b", "llama2_gqa"]
 IDS = torch.arange(12)[None] % 31
@@ -168,6 +169,26 @@ def test_autocast_takes_the_product_in_its_own_type(way):
     torch.testing.assert_close(y, float_of(packed, torch.bfloat16)(x.detach().bfloat16()), rtol=0.02, atol=0.02)
     y.sum().backward()
     assert x.grad.dtype == torch.float32
+
+
+def test_the_operators_are_what_the_compiler_takes_them_for():
+    packed = FourBitLinear.pack(nn.Linear(70, 9))
+    x = drawn(2, 70).requires_grad_()
+    torch.library.opcheck(_product, (x, packed.weight, packed.scale, list(NF4), packed.bias))
+    torch.library.opcheck(_gradient, (drawn(2, 9), packed.weight, packed.scale, list(NF4), 70))
+
+
+@pytest.mark.parametrize("again", ["none", "selective", "full"])
+def test_a_packed_model_has_the_gradients_of_the_float_one_that_it_stands_for(again):
+    packed = initialise(Decoder(ModelConfig(**TINY)), 0)
+    pack_linears(packed, head=False, form="nf4")
+    whole = Decoder(packed.config)
+    whole.load_state_dict(packed.state_dict() | {
+        f"{name}.weight": one.unpacked(torch.float32) for name, one in packed_linears(packed)}, strict=False)
+    recompute(packed, again)
+    for model in (packed, whole):
+        model(IDS).logsumexp(-1).sum().backward()
+    torch.testing.assert_close(packed.embedding.weight.grad, whole.embedding.weight.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_is_kept_for_the_backward_pass_but_the_packed_weights():
