@@ -14,7 +14,8 @@ import torch
 from _harness import Case, arguments, measure_interleaved, report
 
 from headwater.model import Decoder, KVCache, ModelConfig, initialise
-from headwater.model.checkpoint import load_model, pack_linears, save_model
+from headwater.model.checkpoint import load_model, save_model
+from headwater.model.packed import pack_linears
 
 SIZES = {"57M": {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 10, "num_attention_heads": 10},
          "340M": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 20, "num_attention_heads": 16}}

@@ -12,7 +12,8 @@ from headwater import plan
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.native import kernel
-from headwater.plan import activations, training
+from headwater.model.packed import pack_linears, packed_linears
+from headwater.plan import activations, finetuning, training
 from headwater.presets import preset
 from headwater.tokenizer.shards import Loaded
 from headwater.train.objective import NextToken
@@ -33,14 +34,24 @@ AXES = {
 ROWS, LENGTH = 2, 64
 
 
+STEPS = st.builds(
+    plan.Step, rows=st.integers(1, 8), length=st.sampled_from([128, 2048]), half=st.booleans(), compiled=st.booleans(),
+    optimizer=st.sampled_from(["adamw", "muon"]), accumulates=st.booleans(), processes=st.sampled_from([2, 4, 64]),
+    zero=st.sampled_from([0, 1, 2, 3]))
+
+
 def kept_bytes(layers, axes, precision, again="none"):
     """What autograd keeps at the end of a forward pass besides parameters and the batch."""
     model = working_copy(initialise(Decoder(ModelConfig(**{**TINY, **axes}, num_hidden_layers=layers)), 0))
+    return kept_of(model, precision, again)
+
+
+def kept_of(model, precision, again):
     recompute(model.train(), again)
     tokens = np.random.default_rng(0).integers(0, 128, 600).astype("<u4")
     shard = Loaded(tokens, np.arange(11) * 60, ["en"] * 10, np.full(10, 60))
     batch = StreamBatches(shard, rows=ROWS, length=LENGTH, seed=0).batch(0)
-    known = {one.untyped_storage().data_ptr() for one in (*model.parameters(), *batch)}
+    known = {one.untyped_storage().data_ptr() for one in (*model.parameters(), *model.buffers(), *batch)}
     kept = {}
 
     def keep(tensor):
@@ -78,6 +89,76 @@ def test_a_block_that_is_computed_again_keeps_its_input_alone(precision):
     assert activations.activation_bytes(three, step) - activations.activation_bytes(two, step) == found
 
 
+@pytest.mark.skipif(not kernel.takes(torch.float32, 32), reason="no compiler for the attention kernel")
+@pytest.mark.parametrize("form", ["nf4", "int8"])
+@pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
+def test_a_packed_block_keeps_what_autograd_really_keeps_of_it(axes, form):
+    """Breaks when a packed product keeps its input, or its weights as floats."""
+    found = []
+    for layers in (2, 3):
+        model = initialise(Decoder(ModelConfig(**{**TINY, **axes}, num_hidden_layers=layers)), 0)
+        pack_linears(model, head=False, form=form)
+        model.requires_grad_(False).embedding.requires_grad_(True)
+        found.append(kept_of(model, "float32", "none"))
+    block = finetuning.frozen_block(model.config, plan.Step(ROWS, LENGTH, half=False), plan.Trained(prefix=1))
+    assert found[1] - found[0] == pytest.approx(ROWS * LENGTH * block, rel=2e-3)
+
+
+@pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
+def test_bases_are_as_large_as_packed_models(axes):
+    config = ModelConfig(**{**TINY, **axes}, num_hidden_layers=2)
+    for form in ("nf4", "int8"):
+        model = Decoder(config)
+        whole = sum(one.numel() for one in model.parameters())
+        names = pack_linears(model, head=False, form=form)
+        packed = sum(tensor.nbytes for _, one in packed_linears(model) for tensor in (one.weight, one.scale))
+        matrices = sum(one.in_features * one.out_features for _, one in packed_linears(model))
+        assert len(names) == 8
+        assert plan.base_bytes(config, form) == packed + 2 * (whole - matrices)
+    assert plan.base_bytes(config, "float32") == 2 * plan.base_bytes(config, "bfloat16") == 4 * whole
+
+
+def test_chatglm2_in_four_bits_is_tuned_within_the_published_7_gb():
+    """By hand: 28 blocks of 203,948,032 weights at 4.25 bits, all else in two bytes; P-Tuning v2 of 128 keys and values
+    of 256 numbers a layer. Its activations and logits add less than a gigabyte."""
+    shape, trained = preset("ChatGLM2-6B"), plan.Trained(prefix=128)
+    packed = 28 * 203_948_032
+    assert plan.base_bytes(shape, "nf4") == packed * 17 // 32 + 2 * (6_243_584_000 - packed) == 4_099_805_184
+    assert trained.parameters(shape) == 28 * 2 * 128 * 256 == 1_835_008
+    whole, again = (plan.finetuning_memory(shape, plan.Step(1, 512, recompute=what), "nf4", trained).total
+                    for what in ("none", "full"))
+    assert 4.1e9 < again < 4.9e9 < whole < 7e9
+    assert plan.Trained(rank=8).parameters(preset("LLaMA-7B")) == 19_988_480  # what peft prints for all of its matrices
+
+
+def test_a_frozen_step_is_the_sum_of_its_parts():
+    """float32, one row of 64 tokens, two layers of 64, by hand."""
+    shape = ModelConfig(**TINY, num_hidden_layers=2)
+    found = plan.finetuning_memory(shape, plan.Step(1, 64, half=False), "float32", plan.Trained(prefix=10))
+    learnt = 2 * 2 * 10 * 64  # layers, keys and values, ten of them, 2 heads of 32
+    gate_and_up, heads, norms = 320, 2 * 128 + 2 * 64, 2 * (4 * 64 + 4)  # heads: q, k, v and what is mixed
+    block = 4 * (gate_and_up + heads) + 4 * 4 + norms  # of a token
+    behind = 4 * 2 * 64 * (10 + 64)  # keys and values with the prefix before them
+    assert found.activations == 2 * (64 * block + behind) + 64 * (4 * 64 + 8 * 32)  # and the last norm's, RoPE's tables
+    assert found.weights == 4 * (plan.parameters(shape) + learnt)
+    assert found.moments == 8 * learnt
+    assert found.copies == 0
+
+
+@given(step=STEPS, base=st.sampled_from(plan.BASES), name=st.sampled_from(["Llama-2-7B", "ChatGLM2-6B", "GLM-10B"]))
+def test_a_smaller_base_and_less_to_learn_never_need_more(step, base, name):
+    shape = preset(name)
+
+    def needs(base, **trained):
+        return plan.finetuning_memory(shape, step, base, plan.Trained(**trained)).total
+
+    sizes = [needs(form, rank=8) for form in ("float32", "int8", "nf4")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert needs(base, rank=16) > needs(base, rank=8)
+    assert needs(base, prefix=256) > needs(base, prefix=128)
+    assert needs(base, rank=8) < plan.training_memory(shape, replace(step, processes=1)).total
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_weights_and_moments_are_those_of_the_optimizer(name):
     config = ModelConfig(**TINY, num_hidden_layers=2)
@@ -86,12 +167,6 @@ def test_weights_and_moments_are_those_of_the_optimizer(name):
     step = plan.Step(1, 64, optimizer=name)
     assert training.moment_bytes(config, step) == held
     assert training.weight_bytes(config, step) == sum(one.nbytes for one in model.parameters())
-
-
-STEPS = st.builds(
-    plan.Step, rows=st.integers(1, 8), length=st.sampled_from([128, 2048]), half=st.booleans(), compiled=st.booleans(),
-    optimizer=st.sampled_from(["adamw", "muon"]), accumulates=st.booleans(), processes=st.sampled_from([2, 4, 64]),
-    zero=st.sampled_from([0, 1, 2, 3]))
 
 
 @given(step=STEPS, name=st.sampled_from(["Llama-2-7B", "Baichuan2-13B", "GLM-Large-Chinese", "GLM-4-9B-0414"]))

@@ -1,4 +1,4 @@
-"""`headwater plan`: what a model needs to be trained and served, from its shape, for this machine or a named GPU."""
+"""`headwater plan`: what a model needs to be trained, tuned and served, by its shape, for this machine or a named GPU."""
 
 from __future__ import annotations
 
@@ -54,6 +54,10 @@ class PlanSettings(Settings):
     """Time: how many are read, for example 2.0e12."""
     price: float | None = Field(default=None, gt=0)
     """Time: of one GPU for an hour, in any currency."""
+    lora_rank: int = Field(default=8, gt=0)
+    """Fine-tuning: of the matrices added to all of a block's."""
+    prefix: int = Field(default=128, gt=0)
+    """Fine-tuning: keys and values that P-Tuning v2 trains in every layer."""
     rows: int = Field(default=1, gt=0)
     """Serving: sequences answered at once."""
 
@@ -87,6 +91,7 @@ def show_plan(model: str, settings: PlanSettings, recipe: Sequence[str] = ()) ->
         say(f"the model is made for {shape.longest:,} tokens; what {settings.length:,} would take:")
     print_result(_parameters(model, shape))
     print_result(_training(shape, settings, f"{where} has {_bytes(memory)}"))
+    print_result(_finetuning(shape, settings))
     if gpu is not None:
         print_result(_time(shape, settings, gpu))
     print_result(_serving(shape, settings, memory))
@@ -154,10 +159,7 @@ def _parameters(model: str, shape: ModelConfig) -> Table:
 
 def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     """ZeRO's stages side by side; one process has none."""
-    assert settings.length is not None
-    step = plan.Step(settings.micro_rows, settings.length, settings.precision == "bfloat16", settings.compile,
-                     settings.recompute, settings.optimizer, settings.accumulate > 1, settings.processes, 2,
-                     settings.tensor, settings.replicas, "cpu" if settings.gpu is None else "cuda")
+    step = _step(settings)
     stages = [replace(step, zero=zero) for zero in _stages(settings)]
     found = [plan.training_memory(shape, one) for one in stages]
     table = _table(f"training on {settings.micro_rows} x {settings.length:,} tokens, memory of a process; {where}",
@@ -178,6 +180,29 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     if step.readers > 1 and step.replicas == 1:
         table.add_row("as the ZeRO paper counts", *(_bytes(plan.zero_bytes(
             plan.parameters(shape) / step.tensor, step.readers, one.zero)) for one in stages))
+    return table
+
+
+def _step(settings: PlanSettings) -> plan.Step:
+    assert settings.length is not None
+    return plan.Step(settings.micro_rows, settings.length, settings.precision == "bfloat16", settings.compile,
+                     settings.recompute, settings.optimizer, settings.accumulate > 1, settings.processes, 2,
+                     settings.tensor, settings.replicas, "cpu" if settings.gpu is None else "cuda")
+
+
+def _finetuning(shape: ModelConfig, settings: PlanSettings) -> Table:
+    """What learns against the form of what stays as it is; a full tuning trains the float32 weights themselves."""
+    step = replace(_step(settings), processes=1, tensor=1, replicas=1)
+    table = _table(f"fine-tuning on {settings.micro_rows} x {settings.length:,} tokens, memory of one process by the "
+                   "form of the base", *plan.BASES)
+    table.add_row("full", _bytes(plan.training_memory(shape, step).total), *("-" for _ in plan.BASES[1:]))
+    for name, trained in ((f"LoRA, rank {settings.lora_rank}", plan.Trained(rank=settings.lora_rank)),
+                          (f"P-Tuning v2, {settings.prefix} a layer", plan.Trained(prefix=settings.prefix))):
+        found = [_bytes(plan.finetuning_memory(shape, step, base, trained).total)
+                 if step.half or base != "bfloat16" else "-" for base in plan.BASES]
+        table.add_row(f"{name}: {trained.parameters(shape):,} weights", *found)
+    table.add_section()
+    table.add_row("the base alone", *(_bytes(plan.base_bytes(shape, base)) for base in plan.BASES))
     return table
 
 

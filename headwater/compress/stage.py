@@ -8,8 +8,9 @@ import torch
 
 from headwater.errors import InputError
 from headwater.model import Decoder
-from headwater.model.checkpoint import load_model, pack_linears, save_model
+from headwater.model.checkpoint import load_model, save_model
 from headwater.model.linear import Int8Linear
+from headwater.model.packed import pack_linears, packed_linears
 from headwater.settings import InputPath, Settings
 
 
@@ -24,7 +25,7 @@ class QuantizeSettings(Settings):
 def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     """Write an INT8 model folder. Figures: bytes before and after, largest relative error of a weight matrix."""
     original = load_model(settings.model)
-    if any(isinstance(module, Int8Linear) for module in original.modules()):
+    if any(packed_linears(original)):
         raise InputError("the model is quantized already", where=settings.model, fix="give a float model")
     if settings.head and original.config.tie_word_embeddings:
         raise InputError("the head is tied to the embedding and cannot be quantized alone", where=settings.model,

@@ -21,12 +21,19 @@ from headwater.model.extension import ContextSettings, extended
 from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
-from headwater.model.linear import Int8Linear
+from headwater.model.packed import (
+    Base,
+    PackedLinear,
+    packed_linears,
+    place_packed,
+    place_stored,
+    quantization_config,
+)
 from headwater.model.replacement import replace_vectors
 from headwater.model.tensors import Stored, grouped, write_tensors
+from headwater.progress import track
 
 SHARD_BYTES = 5_000_000_000
-_INT8 = {"quant_method": "headwater-int8", "bits": 8, "symmetric": True, "granularity": "row"}
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
@@ -58,14 +65,15 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
-               mmap: bool = True, context: ContextSettings | None = None) -> Decoder:
+               mmap: bool = True, context: ContextSettings | None = None, base: Base | None = None) -> Decoder:
     """A decoder in evaluation mode from an official model folder of any family, or from an adapter's folder: its model
-    with the adapter merged.
+    with the adapter merged, or, beside packed matrices, in use.
 
     dtype: of the float weights; None takes what config.json says, else what most of the file is. device: the CPU when
     None. mmap: on the CPU, weights that need no conversion stay on the file's pages and are read when first used;
     changing them changes no file. All others are read straight into their place, so memory peaks at the model's size.
-    context: a longer one than the model's own, and how its positions reach it.
+    context: a longer one than the model's own, and how its positions reach it. base: the form into which the blocks'
+    matrices are packed while they are read, one by one; as they are stored when None.
     Raises `InputError` for what of these cannot be had and `CheckpointError` for the folder; names, shapes
     and the configuration are checked before any weight is read.
     """
@@ -81,10 +89,14 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
     config = config if context is None else extended(config, context)
     with WeightFolder(path) as weights:
         kind = dtype or _dtype(values, weights.stored, path)
-        model = load_weights(config, values, weights, kind, place, mmap=mmap)
+        model = load_weights(config, values, weights, kind, place, mmap=mmap, base=base)
     for one in adapters:
         load_adapter(model, one)
-        merge(model)
+        if not any(packed_linears(model)):
+            merge(model)
+        elif len(adapters) > 1:
+            raise InputError("an adapter that was learned beside another, and packed matrices", where=one,
+                             fix="leave the matrices as they are stored")
     if context is not None and context.method == "vectors":
         replace_vectors(model, trained, context, path)
     return model
@@ -111,11 +123,14 @@ def _device(device: torch.device | str | None) -> torch.device:
 
 
 def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFolder, kind: torch.dtype | None,
-                 device: torch.device, *, mmap: bool) -> Decoder:
-    """The decoder, its weights of type `kind`, or each as it is stored."""
+                 device: torch.device, *, mmap: bool, base: Base | None = None) -> Decoder:
+    """The decoder, its weights of type `kind`, or each as it is stored; the blocks' matrices in the form `base`."""
     with torch.device("meta"):
         model = Decoder(config)
-    _pack_for(model, values.get("quantization_config"), weights.folder)
+    form = place_stored(model, values.get("quantization_config"), weights.folder)
+    if form is not None and base not in (None, form):
+        raise InputError(f"the matrices are packed as {form} already, not as {base}", where=weights.folder,
+                         fix="give the float model")
     stored, state = weights.stored, _state(model)
     wanted = [entry for entry in family_of(values).entries(config) if entry.ours in state]
     _check(state, wanted, stored, weights.folder)
@@ -124,6 +139,11 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
         raise CheckpointError(f"{len(packed)} tensors are float8, which mean nothing without the scales of their "
                               f"quantization: {grouped(packed)[:200]}", where=weights.folder,
                               fix="give the float16, bfloat16 or float32 form of this checkpoint")
+    if base is not None and form is None:
+        with torch.device("meta"):
+            names = {f"{name}.weight" for name in place_packed(model, head=False, form=base)}
+        _pack(model, [entry for entry in wanted if entry.ours in names], state, weights, device)
+        wanted = [entry for entry in wanted if entry.ours not in names]
     for entry in wanted:
         first, place = stored[entry.theirs[0]], state[entry.ours]
         keeps = kind is None or entry.ours.endswith(".scale") or not place.is_floating_point()
@@ -168,6 +188,19 @@ def _filled(entry: Entry, weights: WeightFolder, tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _pack(model: Decoder, entries: list[Entry], shapes: dict[str, Tensor], weights: WeightFolder,
+          device: torch.device) -> None:
+    """Fill the packed layers, each from its matrix, which is read into one place after the others."""
+    stored = weights.stored
+    sizes = [shapes[entry.ours].numel() * stored[entry.theirs[0]].dtype.itemsize for entry in entries]
+    room = torch.empty(max(sizes, default=0), dtype=torch.uint8, device=device)
+    for entry, size in zip(track(entries, "packing"), sizes, strict=True):
+        matrix = room[:size].view(stored[entry.theirs[0]].dtype).view(shapes[entry.ours].shape)
+        layer = model.get_submodule(entry.ours.removesuffix(".weight"))
+        assert isinstance(layer, PackedLinear)
+        layer.quantize(_filled(entry, weights, matrix))
+
+
 def _put(model: Decoder, name: str, tensor: Tensor) -> None:
     parent, _, leaf = name.rpartition(".")
     module = model.get_submodule(parent)
@@ -206,30 +239,6 @@ def _words(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(str(size)[:24] for size in shape[:8])}]"
 
 
-def _pack_for(model: Decoder, quantization: Any, folder: Path) -> None:
-    if not quantization:
-        return
-    if not isinstance(quantization, dict):
-        raise CheckpointError(f"quantization_config {quantization!r} is not an object", where=folder / CONFIG,
-                              fix="copy config.json again")
-    if quantization.get("quant_method") != _INT8["quant_method"]:
-        raise CheckpointError(f"quantization {quantization.get('quant_method')!r} is not supported",
-                              where=folder / CONFIG, fix=f"known: {_INT8['quant_method']}")
-    with torch.device("meta"):
-        pack_linears(model, head=bool(quantization.get("head")))
-
-
-def pack_linears(model: Decoder, *, head: bool) -> list[str]:
-    """Replace the blocks' linear layers (and the head's, if asked) by their INT8 form; returns their names."""
-    packed = []
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and (head or name != "head"):
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, Int8Linear.pack(module))
-            packed.append(name)
-    return packed
-
-
 def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = None,
                shard_bytes: int = SHARD_BYTES) -> None:
     """Write a model folder in its family's official form, every file atomically, the weights last.
@@ -243,9 +252,9 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     extras = _extras(family, tokenizer_from)
     values = {**extras, **family.config_to(model.config), "torch_dtype": str(model.dtype).removeprefix("torch."),
               **{name: value for name, value in extras.items() if name.endswith("token_id")}}
-    packed = [name for name, module in model.named_modules() if isinstance(module, Int8Linear)]
-    if packed:
-        values["quantization_config"] = {**_INT8, "head": "head" in packed}
+    quantization = quantization_config(model)
+    if quantization:
+        values["quantization_config"] = quantization
     write_json(folder / CONFIG, values)
     beside = [] if tokenizer_from is None else tokenizer_files(tokenizer_from)
     if tokenizer_from is not None and extras:

@@ -1,9 +1,12 @@
-"""Linear layers with packed weights."""
+"""Linear layers with INT8 weights."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 FEW_ROWS = 16
@@ -11,8 +14,16 @@ FEW_ROWS = 16
 plain matrix product does (measured at 256 and 4096 columns, see docs/decisions.md)."""
 
 
+_AT_ONCE = 1 << 20
+"""Weights that are packed at once, in float32."""
 _STEP = 16
 """Columns that the kernel reads at once: over others it reads past a row's end, for wrong sums or a crash."""
+
+
+def as_multiplied(x: Tensor) -> Tensor:
+    """x in the type in which matrix products are taken: its own, or autocast's."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def _aligned(tensor: Tensor) -> Tensor:
@@ -25,9 +36,15 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     weight float [O,I] gives int8 [O,I] and float32 scales [O]; a row of zeros gets scale 1.
     """
-    largest = weight.detach().float().abs().amax(dim=1)
-    scale = torch.where(largest > 0, largest / 127.0, torch.ones_like(largest))
-    return torch.round(weight.detach().float() / scale[:, None]).clamp_(-127, 127).to(torch.int8), scale
+    packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scale = torch.empty(len(weight), device=weight.device)
+    step = len(weight) if weight.is_meta else max(1, _AT_ONCE // weight.shape[1])
+    for some, some_packed, some_scales in zip(weight.detach().split(step), packed.split(step), scale.split(step)):
+        wide = some.float()
+        largest = wide.abs().amax(dim=1)
+        some_scales.copy_(torch.where(largest > 0, largest / 127.0, 1.0))
+        some_packed.copy_(torch.round(wide / some_scales[:, None]).clamp_(-127, 127))
+    return packed, scale
 
 
 class Int8Linear(nn.Module):
@@ -44,23 +61,48 @@ class Int8Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
 
     @classmethod
+    def like(cls, linear: nn.Linear) -> Int8Linear:
+        """An empty layer in the place of a float one."""
+        return cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+
+    @classmethod
     def pack(cls, linear: nn.Linear) -> Int8Linear:
         """The INT8 form of a float layer."""
-        packed = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
-        packed.weight, packed.scale = quantize_rows(linear.weight)
+        packed = cls.like(linear)
+        packed.quantize(linear.weight)
         if linear.bias is not None:
             assert packed.bias is not None
             packed.bias.data.copy_(linear.bias.data)
         return packed
 
+    def quantize(self, weight: Tensor) -> None:
+        """Take the weights of a float matrix [O,I], some rows at a time."""
+        self.weight, self.scale = quantize_rows(weight)
+
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.numel() // self.in_features
+        x = as_multiplied(x)
+        rows, learns = x.numel() // self.in_features, x.requires_grad and torch.is_grad_enabled()
         if (x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW_ROWS
-                and self.in_features % _STEP == 0):
+                and self.in_features % _STEP == 0 and not learns):
             self.weight = _aligned(self.weight)  # once: a file's mapped memory may lie anywhere
             flat = torch._weight_int8pack_mm(_aligned(x.reshape(rows, self.in_features)), self.weight,
                                              _aligned(self.scale.to(x.dtype)))
             y = flat.view(*x.shape[:-1], self.out_features)
         else:
-            y = F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
-        return y if self.bias is None else y + self.bias
+            y = _Product.apply(x, self.weight, self.scale)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """(x W_q^T) * s, which unpacks its weights again in the backward pass instead of keeping them as floats."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, scale)
+        return F.linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        weight, scale = ctx.saved_tensors
+        return (gradient * scale.to(gradient.dtype)) @ weight.to(gradient.dtype), None, None

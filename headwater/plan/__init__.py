@@ -11,6 +11,7 @@ from headwater.plan.compute import (
     tokens_per_second,
     zero_bytes,
 )
+from headwater.plan.finetuning import BASES, Base, Trained, base_bytes, finetuning_memory
 from headwater.plan.serving import FORMS, cache_bytes_per_token, largest_batch, served_bytes
 from headwater.plan.shape import Counts, Shape, block_parameters, count, parameters
 from headwater.plan.step import Step
@@ -24,7 +25,8 @@ from headwater.plan.training import (
     training_memory,
 )
 
-__all__ = ["FORMS", "GPUS", "LIBRARIES", "Counts", "Gpu", "Memory", "Shape", "Step", "block_parameters",
-           "cache_bytes_per_token", "checkpoint_bytes", "count", "days", "find_gpu", "flops_per_token",
-           "gathering_memory", "largest_batch", "model_flops_share", "moments_of_step", "parameters", "peak_memory",
-           "price", "served_bytes", "tokens_per_second", "training_memory", "zero_bytes"]
+__all__ = ["BASES", "FORMS", "GPUS", "LIBRARIES", "Base", "Counts", "Gpu", "Memory", "Shape", "Step", "Trained",
+           "base_bytes", "block_parameters", "cache_bytes_per_token", "checkpoint_bytes", "count", "days", "find_gpu",
+           "finetuning_memory", "flops_per_token", "gathering_memory", "largest_batch", "model_flops_share",
+           "moments_of_step", "parameters", "peak_memory", "price", "served_bytes", "tokens_per_second",
+           "training_memory", "zero_bytes"]

@@ -69,7 +69,11 @@ class Memory(NamedTuple):
 
 def training_memory(shape: Shape, step: Step) -> Memory:
     """The moment of a step at which it needs most."""
-    most = max(moments_of_step(shape, step), key=lambda one: one.total)
+    return scattered(max(moments_of_step(shape, step), key=lambda one: one.total), step)
+
+
+def scattered(most: Memory, step: Step) -> Memory:
+    """With what the heap loses of what a step takes and frees."""
     taken = most.total - most.weights - most.moments - most.libraries
     lost = 0.0 if step.device == "cuda" else SCATTERED[
         "shared" if step.processes > 1 else "compiled" if step.compiled else "alone"]
@@ -81,7 +85,7 @@ def saving_memory(shape: Shape, step: Step) -> Memory:
     host's."""
     copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
     return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
-                  _libraries(step), 0)
+                  libraries(step), 0)
 
 
 def gathering_memory(shape: Shape, step: Step) -> Memory:
@@ -89,7 +93,7 @@ def gathering_memory(shape: Shape, step: Step) -> Memory:
     the end: beside the steps' own on a CPU, in the host's memory on a GPU."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
     whole = 4 * parameters(shape) if step.processes > 1 and step.device == "cpu" else 0
-    return Memory("gathering", weights, moments, 0, 0, 0, 0, whole, _libraries(step), 0)
+    return Memory("gathering", weights, moments, 0, 0, 0, 0, whole, libraries(step), 0)
 
 
 def peak_memory(shape: Shape, step: Step) -> Memory:
@@ -102,7 +106,7 @@ def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     """The end of the forward pass, the begin and end of the backward pass, and the update."""
     weights, moments = weight_bytes(shape, step), moment_bytes(shape, step)
     kept, copies = activation_bytes(shape, step), copy_bytes(shape, step)
-    rest = _libraries(step), 0
+    rest = libraries(step), 0
     every, own = 4 * _split(shape, step), 4 * _split(shape, step) // step.parts
     before = (every if step.zero < 3 else own) if step.accumulates else 0
     gradients = max(before, own)
@@ -111,7 +115,7 @@ def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     last = 4 * _split_block(shape, step)
     held = weights, moments
     return [
-        Memory("loss", *held, before, copies, kept, head + 2 * hidden, _loss_chunk(shape, step), *rest),
+        Memory("loss", *held, before, copies, kept, head + 2 * hidden, loss_chunk(shape, step), *rest),
         Memory("backward, head", *held, before, copies, kept, head + hidden, _head_backward(shape, step), *rest),
         Memory("backward, first block", *held, max(before, last // step.parts), copies, kept, head + hidden,
                _block_backward(shape, step), *rest),
@@ -121,7 +125,7 @@ def moments_of_step(shape: Shape, step: Step) -> list[Memory]:
     ]
 
 
-def _libraries(step: Step) -> int:
+def libraries(step: Step) -> int:
     return LIBRARIES[step.compiled] if step.device == "cpu" else 0
 
 
@@ -198,7 +202,7 @@ def _head_gradient(shape: Shape, step: Step) -> int:
     return (step.width if step.readers > 1 else 4) * _table(shape, step)
 
 
-def _loss_chunk(shape: Shape, step: Step) -> int:
+def loss_chunk(shape: Shape, step: Step) -> int:
     """Logits, which on a processor become their gradient, the head's cast, NormHead's matrix; on a GPU probabilities
     and one chunk's gradient of the head too."""
     vocabulary, table = shape.vocab_size // step.tensor, _table(shape, step)
@@ -216,10 +220,15 @@ def _head_backward(shape: Shape, step: Step) -> int:
 
 def _block_backward(shape: Shape, step: Step) -> int:
     """What the backward pass of one block holds beside what it frees, and, computed again, what that block keeps."""
-    working = step.tokens * step.width * (widths(shape)[2] // step.tensor + 2 * shape.hidden_size)
+    working = block_working(shape, step)
     if step.recompute == "none":
         return working
     return working + step.tokens * (whole_block(shape, step) - recomputed_block(shape, step))
+
+
+def block_working(shape: Shape, step: Step) -> int:
+    """The gradients of a block's widest activations."""
+    return step.tokens * step.width * (widths(shape)[2] // step.tensor + 2 * shape.hidden_size)
 
 
 def _table_gradient(shape: Shape, step: Step) -> int:

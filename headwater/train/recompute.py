@@ -17,7 +17,7 @@ Recompute = Literal["none", "selective", "full"]
 def _policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
     """Matrix products and attention are kept, what is cheap (norms, rotations, gates) is computed again."""
     kept = operation in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default) or (
-        "attention" in operation.name())
+        any(name in operation.name() for name in ("attention", "four_bit_product")))
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -5,7 +5,7 @@ import pytest
 from headwater import plan
 from headwater.cli.main import main
 from headwater.model import Decoder, KVCache, ModelConfig
-from headwater.model.checkpoint import pack_linears
+from headwater.model.packed import pack_linears
 
 SHAPES = [
     {},

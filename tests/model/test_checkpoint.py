@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from headwater.errors import CheckpointError, InputError
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.model.checkpoint import load_model, pack_linears, save_model
+from headwater.model.checkpoint import load_model, save_model
 from headwater.model.linear import Int8Linear, quantize_rows
+from headwater.model.packed import pack_linears
 from headwater.model.tensors import read_tensors, write_tensors
 
 LLAMA = {"vocab_size": 31, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
