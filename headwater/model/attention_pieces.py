@@ -132,17 +132,16 @@ def forward(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tens
             mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 query[many, :, queries], key[many, :, keys], value[many, :, keys],
                 is_causal=piece.kind == "causal", attn_mask=bias.mask)
-            merged = _merge(merged, (mixed, sums - bias.excess))
+            found = mixed, sums - bias.excess
+            merged = found if merged is None else merge(merged, found)
             if place + 1 == len(rows.pieces) or rows.pieces[place + 1].begin != piece.begin:
                 out[many, :, queries], normalizer[many, :, queries] = merged
                 merged = None
     return out, normalizer
 
 
-def _merge(one: tuple[Tensor, Tensor] | None, two: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def merge(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Attention over two disjoint sets of keys from that over each and their log-sum-exps."""
-    if one is None:
-        return two
     total = torch.logaddexp(one[1], two[1])
     shares = [(sums - total).exp()[..., None] for sums in (one[1], two[1])]
     return one[0] * shares[0] + two[0] * shares[1], total
@@ -173,6 +172,27 @@ def backward(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: T
         grad.copy_(whole.unflatten(1, (count, -1)).sum(2) if count != heads else whole)
         grads.append(grad)
     return grads[0], grads[1], grads[2]
+
+
+def shared_forward(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """As `forward`, of queries [B,H,T,d] to keys that all of them see in every row: [K,P,d], as the values."""
+    query, keys, values = _plain(query, keys, values)
+    key, value = (x.expand(len(query), -1, -1, -1) for x in (keys, values))
+    mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
+    return mixed, sums
+
+
+def shared_backward(gradient: Tensor, query: Tensor, keys: Tensor, values: Tensor, out: Tensor,
+                    normalizer: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the queries and, in one [2,K,P,d], of keys and values; out and normalizer are the merged ones."""
+    gradient, query, keys, values, out = _plain(gradient, query, keys, values, out)
+    kv_heads = len(keys)
+    key, value = (x.repeat_interleave(query.shape[1] // kv_heads, 0).expand(len(query), -1, -1, -1)
+                  for x in (keys, values))
+    to_query, *others = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        gradient, query, key, value, out, normalizer, 0.0, False)
+    sums = torch.stack([one.float().unflatten(1, (kv_heads, -1)).sum((0, 2)) for one in others])
+    return to_query, sums.to(keys.dtype)
 
 
 def empty_like_heads(x: Tensor) -> Tensor:
