@@ -174,27 +174,6 @@ def backward(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: T
     return grads[0], grads[1], grads[2]
 
 
-def shared_forward(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """As `forward`, of queries [B,H,T,d] to keys that all of them see in every row: [K,P,d], as the values."""
-    query, keys, values = _plain(query, keys, values)
-    key, value = (x.expand(len(query), -1, -1, -1) for x in (keys, values))
-    mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
-    return mixed, sums
-
-
-def shared_backward(gradient: Tensor, query: Tensor, keys: Tensor, values: Tensor, out: Tensor,
-                    normalizer: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the queries and, in one [2,K,P,d], of keys and values; out and normalizer are the merged ones."""
-    gradient, query, keys, values, out = _plain(gradient, query, keys, values, out)
-    kv_heads = len(keys)
-    key, value = (x.repeat_interleave(query.shape[1] // kv_heads, 0).expand(len(query), -1, -1, -1)
-                  for x in (keys, values))
-    to_query, *others = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        gradient, query, key, value, out, normalizer, 0.0, False)
-    sums = torch.stack([one.float().unflatten(1, (kv_heads, -1)).sum((0, 2)) for one in others])
-    return to_query, sums.to(keys.dtype)
-
-
 def empty_like_heads(x: Tensor) -> Tensor:
     """An empty [B,H,T,d] whose memory is laid out [B,T,H,d], as the projections before and after attention have it."""
     batch, heads, length, width = x.shape

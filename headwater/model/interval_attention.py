@@ -126,8 +126,9 @@ _attend.register_autograd(_backward, setup_context=_keep)
 def _attend_both(query: Tensor, key: Tensor, value: Tensor, prefix: Tensor, first: Tensor, last: Tensor,
                  slopes: Tensor | None, way: str) -> tuple[Tensor, Tensor]:
     """Attention to the interval and to the prefix, joined by their log-sum-exps."""
-    own: tuple[Tensor, Tensor] = _attend(query, key, value, first, last, slopes, None, None, "half", way)
-    out, normalizer = attention_pieces.merge(own, attention_pieces.shared_forward(query, *prefix))
+    own = _attend(query, key, value, first, last, slopes, None, None, "half", way)
+    mixed, sums = _attend(*_beside(query, prefix), None, None, None, "half", way)
+    out, normalizer = attention_pieces.merge(own, (_whole(mixed, query), _whole(sums, query)))
     return own[0].copy_(out), normalizer
 
 
@@ -144,8 +145,11 @@ def _differentiate_both(gradient: Tensor, out: Tensor, normalizer: Tensor, query
                         way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Each part is given the joined output and log-sum-exps: its share of every weight is then the right one."""
     own = _differentiate(gradient, out, normalizer, query, key, value, first, last, slopes, None, None, "half", way)
-    to_query, to_prefix = attention_pieces.shared_backward(gradient, query, *prefix, out, normalizer)
-    return own[0].add_(to_query), own[1], own[2], to_prefix
+    to_query, *to_prefix = _differentiate(
+        *(_rows(x, prefix.shape[2]) for x in (gradient, out, normalizer)), *_beside(query, prefix), None, None, None,
+        "half", way)
+    sums = torch.stack([one.float().sum(0) for one in to_prefix]).to(prefix.dtype)
+    return own[0].add_(_whole(to_query, query)), own[1], own[2], sums
 
 
 @_differentiate_both.register_fake
@@ -153,6 +157,29 @@ def _both_gradient_shapes(gradient: Tensor, out: Tensor, normalizer: Tensor, que
                           prefix: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
                           way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return empty_like_heads(query), empty_like_heads(key), empty_like_heads(value), torch.empty_like(prefix)
+
+
+def _beside(query: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What shows the prefix to every query: rows of as many queries as it has keys, each of which see all of them."""
+    count = prefix.shape[2]
+    queries = _rows(query, count)
+    keys, values = (part.expand(len(queries), -1, -1, -1) for part in prefix)
+    first = torch.zeros(len(queries), count, dtype=torch.int64)
+    return queries, keys, values, first, torch.full_like(first, count - 1)
+
+
+def _rows(x: Tensor, count: int) -> Tensor:
+    """x [B,H,T,...] as rows [N,H,count,...], the last filled up with zeros."""
+    flat = x.transpose(1, 2).flatten(0, 1)
+    if spare := -len(flat) % count:
+        flat = torch.cat((flat, flat.new_zeros(spare, *flat.shape[1:])))
+    return flat.unflatten(0, (-1, count)).transpose(1, 2)
+
+
+def _whole(rows: Tensor, query: Tensor) -> Tensor:
+    """The inverse of `_rows`, for these queries [B,H,T,d]."""
+    flat = rows.transpose(1, 2).flatten(0, 1)[: query.shape[0] * query.shape[2]]
+    return flat.unflatten(0, (query.shape[0], -1)).transpose(1, 2)
 
 
 def _keep_both(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -78,9 +78,14 @@ def test_a_prefix_stands_before_every_row_of_a_batch(
     asked = [[token for token in prompt if token not in both_ways] + [*both_ways] for prompt in prompts]
     answers = Engine(model, trained, max_batch=4).generate(asked, GREEDY)
     assert [a.tokens for a in answers] == [without_cache(model, trained, p, 24) for p in asked]
-    assert [a.tokens for a in answers] != [a.tokens for a in Engine(plain, trained, max_batch=4).generate(asked, GREEDY)]
-    pairs = [(prompt, answer.tokens[:5]) for prompt, answer in zip(asked, answers, strict=True) if answer.tokens]
-    assert all(one.greedy for one in Engine(model, trained).log_likelihoods(pairs))
+    without = Engine(plain, trained, max_batch=4).generate(asked, GREEDY)
+    assert [a.tokens for a in without] != [a.tokens for a in answers]
+    pairs = [(prompt, prompts[n - 1][:9]) for n, prompt in enumerate(asked)]
+    for (context, continuation), found in zip(pairs, Engine(model, trained).log_likelihoods(pairs), strict=True):
+        with torch.inference_mode():
+            rows = model(torch.tensor([context + continuation]))[0, len(context) - 1 : -1].log_softmax(-1)
+        wanted = rows[torch.arange(len(continuation)), continuation].sum().item()
+        assert found.logprob == pytest.approx(wanted, rel=1e-5, abs=1e-4)
 
 
 def test_a_batch_gives_what_each_prompt_gives_alone(engine: Engine, prompts: Prompts) -> None:
