@@ -67,8 +67,7 @@ class Engine:
 
     @cached_property
     def _cache(self) -> KVCache:
-        return KVCache(self.model.config, self.max_batch, self.max_length, dtype=self.model.dtype,
-                       device=self.model.device, piece=WINDOW_TOKENS)
+        return self.model.cache(self.max_batch, self.max_length, piece=WINDOW_TOKENS)
 
     @property
     def active(self) -> int:
@@ -277,7 +276,7 @@ def _context(model: Decoder, rows: int, wanted: int | None) -> int:
     config = model.config
     trained, memory = config.longest, total_memory_bytes(model.device.type)
     each = rows * plan.cache_bytes_per_token(config, model.dtype.itemsize)
-    needed = slots_for(config, wanted or trained, WINDOW_TOKENS) * each
+    needed = (model.front + slots_for(config, wanted or trained, WINDOW_TOKENS)) * each
     if wanted is not None and needed > memory:
         raise InputError(f"{rows} contexts of {wanted:,} tokens need {needed / 2**30:,.0f} GiB; this machine "
                          f"has {memory / 2**30:,.0f}", where="max_length", fix="lower max_length or max_batch")
@@ -285,7 +284,7 @@ def _context(model: Decoder, rows: int, wanted: int | None) -> int:
         if wanted > trained and config.position != "alibi" and not config.sliding_window:
             say(f"note: a context of {wanted:,} tokens is beyond the {trained:,} that the model was trained on")
         return wanted
-    held = trained if needed <= memory // 2 else max(1, memory // 2 // each)
+    held = trained if needed <= memory // 2 else max(1, memory // 2 // each - model.front)
     if held < trained:
         say(f"note: contexts of {held:,} tokens, all that half of the memory holds, and not of {trained:,}")
     return min(trained, held)

@@ -46,7 +46,7 @@ def log_likelihoods(model: Decoder, pairs: list[Pair], *, max_length: int) -> li
         _check(number, context, continuation, model.config.vocab_size, max_length)
     results: list[LogLikelihood | None] = [None] * len(pairs)
     with bar("likelihoods", len(pairs)) as shown:
-        for batch in _batches(_groups(pairs)):
+        for batch in _batches(_groups(pairs, model.front), model.front):
             indices = [index for group in batch for index in group.indices]
             for index, result in zip(indices, _score(model, batch)):
                 results[index] = result
@@ -67,15 +67,16 @@ def _check(number: int, context: list[int], continuation: list[int], vocabulary:
                          fix="use the tokenizer that belongs to this model")
 
 
-def _groups(pairs: list[Pair]) -> list[_Group]:
-    """Pairs by context, longest first: the first batch is the one that needs the most memory."""
+def _groups(pairs: list[Pair], front: int) -> list[_Group]:
+    """Pairs by context, longest first: the first batch is the one that needs the most memory. front: keys of a prefix
+    before each."""
     by_context: dict[tuple[int, ...], list[int]] = {}
     for index, pair in enumerate(pairs):
         by_context.setdefault(tuple(pair[0]), []).append(index)
     groups = []
     for context, indices in by_context.items():
         longest = max(len(pairs[index][1]) for index in indices)
-        size = max(1, TOKENS // (len(context) + longest))
+        size = max(1, TOKENS // (front + len(context) + longest))
         # A context with more continuations than one pass holds is read once per pass.
         for start in range(0, len(indices), size):
             part = indices[start : start + size]
@@ -83,13 +84,13 @@ def _groups(pairs: list[Pair]) -> list[_Group]:
     return sorted(groups, key=lambda group: (-len(group.context), -group.longest, group.indices[0]))
 
 
-def _batches(groups: list[_Group]) -> Iterator[list[_Group]]:
+def _batches(groups: list[_Group], front: int) -> Iterator[list[_Group]]:
     batch: list[_Group] = []
     rows = longest = 0
     for group in groups:
         grown = max(longest, len(group.context) + group.longest)
         # Each continuation holds a copy of its context's keys and values.
-        if batch and grown * (rows + len(group.indices)) > TOKENS:
+        if batch and (front + grown) * (rows + len(group.indices)) > TOKENS:
             yield batch
             batch, rows, grown = [], 0, len(group.context) + group.longest
         batch.append(group)
@@ -102,7 +103,7 @@ def _score(model: Decoder, batch: list[_Group]) -> list[LogLikelihood]:
     """Contexts fill a cache and predict the first token; the continuations are read on top of it for the others."""
     device = model.device
     contexts = padded([list(group.context) for group in batch], device)
-    cache = KVCache(model.config, len(batch), contexts.shape[1], dtype=model.dtype, device=device)
+    cache = model.cache(len(batch), contexts.shape[1])
     ends = torch.tensor([len(group.context) for group in batch], device=device)
     last = model.hidden(contexts, cache=cache)[torch.arange(len(batch), device=device), ends - 1]
     owner = torch.tensor([row for row, group in enumerate(batch) for _ in group.indices], device=device)
@@ -121,7 +122,7 @@ def _read_on(model: Decoder, cache: KVCache, owner: Tensor, starts: Tensor, targ
     if inputs.shape[1] == 0:
         return torch.empty(len(targets), 0, model.config.hidden_size, dtype=model.dtype, device=model.device)
     slots = starts[:, None] + torch.arange(inputs.shape[1], device=model.device)
-    grown = KVCache(model.config, len(owner), int(slots.max()) + 1, dtype=model.dtype, device=model.device)
+    grown = model.cache(len(owner), int(slots.max()) + 1)
     grown.take(cache, owner)
     return model.hidden(inputs, cache=grown, slots=slots)
 

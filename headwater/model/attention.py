@@ -9,6 +9,7 @@ from headwater.model import windows
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context
 from headwater.model.positions import rotate
+from headwater.model.prefix import before
 
 
 class Attention(nn.Module):
@@ -36,6 +37,8 @@ class Attention(nn.Module):
         if context.cache is not None:
             assert context.place is not None
             key, value = context.cache.update(self.layer, key, value, context.place)
+        elif context.prefix is not None:
+            key, value = before(context.prefix[self.layer], key, value)
         key, value = key.to(query.dtype), value.to(query.dtype)
         mix = self._windowed if context.window else self._continued if context.intervals else self._masked
         mixed = mix(qkv, query, key, value, context)  # [B,H,T,d]
@@ -72,7 +75,8 @@ class Attention(nn.Module):
         query = _scaled(query, context)
         rotation = None if context.rotation is None else Rotation(*context.rotation, self.rope_layout)
         return interval_attention(query, key, value, context.intervals, self._own(context.slopes), rotation=rotation,
-                                  blocks=context.blocks)
+                                  blocks=context.blocks, prefix=None if context.prefix is None else
+                                  context.prefix[self.layer])
 
     def _own(self, slopes: Tensor | None) -> Tensor | None:
         return None if slopes is None else slopes[self.first_head : self.first_head + self.heads]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from headwater.model.attention_pieces import merge
 from headwater.model.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -48,22 +49,27 @@ def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
     return chosen.sum(-1, dtype=torch.int32)[:, None], order.to(torch.int32)[:, None]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, slopes: Tensor | None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, slopes: Tensor | None,
+           prefix: Tensor | None = None) -> Tensor:
     """As `interval_attention`, with the intervals as `blocks_of` gives them."""
-    from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     def biased(score: Tensor, row: Tensor, head: Tensor, at: Tensor, to: Tensor) -> Tensor:
         assert slopes is not None
         return score - slopes[head] * (at - to).abs()
 
     alone = query.is_cuda and not torch.compiler.is_compiling()
-    found: Tensor = (_compiled() if alone else flex_attention)(
-        query, key, value, score_mod=None if slopes is None else biased, block_mask=blocks,
-        enable_gqa=query.shape[1] != key.shape[1])
-    return found
+    form = partial(_compiled() if alone else flex_attention, enable_gqa=query.shape[1] != key.shape[1],
+                   return_aux=None if prefix is None else AuxRequest(lse=True))
+    found = form(query, key, value, score_mod=None if slopes is None else biased, block_mask=blocks)
+    if prefix is None:
+        own: Tensor = found
+        return own
+    shared, aux = form(query, *(part.expand(len(query), -1, -1, -1) for part in prefix))
+    return merge((found[0], found[1].lse), (shared, aux.lse))[0].to(query.dtype)
 
 
-@functools.cache
+@cache
 def _compiled() -> Any:
     """Not compiled, FlexAttention makes all scores: only good where it is part of what is being compiled."""
     from torch.nn.attention.flex_attention import flex_attention

@@ -132,17 +132,16 @@ def forward(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tens
             mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 query[many, :, queries], key[many, :, keys], value[many, :, keys],
                 is_causal=piece.kind == "causal", attn_mask=bias.mask)
-            merged = _merge(merged, (mixed, sums - bias.excess))
+            found = mixed, sums - bias.excess
+            merged = found if merged is None else merge(merged, found)
             if place + 1 == len(rows.pieces) or rows.pieces[place + 1].begin != piece.begin:
                 out[many, :, queries], normalizer[many, :, queries] = merged
                 merged = None
     return out, normalizer
 
 
-def _merge(one: tuple[Tensor, Tensor] | None, two: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def merge(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Attention over two disjoint sets of keys from that over each and their log-sum-exps."""
-    if one is None:
-        return two
     total = torch.logaddexp(one[1], two[1])
     shares = [(sums - total).exp()[..., None] for sums in (one[1], two[1])]
     return one[0] * shares[0] + two[0] * shares[1], total

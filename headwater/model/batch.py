@@ -11,6 +11,7 @@ from headwater.errors import InputError
 from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
 from headwater.model.intervals import Intervals
+from headwater.model.prefix import Prefix
 
 
 class Batch(NamedTuple):
@@ -24,6 +25,13 @@ class Batch(NamedTuple):
     """int64 [B,T], given by a caller whose rows differ in length; None: after what the cache holds."""
     intervals: Intervals | None = None
     """Given instead of a mask."""
+    prefix: Prefix | None = None
+    """The model's."""
+
+    @property
+    def front(self) -> int:
+        """Keys before those of all tokens."""
+        return 0 if self.prefix is None else self.prefix.length
 
     @property
     def start(self) -> int:
@@ -51,6 +59,9 @@ def check(config: ModelConfig, batch: Batch) -> None:
     rows = len(ids)
     if cache is not None and cache.batch != rows:
         raise InputError(f"{rows} rows of input_ids for a cache of {cache.batch}", fix="make it for as many rows")
+    if cache is not None and cache.front != batch.front:
+        raise InputError(f"a cache with a prefix of {cache.front} keys for a model with one of {batch.front}",
+                         fix="make it with model.cache(...)")
     if batch.intervals is not None:
         _check_intervals(batch, batch.intervals)
     if mask is not None and len(mask) != rows and not (mask.dim() == 4 and len(mask) == 1):

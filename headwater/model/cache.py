@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from headwater.model.config import ModelConfig
+from headwater.model.prefix import Prefix
 from headwater.model.windows import NEVER
 
 
@@ -29,16 +30,21 @@ class KVCache:
     A forward pass without `slots` appends to all rows alike: `filled` says how far. With `slots` rows are independent
     and may be filled to different lengths; a token sees slots up to its own, so what stands behind a row's own
     length is never read before it is overwritten.
+
+    Of a model with a prefix every row begins with its keys and values, written once; nothing counts them as slots.
     """
 
     def __init__(self, config: ModelConfig, batch: int, length: int, *, dtype: torch.dtype = torch.float32,
-                 device: torch.device | str = "cpu", piece: int = 0) -> None:
+                 device: torch.device | str = "cpu", piece: int = 0, prefix: Prefix | None = None) -> None:
         """length: tokens a row can hold. piece: if given, a pass reads at most so many, and the cache rolls where it
-        would be longer than a window, its sinks and those."""
-        shape = (batch, config.num_key_value_heads, slots_for(config, length, piece), config.head_dim)
+        would be longer than a window, its sinks and those. prefix: of the model that it is for."""
+        front = 0 if prefix is None else prefix.length
+        shape = (batch, config.num_key_value_heads, front + slots_for(config, length, piece), config.head_dim)
         self.length, self.sinks, self.piece = length, config.attention_sinks, piece
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros_like(key) for key in self.keys]
+        keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+        self._hold(keys, [torch.zeros_like(key) for key in keys], front)
+        if prefix is not None:
+            self._write(prefix)
         self.filled = 0
         self.visible: Tensor | None = None
         """bool [B,S]: the slots that the next token may see; None means all of them."""
@@ -46,6 +52,15 @@ class KVCache:
         """int64 [B,A,S]: every slot's position; None means the slot's own number."""
         if config.position_axes > 1:
             self.positions = torch.zeros(batch, config.position_axes, length, dtype=torch.long, device=device)
+
+    def _hold(self, keys: list[Tensor], values: list[Tensor], front: int) -> None:
+        self._all_keys, self._all_values, self.front = keys, values, front
+        self.keys, self.values = ([one[:, :, front:] for one in whole] for whole in (keys, values))
+
+    @torch.no_grad()
+    def _write(self, prefix: Prefix) -> None:
+        for stored in zip(self._all_keys, self._all_values, prefix(), strict=True):
+            stored[0][:, :, : self.front], stored[1][:, :, : self.front] = stored[2]
 
     @property
     def batch(self) -> int:
@@ -61,7 +76,7 @@ class KVCache:
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        return sum(tensor.nbytes for tensor in (*self._all_keys, *self._all_values))
 
     def slot_of(self, numbers: Tensor) -> Tensor:
         """Where the tokens of these numbers lie."""
@@ -82,8 +97,8 @@ class KVCache:
         """A view of consecutive rows that shares this cache's memory; it counts as empty."""
         view = object.__new__(KVCache)
         view.length, view.sinks, view.piece = self.length, self.sinks, self.piece
-        view.keys = [key[start:stop] for key in self.keys]
-        view.values = [value[start:stop] for value in self.values]
+        view._hold([key[start:stop] for key in self._all_keys], [value[start:stop] for value in self._all_values],
+                   self.front)
         view.positions = None if self.positions is None else self.positions[start:stop]
         view.filled, view.visible = 0, None
         return view
@@ -107,14 +122,16 @@ class KVCache:
             self.positions[:, :, :kept] = other.positions[rows, :, :kept]
 
     def update(self, layer: int, keys: Tensor, values: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-        """Store keys and values [B,K,T,d] at their place; return the layer's entries that the place reaches."""
+        """Store keys and values [B,K,T,d] at their place; return the layer's entries that the place reaches,
+        behind the prefix."""
         for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
             if place.at is None:
                 stored[:, :, place.start : place.reach] = new
             else:
                 # Indexing with two tensors around a slice puts the indexed dimensions first: [B,T,K,d].
                 stored[place.at[0], :, place.at[1]] = new.transpose(1, 2).to(stored.dtype)
-        return self.keys[layer][:, :, : place.reach], self.values[layer][:, :, : place.reach]
+        reach = self.front + place.reach
+        return self._all_keys[layer][:, :, :reach], self._all_values[layer][:, :, :reach]
 
 
 def slots_for(config: ModelConfig, length: int, piece: int) -> int:

@@ -245,8 +245,11 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
 
     tokenizer_from: a folder whose tokenizer files are copied; what its config.json says beyond a decoder's shape
     (token ids, names) is kept when it is of the same family, its modelling code too. More than `shard_bytes` are
-    written as shards.
+    written as shards. Raises `InputError` for a model with a prefix.
     """
+    if model.prefix is not None:
+        raise InputError("a prefix has no place in a model folder", where=folder,
+                         fix="write it by itself with save_prefix, and the model with model.prefix = None")
     folder = Path(folder)
     family = family_for(model.config)
     extras = _extras(family, tokenizer_from)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from headwater.errors import InputError
 from headwater.model import attention_blocks
@@ -15,7 +16,7 @@ from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
 from headwater.model.intervals import Intervals
 from headwater.model.positions import Positions
-from headwater.model.windows import Window, blocks_of, narrowed, nearest
+from headwater.model.windows import Window, behind, blocks_of, narrowed, nearest
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -48,6 +49,8 @@ class Context(NamedTuple):
     """On a GPU, the intervals as FlexAttention takes them."""
     window: Window | None = None
     """Instead of a mask: `windows.attend`."""
+    prefix: tuple[Tensor, ...] | None = None
+    """Keys and values of each layer before all others, [2,K,P,d]; a cache holds them already."""
 
 
 def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[Context, Tensor]:
@@ -57,20 +60,21 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     """
     check(config, batch)
     place = _place(batch)
-    derived = _prefix(config, batch) if _needs_prefix(config, batch) else None
+    derived = _blank(config, batch) if _needs_blank(config, batch) else None
     positions = _positions(config, batch, derived)
     shared = Context(positions[:, 0], scheme.rotation(positions), cache=batch.cache, place=place,
-                     slopes=scheme.table if config.position == "alibi" else None, scale=_scale(config, positions))
+                     slopes=scheme.table if config.position == "alibi" else None, scale=_scale(config, positions),
+                     prefix=batch.prefix() if batch.prefix is not None and batch.cache is None else None)
     if config.sliding_window and (batch.cache is not None or config.attention_sinks):
         return shared._replace(window=_window(config, scheme, batch, positions)), positions
-    if config.sliding_window and batch.attention_mask is None:
+    if _runs(config, batch, derived):
         whole = batch.intervals or Intervals.causal(torch.zeros_like(batch.input_ids, dtype=torch.int64))
-        batch = batch._replace(intervals=narrowed(whole, config.sliding_window))
+        batch = batch._replace(intervals=narrowed(whole, config.sliding_window) if config.sliding_window else whole)
     if batch.intervals is not None:
         blocks = attention_blocks.blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
         return shared._replace(intervals=batch.intervals, blocks=blocks), positions
     if _continues(config, batch):
-        last = batch.places.expand(batch.input_ids.shape)
+        last = batch.front + batch.places.expand(batch.input_ids.shape)
         return shared._replace(intervals=Intervals(torch.zeros_like(last), last)), positions
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
     if seen is not None and config.sliding_window:
@@ -79,7 +83,17 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     bias = scheme.bias(*_distances(batch, place, positions))
     if bias is not None:
         mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
-    return shared._replace(mask=mask, causal=batch.fresh), positions
+    if mask is not None and batch.front:
+        mask = F.pad(mask, (batch.front, 0), value=0.0 if mask.is_floating_point() else True)
+    return shared._replace(mask=mask, causal=batch.fresh and not batch.front), positions
+
+
+def _runs(config: ModelConfig, batch: Batch, derived: Blank | None) -> bool:
+    """Whether the tokens see runs of keys that nobody has said: in a window, or behind a prefix, beside which no kernel
+    is causal by itself."""
+    if batch.cache is not None or batch.attention_mask is not None or derived is not None:
+        return False
+    return bool(config.sliding_window) or (batch.front > 0 and batch.intervals is None)
 
 
 def _scale(config: ModelConfig, positions: Tensor) -> Tensor | None:
@@ -94,7 +108,9 @@ def _scale(config: ModelConfig, positions: Tensor) -> Tensor | None:
 def _continues(config: ModelConfig, batch: Batch) -> bool:
     """Whether these tokens go on from a cache and see all of it, by a kernel that needs no mask for that."""
     cache = batch.cache
-    if cache is None or batch.fresh or batch.slots is not None or batch.attention_mask is not None:
+    if cache is None or batch.slots is not None or batch.attention_mask is not None:
+        return False
+    if (batch.fresh and not batch.front) or (batch.front and config.position == "alibi"):  # none of it to the prefix
         return False
     counted = batch.position_ids is None and cache.positions is None
     if batch.input_ids.shape[1] < MANY or cache.visible is not None or not counted:
@@ -115,7 +131,8 @@ def _window(config: ModelConfig, scheme: Positions, batch: Batch, positions: Ten
     keys = queries if batch.cache is None else batch.cache.numbers(queries[:, -1])
     turned = scheme.rotation(nearest(config, positions)) if config.attention_sinks else None
     begins = torch.zeros_like(queries) if batch.intervals is None else batch.intervals.first
-    return Window(blocks_of(config, queries, keys, begins), turned)
+    blocks = blocks_of(config, queries, keys, begins)
+    return Window([behind(block, batch.front) for block in blocks] if batch.front else blocks, turned)
 
 
 def _distances(batch: Batch, place: Place, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +165,7 @@ def _place(batch: Batch) -> Place:
     return Place(0, reach, (rows, batch.slots))
 
 
-class Prefix(NamedTuple):
+class Blank(NamedTuple):
     """How ChatGLM-6B reads a row: context, then an answer that stands at the place of a mask token."""
 
     lengths: Tensor
@@ -157,14 +174,14 @@ class Prefix(NamedTuple):
     """Index of the mask token, [B]."""
 
 
-def _needs_prefix(config: ModelConfig, batch: Batch) -> bool:
+def _needs_blank(config: ModelConfig, batch: Batch) -> bool:
     if not config.prefix_ids or not batch.fresh:
         return False
     mask = batch.attention_mask
     return batch.position_ids is None or mask is None or mask.dim() == 2
 
 
-def _prefix(config: ModelConfig, batch: Batch) -> Prefix:
+def _blank(config: ModelConfig, batch: Batch) -> Blank:
     """The official rule: <sop> ends the context; of the mask tokens the first kind that a row holds counts."""
     ids, (*masks, start) = batch.input_ids, config.prefix_ids
     begins = ids == start
@@ -174,10 +191,10 @@ def _prefix(config: ModelConfig, batch: Batch) -> Prefix:
         raise InputError(f"a row holds no {what}, so where its answer begins is unknown",
                          fix="render prompts with the chat template, or give attention_mask [B,1,T,S] and position_ids")
     kind = torch.tensor(masks, device=ids.device)[held.to(torch.uint8).argmax(0)]
-    return Prefix(begins.to(torch.uint8).argmax(-1), (ids == kind[:, None]).to(torch.uint8).argmax(-1))
+    return Blank(begins.to(torch.uint8).argmax(-1), (ids == kind[:, None]).to(torch.uint8).argmax(-1))
 
 
-def _positions(config: ModelConfig, batch: Batch, prefix: Prefix | None) -> Tensor:
+def _positions(config: ModelConfig, batch: Batch, blank: Blank | None) -> Tensor:
     rows, length = batch.input_ids.shape
     axes = config.position_axes
     given = batch.position_ids
@@ -190,9 +207,9 @@ def _positions(config: ModelConfig, batch: Batch, prefix: Prefix | None) -> Tens
     places = batch.places.expand(rows, length)
     if not batch.fresh:
         return _continued(batch, places, axes)
-    if prefix is not None:
-        behind = places - prefix.lengths[:, None] + 1  # 1 at <sop>
-        return torch.stack((torch.where(behind > 0, prefix.places[:, None], places), behind.clamp_min(0)), dim=1)
+    if blank is not None:
+        inside = places - blank.lengths[:, None] + 1  # 1 at <sop>
+        return torch.stack((torch.where(inside > 0, blank.places[:, None], places), inside.clamp_min(0)), dim=1)
     return torch.stack((places, torch.zeros_like(places)), dim=1) if axes == 2 else places[:, None]
 
 
@@ -223,7 +240,8 @@ def _mask(batch: Batch, reach: int, lengths: Tensor | None) -> Tensor | None:
     if given is not None and given.dim() == 1:  # GLM: the length of each row's context
         given, lengths = None, given
     seen = None if batch.cache is None else batch.cache.visible
-    if given is None and lengths is None and seen is None and (batch.fresh or (batch.slots is None and length == 1)):
+    if given is None and lengths is None and seen is None and (
+            (batch.fresh and not batch.front) or (batch.slots is None and length == 1)):
         return None
     places = batch.places
     own = (torch.arange(reach, device=places.device) == places[..., None])[:, None]

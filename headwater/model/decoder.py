@@ -18,6 +18,7 @@ from headwater.model.heads import make_head
 from headwater.model.intervals import Intervals
 from headwater.model.norms import make_norm
 from headwater.model.positions import Positions, make_embedding
+from headwater.model.prefix import Prefix
 
 
 class Block(nn.Module):
@@ -63,6 +64,7 @@ class Decoder(nn.Module):
         self.head = make_head(config)
         if config.tie_word_embeddings:
             self.head.weight = self.embedding.weight
+        self.prefix: Prefix | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,6 +73,16 @@ class Decoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+    @property
+    def front(self) -> int:
+        """Keys before those of all tokens."""
+        return 0 if self.prefix is None else self.prefix.length
+
+    def cache(self, batch: int, length: int, *, piece: int = 0) -> KVCache:
+        """An empty cache of this model's type, on its device, with its prefix as it is now."""
+        return KVCache(self.config, batch, length, dtype=self.dtype, device=self.device, piece=piece,
+                       prefix=self.prefix)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Intervals | None = None,
                 position_ids: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
@@ -94,7 +106,7 @@ class Decoder(nn.Module):
         """
         intervals = attention_mask if isinstance(attention_mask, Intervals) else None
         mask = None if isinstance(attention_mask, Intervals) else attention_mask
-        batch = Batch(input_ids, mask, position_ids, cache, slots, intervals)
+        batch = Batch(input_ids, mask, position_ids, cache, slots, intervals, self.prefix)
         context, positions = make_context(self.config, self.positions, batch)
         x = self._embedded(input_ids, positions)
         remember(batch, context, positions)

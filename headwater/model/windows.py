@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from headwater.model.config import ModelConfig
 from headwater.model.intervals import Intervals
@@ -68,6 +69,13 @@ def blocks_of(config: ModelConfig, queries: Tensor, keys: Tensor, begins: Tensor
         sinks = sink.flatten(0, 1).any(0).nonzero()[:, 0]
         found.append(Block(at, slots, seen, sinks, sink[..., sinks], distances.float()))
     return found
+
+
+def behind(block: Block, count: int) -> Block:
+    """The same with so many keys before all others, which every query sees without a distance."""
+    always = torch.arange(count, device=block.slots.device)
+    return Block(block.queries, torch.cat((always, block.slots + count)), F.pad(block.seen, (count, 0), value=True),
+                 block.sinks + count, block.as_sink, F.pad(block.distances, (count, 0)))
 
 
 def attend(query: Tensor, to_sinks: Tensor, key: Tensor, value: Tensor, blocks: list[Block],

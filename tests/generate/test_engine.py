@@ -9,6 +9,7 @@ from headwater import plan
 from headwater.errors import InputError
 from headwater.generate import Engine, SamplingParams
 from headwater.model import Decoder
+from headwater.model.prefix import Prefix, PrefixSettings
 from headwater.tokenizer import Tokenizer
 
 CONTEXT = 96  # of the models made here
@@ -65,6 +66,26 @@ def test_prompts_read_both_ways_are_continued_at_their_mask(
     assert [a.tokens for a in answers] == [without_cache(model, trained, p, 24) for p in marked]
     pairs = [(prompt, answer.tokens[:5]) for prompt, answer in zip(marked, answers, strict=True) if answer.tokens]
     assert all(one.greedy for one in Engine(model, trained).log_likelihoods(pairs))
+
+
+@pytest.mark.parametrize("position", ["rope", "alibi", "rope_2d"])
+def test_a_prefix_stands_before_every_row_of_a_batch(
+        make_model: Callable[..., Decoder], trained: Tokenizer, prompts: Prompts, position: str) -> None:
+    """P-Tuning v2: rows join, move and end, and every answer is that of full forward passes."""
+    both_ways = (20, 21) if position == "rope_2d" else ()
+    model, plain = (make_model(position=position, prefix_ids=both_ways) for _ in range(2))
+    model.prefix = Prefix(model.config, PrefixSettings(length=9), seed=1)
+    asked = [[token for token in prompt if token not in both_ways] + [*both_ways] for prompt in prompts]
+    answers = Engine(model, trained, max_batch=4).generate(asked, GREEDY)
+    assert [a.tokens for a in answers] == [without_cache(model, trained, p, 24) for p in asked]
+    without = Engine(plain, trained, max_batch=4).generate(asked, GREEDY)
+    assert [a.tokens for a in without] != [a.tokens for a in answers]
+    pairs = [(prompt, prompts[n - 1][:9]) for n, prompt in enumerate(asked)]
+    for (context, continuation), found in zip(pairs, Engine(model, trained).log_likelihoods(pairs), strict=True):
+        with torch.inference_mode():
+            rows = model(torch.tensor([context + continuation]))[0, len(context) - 1 : -1].log_softmax(-1)
+        wanted = rows[torch.arange(len(continuation)), continuation].sum().item()
+        assert found.logprob == pytest.approx(wanted, rel=1e-5, abs=1e-4)
 
 
 def test_a_batch_gives_what_each_prompt_gives_alone(engine: Engine, prompts: Prompts) -> None:

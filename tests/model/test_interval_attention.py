@@ -11,7 +11,7 @@ from headwater import hardware
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.attention_blocks import attend, blocks_of
 from headwater.model.attention_pieces import pieces_of
-from headwater.model.interval_attention import Rotation, _attend, interval_attention
+from headwater.model.interval_attention import Rotation, _attend, _attend_both, interval_attention
 from headwater.model.intervals import Intervals
 from headwater.model.native import build
 from headwater.model.positions import alibi_slopes, rope_frequencies, rope_tables, rotate
@@ -86,7 +86,7 @@ def expected(query, key, value, gradient, intervals, slopes, rotation=None):
 
 def close(found, truth, relative):
     """Largest error as a share of the tensor's own size: gradients of a whole row add up errors of all its entries."""
-    for name, one, two in zip(("out", "query", "key", "value"), found, truth):
+    for name, one, two in zip(("out", "query", "key", "value", "prefix"), found, truth):
         error = float((one.double() - two).abs().max() / two.abs().max().clamp_min(0.1))
         assert error < relative, (name, error)
 
@@ -264,6 +264,76 @@ def test_blocks_for_a_gpu_are_part_of_what_is_compiled():
         for size in (150, 20):
             intervals = Intervals.causal((torch.arange(150) // size).expand(2, -1).contiguous())
             close([compiled(intervals)], [reference(query, key, value, intervals, alibi_slopes(2))], 1e-5)
+
+
+def with_prefix(query, key, value, prefix, intervals, slopes):
+    """The formula with the prefix's keys first, dense and in float64."""
+    rows, heads, length, width = query.shape
+    keys, values = (torch.cat((one.double().expand(rows, -1, -1, -1), own.double()), 2).repeat_interleave(
+        heads // own.shape[1], 1) for one, own in zip(prefix, (key, value)))
+    scores, count = query.double() @ keys.transpose(-1, -2) / math.sqrt(width), prefix.shape[2]
+    if slopes is not None:
+        distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
+        scores = scores - slopes.double()[:, None, None] * torch.nn.functional.pad(distance, (count, 0))
+    seen = torch.nn.functional.pad(intervals.dense(), (count, 0), value=True)
+    return scores.masked_fill(~seen, -math.inf).softmax(-1) @ values
+
+
+def prefix_of(count, heads, width, dtype=torch.float32):
+    """Laid out as a decoder's prefix has it, so that some strides are not those of a new tensor."""
+    drawn = torch.randn(count, 2, heads, width, generator=torch.Generator().manual_seed(9)).to(dtype)
+    return drawn.permute(1, 2, 0, 3)
+
+
+PREFIXED = pytest.mark.parametrize(("length", "heads", "kv_heads", "width", "count"), [
+    (1, 2, 2, 16, 1), (7, 4, 2, 32, 200), (129, 4, 1, 80, 3), (200, 3, 3, 64, 128)])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@PREFIXED
+@pytest.mark.parametrize("alibi", [False, True])
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_a_prefix_is_keys_that_every_query_sees(way, length, heads, kv_heads, width, count, alibi, data):
+    intervals, slopes = data.draw(batches_of_intervals(length)), alibi_slopes(heads) if alibi else None
+    *given_, gradient = tensors(len(intervals.first), heads, kv_heads, length, width)
+    leaves = [x.detach().requires_grad_() for x in (*given_, prefix_of(count, kv_heads, width))]
+    out = interval_attention(*leaves[:3], intervals, slopes, prefix=leaves[3], way=way)
+    truth = with_prefix(*leaves, intervals, slopes)
+    close([out.detach(), *torch.autograd.grad(out, leaves, gradient)],
+          [truth.detach(), *torch.autograd.grad(truth, leaves, gradient.double())], 1e-4)
+
+
+@PREFIXED
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_a_prefix_is_the_same_in_the_form_of_a_gpu(length, heads, kv_heads, width, count, data):
+    intervals, prefix = data.draw(batches_of_intervals(length)), prefix_of(count, kv_heads, width)
+    query, key, value, _ = tensors(len(intervals.first), heads, kv_heads, length, width)
+    found = attend(query, key, value, blocks_of(intervals), alibi_slopes(heads), prefix)
+    close([found], [with_prefix(query, key, value, prefix, intervals, alibi_slopes(heads))], 1e-4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_a_prefix_in_bfloat16_is_as_close_as_bfloat16_can_be(way, data):
+    intervals = data.draw(batches_of_intervals(130))
+    *given_, gradient = tensors(len(intervals.first), 4, 2, 130, 64, torch.bfloat16)
+    leaves = [x.detach().requires_grad_() for x in (*given_, prefix_of(60, 2, 64, torch.bfloat16))]
+    out = interval_attention(*leaves[:3], intervals, None, prefix=leaves[3], way=way)
+    truth = with_prefix(*leaves, intervals, None)
+    close([out.detach(), *torch.autograd.grad(out, leaves, gradient)],
+          [truth.detach(), *torch.autograd.grad(truth, leaves, gradient.double())], 3e-2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_operator_with_a_prefix_keeps_its_promises_too(way):
+    query, key, value, _ = (x.requires_grad_() for x in tensors(1, 4, 2, 12, 16))
+    intervals = Intervals.causal(torch.zeros(1, 12, dtype=torch.int64))
+    prefix = prefix_of(5, 2, 16).requires_grad_()
+    torch.library.opcheck(_attend_both, (query, key, value, prefix, *intervals, alibi_slopes(4), way))
 
 
 def test_pieces_are_few_for_what_models_are_trained_with():
