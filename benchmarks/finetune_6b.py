@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from _harness import Case, arguments, report
-from headwater.model.prefix import Prefix, PrefixSettings
 from torch import Tensor, nn
 
 from headwater import hardware, plan
@@ -31,6 +30,7 @@ from headwater.model import Decoder, ModelConfig
 from headwater.model.checkpoint import load_model
 from headwater.model.families import family_for
 from headwater.model.folder import INDEX
+from headwater.model.prefix import Prefix, PrefixSettings
 from headwater.model.tensors import write_tensors
 from headwater.presets import preset
 from headwater.progress import track

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headwater.errors import InputError
 from headwater.model import Decoder
-from headwater.model.adapters import choice_of
+from headwater.model.adapters import without_adapters
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, Batch, Batches, own_rows
@@ -96,7 +96,5 @@ class NearBase:
         """Its last hidden states [B,T,D] and its head's rows."""
         if self.base is not None:
             return self.base.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(self.base)[0]
-        choice = choice_of(model)
-        assert choice is not None
-        with choice.none():
+        with without_adapters(model):
             return model.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(model)[0]

@@ -16,15 +16,18 @@ from headwater.finetune.dialogues import read_dialogues, render_all
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.model import Decoder, ModelConfig
-from headwater.model.adapters import LoraSettings, attach, save_adapter
+from headwater.model.adapters import LoraSettings, attach, attach_prefix, save_adapter, without_adapters
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import KeptContext, extended
+from headwater.model.prefix import PrefixSettings
+from headwater.plan import Trained
 from headwater.progress import print_result
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Rendered, Tokenizer
 from headwater.train.batches import Batches
 from headwater.train.gathering import on_leader
-from headwater.train.memory import require_memory
+from headwater.train.machine import products
+from headwater.train.memory import Frozen, require_memory
 from headwater.train.objective import Objective, next_token
 from headwater.train.packing import PackedBatches
 from headwater.train.processes import is_leader, leader_first, ranks
@@ -43,9 +46,13 @@ class FinetuneSettings(Settings):
     """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
     validation: list[InputPath] = []
     """Dialogues that are not trained on; their loss is reported by language."""
-    method: Literal["full", "lora"] = "full"
-    """full: the model's own weights. lora: low-rank matrices beside them, written as an adapter."""
+    method: Literal["full", "lora", "prefix"] = "full"
+    """full: the model's own weights. lora: low-rank matrices beside them. prefix: keys and values before every text, in
+    each layer (P-Tuning v2). Both are written as an adapter, and the model stays as it is."""
     lora: LoraSettings = LoraSettings()
+    prefix: PrefixSettings = PrefixSettings()
+    base: Literal["int8", "nf4"] | None = None
+    """lora, prefix: the form into which the model's matrices are packed while it is tuned; as floats when not set."""
     frozen_blocks: int = Field(default=0, ge=0)
     """full: the first so many blocks stay as they are, and the embedding with them."""
     replay: ReplaySettings = ReplaySettings()
@@ -59,8 +66,11 @@ class FinetuneSettings(Settings):
 
     @model_validator(mode="after")
     def _used(self) -> FinetuneSettings:
-        if "lora" in self.model_fields_set and self.method != "lora":
-            raise ValueError(f"lora has no effect with method {self.method}")
+        for name in ("lora", "prefix"):
+            if name in self.model_fields_set and self.method != name:
+                raise ValueError(f"{name} has no effect with method {self.method}")
+        if self.base and self.method == "full":
+            raise ValueError("base has no effect with method full: packed matrices do not learn")
         if self.frozen_blocks and self.method != "full":
             raise ValueError(f"frozen_blocks has no effect with method {self.method}: all blocks are frozen")
         if self.near_base and self.trainer.parallel.tensor > 1:
@@ -74,7 +84,8 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     config = extended(read_config(settings.model)[0], settings.context)
-    require_memory(config, trainer)
+    frozen = _frozen(settings)
+    require_memory(config, trainer, frozen)
     model = _prepared(settings, config)
     dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
     batches = _batches(settings, tokenizer, dialogues, config.position_axes, out)
@@ -84,16 +95,17 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
 
     def save(model: Decoder, folder: Path) -> None:
-        if settings.method == "lora":
-            save_adapter(model, folder, settings.model, context=settings.context)
-        else:
+        if settings.method == "full":
             save_model(model, folder, tokenizer_from=settings.model)
+        else:
+            save_adapter(model, folder, settings.model, context=settings.context)
 
     def measure() -> Measured:
         return validate(model) | measured(model, tokenizer, settings.model, settings.general, out)
 
-    before = _kept(out / BEFORE, measure) if is_leader() else {}
-    figures = Trainer(model, _objective(settings), batches, trainer, validate, save).fit(out)
+    with without_adapters(model):
+        before = _kept(out / BEFORE, measure) if is_leader() else {}
+    figures = Trainer(model, _objective(settings), batches, trainer, validate, save, frozen).fit(out)
     if is_leader():
         save(model, out)
         found = {"before": before, "after": measure()}
@@ -136,10 +148,10 @@ def _kept(path: Path, measure: Callable[[], Measured]) -> Measured:
 
 
 def _prepared(settings: FinetuneSettings, config: ModelConfig) -> Decoder:
-    """The model with what is to be learned in float32; the rest as it is stored, and frozen."""
+    """The model with what is to be learned in float32; the rest frozen, in the type of the products or packed."""
+    if settings.method != "full":
+        return _beside(settings, config)
     model = on_leader(lambda: load_model(settings.model, context=settings.context), config)
-    if settings.method == "lora":
-        return attach(model, settings.lora, settings.seed)
     if settings.frozen_blocks >= config.num_hidden_layers:
         raise InputError(f"frozen_blocks {settings.frozen_blocks} leaves none of {config.num_hidden_layers} blocks to "
                          "learn", where="finetune", fix="freeze fewer")
@@ -150,6 +162,25 @@ def _prepared(settings: FinetuneSettings, config: ModelConfig) -> Decoder:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
+
+
+def _beside(settings: FinetuneSettings, config: ModelConfig) -> Decoder:
+    dtype = getattr(torch, products(settings.trainer))
+
+    def load() -> Decoder:
+        return load_model(settings.model, context=settings.context, dtype=dtype, base=settings.base)
+
+    model = load() if settings.base else on_leader(load, config)  # packed matrices are handed to nobody
+    if settings.method == "prefix":
+        return attach_prefix(model, settings.prefix, settings.seed)
+    return attach(model, settings.lora, settings.seed)
+
+
+def _frozen(settings: FinetuneSettings) -> Frozen | None:
+    if settings.method == "full":
+        return None
+    learns = Trained(rank=settings.lora.rank) if settings.method == "lora" else Trained(prefix=settings.prefix.length)
+    return Frozen(settings.base, learns)
 
 
 def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer, axes: int) -> dict[str, PackedBatches]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from headwater.model.families import family_for
 from headwater.model.families.names import Entry
 from headwater.model.folder import whose
 from headwater.model.lora import Adapted, Choice, Lora, LowRank, Rows
+from headwater.model.prefix import KIND as PREFIX
+from headwater.model.prefix import Prefix, PrefixSettings, load_prefix, save_prefix
 from headwater.model.tensors import read_tensors, write_tensors
 from headwater.settings import Settings, nearest_name
 
@@ -83,6 +86,13 @@ def _linear(model: Decoder, layer: str) -> Any:
     return module.base if isinstance(module, Adapted) else module
 
 
+def attach_prefix(model: Decoder, settings: PrefixSettings, seed: int) -> Decoder:
+    """Freeze the model and put a new prefix before it, in place; it is float32."""
+    model.requires_grad_(False)
+    model.prefix = Prefix(model.config, settings, seed).to(model.device)
+    return model
+
+
 def attach(model: Decoder, settings: LoraSettings, seed: int) -> Decoder:
     """Freeze the model and put one new adapter into it, in place; its matrices are float32.
 
@@ -123,7 +133,7 @@ def _put(model: Decoder, name: str, scale: float, wanted: dict[str, Target], ran
             parent, _, leaf = layer.rpartition(".")
             module = Adapted(module, choice)
             setattr(model.get_submodule(parent), leaf, module)
-        module.adapters[name] = Lora(scale, parts)
+        module.adapters[name] = Lora(scale, parts, in_place=isinstance(module.base, nn.Linear))
     choice.all_use(name)
     return [layers[target.layer][_leaf(official)] for official, target in wanted.items()]
 
@@ -143,8 +153,16 @@ def choice_of(model: Decoder) -> Choice | None:
     return next((one.choice for one in model.modules() if isinstance(one, Adapted)), None)
 
 
-def adapter_names(model: Decoder) -> list[str]:
-    return sorted({name for _, one in adapted(model) for name in one.adapters})
+@contextlib.contextmanager
+def without_adapters(model: Decoder) -> Iterator[None]:
+    """The model as it is by itself."""
+    choice, prefix = choice_of(model), model.prefix
+    model.prefix = None
+    try:
+        with contextlib.nullcontext() if choice is None else choice.none():
+            yield
+    finally:
+        model.prefix = prefix
 
 
 def adapted(model: Decoder) -> Iterator[tuple[str, Adapted]]:
@@ -190,6 +208,12 @@ def unmerge(model: Decoder, before: dict[str, Adapted]) -> None:
         setattr(model.get_submodule(parent), leaf, one)
 
 
+def kind_of(folder: Path) -> str | None:
+    """What an adapter's folder says it holds, as a `peft_type`."""
+    values = read_json(Path(folder) / ADAPTER_CONFIG)
+    return values.get("peft_type") if isinstance(values, dict) else None
+
+
 def context_of(folder: Path) -> KeptContext:
     """The longer context that an adapter was trained with."""
     path = Path(folder) / CONTEXT
@@ -198,9 +222,19 @@ def context_of(folder: Path) -> KeptContext:
 
 def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
                  context: KeptContext = KeptContext()) -> None:  # noqa: B008 (frozen)
-    """Write an adapter as `peft` does, the weights last. The configuration names the model's folder, `base`, by the way
-    from the adapter's to it. context: the longer one that the adapter was trained with."""
+    """Write an adapter, low-rank matrices as `peft` does, the weights last. The configuration names the model's folder,
+    `base`, by the way from the adapter's to it. context: the longer one that the adapter was trained with."""
     folder = Path(folder)
+    if context != KeptContext():
+        write_json(folder / CONTEXT, context.model_dump(mode="json", exclude_unset=True))
+    where = {"base_model_name_or_path": os.path.relpath(base, folder)}
+    if model.prefix is not None:
+        save_prefix(model, folder, **where)
+    else:
+        _save_lora(model, folder, base, name, where)
+
+
+def _save_lora(model: Decoder, folder: Path, base: Path, name: str, where: dict[str, str]) -> None:
     tensors, scale, rank, leaves = {}, 1.0, 1, set()
     for official, target in targets(model).items():
         lora = _lora(model.get_submodule(target.layer), name)
@@ -214,18 +248,21 @@ def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
     write_json(folder / ADAPTER_CONFIG, {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "r": rank, "lora_alpha": scale * rank,
         "lora_dropout": 0.0, "bias": "none", "target_modules": sorted(leaves),
-        "base_model_name_or_path": os.path.relpath(base, folder)})
-    if context != KeptContext():
-        write_json(folder / CONTEXT, context.model_dump(mode="json", exclude_unset=True))
+        **where})
     write_tensors(folder / ADAPTER_WEIGHTS, tensors, {"format": "pt", _OWNER: whose(base)})
 
 
 def load_adapter(model: Decoder, folder: Path, name: str = ONE, *, dtype: torch.dtype | None = None) -> None:
-    """Put the LoRA adapter of a folder that we or `peft` wrote into the model, beside those it has, and use it.
+    """Put the adapter of a folder into the model and use it: a prefix of ours, or low-rank matrices that we or `peft`
+    wrote, beside those that the model has.
 
-    dtype: of its matrices; the model's when None. Raises `CheckpointError` for what is not here, not known, or not of
+    dtype: of the matrices; the model's when None. Raises `CheckpointError` for what is not here, not known, or not of
     this model; the model is unchanged then.
     """
+    if kind_of(folder) == PREFIX:
+        model.prefix = load_prefix(Path(folder), model.config).to(model.device, dtype or model.dtype)
+        model.prefix.requires_grad_(False)
+        return
     config, tensors = _read(Path(folder))
     known = targets(model)
     found = _pairs(tensors, model, known, Path(folder))

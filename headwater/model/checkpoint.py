@@ -250,6 +250,9 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     if model.prefix is not None:
         raise InputError("a prefix has no place in a model folder", where=folder,
                          fix="write it by itself with save_prefix, and the model with model.prefix = None")
+    if model.prefix is not None:
+        raise InputError("a prefix of keys and values is no part of a model's folder", where=folder,
+                         fix="use the adapter's folder as it is; its model is in the folder that it names")
     folder = Path(folder)
     family = family_for(model.config)
     extras = _extras(family, tokenizer_from)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import CheckpointError
+from headwater.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from headwater.model.config import ModelConfig
 from headwater.model.folder import WeightFolder
 from headwater.model.tensors import read_tensors, write_tensors
@@ -21,7 +22,6 @@ from headwater.settings import Settings
 if TYPE_CHECKING:
     from headwater.model.decoder import Decoder
 
-WEIGHTS, DESCRIPTION = "adapter_model.safetensors", "adapter_config.json"
 KIND = "HEADWATER_PREFIX"
 """A `peft_type` of our own: what peft calls PREFIX_TUNING counts the tokens' positions from behind the prefix."""
 _OFFICIAL = "transformer.prefix_encoder."
@@ -73,23 +73,24 @@ def _shape(config: ModelConfig) -> tuple[int, int, int, int]:
     return config.num_hidden_layers, 2, config.num_key_value_heads, config.head_dim
 
 
-def save_prefix(model: Decoder, folder: Path) -> None:
-    """Write the model's prefix as plain keys and values under ChatGLM's name; what computed them is not kept."""
+def save_prefix(model: Decoder, folder: Path, **more: Any) -> None:
+    """Write the model's prefix as plain keys and values under ChatGLM's name; what computed them is not kept. more:
+    what else its description says."""
     prefix = model.prefix
     assert prefix is not None
     layers, _, kv_heads, head_dim = prefix.shape
-    write_json(folder / DESCRIPTION, {"peft_type": KIND, "num_virtual_tokens": prefix.length, "num_layers": layers,
-                                      "num_key_value_heads": kv_heads, "head_dim": head_dim})
-    write_tensors(folder / WEIGHTS, {f"{_OFFICIAL}embedding.weight": prefix.table().detach().float()},
+    write_json(folder / ADAPTER_CONFIG, {"peft_type": KIND, "num_virtual_tokens": prefix.length, "num_layers": layers,
+                                      "num_key_value_heads": kv_heads, "head_dim": head_dim, **more})
+    write_tensors(folder / ADAPTER_WEIGHTS, {f"{_OFFICIAL}embedding.weight": prefix.table().detach().float()},
                   {"format": "pt"})
 
 
 def load_prefix(folder: Path, config: ModelConfig) -> Prefix:
     """A prefix that `save_prefix` wrote, or one of ChatGLM's official code (safetensors or .bin), alone or among the
     model's own weights. Raises `CheckpointError` where there is none, or one for a model of another shape."""
-    if (folder / DESCRIPTION).exists():
-        _check(read_json(folder / DESCRIPTION), config, folder / DESCRIPTION)
-        tensors = read_tensors(folder / WEIGHTS)
+    if (folder / ADAPTER_CONFIG).exists():
+        _check(read_json(folder / ADAPTER_CONFIG), config, folder / ADAPTER_CONFIG)
+        tensors = read_tensors(folder / ADAPTER_WEIGHTS)
     else:
         tensors = _official_tensors(folder)
     table = _folded({name.removeprefix(_OFFICIAL): one.float() for name, one in tensors.items()}, folder)

@@ -78,12 +78,19 @@ def _measured(settings: TrainerSettings, flops: float, precision: str | None) ->
             "each other")
     torch.set_num_threads(settings.threads or hardware.cores())
     if precision is None:
-        precision = hardware.best_precision(device) if settings.precision == "auto" else settings.precision
+        precision = products(settings)
     peak = hardware.matmul_peaks(device)[precision] / (local_ranks() if device == "cpu" else 1)
     pays = hardware.has_compiler() and flops / (EAGER_SHARE * peak * ranks()) > COMPILE_WORTH_SECONDS
     return {"device": device, "precision": precision, "matmul_flops": peak, "kernels": _kernels(),
             "threads": settings.threads or max(1, hardware.cores() // local_ranks()),
             "compile": pays if settings.compile == "auto" else settings.compile == "on"}
+
+
+def products(settings: TrainerSettings) -> str:
+    """The type of a new run's matrix products here: "bfloat16" or "float32"."""
+    if settings.precision != "auto":
+        return settings.precision
+    return hardware.best_precision(settings.training_device())
 
 
 def _kernels() -> str:

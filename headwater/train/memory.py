@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import torch
 
 from headwater import hardware, plan
@@ -23,24 +25,39 @@ def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool
                      parallel.replicas, "cuda" if settings.training_device() == "cuda" else "cpu")
 
 
-def require_memory(config: ModelConfig, settings: TrainerSettings) -> None:
+class Frozen(NamedTuple):
+    """A model that does not learn itself, and what learns beside it."""
+
+    packed: Literal["int8", "nf4"] | None
+    """The form of its matrices; floats in the products' type when None."""
+    beside: plan.Trained
+
+    def memory(self, config: ModelConfig, step: plan.Step) -> plan.Memory:
+        return plan.finetuning_memory(config, step, self.packed or ("bfloat16" if step.half else "float32"),
+                                      self.beside)
+
+
+def require_memory(config: ModelConfig, settings: TrainerSettings, frozen: Frozen | None = None) -> None:
     """Refuse at once what cannot fit, by the most favourable estimate. Raises `InputError`."""
     device = settings.training_device()
     halves = {"float32": [False], "bfloat16": [True], "auto": [True, False]}[settings.precision]
     ways = {"on": [True], "off": [False], "auto": [True, False]}[settings.compile]
-    needed = min(plan.training_memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
+    memory = plan.training_memory if frozen is None else frozen.memory
+    needed = min(memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
                  for half in halves for compiled in ways) * (local_ranks() if device == "cpu" else 1)
     available = hardware.total_memory_bytes(device)
     if needed > available:
         raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
                          f"{settings.sequence_length:,} tokens needs about {needed / 2**30:,.0f} GiB of memory; "
                          f"{device} has {available / 2**30:,.0f} GiB", where="trainer",
-                         fix="lower trainer.rows, trainer.sequence_length or the model's size")
+                         fix="lower trainer.rows, trainer.sequence_length or the model's size" if frozen else
+                         "lower trainer.rows, trainer.sequence_length or the model's size; a model that is tuned takes "
+                         "less with method=lora or prefix, and with base=nf4")
 
 
 def begin(model: Decoder) -> int:
     """Count the peak from now on. Returns the bytes that this process holds beside the model's weights."""
-    weights = [one.detach() for one in model.parameters() if not one.is_meta]
+    weights = [one.detach() for one in (*model.parameters(), *model.buffers()) if not one.is_meta]
     for one in weights:
         one.flatten()[::1024].sum()  # those mapped from a file are read in: they count as held
     hardware.forget_peak_memory()
@@ -50,7 +67,7 @@ def begin(model: Decoder) -> int:
 
 
 def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
-         saved: bool) -> dict[str, float]:
+         saved: bool, frozen: Frozen | None = None) -> dict[str, float]:
     """Predicted and measured memory of this process, in bytes; both are said.
 
     before: what `begin` returned. saved: whether a checkpoint was written beside the steps.
@@ -58,9 +75,14 @@ def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, befor
     global _libraries_loaded
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
     gpu = machine.device == "cuda"
-    predicted, beside = plan.peak_memory(config, step).total, plan.checkpoint_bytes(config, step)
+    if frozen is None:
+        beside = plan.checkpoint_bytes(config, step)
+        predicted, steps = plan.peak_memory(config, step).total, plan.training_memory(config, step).total
+    else:
+        beside = 12 * frozen.beside.parameters(config)
+        predicted = steps = frozen.memory(config, step).total
     if saved and not gpu:
-        predicted = max(predicted, plan.training_memory(config, step).total + beside)
+        predicted = max(predicted, steps + beside)
     if _libraries_loaded and not gpu:  # by a training before in this process; what compiling takes comes again
         predicted -= plan.LIBRARIES[False]
     _libraries_loaded = True

@@ -53,7 +53,10 @@ class Trainer:
     """
 
     def __init__(self, model: Decoder, objective: Objective, batches: Batches, settings: TrainerSettings,
-                 validate: Validate | None = None, snapshot: Snapshot | None = None) -> None:
+                 validate: Validate | None = None, snapshot: Snapshot | None = None,
+                 frozen: memory.Frozen | None = None) -> None:
+        """frozen: what of the model does not learn, for the prediction of memory."""
+        self.frozen = frozen
         self.model, self.objective, self.batches = model, objective, batches
         self.settings, self.validate, self.snapshot = settings, validate, snapshot
         epochs = settings.epochs or 0.0
@@ -103,7 +106,8 @@ class Trainer:
         say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
                                     if name in ("steps", "loss") or name.startswith("validation.")))
         return {**found, "parameters": float(plan.parameters(self.model.config)), "trained_parameters": self.trained,
-                **memory.told(self.model.config, self.settings, self.machine, before, saved=checkpoints.beside)}
+                **memory.told(self.model.config, self.settings, self.machine, before, saved=checkpoints.beside,
+                              frozen=self.frozen)}
 
     def _flops_per_step(self) -> float:
         length = self.settings.sequence_length

@@ -60,25 +60,53 @@ def test_a_longer_context_is_trained_and_saved(small_model, dialogues, tmp_path)
     assert config.rope_scaling.factor == 4
 
 
-def test_an_adapter_learns_and_everything_reads_its_folder(small_model, dialogues, tmp_path):
-    values = {"model": small_model, "dialogues": [dialogues], "trainer": {**TRAINER, "epochs": 60}}
-    run(FinetuneSettings.parse(values), tmp_path / "base")
-    other = tmp_path / "other.jsonl"
-    asked = [json.loads(line) for line in dialogues.read_text().splitlines()]
-    for row, answer in zip(asked, ("482公里。", "482 km.")):  # of pieces that the frozen head knows
-        row["messages"][1]["content"] = answer
-    other.write_text("\n".join(map(json.dumps, asked)))
-    values |= {"model": tmp_path / "base", "dialogues": [other], "validation": [other], "method": "lora",
-               "lora": {"rank": 4}}
+def test_everything_reads_an_adapters_folder(conversing, tmp_path):
+    values = {"model": conversing / "model", "dialogues": [conversing / "swapped.jsonl"], "method": "lora",
+              "trainer": {**TRAINER, "epochs": 60}}
     figures = run(FinetuneSettings.parse(values), tmp_path / "adapter")
-    assert figures["validation.dialogue.en.loss"] < 0.2
     assert figures["trained_parameters"] < figures["parameters"] / 4
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
-    base, model = load_model(tmp_path / "base"), load_model(tmp_path / "adapter")
+    base, model = load_model(conversing / "model"), load_model(tmp_path / "adapter")
     assert torch.equal(model.embedding.weight, base.embedding.weight)
     assert not torch.equal(model.blocks[0].attention.qkv.weight, base.blocks[0].attention.qkv.weight)
     quantize(QuantizeSettings.parse({"model": tmp_path / "adapter"}), tmp_path / "int8")
-    engine = Engine.load(tmp_path / "int8")
+    again = {**values, "model": tmp_path / "adapter", "dialogues": [conversing / "d.jsonl"]}
+    run(FinetuneSettings.parse(again), tmp_path / "second")  # beside the first, which it needs
+    for folder, wished in (("int8", "482 km."), ("second", "482公里。")):
+        engine = Engine.load(tmp_path / folder)
+        prompt = engine.tokenizer.chat.render([{"role": "user", "content": "多长?"}], add_generation_prompt=True).ids
+        [answer] = engine.generate([prompt], SamplingParams(temperature=0, max_tokens=12))
+        assert answer.text == wished
+
+
+@pytest.fixture(scope="module")
+def conversing(small_model, tmp_path_factory):
+    """A model that has learned two answers."""
+    folder = tmp_path_factory.mktemp("conversing")
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+            for q, a in (("How long?", "482 km."), ("多长?", "482公里。"))]
+    (folder / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    values = {"model": small_model, "dialogues": [folder / "d.jsonl"], "trainer": {**TRAINER, "epochs": 60}}
+    run(FinetuneSettings.parse(values), folder / "model")
+    for row, answer in zip(rows, ("482公里。", "482 km.")):  # of pieces that the frozen head knows
+        row["messages"][1]["content"] = answer
+    (folder / "swapped.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.mark.parametrize(("method", "base"), [("lora", None), ("lora", "nf4"), ("lora", "int8"), ("prefix", None),
+                                              ("prefix", "nf4")])
+def test_what_learns_beside_a_model_answers_from_its_folder(conversing, tmp_path, method, base):
+    values = {"model": conversing / "model", "dialogues": [conversing / "swapped.jsonl"], "method": method,
+              "base": base, method: {"lora": {"rank": 4}, "prefix": {"length": 8}}[method],
+              "validation": [conversing / "swapped.jsonl"],
+              "trainer": {**TRAINER, "epochs": 60, "optimizer": {
+                  "learning_rate": 1e-2 if method == "lora" else 5e-2, "warmup_steps": 2}}}
+    before = (conversing / "model" / "model.safetensors").read_bytes()
+    figures = run(FinetuneSettings.parse(values), tmp_path / "out")
+    assert figures["after.dialogue.zh.loss"] < figures["before.dialogue.zh.loss"] / 4
+    assert (conversing / "model" / "model.safetensors").read_bytes() == before
+    engine = Engine.load(tmp_path / "out")
     prompt = engine.tokenizer.chat.render([{"role": "user", "content": "多长?"}], add_generation_prompt=True).ids
     [answer] = engine.generate([prompt], SamplingParams(temperature=0, max_tokens=12))
     assert answer.text == "482 km."
@@ -117,6 +145,8 @@ def test_an_adapter_keeps_the_longer_context_it_was_trained_with(small_model, di
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"lora": {"rank": 4}}, "lora has no effect with method full"),
+    ({"prefix": {"length": 4}, "method": "lora"}, "prefix has no effect with method lora"),
+    ({"base": "nf4"}, "packed matrices do not learn"),
     ({"method": "lora", "frozen_blocks": 1}, "frozen_blocks has no effect with method lora"),
     ({"lora": {"rnk": 4}}, "did you mean 'lora.rank'")])
 def test_settings_without_effect_are_refused(small_model, dialogues, change, words):
