@@ -11,6 +11,7 @@ ICE_TEXT = "ice_text.model"
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 
 RANKS, GGUF = ".tiktoken", ".gguf"
 MERGES = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
@@ -21,7 +22,7 @@ VOCABULARIES = (SENTENCEPIECE, ICE_TEXT, TOKENIZER_JSON)
 
 # generation_config.json holds the role ids of Baichuan's chat models.
 _BESIDE = (*(name for pair in MERGES.items() for name in pair), TOKENIZER_CONFIG, "special_tokens_map.json",
-           "added_tokens.json", "chat_template.jinja", GENERATION_CONFIG)
+           "added_tokens.json", CHAT_TEMPLATE, GENERATION_CONFIG)
 
 
 def rank_files(folder: Path) -> list[Path]:
