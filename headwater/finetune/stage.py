@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from headwater.finetune.dialogues import read_dialogues, render_all
+from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import KeptContext, extended
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.fitting import record_template, require_template
 from headwater.train.gathering import on_leader
 from headwater.train.memory import require_memory
 from headwater.train.objective import next_token
@@ -22,16 +23,14 @@ from headwater.train.trainer import Trainer
 from headwater.train.validation import target_loss
 
 
-class FinetuneSettings(Settings):
+class FinetuneSettings(DatasetSettings):
     """What is tuned, on which dialogues, and how."""
 
     model: InputPath = Path("${pretrain}")
-    dialogues: list[InputPath] = Field(min_length=1)
-    """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
-    validation: list[InputPath] = []
-    """Dialogues that are not trained on; their loss is reported by language."""
     context: KeptContext = KeptContext()
     """A longer context than the model's own, trained and saved with it."""
+    force_template: bool = False
+    """Tune with the tokenizer's chat template even where the checkpoint records another."""
     seed: Seed = 0
     trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
@@ -39,36 +38,30 @@ class FinetuneSettings(Settings):
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model folder. Figures: loss, throughput, loss per token of held-back dialogues by language."""
     tokenizer = Tokenizer.load(settings.model)
+    require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)
     require_memory(config, settings.trainer)
     model = on_leader(lambda: load_model(settings.model, context=settings.context).float(), config)
     trainer = settings.trainer
-    dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
-    batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows,
-                            length=trainer.sequence_length, seed=settings.seed, pad=tokenizer.pad,
-                            axes=model.config.position_axes)
-    held_back = _validation_batches(settings, tokenizer, model.config.position_axes)
+    dataset = read_dataset(settings, tokenizer, trainer.sequence_length, settings.seed)
+
+    def packed(sequences: Sequences, rows: int, seed: int) -> PackedBatches:
+        return PackedBatches(sequences, rows=rows, length=trainer.sequence_length, seed=seed, pad=tokenizer.pad,
+                             axes=model.config.position_axes)
+
+    batches = packed(dataset.train, trainer.rows, settings.seed)
+    held_back = {language: packed(sequences, trainer.rows_at_once(ranks()), 0)
+                 for language, sequences in dataset.validation.items()}
 
     def validate(model: Decoder) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
 
     def snapshot(model: Decoder, folder: Path) -> None:
         save_model(model, folder, tokenizer_from=settings.model)
+        record_template(tokenizer, folder)
 
     figures = Trainer(model, next_token, batches, trainer, validate, snapshot).fit(out)
     if is_leader():
-        save_model(model, out, tokenizer_from=settings.model)
-    return {**figures, "dialogues": float(len(dialogues))}
+        snapshot(model, out)
+    return {**figures, "dialogues": float(len(dataset.train))}
 
-
-def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer, axes: int) -> dict[str, PackedBatches]:
-    if not settings.validation:
-        return {}
-    dialogues, found = read_dialogues(settings.validation), {}
-    for language in sorted({dialogue.language for dialogue in dialogues}):
-        chosen = [dialogue for dialogue in dialogues if dialogue.language == language]
-        rendered = render_all(chosen, tokenizer, settings.trainer.sequence_length)
-        found[language] = PackedBatches([(one.ids, one.loss_mask) for one in rendered],
-                                        rows=settings.trainer.rows_at_once(ranks()),
-                                        length=settings.trainer.sequence_length, seed=0, pad=tokenizer.pad, axes=axes)
-    return found

@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {
               "headwater.context.stage:check", shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "train", "model", "tokenizer", "plan"), _MODEL, _MACHINE, shared=True),
+              ("finetune", "train", "model", "tokenizer", "plan", "corpus"), _MODEL, _MACHINE, shared=True),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model"), _MODEL),
