@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from headwater.corpus.decontamination.benchmarks import BenchmarkSource
 from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
@@ -27,8 +27,8 @@ class CheckSettings(Settings):
     copies: Action = "keep"
     """Of dialogues that are nearly the same, the longest stays alone (drop). A copy of a validation dialogue is one
     too. What is written from templates is alike without being a copy: keep."""
-    minhash: MinHashSettings = MinHashSettings(similarity=0.7)
-    """How copies are told."""
+    similarity: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """Least share of their runs of three words or Chinese characters that two copies have in common."""
     benchmarks: list[BenchmarkSource] = []
     """Benchmarks whose questions no dialogue should hold."""
     leaks: Action = "drop"
@@ -57,9 +57,10 @@ def checked(dialogues: list[Dialogue], settings: CheckSettings, held_out: Sequen
     Takes about 400 bytes for each dialogue while copies are sought.
     """
     texts = [said(dialogue) for dialogue in (*held_out, *dialogues)]
-    chosen = _representatives(texts, len(held_out), settings.minhash)[len(held_out) :]
+    chosen = _representatives(texts, len(held_out), MinHashSettings(similarity=settings.similarity))[len(held_out) :]
     copied = [number != place for place, number in enumerate(chosen.tolist(), len(held_out))]
-    _tell(sum(copied), len(dialogues), "are nearly the same as another", settings.copies)
+    if any(copied):
+        _tell(sum(copied), len(dialogues), "are nearly the same as another", settings.copies)
     if settings.copies == "drop":
         dialogues = [dialogue for dialogue, copy in zip(dialogues, copied) if not copy]
     leaked = _leaked(dialogues, settings.benchmarks, settings.leaks)
@@ -96,11 +97,10 @@ def _leaked(dialogues: list[Dialogue], benchmarks: list[BenchmarkSource], action
         names = {leak.benchmark for leak in index.leaks(said(dialogue))}
         by_benchmark.update(names)
         found |= {place} if names else set()
-    what = ", ".join(f"{name} {count:,}" for name, count in by_benchmark.most_common())
-    _tell(len(found), len(dialogues), f"hold a question of a benchmark ({what})", action)
+    which = ", ".join(f"{name} {count:,}" for name, count in by_benchmark.most_common()) or "none"
+    _tell(len(found), len(dialogues), f"hold a question of a benchmark ({which})", action)
     return found
 
 
 def _tell(count: int, every: int, what: str, action: Action) -> None:
-    if count:
-        say(f"of {every:,} dialogues, {count:,} {what}" + (": left out" if action == "drop" else ""))
+    say(f"of {every:,} dialogues, {count:,} {what}" + (": left out" if count and action == "drop" else ""))

@@ -16,6 +16,7 @@ from headwater.settings import Settings
 from headwater.tokenizer import Message, Rendered, Tokenizer
 
 OnBadRow = Literal["stop", "skip"]
+SKIP = "reading.on_bad_row=skip leaves such rows out"
 _PLACEHOLDER = re.compile(r"\{\{\w+\}\}")
 
 
@@ -86,7 +87,7 @@ def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
             if reading.on_bad_row == "stop":
                 turn = f", turn {error.turn}" if error.turn is not None else ""
                 raise InputError(error.reason, where=f"{row.place}{turn}",
-                                 fix=f"{error.fix}; reading.on_bad_row=skip leaves such rows out") from None
+                                 fix=f"{error.fix}; {SKIP}") from None
             tally.left_out.setdefault(error.reason, []).append(row.place.removeprefix(f"{path}, "))
             continue
         first, tally.form = form, form.name
@@ -123,7 +124,7 @@ def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int,
             whole = tokenizer.chat.render(dialogue.messages)
         except InputError as error:
             if on_bad_row == "stop":
-                raise InputError(error.what, where=dialogue.place or None, fix=error.fix) from None
+                raise InputError(error.what, where=dialogue.place or None, fix=f"{error.fix}; {SKIP}") from None
             refused[re.sub(r"message \d+", "a message", error.what)] += 1
             continue
         kept = whole if len(whole.ids) <= longest else _first_rounds(dialogue.messages, tokenizer, longest)
