@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -11,10 +12,10 @@ from pydantic import Field, model_validator
 from headwater.corpus.deduplication.duplicates import exact_key
 from headwater.errors import InputError
 from headwater.finetune.checks import CheckSettings, checked
-from headwater.finetune.dialogues import Dialogue, ReadingSettings, read_dialogues, render_all
+from headwater.finetune.dialogues import Dialogue, ReadingSettings, read_dialogues, render_all, render_each
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
-from headwater.tokenizer import Tokenizer
+from headwater.tokenizer import Rendered, Tokenizer
 from headwater.train.packing import PrefixSample, Supervised, separate_turns
 
 
@@ -56,6 +57,18 @@ class Dataset(NamedTuple):
 
 def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, seed: int) -> Dataset:
     """Read, check, split and render. Raises `InputError` for rows that cannot be used, and where nothing is left."""
+    train, held_out = _sides(settings, seed)
+    learned, unseen = render_all(train, tokenizer, longest, settings.reading.on_bad_row), defaultdict(list)
+    for dialogue, rendered in zip(held_out, render_each(held_out, tokenizer, longest, settings.reading.on_bad_row)):
+        if rendered is not None:
+            unseen[dialogue.language].append(rendered)
+    if held_out and not unseen:
+        raise InputError(f"no validation dialogue fits {longest} tokens", fix="raise trainer.sequence_length")
+    return Dataset(_sequences(learned, settings), {name: _sequences(unseen[name], settings) for name in sorted(unseen)})
+
+
+def _sides(settings: DatasetSettings, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
+    """The dialogues that are trained on, checked, and those that are held back."""
     train, held_out = read_dialogues(settings.dialogues, settings.reading), []
     if settings.validation:
         held_out = read_dialogues(settings.validation, settings.reading)
@@ -66,11 +79,7 @@ def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, 
         say(f"{len(train):,} dialogues are trained on, {len(held_out):,} are held back")
     if not train:
         raise InputError("no dialogue is left to train on", fix="give more dialogues, or drop fewer by checks")
-    by_language = {language: [one for one in held_out if one.language == language]
-                   for language in sorted({one.language for one in held_out})}
-    return Dataset(_sequences(train, settings, tokenizer, longest),
-                   {language: _sequences(chosen, settings, tokenizer, longest)
-                    for language, chosen in by_language.items()})
+    return train, held_out
 
 
 def split_dialogues(dialogues: list[Dialogue], share: float, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
@@ -90,8 +99,6 @@ def _draw(dialogue: Dialogue, seed: int) -> float:
     return int.from_bytes(hashlib.blake2b(words, digest_size=8, salt=seed.to_bytes(8, "big")).digest(), "big") / 2**64
 
 
-def _sequences(dialogues: list[Dialogue], settings: DatasetSettings, tokenizer: Tokenizer,
-               longest: int) -> Sequences:
-    rendered = render_all(dialogues, tokenizer, longest, settings.reading.on_bad_row)
+def _sequences(rendered: list[Rendered], settings: DatasetSettings) -> Sequences:
     pairs = [(one.ids, one.loss_mask) for one in rendered]
     return separate_turns(pairs) if settings.turns == "separate" else pairs

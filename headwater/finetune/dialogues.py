@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from headwater.errors import InputError
-from headwater.finetune.forms import BadRow, Form, Notes, form_of, messages_of
-from headwater.finetune.rows import Row, read_rows
+from headwater.finetune.forms import Form, Notes, form_of, messages_of
+from headwater.finetune.rows import BadRow, Row, read_rows
 from headwater.progress import say
 from headwater.settings import Settings
 from headwater.tokenizer import Message, Rendered, Tokenizer
@@ -112,12 +112,23 @@ def _language(messages: list[Message]) -> str:
 
 def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int,
                on_bad_row: OnBadRow = "stop") -> list[Rendered]:
+    """Every dialogue that `render_each` renders. Raises `InputError` where there is none."""
+    rendered = [one for one in render_each(dialogues, tokenizer, longest, on_bad_row) if one is not None]
+    if not rendered:
+        raise InputError(f"no dialogue fits {longest} tokens, or none can be said in {tokenizer.chat.name}",
+                         fix="raise trainer.sequence_length, or use a model with such a chat format")
+    return rendered
+
+
+def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int,
+                on_bad_row: OnBadRow = "stop") -> list[Rendered | None]:
     """Every dialogue as one sequence, all turns in it. One longer than `longest` tokens keeps its first whole rounds.
 
-    Dialogues of which not even one round fits are left out and counted aloud. Raises `InputError` with file and line
+    Dialogues of which not even one round fits are None, and counted aloud. Raises `InputError` with file and line
     for one that the chat format cannot say (tools, where it has none), unless `on_bad_row` is skip.
     """
-    rendered, dropped, cut = [], 0, 0
+    rendered: list[Rendered | None] = []
+    cut = 0
     refused: Counter[str] = Counter()
     for dialogue in dialogues:
         try:
@@ -126,21 +137,16 @@ def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int,
             if on_bad_row == "stop":
                 raise InputError(error.what, where=dialogue.place or None, fix=f"{error.fix}; {SKIP}") from None
             refused[re.sub(r"message \d+", "a message", error.what)] += 1
+            rendered.append(None)
             continue
-        kept = whole if len(whole.ids) <= longest else _first_rounds(dialogue.messages, tokenizer, longest)
-        if kept is None:
-            dropped += 1
-        else:
-            cut += kept is not whole
-            rendered.append(kept)
+        rendered.append(whole if len(whole.ids) <= longest else _first_rounds(dialogue.messages, tokenizer, longest))
+        cut += rendered[-1] is not None and rendered[-1] is not whole
     for reason, count in refused.most_common():
         say(f"of {len(dialogues)} dialogues, {count} were left out: {reason}")
+    dropped = rendered.count(None) - refused.total()
     if dropped or cut:
         say(f"of {len(dialogues)} dialogues, {cut} were cut to the rounds that fit {longest} tokens, "
             f"{dropped} left out")
-    if not rendered:
-        raise InputError(f"no dialogue fits {longest} tokens" if dropped else "the chat format can say no dialogue",
-                         fix="raise trainer.sequence_length" if dropped else "use a model with such a format")
     return rendered
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from headwater.finetune.calls import call_of, parsed, text_of, tools_of
+from headwater.finetune.rows import BadRow
 from headwater.settings import nearest_name
 from headwater.tokenizer import Message
 
@@ -21,14 +22,6 @@ _IN_MESSAGE = ("role", "content", "tool_calls", "tools", "metadata", "reasoning_
 REASONING = "parts of reasoning are left out"
 Notes = Counter[str]
 """What a reader did beside reading, and how often."""
-
-
-class BadRow(Exception):
-    """A row that is no dialogue: why, where in it, and what to do."""
-
-    def __init__(self, reason: str, *, turn: int | None = None, fix: str = "correct or remove the row") -> None:
-        super().__init__(reason)
-        self.reason, self.turn, self.fix = reason, turn, fix
 
 
 class Form(NamedTuple):
@@ -50,7 +43,7 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> Form:
     """The form of a row. Raises `BadRow` for none, for two at once, for a key that is missing or unknown."""
     if not isinstance(row, Mapping):
         raise BadRow(f"expected a dialogue, found {type(row).__name__}", fix=f"write rows with {_LISTED}")
-    found = [form for form in FORMS if any(key in row for key in form.needed)]
+    found = [form for form in FORMS if any(key in row and key not in ignored for key in form.needed)]
     if len(found) > 1:
         raise BadRow(f"keys of two forms, {' and '.join(form.name for form in found)}", fix="leave one of them")
     known = found[0].keys if found else tuple(dict.fromkeys(key for form in FORMS for key in form.keys))
@@ -85,13 +78,13 @@ def _refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
 def _alpaca(row: Mapping[str, Any], notes: Notes) -> list[Message]:
     said: list[Message] = []
     if row.get("system"):
-        said.append({"role": "system", "content": _text(row["system"])})
+        said.append({"role": "system", "content": text_of(row["system"])})
     history = row.get("history") or []
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise BadRow("the history is not a list of [question, answer]")
-    question = "\n".join(filter(None, [_text(row["instruction"]), _text(row.get("input") or "")]))
+    question = "\n".join(filter(None, [text_of(row["instruction"]), text_of(row.get("input") or "")]))
     for asked, answered in (*history, (question, row["output"])):
-        said += [{"role": "user", "content": _text(asked)}, {"role": "assistant", "content": _text(answered)}]
+        said += [{"role": "user", "content": text_of(asked)}, {"role": "assistant", "content": text_of(answered)}]
     return said
 
 
@@ -100,8 +93,8 @@ def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
     if row.get("system"):
         if said and said[0]["role"] == "system":
             raise BadRow("a system message beside the turns and another among them", fix="leave one of them")
-        said.insert(0, {"role": "system", "content": _text(row["system"])})
-    return _offered(said, _tools(row.get("tools")))
+        said.insert(0, {"role": "system", "content": text_of(row["system"])})
+    return _offered(said, tools_of(row.get("tools")))
 
 
 def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
@@ -109,14 +102,14 @@ def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
     _refuse(_unknown(turn, known := ("from", "value"), HARMLESS), known)
     role, value = _known(turn.get("from"), _SPEAKERS, "from"), turn.get("value")
     if role == "call":
-        calls = _parsed(_text(value), "a call")
-        yield from map(_call, calls if isinstance(calls, list) else [calls])
+        calls = parsed(text_of(value), "a call")
+        yield from map(call_of, calls if isinstance(calls, list) else [calls])
     else:
-        yield {"role": role, "content": _text(value)}
+        yield {"role": role, "content": text_of(value)}
 
 
 def _messages(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    return _offered(list(_each(row["messages"], lambda turn: _message(turn, notes))), _tools(row.get("tools")))
+    return _offered(list(_each(row["messages"], lambda turn: _message(turn, notes))), tools_of(row.get("tools")))
 
 
 def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
@@ -124,30 +117,33 @@ def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
     _refuse(_unknown(turn, _IN_MESSAGE, ("tool_call_id", "name", "id")), _IN_MESSAGE)
     role = _known(turn.get("role"), _ROLES, "role")
     text, calls = _content(turn.get("content"), notes)
-    calls += turn.get("tool_calls") or []
+    told = turn.get("tool_calls") or []
+    if not isinstance(told, list):
+        raise BadRow(f"tool_calls are no list but {type(told).__name__}")
+    calls += told
     notes[REASONING] += bool(turn.get("reasoning_content"))
     if turn.get("metadata"):
         calls, text = [{"name": turn["metadata"], "arguments": text}, *calls], ""
     if calls and role != "assistant":
         raise BadRow(f"a call of a function by the {role}")
     if text or not calls:
-        tools = _tools(turn.get("tools"))
+        tools = tools_of(turn.get("tools"))
         yield {"role": role, "content": text, "tools": tools} if tools else {"role": role, "content": text}
-    yield from map(_call, calls)
+    yield from map(call_of, calls)
 
 
 def _content(content: Any, notes: Notes) -> tuple[str, list[Any]]:
     """The text of a message and the calls among its parts."""
     if not isinstance(content, list):
-        return _text(content if content is not None else ""), []
+        return text_of(content if content is not None else ""), []
     texts, calls = [], []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else type(part).__name__
         value = (part.get("text") or part.get("value") or "") if isinstance(part, dict) else ""
         if kind == "text":
-            texts.append(_text(value))
+            texts.append(text_of(value))
         elif kind == "tool_call":
-            calls.append(_parsed(_text(value), "a call"))
+            calls.append(parsed(text_of(value), "a call"))
         elif kind == "reasoning":
             notes[REASONING] += 1
         else:
@@ -212,48 +208,6 @@ def _known(name: Any, known: Mapping[str, str], key: str) -> str:
         near = nearest_name(name, known, at_least=0.6)
         raise BadRow(f"unknown role '{name}'", fix=f"did you mean '{near}'?" if near else f"use {', '.join(known)}")
     return known[name]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadRow(f"expected text, found {type(value).__name__}", fix="give a string")
-    return value
-
-
-def _parsed(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        raise BadRow(f"{what} that is no JSON") from None
-
-
-def _call(call: Any) -> Message:
-    """From {"name", "arguments"}, or OpenAI's object with these in `function`. The content is the arguments' JSON."""
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"].strip():
-        raise BadRow("a call without a function's name")
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        _parsed(arguments, "arguments of a call")
-    elif isinstance(arguments, dict):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    else:
-        raise BadRow(f"arguments of a call of type {type(arguments).__name__}", fix="give an object")
-    return {"role": "assistant", "content": arguments, "metadata": function["name"]}
-
-
-def _tools(tools: Any) -> list[dict[str, Any]]:
-    """Functions on offer, bare or in OpenAI's form, also as a JSON string, as bare ones."""
-    if isinstance(tools, str):
-        tools = _parsed(tools, "a list of tools") if tools.strip() else []
-    if tools is None:
-        return []
-    bare = [tool.get("function", tool) if isinstance(tool, dict) else tool for tool in tools] \
-        if isinstance(tools, list) else [tools]
-    if not all(isinstance(tool, dict) and isinstance(tool.get("name"), str) for tool in bare):
-        raise BadRow("tools that are not a list of functions with names",
-                     fix='give [{"name": ..., "description": ..., "parameters": ...}]')
-    return bare
 
 
 def _offered(messages: list[Message], tools: list[dict[str, Any]]) -> list[Message]:

@@ -24,6 +24,14 @@ class Row(NamedTuple):
     """File and line, for messages."""
 
 
+class BadRow(Exception):
+    """A row that is no dialogue: why, where in it, and what to do."""
+
+    def __init__(self, reason: str, *, turn: int | None = None, fix: str = "correct or remove the row") -> None:
+        super().__init__(reason)
+        self.reason, self.turn, self.fix = reason, turn, fix
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The file's rows in order; which of the two it is, its first character says. Raises `InputError` with the line
     for what is missing, cut off or no JSON."""

@@ -200,7 +200,8 @@ def _llama_template(facts: Facts) -> type[ChatTemplate] | str:
         return Llama2Template
     if not facts.chat_template and re.search(r"llama-?_?2.*chat", facts.names):
         return Llama2Template
-    return f"{NO_TEMPLATE}: nothing says that it is a LLaMA 2 chat model"
+    return (f"{NO_TEMPLATE}: nothing says that it is a LLaMA 2 chat model (to make it one, write "
+            f'"{RECORDED}": "{Llama2Template.name}" into {TOKENIZER_CONFIG})')
 
 
 def _baichuan(data: bytes, path: Path, facts: Facts) -> Vocabulary:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.errors import SettingsError
+from headwater.errors import InputError, SettingsError
 from headwater.finetune.dataset import DatasetSettings, read_dataset, split_dialogues
 from headwater.finetune.dialogues import Dialogue
 from headwater.train.packing import PrefixSample
@@ -83,3 +83,13 @@ def test_copies_of_validation_dialogues_are_not_trained_on(trained, tmp_path):
 def test_two_ways_to_validate_exclude_each_other(tmp_path):
     with pytest.raises(SettingsError, match="exclude each other"):
         DatasetSettings.parse({"dialogues": ["a"], "validation": ["b"], "validation_share": 0.1})
+
+
+def test_a_language_of_which_nothing_fits_is_left_out_of_validation(trained, tmp_path):
+    long = talk("how long?", "very " * 99, language="zh")
+    paths = [write(tmp_path / name, dialogues) for name, dialogues in (
+        ("t.jsonl", [talk("hi", "hello")]), ("v.jsonl", [long, talk("ok?", "yes")]), ("l.jsonl", [long]))]
+    settings = DatasetSettings(dialogues=paths[:1], validation=[paths[1]])
+    assert set(read_dataset(settings, trained, 48, seed=0).validation) == {"en"}
+    with pytest.raises(InputError, match="no validation dialogue fits 48 tokens"):
+        read_dataset(DatasetSettings(dialogues=paths[:1], validation=[paths[2]]), trained, 48, seed=0)

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from headwater.atlas.tools import tool_dialogues
+from headwater.atlas.world import build_world
 from headwater.errors import InputError
 from headwater.finetune.dialogues import Dialogue, ReadingSettings, read_dialogues, render_all
 
@@ -65,7 +67,7 @@ def test_a_dialogue_the_chat_format_cannot_say_is_named_or_left_out(trained, cap
         render_all([strange], trained, 48)
     assert len(render_all([strange, Dialogue(GOOD["messages"], "en")], trained, 48, "skip")) == 1
     assert "of 2 dialogues, 1 were left out: a message has metadata" in capsys.readouterr().err
-    with pytest.raises(InputError, match="the chat format can say no dialogue"):
+    with pytest.raises(InputError, match="none can be said in headwater"):
         render_all([strange], trained, 48, "skip")
 
 
@@ -94,3 +96,14 @@ def test_a_cut_never_parts_a_call_from_its_result(trained):
 def test_dialogues_that_do_not_fit_at_all_are_refused(trained):
     with pytest.raises(InputError, match="no dialogue fits 4 tokens"):
         render_all([Dialogue(GOOD["messages"], "en")], trained, 4)
+
+
+def test_the_invented_worlds_tool_dialogues_are_read_and_learned(trained, tmp_path):
+    rows = tool_dialogues(build_world("tiny", 0))
+    dialogues = read_dialogues([write(tmp_path, *rows)])
+    calls = sum(bool(message.get("metadata")) for dialogue in dialogues for message in dialogue.messages)
+    assert calls == sum(len(message.get("tool_calls", ())) for row in rows for message in row["messages"])
+    rendered = render_all(dialogues, trained, 10_000)
+    mark = trained.specials["<|call|>"]
+    assert sum(one.ids.count(mark) for one in rendered) == calls
+    assert all(inside for one in rendered for index, inside in zip(one.ids, one.loss_mask) if index == mark)

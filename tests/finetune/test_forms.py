@@ -2,11 +2,15 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from headwater.finetune.forms import BadRow, form_of, messages_of
+from headwater.finetune.forms import form_of, messages_of
+from headwater.finetune.rows import BadRow
 from headwater.tokenizer.chat import JINJA
 
 TOOL = {"name": "look_up", "description": "长度", "parameters": {"type": "object", "properties": {}}}
@@ -134,6 +138,23 @@ def test_what_is_wrong_with_a_row_is_said_with_what_to_do(row, reason, fix):
     assert fix in told.value.fix
 
 
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.sampled_from(["user", "gpt", "x", "{}", "[]", ""]),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(["role", "content", "from", "value", "tool_calls", "tools", "name", "arguments",
+                                         "function", "type", "text", "metadata"]), inner, max_size=3), max_leaves=9)
+
+
+@given(row=st.dictionaries(st.sampled_from(["messages", "conversations", "tools", "system", "instruction", "input",
+                                            "output", "history", "id", "x"]), JSON, max_size=4)
+       | st.builds(lambda turns, tools: {"messages": turns, "tools": tools}, st.lists(JSON, max_size=3), JSON)
+       | st.builds(lambda turns: {"conversations": turns}, st.lists(JSON, max_size=3)))
+def test_any_row_is_read_or_refused_in_words(row):
+    with suppress(BadRow):
+        said = read(row)
+        assert said[-1]["role"] == "assistant"
+        assert all(isinstance(message["content"], str) for message in said)
+
+
 def test_a_mistake_in_a_turn_names_it():
     with pytest.raises(BadRow) as told:
         read({"messages": [ASK, ANSWER, {**ASK, "role": "usr"}]})
@@ -143,3 +164,4 @@ def test_a_mistake_in_a_turn_names_it():
 def test_keys_that_hold_nothing_or_are_named_are_left_out():
     assert form_of(alpaca(audio=None, weight=[])).name == "Alpaca instructions"
     assert form_of(alpaca(worker="w7"), ignored=["worker"]).name == "Alpaca instructions"
+    assert form_of(alpaca(messages=[ASK]), ignored=["messages"]).name == "Alpaca instructions"

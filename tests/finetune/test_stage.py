@@ -1,8 +1,10 @@
 import json
+import shutil
 
 import pytest
 import torch
 
+from headwater.errors import InputError
 from headwater.finetune.stage import FinetuneSettings, run
 from headwater.model.checkpoint import load_model
 from headwater.tokenizer import Tokenizer
@@ -54,3 +56,24 @@ def test_a_longer_context_is_trained_and_saved(small_model, dialogues, tmp_path)
     config = load_model(tmp_path / "out").config
     assert config.longest == 256
     assert config.rope_scaling.factor == 4
+
+
+@pytest.mark.parametrize("turns", ["together", "separate"])
+def test_the_template_is_recorded_and_a_share_is_held_back(small_model, dialogues, tmp_path, turns):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation_share": 0.5,
+                                       "turns": turns, "trainer": {**TRAINER, "steps": 1}})
+    figures = run(settings, tmp_path / "out")
+    assert [name for name in figures if name.startswith("validation.dialogue")]
+    assert figures["dialogues"] == 1
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert said == {"chat_format": "headwater's template with tools"}
+
+
+def test_a_model_of_another_template_is_refused_before_it_is_tuned(small_model, dialogues, tmp_path):
+    model = shutil.copytree(small_model, tmp_path / "model")
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages[0].content }}</s>"}))
+    values = {"model": model, "dialogues": [dialogues], "trainer": {**TRAINER, "steps": 1}}
+    with pytest.raises(InputError, match="the recorded chat template writes 'ask</s>'"):
+        run(FinetuneSettings.parse(values), tmp_path / "out")
+    run(FinetuneSettings.parse({**values, "force_template": True}), tmp_path / "out")
+    assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
