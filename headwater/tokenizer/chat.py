@@ -91,6 +91,8 @@ class ChatTemplate(ABC):
     roles: tuple[str, ...] = ROLES
     has_tools = False
     """Whether messages may carry `metadata` and `tools`."""
+    spoken_ids: tuple[int, ...] = ()
+    """Special ids that the assistant itself writes inside its turn."""
 
     def __init__(self, tokenizer: TextEncoder) -> None:
         self._tokenizer = tokenizer
@@ -164,6 +166,7 @@ class HeadwaterTemplate(ChatTemplate):
         if all(mark in self._marks for mark in TOOL_MARKS):
             self.name = f"{self.name} with tools"
             self.has_tools, self.roles = True, (*ROLES, "observation", "tool")
+            self.spoken_ids = (self._marks[CALL],)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

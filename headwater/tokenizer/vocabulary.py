@@ -66,9 +66,12 @@ class Tokenizer:
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end what a model says: the end of text, every special id, and the chat format's own."""
-        chat = () if isinstance(self._vocabulary.template, str) else self.chat.stop_ids
-        return frozenset((self.eos, *self.specials.values(), *chat))
+        """Ids that end what a model says: the end of text, the chat format's own, and every special id but those that
+        the assistant writes itself."""
+        ends = frozenset((self.eos, *self.specials.values()))
+        if isinstance(self._vocabulary.template, str):
+            return ends
+        return ends.difference(self.chat.spoken_ids).union(self.chat.stop_ids)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Raises `InputError` for lone surrogates, which no Unicode text holds."""

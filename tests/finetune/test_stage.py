@@ -6,6 +6,7 @@ import torch
 
 from headwater.errors import InputError
 from headwater.finetune.stage import FinetuneSettings, run
+from headwater.generate import Engine, SamplingParams
 from headwater.model.checkpoint import load_model
 from headwater.tokenizer import Tokenizer
 
@@ -77,3 +78,21 @@ def test_a_model_of_another_template_is_refused_before_it_is_tuned(small_model, 
         run(FinetuneSettings.parse(values), tmp_path / "out")
     run(FinetuneSettings.parse({**values, "force_template": True}), tmp_path / "out")
     assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+
+
+def test_a_model_tuned_on_tools_calls_and_then_answers(small_model, tmp_path):
+    ask, call, result = ({"role": "user", "content": "How long?"},
+                         {"role": "assistant", "content": '{"of": 1}', "metadata": "find"},
+                         {"role": "observation", "content": "482"})
+    path = tmp_path / "tools.jsonl"
+    path.write_text(json.dumps({"messages": [ask, call, result, {"role": "assistant", "content": "482 km."}],
+                                "tools": [{"name": "find"}]}))
+    run(FinetuneSettings.parse({"model": small_model, "dialogues": [path], "trainer": {
+        **TRAINER, "sequence_length": 96, "rows": 1, "epochs": 60}}), tmp_path / "out")
+    engine = Engine.load(tmp_path / "out")
+    offered = {"role": "system", "content": "", "tools": [{"name": "find"}]}
+    prompts = [engine.tokenizer.chat.render(messages, add_generation_prompt=True).ids
+               for messages in ([offered, ask], [offered, ask, call, result])]
+    said = [engine.tokenizer.spell(answer.tokens)
+            for answer in engine.generate(prompts, SamplingParams(temperature=0, max_tokens=20))]
+    assert said == ['<|call|>find\n{"of": 1}', "482 km."]

@@ -52,6 +52,7 @@ def test_calls_and_answers_are_learned_and_what_came_back_is_not(trained):
         mark["<|observation|>"], *trained.encode('{"value": 482}'), mark["<|end|>"], mark["<|assistant|>"], *answer]
     assert [index for index, inside in zip(rendered.ids, rendered.loss_mask) if inside] == [*call, *answer]
     assert trained.chat.stop_ids == (mark["<|end|>"], trained.eos)
+    assert trained.stop_ids == {trained.eos, *mark.values()} - {mark["<|call|>"]}  # a call goes on behind its mark
     as_tool = [{**message, "role": "tool"} if message["role"] == "observation" else message for message in CALLED]
     assert trained.chat.render(as_tool) == rendered
 
