@@ -12,7 +12,14 @@ from pydantic import Field, model_validator
 from headwater.corpus.deduplication.duplicates import exact_key
 from headwater.errors import InputError
 from headwater.finetune.checks import CheckSettings, checked
-from headwater.finetune.dialogues import Dialogue, ReadingSettings, read_dialogues, render_all, render_each
+from headwater.finetune.dialogues import (
+    Dialogue,
+    ReadingSettings,
+    answer_by_answer,
+    read_dialogues,
+    render_all,
+    render_each,
+)
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Rendered, Tokenizer
@@ -58,8 +65,14 @@ class Dataset(NamedTuple):
 def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, seed: int) -> Dataset:
     """Read, check, split and render. Raises `InputError` for rows that cannot be used, and where nothing is left."""
     train, held_out = _sides(settings, seed)
-    learned, unseen = render_all(train, tokenizer, longest, settings.reading.on_bad_row), defaultdict(list)
-    for dialogue, rendered in zip(held_out, render_each(held_out, tokenizer, longest, settings.reading.on_bad_row)):
+    last_alone, how = not tokenizer.chat.learns_every_answer, settings.reading.on_bad_row
+    apart = last_alone and settings.turns == "separate"
+    if apart:  # a beginning of one is another one: nothing is cut
+        train, held_out = answer_by_answer(train), answer_by_answer(held_out)
+    elif last_alone:
+        say(f"{tokenizer.chat.name} learns the last answer of a dialogue alone; turns=separate learns each")
+    learned, unseen = render_all(train, tokenizer, longest, how, cut=not apart), defaultdict(list)
+    for dialogue, rendered in zip(held_out, render_each(held_out, tokenizer, longest, how, cut=not apart)):
         if rendered is not None:
             unseen[dialogue.language].append(rendered)
     if held_out and not unseen:

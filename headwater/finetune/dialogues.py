@@ -16,7 +16,6 @@ from headwater.settings import Settings
 from headwater.tokenizer import Message, Rendered, Tokenizer
 
 OnBadRow = Literal["stop", "skip"]
-SKIP = "reading.on_bad_row=skip leaves such rows out"
 _PLACEHOLDER = re.compile(r"\{\{\w+\}\}")
 
 
@@ -87,13 +86,19 @@ def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
             if reading.on_bad_row == "stop":
                 turn = f", turn {error.turn}" if error.turn is not None else ""
                 raise InputError(error.reason, where=f"{row.place}{turn}",
-                                 fix=f"{error.fix}; {SKIP}") from None
+                                 fix=_or_skip(error.fix)) from None
             tally.left_out.setdefault(error.reason, []).append(row.place.removeprefix(f"{path}, "))
             continue
         first, tally.form = form, form.name
         tally.languages[dialogue.language] += 1
         yield dialogue
     tally.tell()
+
+
+def _or_skip(fix: str | None) -> str:
+    """What to do about a row, and the other way."""
+    skip = "reading.on_bad_row=skip leaves such rows out"
+    return skip if fix is None else f"{fix}{'' if fix.endswith('?') else ';'} {skip}"
 
 
 def _dialogue(row: Row, form: Form, notes: Notes) -> Dialogue:
@@ -110,42 +115,50 @@ def _language(messages: list[Message]) -> str:
     return "zh" if sum("\u4e00" <= character <= "\u9fff" for character in text) >= len(text) / 5 else "en"
 
 
-def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int,
-               on_bad_row: OnBadRow = "stop") -> list[Rendered]:
+def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,
+               cut: bool = True) -> list[Rendered]:
     """Every dialogue that `render_each` renders. Raises `InputError` where there is none."""
-    rendered = [one for one in render_each(dialogues, tokenizer, longest, on_bad_row) if one is not None]
+    rendered = [one for one in render_each(dialogues, tokenizer, longest, on_bad_row, cut=cut) if one is not None]
     if not rendered:
         raise InputError(f"no dialogue fits {longest} tokens, or none can be said in {tokenizer.chat.name}",
                          fix="raise trainer.sequence_length, or use a model with such a chat format")
     return rendered
 
 
-def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int,
-                on_bad_row: OnBadRow = "stop") -> list[Rendered | None]:
-    """Every dialogue as one sequence, all turns in it. One longer than `longest` tokens keeps its first whole rounds.
+def answer_by_answer(dialogues: list[Dialogue]) -> list[Dialogue]:
+    """A dialogue for each answer, which it ends with."""
+    return [dialogue._replace(messages=dialogue.messages[:end]) for dialogue in dialogues
+            for end, message in enumerate(dialogue.messages, 1) if message["role"] == "assistant"]
 
-    Dialogues of which not even one round fits are None, and counted aloud. Raises `InputError` with file and line
+
+def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,
+                cut: bool = True) -> list[Rendered | None]:
+    """Every dialogue as one sequence, all turns in it. One longer than `longest` tokens keeps its first whole rounds,
+    with `cut`.
+
+    Dialogues of which nothing fits are None, and counted aloud. Raises `InputError` with file and line
     for one that the chat format cannot say (tools, where it has none), unless `on_bad_row` is skip.
     """
     rendered: list[Rendered | None] = []
-    cut = 0
+    shorter = 0
     refused: Counter[str] = Counter()
     for dialogue in dialogues:
         try:
             whole = tokenizer.chat.render(dialogue.messages)
         except InputError as error:
             if on_bad_row == "stop":
-                raise InputError(error.what, where=dialogue.place or None, fix=f"{error.fix}; {SKIP}") from None
+                raise InputError(error.what, where=dialogue.place or None, fix=_or_skip(error.fix)) from None
             refused[re.sub(r"message \d+", "a message", error.what)] += 1
             rendered.append(None)
             continue
-        rendered.append(whole if len(whole.ids) <= longest else _first_rounds(dialogue.messages, tokenizer, longest))
-        cut += rendered[-1] is not None and rendered[-1] is not whole
+        fits = len(whole.ids) <= longest
+        rendered.append(whole if fits else _first_rounds(dialogue.messages, tokenizer, longest) if cut else None)
+        shorter += not fits and rendered[-1] is not None
     for reason, count in refused.most_common():
         say(f"of {len(dialogues)} dialogues, {count} were left out: {reason}")
     dropped = rendered.count(None) - refused.total()
-    if dropped or cut:
-        say(f"of {len(dialogues)} dialogues, {cut} were cut to the rounds that fit {longest} tokens, "
+    if dropped or shorter:
+        say(f"of {len(dialogues)} dialogues, {shorter} were cut to the rounds that fit {longest} tokens, "
             f"{dropped} left out")
     return rendered
 

@@ -91,6 +91,8 @@ class ChatTemplate(ABC):
     roles: tuple[str, ...] = ROLES
     has_tools = False
     """Whether messages may carry `metadata` and `tools`."""
+    learns_every_answer = True
+    """Whether the mask is true on every answer of a conversation, or on the last one alone."""
     spoken_ids: tuple[int, ...] = ()
     """Special ids that the assistant itself writes inside its turn."""
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from headwater.errors import InputError, SettingsError
 from headwater.finetune.dataset import DatasetSettings, read_dataset, split_dialogues
 from headwater.finetune.dialogues import Dialogue
+from headwater.tokenizer import Tokenizer
 from headwater.train.packing import PrefixSample
 
 
@@ -93,3 +94,19 @@ def test_a_language_of_which_nothing_fits_is_left_out_of_validation(trained, tmp
     assert set(read_dataset(settings, trained, 48, seed=0).validation) == {"en"}
     with pytest.raises(InputError, match="no validation dialogue fits 48 tokens"):
         read_dataset(DatasetSettings(dialogues=paths[:1], validation=[paths[2]]), trained, 48, seed=0)
+
+
+def test_a_format_that_learns_the_last_answer_alone_learns_each_turn_by_turn(shared, tmp_path, capsys):
+    folder = tmp_path / "chatglm2-6b"
+    folder.mkdir()
+    (folder / "tokenizer.model").symlink_to(shared / "tokenizers" / "chatglm2-3-64794" / "tokenizer.model")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ChatGLMTokenizer"}')
+    chatglm2 = Tokenizer.load(folder)
+    long = talk("hi", "hello", "more", "no " * 99)
+    path = write(tmp_path / "d.jsonl", [talk("how long?", "482 km.", "ok?", "yes"), long])
+    found = {turns: read_dataset(DatasetSettings(dialogues=[path], turns=turns), chatglm2, 60, seed=0).train
+             for turns in ("together", "separate")}
+    learned = {turns: [chatglm2.decode([index for index, inside in zip(one[0], one[1]) if inside]) for one in every]
+               for turns, every in found.items()}
+    assert learned == {"together": ["yes", "hello"], "separate": ["482 km.", "yes", "hello"]}
+    assert "ChatGLM2 learns the last answer of a dialogue alone; turns=separate learns each" in capsys.readouterr().err
