@@ -154,12 +154,17 @@ def _require_regular(path: Path) -> None:
 
 def read_jsonl(path: Path) -> Iterator[Any]:
     """Rows of a JSON-lines file. Raises `InputError` with the line number of a damaged row."""
+    return (row for _, row in numbered_jsonl(path))
+
+
+def numbered_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """`read_jsonl` with the line of each row."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
-                        yield json.loads(line)
+                        yield number, json.loads(line)
                     except (json.JSONDecodeError, RecursionError) as error:
                         raise InputError(f"line {number} is not valid JSON: {error}", where=path,
                                          fix="correct or remove that line") from None

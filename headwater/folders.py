@@ -13,6 +13,7 @@ ICE_TEXT = "ice_text.model"
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 CONFIG = "config.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -28,7 +29,7 @@ VOCABULARIES = (SENTENCEPIECE, ICE_TEXT, TOKENIZER_JSON)
 
 # generation_config.json holds the role ids of Baichuan's chat models.
 _BESIDE = (*(name for pair in MERGES.items() for name in pair), TOKENIZER_CONFIG, "special_tokens_map.json",
-           "added_tokens.json", "chat_template.jinja", GENERATION_CONFIG)
+           "added_tokens.json", CHAT_TEMPLATE, GENERATION_CONFIG)
 
 
 def is_adapter(folder: Path) -> bool:

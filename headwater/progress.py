@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 T = TypeVar("T")
 PLAIN_SECONDS = 10.0
@@ -28,9 +29,10 @@ def show(table: RenderableType) -> None:
 
 
 def print_result(result: RenderableType) -> None:
-    """A table or marked-up text on standard output, which is for results."""
-    out = Console(highlight=False, soft_wrap=isinstance(result, str))
-    if not out.is_terminal and not isinstance(result, str):
+    """A table or (marked-up) text on standard output, which is for results."""
+    is_text = isinstance(result, str | Text)
+    out = Console(highlight=False, soft_wrap=is_text)
+    if not out.is_terminal and not is_text:
         out = Console(width=PLAIN_WIDTH)
     out.print(result)
 

@@ -38,6 +38,8 @@ TWO_WORDS = {
                        "context.ablate:ablate", "context.ablate:AblationSettings"),
     "context positions": ("take a model's hidden states apart into positional vectors and meaning",
                           "context.decompose:decompose", "context.decompose:PositionsSettings"),
+    "finetune preview": ("show a dialogue as a model will see it, what is learned of it in colour",
+                         "finetune.preview:preview", "finetune.preview:PreviewSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings"),
     "study scaling": ("predict the loss of a larger model from a ladder of small ones", "studies.scaling:run",
@@ -66,10 +68,11 @@ _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet 
           "context perplexity": ("model", "MODEL", "a run's folder, or a model's"),
           "context ablate": ("model", "MODEL", "a run's folder, or a model's"),
           "context positions": ("model", "MODEL", "a run's folder, or a model's"),
+          "finetune preview": ("files", "FILE", "files of dialogues"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
-"""What they take before their settings."""
+"""What they take before their settings; `files` are one or more."""
 
-_PRINT_ONLY = ("corpus explain", "context bound")
+_PRINT_ONLY = ("corpus explain", "context bound", "finetune preview")
 """Those that need no folder for what they make."""
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.
@@ -222,6 +225,11 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
         raise SettingsError("no command", fix="headwater --help lists the commands")
     _check_command(words, parser.commands)
     arguments, rest = parser.parse_known_args(words)
+    if "files" in arguments:  # they take every word that follows
+        rest += [word for word in arguments.files if "=" in word]
+        arguments.files = [Path(word) for word in arguments.files if "=" not in word]
+        if not arguments.files:
+            raise SettingsError(f"'headwater {arguments.command}' needs a FILE", fix="give one or more before settings")
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
@@ -289,7 +297,8 @@ def _parser(stages: Stages) -> _Parser:
         one = add(name, purpose, _direct(f"headwater.{function}", f"headwater.{settings}", *names),
                   f"headwater.{settings}")
         for argument, metavar, meaning in taken:
-            one.add_argument(argument, type=Path, metavar=metavar, help=meaning)
+            several: dict[str, Any] = {"nargs": "+"} if argument == "files" else {"type": Path}
+            one.add_argument(argument, metavar=metavar, help=meaning, **several)
         if "out" in names:
             one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it is written")
     room = "headwater.model.convert:"

@@ -2,100 +2,171 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from headwater.artifacts import read_json, read_jsonl
 from headwater.errors import InputError
+from headwater.finetune.forms import Form, Notes, form_of, messages_of
+from headwater.finetune.rows import BadRow, Row, read_rows
 from headwater.progress import say
+from headwater.settings import Settings
 from headwater.tokenizer import Message, Rendered, Tokenizer
+
+OnBadRow = Literal["stop", "skip"]
+_PLACEHOLDER = re.compile(r"\{\{\w+\}\}")
+
+
+class ReadingSettings(Settings):
+    """How files of dialogues are read."""
+
+    on_bad_row: OnBadRow = "stop"
+    """What a row does that is no dialogue, or that the model's chat format cannot say: stop the run, or be left out
+    and counted aloud by its reason. A file that is no JSON always stops it."""
+    ignored_keys: list[str] = []
+    """Keys of a row that are no part of the dialogue, beside id, language, source, category and their like."""
 
 
 class Dialogue(NamedTuple):
+    """One conversation."""
+
     messages: list[Message]
     language: str
+    place: str = ""
+    """File and line, for messages."""
+    form: str = ""
+    """What its file calls such a row."""
 
 
-SHAREGPT = {"system": "system", "human": "user", "gpt": "assistant"}
-FORMS = ('{"messages": [{"role": ..., "content": ...}]}, {"conversations": [{"from": "human" or "gpt", "value": ...}]} '
-         'or {"instruction": ..., "input": ..., "output": ...}')
+class _Tally:
+    """What was found in a file, told when it has been read; reasons with the places of the first rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.form = path, ""
+        self.languages: Counter[str] = Counter()
+        self.notes: Notes = Counter()
+        self.left_out: dict[str, list[str]] = {}
+
+    def tell(self) -> None:
+        read = ", ".join(f"{language} {count:,}" for language, count in sorted(self.languages.items()))
+        say(f"{self.path}: {self.languages.total():,} {self.form or 'dialogues'}" + (f" ({read})" if read else ""))
+        for note, count in self.notes.items():
+            if count:
+                say(f"  {count:,} times: {note}")
+        for reason, places in sorted(self.left_out.items(), key=lambda item: -len(item[1])):
+            more = ", ..." if len(places) > 3 else ""
+            say(f"  {len(places):,} left out: {reason} ({', '.join(places[:3])}{more})")
 
 
-def read_dialogues(paths: list[Path]) -> list[Dialogue]:
-    """Dialogues of JSON-lines files or JSON arrays, each row in one of `FORMS`.
+def read_dialogues(paths: list[Path], reading: ReadingSettings | None = None) -> list[Dialogue]:
+    """Dialogues of JSON-lines files or JSON arrays, every file in one form of `forms.FORMS`, said aloud.
 
-    A row's `language` is taken as it says, else zh or en by its script. Raises `InputError` with file and number for a
-    row of another form or without an assistant's turn.
+    A row's `language` is taken as it says, else zh or en by its script. Raises `InputError` with file and line for a
+    row that is no dialogue, unless `reading` says to leave it out.
     """
-    found = [dialogue for path in paths for dialogue in _read(path)]
+    found = [dialogue for path in paths for dialogue in each_dialogue(path, reading or ReadingSettings())]
     if not found:
         raise InputError("no dialogues", where=", ".join(map(str, paths)), fix="give a JSONL file with messages")
     return found
 
 
-def _read(path: Path) -> Iterator[Dialogue]:
-    if path.is_dir():
-        raise InputError("this is a folder", where=path, fix="give the JSON-lines files in it")
-    rows = read_json(path) if path.suffix == ".json" else read_jsonl(path)
-    for number, row in enumerate(rows, 1):
-        where = f"{path}, dialogue {number}"
-        messages = _messages(row)
-        if messages is None:
-            keys = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-            raise InputError(f"expected a dialogue, found {keys}", where=where, fix=f"write rows as {FORMS}")
-        if not any(message["role"] == "assistant" for message in messages):
-            raise InputError("no message of the assistant: nothing to learn from", where=where, fix="remove the row")
-        yield Dialogue(messages, str(row.get("language") or _language(messages)))
+def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
+    """The dialogues of one file, read as a stream."""
+    tally, first = _Tally(path), None
+    for row in read_rows(path):
+        try:
+            form = form_of(row.value, reading.ignored_keys)
+            if first not in (None, form):
+                raise BadRow(f"{form.name} in a file of {first.name}",
+                             fix="put rows of one form into a file")
+            dialogue = _dialogue(row, form, tally.notes)
+        except BadRow as error:
+            if reading.on_bad_row == "stop":
+                turn = f", turn {error.turn}" if error.turn is not None else ""
+                raise InputError(error.reason, where=f"{row.place}{turn}",
+                                 fix=_or_skip(error.fix)) from None
+            tally.left_out.setdefault(error.reason, []).append(row.place.removeprefix(f"{path}, "))
+            continue
+        first, tally.form = form, form.name
+        tally.languages[dialogue.language] += 1
+        yield dialogue
+    tally.tell()
 
 
-def _messages(row: Any) -> list[Message] | None:
-    """The row's messages, None when it is of no known form."""
-    if not isinstance(row, dict):
-        return None
-    if "instruction" in row and "output" in row:
-        question = "\n".join(filter(None, [row["instruction"], row.get("input")]))
-        return [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
-    turns = row.get("messages", row.get("conversations"))
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return None
-    if "messages" in row:
-        return [{"role": str(turn.get("role")), "content": turn.get("content", "")} for turn in turns]
-    return [{"role": SHAREGPT.get(str(turn.get("from")), str(turn.get("from"))), "content": turn.get("value", "")}
-            for turn in turns]
+def _or_skip(fix: str | None) -> str:
+    """What to do about a row, and the other way."""
+    skip = "reading.on_bad_row=skip leaves such rows out"
+    return skip if fix is None else f"{fix}{'' if fix.endswith('?') else ';'} {skip}"
+
+
+def _dialogue(row: Row, form: Form, notes: Notes) -> Dialogue:
+    messages = messages_of(row.value, form, notes)
+    if any(_PLACEHOLDER.search(message["content"]) for message in messages if message["role"] == "assistant"):
+        notes["a placeholder such as {{name}} in an answer, which is learned as it stands"] += 1
+    language = row.value.get("language") or row.value.get("lang") or _language(messages)
+    return Dialogue(messages, str(language), row.place, form.name)
 
 
 def _language(messages: list[Message]) -> str:
     """zh where a fifth of the characters or more are Han, else en."""
-    text = "".join(str(message["content"]) for message in messages)
+    text = "".join(message["content"] for message in messages)
     return "zh" if sum("\u4e00" <= character <= "\u9fff" for character in text) >= len(text) / 5 else "en"
 
 
-def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int) -> list[Rendered]:
-    """Every dialogue as one sequence, all turns in it. One longer than `longest` tokens keeps its first whole rounds.
-
-    Dialogues of which not even one round fits are left out and counted aloud.
-    """
-    rendered, dropped, cut = [], 0, 0
-    for dialogue in dialogues:
-        whole = tokenizer.chat.render(dialogue.messages)
-        kept = whole if len(whole.ids) <= longest else _first_rounds(dialogue.messages, tokenizer, longest)
-        if kept is None:
-            dropped += 1
-        else:
-            cut += kept is not whole
-            rendered.append(kept)
-    if dropped or cut:
-        say(f"of {len(dialogues)} dialogues, {cut} were cut to the rounds that fit {longest} tokens, "
-            f"{dropped} left out")
+def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,
+               cut: bool = True) -> list[Rendered]:
+    """Every dialogue that `render_each` renders. Raises `InputError` where there is none."""
+    rendered = [one for one in render_each(dialogues, tokenizer, longest, on_bad_row, cut=cut) if one is not None]
     if not rendered:
-        raise InputError(f"no dialogue fits {longest} tokens", fix="raise trainer.sequence_length")
+        raise InputError(f"no dialogue fits {longest} tokens, or none can be said in {tokenizer.chat.name}",
+                         fix="raise trainer.sequence_length, or use a model with such a chat format")
+    return rendered
+
+
+def answer_by_answer(dialogues: list[Dialogue]) -> list[Dialogue]:
+    """A dialogue for each answer, which it ends with."""
+    return [dialogue._replace(messages=dialogue.messages[:end]) for dialogue in dialogues
+            for end, message in enumerate(dialogue.messages, 1) if message["role"] == "assistant"]
+
+
+def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,
+                cut: bool = True) -> list[Rendered | None]:
+    """Every dialogue as one sequence, all turns in it. One longer than `longest` tokens keeps its first whole rounds,
+    with `cut`.
+
+    Dialogues of which nothing fits are None, and counted aloud. Raises `InputError` with file and line
+    for one that the chat format cannot say (tools, where it has none), unless `on_bad_row` is skip.
+    """
+    rendered: list[Rendered | None] = []
+    shorter = 0
+    refused: Counter[str] = Counter()
+    for dialogue in dialogues:
+        try:
+            whole = tokenizer.chat.render(dialogue.messages)
+        except InputError as error:
+            if on_bad_row == "stop":
+                raise InputError(error.what, where=dialogue.place or None, fix=_or_skip(error.fix)) from None
+            refused[re.sub(r"message \d+", "a message", error.what)] += 1
+            rendered.append(None)
+            continue
+        fits = len(whole.ids) <= longest
+        rendered.append(whole if fits else _first_rounds(dialogue.messages, tokenizer, longest) if cut else None)
+        shorter += not fits and rendered[-1] is not None
+    for reason, count in refused.most_common():
+        say(f"of {len(dialogues)} dialogues, {count} were left out: {reason}")
+    dropped = rendered.count(None) - refused.total()
+    if dropped or shorter:
+        say(f"of {len(dialogues)} dialogues, {shorter} were cut to the rounds that fit {longest} tokens, "
+            f"{dropped} left out")
     return rendered
 
 
 def _first_rounds(messages: list[Message], tokenizer: Tokenizer, longest: int) -> Rendered | None:
-    ends = [i + 1 for i, message in enumerate(messages) if message["role"] == "assistant"]
-    for end in reversed(ends[:-1]):
+    """The longest beginning that fits and ends before a question."""
+    ends = [number for number, message in enumerate(messages) if message["role"] == "user"][1:]
+    for end in reversed(ends):
         rendered: Any = tokenizer.chat.render(messages[:end])
         if len(rendered.ids) <= longest:
             return rendered

@@ -5,31 +5,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import InputError
-from headwater.finetune.dialogues import read_dialogues, render_all
+from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
+from headwater.finetune.learning import Method, check, frozen_by, prepared
 from headwater.model import Decoder, ModelConfig
-from headwater.model.adapters import LoraSettings, attach, attach_prefix, save_adapter, without_adapters
+from headwater.model.adapters import LoraSettings, save_adapter, without_adapters
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import KeptContext, extended
+from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
-from headwater.plan import Trained
 from headwater.progress import print_result
-from headwater.settings import InputPath, Seed, Settings
-from headwater.tokenizer import Rendered, Tokenizer
+from headwater.settings import InputPath, Seed
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.fitting import record_template, require_template
 from headwater.train.batches import Batches
-from headwater.train.gathering import on_leader
-from headwater.train.machine import products
-from headwater.train.memory import Frozen, require_memory
+from headwater.train.memory import require_memory
 from headwater.train.objective import Objective, next_token
-from headwater.train.packing import PackedBatches
+from headwater.train.packing import PackedBatches, as_read
 from headwater.train.processes import is_leader, leader_first, ranks
 from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer
@@ -38,20 +37,16 @@ from headwater.train.validation import target_loss
 BEFORE = "before.json"
 
 
-class FinetuneSettings(Settings):
+class FinetuneSettings(DatasetSettings):
     """What is tuned, on which dialogues, and how."""
 
     model: InputPath = Path("${pretrain}")
-    dialogues: list[InputPath] = Field(min_length=1)
-    """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
-    validation: list[InputPath] = []
-    """Dialogues that are not trained on; their loss is reported by language."""
-    method: Literal["full", "lora", "prefix"] = "full"
+    method: Method = "full"
     """full: the model's own weights. lora: low-rank matrices beside them. prefix: keys and values before every text, in
-    each layer (P-Tuning v2). Both are written as an adapter, and the model stays as it is."""
+    each layer (P-Tuning v2). The last two are written as an adapter, and the model stays as it is."""
     lora: LoraSettings = LoraSettings()
     prefix: PrefixSettings = PrefixSettings()
-    base: Literal["int8", "nf4"] | None = None
+    base: Base | None = None
     """lora, prefix: the form into which the model's matrices are packed while it is tuned; as floats when not set."""
     frozen_blocks: int = Field(default=0, ge=0)
     """full: the first so many blocks stay as they are, and the embedding with them."""
@@ -61,18 +56,14 @@ class FinetuneSettings(Settings):
     general: GeneralSettings = GeneralSettings()
     context: KeptContext = KeptContext()
     """A longer context than the model's own, trained and saved with it."""
+    force_template: bool = False
+    """Tune with the tokenizer's chat template even where the checkpoint records another."""
     seed: Seed = 0
     trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
     @model_validator(mode="after")
     def _used(self) -> FinetuneSettings:
-        for name in ("lora", "prefix"):
-            if name in self.model_fields_set and self.method != name:
-                raise ValueError(f"{name} has no effect with method {self.method}")
-        if self.base and self.method == "full":
-            raise ValueError("base has no effect with method full: packed matrices do not learn")
-        if self.frozen_blocks and self.method != "full":
-            raise ValueError(f"frozen_blocks has no effect with method {self.method}: all blocks are frozen")
+        check(self, self.model_fields_set)
         if self.near_base and self.trainer.parallel.tensor > 1:
             raise ValueError("near_base needs whole heads: leave trainer.parallel.tensor at 1")
         self.replay.rows(self.trainer.rows)
@@ -83,13 +74,26 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
+    require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)
-    frozen = _frozen(settings)
+    frozen = frozen_by(settings)
     require_memory(config, trainer, frozen)
-    model = _prepared(settings, config)
-    dialogues = render_all(read_dialogues(settings.dialogues), tokenizer, trainer.sequence_length)
-    batches = _batches(settings, tokenizer, dialogues, config.position_axes, out)
-    held_back = _validation_batches(settings, tokenizer, config.position_axes)
+    dataset = read_dataset(settings, tokenizer, trainer.sequence_length, settings.seed)
+    model = prepared(settings, config)
+
+    def packed(sequences: Sequences, rows: int, seed: int) -> PackedBatches:
+        return PackedBatches([as_read(one, config) for one in sequences], rows=rows, length=trainer.sequence_length,
+                             seed=seed, pad=tokenizer.pad, axes=config.position_axes)
+
+    texts = settings.replay.rows(trainer.rows)
+    batches: Batches = packed(dataset.train, trainer.rows - texts, settings.seed)
+    if texts and config.prefix_ids:
+        raise InputError("this model reads prompts both ways, and general text is no prompt", where="finetune.replay",
+                         fix="leave replay out")
+    if texts:
+        batches = _replayed(settings, batches, dataset.train, tokenizer, config, out)
+    held_back = {language: packed(sequences, trainer.rows_at_once(ranks()), 0)
+                 for language, sequences in dataset.validation.items()}
 
     def validate(model: Decoder) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
@@ -97,6 +101,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     def save(model: Decoder, folder: Path) -> None:
         if settings.method == "full":
             save_model(model, folder, tokenizer_from=settings.model)
+            record_template(tokenizer, folder)
         else:
             save_adapter(model, folder, settings.model, context=settings.context)
 
@@ -113,22 +118,17 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
         if any(found.values()):
             print_result(before_and_after(found))
         figures |= {f"{when}.{name}": value for when, values in found.items() for name, value in values.items()}
-    return {**figures, "dialogues": float(len(dialogues))}
+    return {**figures, "dialogues": float(len(dataset.train))}
 
 
-def _batches(settings: FinetuneSettings, tokenizer: Tokenizer, dialogues: list[Rendered], axes: int, out: Path
-             ) -> Batches:
+def _replayed(settings: FinetuneSettings, dialogues: Batches, sequences: Sequences, tokenizer: Tokenizer,
+              config: ModelConfig, out: Path) -> Batches:
+    """The dialogues' batches with rows of general text behind them."""
     trainer = settings.trainer
-    texts = settings.replay.rows(trainer.rows)
-    length, seed = trainer.sequence_length, settings.seed
-    packed = PackedBatches([(one.ids, one.loss_mask) for one in dialogues], rows=trainer.rows - texts, length=length,
-                           seed=seed, pad=tokenizer.pad, axes=axes)
-    if not texts:
-        return packed
     with leader_first():
-        stream = texts_of(settings.replay, tokenizer, settings.model, out, rows=texts, length=length, seed=seed,
-                          axes=axes)
-    return Replayed(packed, stream, trainer.rows, sum(len(one.ids) for one in dialogues))
+        texts = texts_of(settings.replay, tokenizer, settings.model, out, rows=settings.replay.rows(trainer.rows),
+                         length=trainer.sequence_length, seed=settings.seed, axes=config.position_axes)
+    return Replayed(dialogues, texts, trainer.rows, sum(len(one[0]) for one in sequences))
 
 
 def _objective(settings: FinetuneSettings) -> Objective:
@@ -145,52 +145,3 @@ def _kept(path: Path, measure: Callable[[], Measured]) -> Measured:
     if not path.exists():
         write_json(path, measure())
     return dict(read_json(path))
-
-
-def _prepared(settings: FinetuneSettings, config: ModelConfig) -> Decoder:
-    """The model with what is to be learned in float32; the rest frozen, in the type of the products or packed."""
-    if settings.method != "full":
-        return _beside(settings, config)
-    model = on_leader(lambda: load_model(settings.model, context=settings.context), config)
-    if settings.frozen_blocks >= config.num_hidden_layers:
-        raise InputError(f"frozen_blocks {settings.frozen_blocks} leaves none of {config.num_hidden_layers} blocks to "
-                         "learn", where="finetune", fix="freeze fewer")
-    if settings.frozen_blocks:
-        for frozen in (model.embedding, model.positions, *model.blocks[: settings.frozen_blocks]):
-            frozen.requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model
-
-
-def _beside(settings: FinetuneSettings, config: ModelConfig) -> Decoder:
-    dtype = getattr(torch, products(settings.trainer))
-
-    def load() -> Decoder:
-        return load_model(settings.model, context=settings.context, dtype=dtype, base=settings.base)
-
-    model = load() if settings.base else on_leader(load, config)  # packed matrices are handed to nobody
-    if settings.method == "prefix":
-        return attach_prefix(model, settings.prefix, settings.seed)
-    return attach(model, settings.lora, settings.seed)
-
-
-def _frozen(settings: FinetuneSettings) -> Frozen | None:
-    if settings.method == "full":
-        return None
-    learns = Trained(rank=settings.lora.rank) if settings.method == "lora" else Trained(prefix=settings.prefix.length)
-    return Frozen(settings.base, learns)
-
-
-def _validation_batches(settings: FinetuneSettings, tokenizer: Tokenizer, axes: int) -> dict[str, PackedBatches]:
-    if not settings.validation:
-        return {}
-    dialogues, found = read_dialogues(settings.validation), {}
-    for language in sorted({dialogue.language for dialogue in dialogues}):
-        chosen = [dialogue for dialogue in dialogues if dialogue.language == language]
-        rendered = render_all(chosen, tokenizer, settings.trainer.sequence_length)
-        found[language] = PackedBatches([(one.ids, one.loss_mask) for one in rendered],
-                                        rows=settings.trainer.rows_at_once(ranks()),
-                                        length=settings.trainer.sequence_length, seed=0, pad=tokenizer.pad, axes=axes)
-    return found

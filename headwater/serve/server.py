@@ -19,6 +19,7 @@ from headwater.generate.worker import Worker
 from headwater.model.extension import ContextSettings
 from headwater.progress import say
 from headwater.settings import Settings
+from headwater.tokenizer.fitting import require_template
 
 if TYPE_CHECKING:
     import uvicorn
@@ -38,6 +39,8 @@ class ServeSettings(Settings):
     """Tokens of context per request; the model's own when not set."""
     context: ContextSettings = ContextSettings()
     """A longer context than the model's own."""
+    force_template: bool = False
+    """Use the tokenizer's chat template even where the checkpoint records another."""
     temperature: float = Field(default=0.3, ge=0, le=2)
     """Of requests that name none; OpenAI's is 1, at which a small model wanders."""
     top_p: float = Field(default=0.9, ge=0, le=1)
@@ -63,7 +66,8 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context)
-    _ = engine.tokenizer.chat  # a model without a chat format is told now and not at every request
+    # a model without a chat format, or tuned with another one, is told now and not at every request
+    require_template(engine.tokenizer, model, force=settings.force_template)
     worker = Worker(engine, max_queue=settings.max_queue)
     app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),

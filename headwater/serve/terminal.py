@@ -18,6 +18,7 @@ from headwater.generate.sampling import SamplingParams
 from headwater.model.extension import ContextSettings
 from headwater.progress import say
 from headwater.settings import Seed, Settings
+from headwater.tokenizer.fitting import require_template
 
 HELP = "/reset 重新开始 start over   /system TEXT 系统提示 set the system prompt   /quit 退出 leave"
 LEAVE = "(Ctrl-C once more, Ctrl-D or /quit leaves · 再按一次 Ctrl-C、Ctrl-D 或 /quit 退出)"
@@ -35,6 +36,8 @@ class ChatSettings(Settings):
     seed: Seed | None = None
     context: ContextSettings = ContextSettings()
     """A longer context than the model's own."""
+    force_template: bool = False
+    """Use the tokenizer's chat template even where the checkpoint records another."""
 
 
 def chat(folder: Path, settings: ChatSettings | None = None) -> None:
@@ -46,8 +49,10 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     settings = settings or ChatSettings()
     params = SamplingParams(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
                             seed=settings.seed)
-    engine = Engine.load(find_model(folder), max_batch=1, context=settings.context)
-    _ = engine.tokenizer.chat  # a model without a chat format is told now and not at every line
+    model = find_model(folder)
+    engine = Engine.load(model, max_batch=1, context=settings.context)
+    # a model without a chat format, or tuned with another one, is told now and not at every line
+    require_template(engine.tokenizer, model, force=settings.force_template)
     session = ChatSession(engine, params, system=settings.system)
     interactive = sys.stdin.isatty()
     if interactive:

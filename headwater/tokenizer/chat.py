@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,16 +12,35 @@ from headwater.errors import InputError
 
 ROLES = ("system", "user", "assistant")
 END = "<|end|>"
+CALL, TOOLS, OBSERVATION = "<|call|>", "<|tools|>", "<|observation|>"
 BLANK_MARKS = ("[MASK]", "[sMASK]", "[gMASK]", "<sop>", "<eop>")
 """What stands for a blank (a span, sentences, the rest of a document), and what begins and ends its filling: GLM's."""
 CHAT_MARKS = (*(f"<|{role}|>" for role in ROLES), END)
 """Of our own template: a role mark before each message, an end mark after it."""
-SPECIALS = (*CHAT_MARKS, *BLANK_MARKS)
+TOOL_MARKS = (OBSERVATION, CALL, TOOLS)
+"""Before what a function gave back, before a call of one, before the functions on offer. A tokenizer of ours that was
+trained before there were tools lacks them."""
+SPECIALS = (*CHAT_MARKS, *TOOL_MARKS, *BLANK_MARKS)
 """The control pieces of a tokenizer of ours."""
 
-JINJA = ("{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
-         "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")
-"""The same template for tools that read it from `tokenizer_config.json`."""
+JINJA = (
+    "{% macro offer(tools) %}<|tools|>[{% for tool in tools %}{{ (tool.function or tool) | tojson }}"
+    "{{ '' if loop.last else ', ' }}{% endfor %}]{% endmacro %}"
+    "{% macro call(name, arguments) %}<|assistant|><|call|>{{ name + '\\n' }}"
+    "{{ arguments if arguments is string else arguments | tojson }}<|end|>{% endmacro %}"
+    "{{ bos_token }}"
+    "{% if tools and not (messages and messages[0].role == 'system') %}<|system|>{{ offer(tools) }}<|end|>{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.metadata %}{{ call(message.metadata, message.content) }}"
+    "{% elif message.content or not message.tool_calls %}"
+    "<|{{ 'observation' if message.role == 'tool' else message.role }}|>{{ message.content }}"
+    "{% if message.role == 'system' and (message.tools or tools) %}{{ offer(message.tools or tools) }}{% endif %}"
+    "<|end|>{% endif %}"
+    "{% for one in message.tool_calls or [] %}"
+    "{{ call((one.function or one).name, (one.function or one).arguments) }}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")
+"""The same template for tools that read it from `tokenizer_config.json`; it knows OpenAI's form of calls and tools too,
+with `tools` beside the messages."""
 
 
 class Message(TypedDict):
@@ -71,6 +91,10 @@ class ChatTemplate(ABC):
     roles: tuple[str, ...] = ROLES
     has_tools = False
     """Whether messages may carry `metadata` and `tools`."""
+    learns_every_answer = True
+    """Whether the mask is true on every answer of a conversation, or on the last one alone."""
+    spoken_ids: tuple[int, ...] = ()
+    """Special ids that the assistant itself writes inside its turn."""
 
     def __init__(self, tokenizer: TextEncoder) -> None:
         self._tokenizer = tokenizer
@@ -131,9 +155,20 @@ class ChatTemplate(ABC):
 
 
 class HeadwaterTemplate(ChatTemplate):
-    """Our own: `<bos>` then, per message, its role's mark, the content's ids and the end mark."""
+    """Our own: `<bos>` then, per message, its role's mark, the content's ids and the end mark.
 
-    name = "this tokenizer's template"
+    A call of a function is a message of the assistant: <|call|>, the name, a newline, the arguments as JSON. The
+    functions on offer stand behind the system message's content, <|tools|> and then a JSON list on one line.
+    """
+
+    name = "headwater's template"
+
+    def __init__(self, tokenizer: TextEncoder) -> None:
+        super().__init__(tokenizer)
+        if all(mark in self._marks for mark in TOOL_MARKS):
+            self.name = f"{self.name} with tools"
+            self.has_tools, self.roles = True, (*ROLES, "observation", "tool")
+            self.spoken_ids = (self._marks[CALL],)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -142,8 +177,21 @@ class HeadwaterTemplate(ChatTemplate):
     def _parts(self, messages: Sequence[Message], add_generation_prompt: bool) -> Iterator[Part]:
         yield [self._tokenizer.bos], False
         for message in messages:
-            yield [self._marks[f"<|{message['role']}|>"]], False
-            content = self._tokenizer.encode(message["content"])
-            yield [*content, self._marks[END]], message["role"] == "assistant"
+            role = "observation" if message["role"] == "tool" else message["role"]
+            yield [self._marks[f"<|{role}|>"]], False
+            yield [*self._said(message), self._marks[END]], role == "assistant"
         if add_generation_prompt:
             yield [self._marks["<|assistant|>"]], False
+
+    def _said(self, message: Message) -> list[int]:
+        encode, called, tools = self._tokenizer.encode, message.get("metadata"), message.get("tools")
+        if called:
+            return [self._marks[CALL], *encode(f"{called}\n{message['content']}")]
+        said = encode(message["content"])
+        return [*said, self._marks[TOOLS], *encode(json.dumps(tools, ensure_ascii=False))] if tools else said
+
+    def _check_extras(self, message: Message, number: int) -> None:
+        super()._check_extras(message, number)
+        if message.get("metadata") and message["role"] != "assistant":
+            raise InputError(f"message {number} has metadata, its role is {message['role']}",
+                             fix="name a called function in the assistant's message alone")

@@ -8,13 +8,15 @@ from typing import Any
 
 from headwater.artifacts import read_json
 from headwater.errors import InputError
-from headwater.folders import GENERATION_CONFIG, TOKENIZER_CONFIG
+from headwater.folders import CHAT_TEMPLATE, GENERATION_CONFIG, TOKENIZER_CONFIG
 
 LLAMA, BAICHUAN, CHATGLM, GLM4, JSON, OURS = "LLaMA", "Baichuan", "ChatGLM2/3", "GLM-4", "tokenizer.json", "headwater"
 CLASSES = {"LlamaTokenizer": LLAMA, "LlamaTokenizerFast": LLAMA, "BaiChuanTokenizer": BAICHUAN,
            "BaichuanTokenizer": BAICHUAN, "ChatGLMTokenizer": CHATGLM, "ChatGLM4Tokenizer": GLM4,
            "PreTrainedTokenizerFast": JSON, "TokenizersBackend": JSON}
 MODEL_TYPES = {"llama": LLAMA, "baichuan": BAICHUAN, "chatglm": CHATGLM, "glm": GLM4, "glm4": GLM4, "headwater": OURS}
+RECORDED = "chat_format"
+"""In `tokenizer_config.json`: the name of the chat template that our own tuning used."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ class Facts:
 
     @property
     def chat_template(self) -> str:
-        """Its text, read to tell models apart and never run."""
-        beside = self.folder / "chat_template.jinja"
+        """Its text, the default one where there are several; read to tell models apart."""
+        said = self.tokenizer.get("chat_template")
+        if isinstance(said, list):
+            said = next((one.get("template") for one in said if isinstance(one, dict)
+                         and one.get("name") == "default"), None)
+        beside = self.folder / CHAT_TEMPLATE
         kept = beside.read_text(encoding="utf-8", errors="replace") if beside.is_file() else ""
-        return str(self.tokenizer.get("chat_template") or kept)
+        return str(said or kept)
 
     def named(self, role: str) -> str | None:
         """The text of "bos_token" and its like: a string, or an object with the content."""

@@ -23,7 +23,7 @@ from headwater.folders import (
 )
 from headwater.tokenizer import byte_pairs, ranks
 from headwater.tokenizer.chat import CHAT_MARKS, END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
-from headwater.tokenizer.facts import BAICHUAN, CHATGLM, CLASSES, GLM4, JSON, Facts
+from headwater.tokenizer.facts import BAICHUAN, CHATGLM, CLASSES, GLM4, JSON, RECORDED, Facts
 from headwater.tokenizer.gguf_file import read_gguf
 from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.piece_model import CONTROL, USER_DEFINED, piece_kind, with_controls
@@ -194,11 +194,14 @@ def _with_added(data: bytes, path: Path, added: dict[str, int]) -> tuple[Sentenc
 
 def _llama_template(facts: Facts) -> type[ChatTemplate] | str:
     """LLaMA 2's for its chat models, which the configuration alone does not tell from other models of that shape."""
+    if facts.tokenizer.get(RECORDED) == Llama2Template.name:
+        return Llama2Template
     if "[INST]" in facts.chat_template and "<<SYS>>" in facts.chat_template:
         return Llama2Template
     if not facts.chat_template and re.search(r"llama-?_?2.*chat", facts.names):
         return Llama2Template
-    return f"{NO_TEMPLATE}: nothing says that it is a LLaMA 2 chat model"
+    return (f"{NO_TEMPLATE}: nothing says that it is a LLaMA 2 chat model (to make it one, write "
+            f'"{RECORDED}": "{Llama2Template.name}" into {TOKENIZER_CONFIG})')
 
 
 def _baichuan(data: bytes, path: Path, facts: Facts) -> Vocabulary:

@@ -75,6 +75,7 @@ class ChatGLMTemplate(RoundsTemplate):
 
     name = "ChatGLM-6B"
     roles = ("user", "assistant")
+    learns_every_answer = False
     first_round = 0
     line = "\n"
     bare_first_question = True

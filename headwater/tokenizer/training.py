@@ -43,7 +43,7 @@ class BpeSettings(Settings):
     """What the vocabulary is to be."""
 
     vocab_size: int = 4096
-    """Pieces, special and byte pieces included (with the digits these alone are 275)."""
+    """Pieces, special and byte pieces included (with the digits these alone are 283)."""
     character_coverage: float = Field(default=0.9999, ge=0.98, le=1.0)
     """Share of the characters that have a piece of their own; the rarest fall back to bytes."""
     max_piece_length: int = Field(default=32, ge=1, le=512)

@@ -62,10 +62,18 @@ class Tokenizer:
         return template(self)
 
     @cached_property
+    def marks(self) -> frozenset[int]:
+        """Ids that no text gives: special ones, the beginning and the end of a text."""
+        return frozenset((self.bos, self.eos, *self.specials.values()))
+
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end what a model says: the end of text, every special id, and the chat format's own."""
-        chat = () if isinstance(self._vocabulary.template, str) else self.chat.stop_ids
-        return frozenset((self.eos, *self.specials.values(), *chat))
+        """Ids that end what a model says: the end of text, the chat format's own, and every special id but those that
+        the assistant writes itself."""
+        ends = frozenset((self.eos, *self.specials.values()))
+        if isinstance(self._vocabulary.template, str):
+            return ends
+        return ends.difference(self.chat.spoken_ids).union(self.chat.stop_ids)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Raises `InputError` for lone surrogates, which no Unicode text holds."""
@@ -91,6 +99,11 @@ class Tokenizer:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
         data = self.decode_bytes(ids)[self._codec.opening_spaces(list(ids)) :]
         return data.decode("utf-8", errors="replace")
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """The text of the ids with special ones by their names, as it is shown to a person."""
+        parts = [self.piece(index).encode() if index in self.marks else self.decode_bytes([index]) for index in ids]
+        return b"".join(parts).decode("utf-8", errors="replace")
 
 
 def _checked(texts: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headwater.errors import InputError
+from headwater.model import ModelConfig
 from headwater.train.batches import IGNORE, Batch, Ints, Sample, counted, last_seen, lay, own_rows, permutation
 
 OPEN_ROWS = 64
@@ -54,6 +55,21 @@ def work(sequences: Iterable[Supervised | PrefixSample]) -> Work:
     """Of two ways to pack the same dialogues with equal `targets`, the ratio of `tokens` is that of their costs."""
     sizes = [(len(one[0]), sum(one[1][1:])) for one in sequences]
     return Work(sum(tokens for tokens, _ in sizes), sum(targets for _, targets in sizes))
+
+
+def as_read(sequence: Supervised | PrefixSample, config: ModelConfig) -> Supervised | PrefixSample:
+    """A sequence as its model's official code reads it. ChatGLM-6B sees all before <sop> both ways, and counts what
+    comes from it on at the place of the mask; all others read it as it is."""
+    if not config.prefix_ids:
+        return sequence
+    one = PrefixSample(*sequence)
+    *masks, start = config.prefix_ids
+    ids = list(one.ids)
+    begin = ids.index(start)
+    place = ids.index(next(mask for mask in masks if mask in ids))
+    positions = counted(len(ids), 2)
+    positions[0, begin:], positions[1, begin:] = place, np.arange(1, len(ids) - begin + 1)
+    return one._replace(prefix=begin, positions=positions)
 
 
 class PackedBatches:

@@ -1,11 +1,12 @@
 import json
+import shutil
 
 import pytest
 import torch
 
 from headwater.compress.stage import QuantizeSettings
 from headwater.compress.stage import run as quantize
-from headwater.errors import SettingsError
+from headwater.errors import InputError, SettingsError
 from headwater.finetune.stage import FinetuneSettings, run
 from headwater.generate import Engine, SamplingParams
 from headwater.model.checkpoint import load_model, read_config
@@ -152,3 +153,42 @@ def test_an_adapter_keeps_the_longer_context_it_was_trained_with(small_model, di
 def test_settings_without_effect_are_refused(small_model, dialogues, change, words):
     with pytest.raises(SettingsError, match=words):
         FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "trainer": {"steps": 1}, **change})
+
+
+@pytest.mark.parametrize("turns", ["together", "separate"])
+def test_the_template_is_recorded_and_a_share_is_held_back(small_model, dialogues, tmp_path, turns):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation_share": 0.5,
+                                       "turns": turns, "trainer": {**TRAINER, "steps": 1}})
+    figures = run(settings, tmp_path / "out")
+    assert [name for name in figures if name.startswith("validation.dialogue")]
+    assert figures["dialogues"] == 1
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert said == {"chat_format": "headwater's template with tools"}
+
+
+def test_a_model_of_another_template_is_refused_before_it_is_tuned(small_model, dialogues, tmp_path):
+    model = shutil.copytree(small_model, tmp_path / "model")
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages[0].content }}</s>"}))
+    values = {"model": model, "dialogues": [dialogues], "trainer": {**TRAINER, "steps": 1}}
+    with pytest.raises(InputError, match="the recorded chat template writes 'ask</s>'"):
+        run(FinetuneSettings.parse(values), tmp_path / "out")
+    run(FinetuneSettings.parse({**values, "force_template": True}), tmp_path / "out")
+    assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+
+
+def test_a_model_tuned_on_tools_calls_and_then_answers(small_model, tmp_path):
+    ask, call, result = ({"role": "user", "content": "How long?"},
+                         {"role": "assistant", "content": '{"of": 1}', "metadata": "find"},
+                         {"role": "observation", "content": "482"})
+    path = tmp_path / "tools.jsonl"
+    path.write_text(json.dumps({"messages": [ask, call, result, {"role": "assistant", "content": "482 km."}],
+                                "tools": [{"name": "find"}]}))
+    run(FinetuneSettings.parse({"model": small_model, "dialogues": [path], "trainer": {
+        **TRAINER, "sequence_length": 96, "rows": 1, "epochs": 60}}), tmp_path / "out")
+    engine = Engine.load(tmp_path / "out")
+    offered = {"role": "system", "content": "", "tools": [{"name": "find"}]}
+    prompts = [engine.tokenizer.chat.render(messages, add_generation_prompt=True).ids
+               for messages in ([offered, ask], [offered, ask, call, result])]
+    said = [engine.tokenizer.spell(answer.tokens)
+            for answer in engine.generate(prompts, SamplingParams(temperature=0, max_tokens=20))]
+    assert said == ['<|call|>find\n{"of": 1}', "482 km."]

@@ -20,7 +20,7 @@ Prompts = list[list[int]]
 @torch.inference_mode()
 def without_cache(model: Decoder, tokenizer: Tokenizer, prompt: list[int], count: int) -> list[int]:
     """Greedy decoding as its definition: the whole text through the model for every token."""
-    ends = {tokenizer.eos, *tokenizer.chat.stop_ids, *tokenizer.specials.values()}
+    ends = tokenizer.stop_ids
     tokens: list[int] = []
     while len(tokens) < count and len(prompt) + len(tokens) < CONTEXT:
         token = int(model(torch.tensor([prompt + tokens]))[0, -1, : tokenizer.vocab_size].argmax())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,3 +73,11 @@ def test_a_model_without_a_chat_format_is_told_before_it_serves_or_chats(shared:
         serve(base, ServeSettings(port=0))
     with pytest.raises(InputError, match="no chat format is known"):
         chat(base)
+
+
+def test_a_model_of_another_template_is_refused_by_server_and_terminal(run_folder: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(run_folder / "finetune", tmp_path / "model")
+    (model / "tokenizer_config.json").write_text('{"chat_template": "{{ messages[0].content }}"}')
+    for start in (lambda: serve(model, ServeSettings(port=0)), lambda: chat(model)):
+        with pytest.raises(InputError, match="force_template=true"):
+            start()

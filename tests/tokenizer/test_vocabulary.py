@@ -62,7 +62,7 @@ def test_training_is_deterministic(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (281, "raise vocab_size")])
+@pytest.mark.parametrize(("vocab_size", "fix"), [(5000, "lower vocab_size"), (284, "raise vocab_size")])
 def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, vocab_size, fix):
     with pytest.raises(InputError, match=fix):
         train_bpe([("天地玄黄宇宙洪荒日月盈昃", 1)], tmp_path / "m",
@@ -73,18 +73,18 @@ def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, vocab_size
 @pytest.mark.parametrize("multiple", [64, 128])
 def test_padding_pieces_fill_up_a_multiple_and_no_text_gives_them(tmp_path, multiple):
     words = [("one", 9), (" two", 8), ("天地玄黄", 7), ("<|reserved_0|>", 5)]
-    train_bpe(words, tmp_path / "plain", BpeSettings(vocab_size=300))
-    train_bpe(words, tmp_path / "tokenizer.model", BpeSettings(vocab_size=300, pad_to=multiple))
+    train_bpe(words, tmp_path / "plain", BpeSettings(vocab_size=303))
+    train_bpe(words, tmp_path / "tokenizer.model", BpeSettings(vocab_size=303, pad_to=multiple))
     (tmp_path / "tokenizer.json").write_text(tokenizer_json((tmp_path / "tokenizer.model").read_bytes()))
     padded = Tokenizer.load(tmp_path)
-    assert padded.vocab_size == -(-300 // multiple) * multiple
+    assert padded.vocab_size == -(-303 // multiple) * multiple
     text = "one two 天地 <|reserved_0|>"
     assert padded.decode(padded.encode(text)) == text
-    assert max(padded.encode_packed([text * 2000]).ids) < 300
+    assert max(padded.encode_packed([text * 2000]).ids) < 303
     library = Library.from_file(str(tmp_path / "tokenizer.json"))
     library.encode_special_tokens = True
     assert library.encode(text, add_special_tokens=False).ids == padded.encode(text)
-    assert padded.decode([300, padded.vocab_size - 1]) == ""
+    assert padded.decode([303, padded.vocab_size - 1]) == ""
     (tmp_path / "plain").rename(tmp_path / "tokenizer.model")
     assert Tokenizer.load(tmp_path).encode(text) == padded.encode(text)
 

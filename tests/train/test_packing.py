@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import InputError
+from headwater.model.checkpoint import load_model
 from headwater.train.batches import IGNORE
-from headwater.train.packing import PackedBatches, PrefixSample, separate_turns, work
+from headwater.train.packing import PackedBatches, PrefixSample, as_read, separate_turns, work
 
 SEQUENCES = st.lists(st.integers(2, 16), min_size=1, max_size=30)
 
@@ -119,3 +120,18 @@ def test_unusable_data_is_refused():
         PackedBatches([], rows=1, length=8, seed=0, pad=0)
     with pytest.raises(InputError, match="token of a prefix"):
         PackedBatches([PrefixSample([1, 2, 3], [False, True, True], 2)], rows=1, length=8, seed=0, pad=0)
+
+
+@torch.no_grad()
+def test_chatglms_answers_are_read_as_its_official_code_reads_them(shared):
+    model = load_model(shared / "vectors" / "chatglm_6b", dtype=torch.float32)
+    gmask, _, start = model.config.prefix_ids
+    ids = [5, 9, 7, gmask, start, 11, 12, 2]
+    batches = PackedBatches([as_read((ids, [False] * 5 + [True] * 3), model.config)] * 2, rows=1, length=16, seed=0,
+                            pad=3, axes=2)
+    batch = batches.batch(0)
+    found = model.hidden(batch.tokens, batch.intervals, batch.positions)
+    wished = model.hidden(torch.tensor([ids]))
+    torch.testing.assert_close(found[:, :8], wished, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[:, 8:], wished, atol=1e-4, rtol=1e-4)  # a second one in the row sees itself alone
+    assert batch.targets[0, :8].tolist() == [IGNORE] * 4 + [11, 12, 2, IGNORE]

@@ -1,0 +1,106 @@
+"""Dialogues that are nearly the same, and questions of benchmarks inside them, sought by the corpus's own means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from headwater.corpus.decontamination.benchmarks import BenchmarkSource
+from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
+from headwater.corpus.deduplication.clusters import estimate_from, representatives
+from headwater.corpus.deduplication.minhash import I64, MinHashSettings, band_keys
+from headwater.finetune.dialogues import Dialogue
+from headwater.progress import say, track
+from headwater.settings import Settings
+
+_BATCH = 64
+Action = Literal["drop", "keep"]
+
+
+class CheckSettings(Settings):
+    """What is sought in the dialogues, and what becomes of those in which it is found. All is counted aloud."""
+
+    copies: Action = "keep"
+    """Of dialogues that are nearly the same, the longest stays alone (drop). A copy of a validation dialogue is one
+    too. What is written from templates is alike without being a copy: keep."""
+    similarity: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """Least share of their runs of three words or Chinese characters that two copies have in common."""
+    benchmarks: list[BenchmarkSource] = []
+    """Benchmarks whose questions no dialogue should hold."""
+    leaks: Action = "drop"
+    """Dialogues that hold a question of a benchmark."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if "leaks" in self.model_fields_set and not self.benchmarks:
+            raise ValueError("leaks without benchmarks has no effect: give benchmarks")
+        return self
+
+
+class Checked(NamedTuple):
+    """What is left of the dialogues, and how many were found."""
+
+    dialogues: list[Dialogue]
+    copies: int
+    """Those that another one stands for."""
+    leaks: int
+    """Those with a question of a benchmark, among what is left without copies."""
+
+
+def checked(dialogues: list[Dialogue], settings: CheckSettings, held_out: Sequence[Dialogue] = ()) -> Checked:
+    """Count copies, among the dialogues and of the `held_out` ones, and leaked questions; drop them as set.
+
+    Takes about 400 bytes for each dialogue while copies are sought.
+    """
+    texts = [said(dialogue) for dialogue in (*held_out, *dialogues)]
+    chosen = _representatives(texts, len(held_out), MinHashSettings(similarity=settings.similarity))[len(held_out) :]
+    copied = [number != place for place, number in enumerate(chosen.tolist(), len(held_out))]
+    if any(copied):
+        _tell(sum(copied), len(dialogues), "are nearly the same as another", settings.copies)
+    if settings.copies == "drop":
+        dialogues = [dialogue for dialogue, copy in zip(dialogues, copied) if not copy]
+    leaked = _leaked(dialogues, settings.benchmarks, settings.leaks)
+    if settings.leaks == "drop":
+        return Checked([dialogue for place, dialogue in enumerate(dialogues) if place not in leaked],
+                       sum(copied), len(leaked))
+    return Checked(dialogues, sum(copied), len(leaked))
+
+
+def said(dialogue: Dialogue) -> str:
+    """What is said in a dialogue; a system message is shared by too many to tell them apart."""
+    return "\n".join(message["content"] for message in dialogue.messages if message["role"] != "system")
+
+
+def _representatives(texts: list[str], first: int, settings: MinHashSettings) -> I64:
+    """Which text stands for each: the longest of its cluster, one of the `first` ones before all others."""
+    if not texts:
+        return np.zeros(0, np.int64)
+    found = [band_keys(texts[start : start + _BATCH], settings) for start in range(0, len(texts), _BATCH)]
+    keys, sketches = (np.concatenate([getattr(one, name) for one in found]) for name in ("keys", "sketch"))
+    lengths = np.array([len(text) for text in texts])
+    lengths[:first] += lengths.max()
+    return representatives((keys[:, band] for band in range(settings.all_bands)),
+                           estimate_from(lambda rows: sketches[rows]), lengths, settings.similarity).representative
+
+
+def _leaked(dialogues: list[Dialogue], benchmarks: list[BenchmarkSource], action: Action) -> set[int]:
+    """The places of the dialogues that hold a question."""
+    if not benchmarks:
+        return set()
+    index = LeakIndex.build(ContaminationSettings(benchmarks=tuple(benchmarks)))
+    found, by_benchmark = set(), Counter[str]()
+    for place, dialogue in enumerate(track(dialogues, "dialogues: looking for benchmarks")):
+        names = {leak.benchmark for leak in index.leaks(said(dialogue))}
+        by_benchmark.update(names)
+        found |= {place} if names else set()
+    which = ", ".join(f"{name} {count:,}" for name, count in by_benchmark.most_common()) or "none"
+    _tell(len(found), len(dialogues), f"hold a question of a benchmark ({which})", action)
+    return found
+
+
+def _tell(count: int, every: int, what: str, action: Action) -> None:
+    say(f"of {every:,} dialogues, {count:,} {what}" + (": left out" if count and action == "drop" else ""))

@@ -1,0 +1,117 @@
+"""What is trained on and what is held back: files of dialogues, checked, split and written as sequences."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from headwater.corpus.deduplication.duplicates import exact_key
+from headwater.errors import InputError
+from headwater.finetune.checks import CheckSettings, checked
+from headwater.finetune.dialogues import (
+    Dialogue,
+    ReadingSettings,
+    answer_by_answer,
+    read_dialogues,
+    render_all,
+    render_each,
+)
+from headwater.progress import say
+from headwater.settings import InputPath, Settings
+from headwater.tokenizer import Rendered, Tokenizer
+from headwater.train.packing import PrefixSample, Supervised, separate_turns
+
+
+class DatasetSettings(Settings):
+    """The dialogues and their way into training."""
+
+    dialogues: list[InputPath] = Field(min_length=1)
+    """JSON-lines files or JSON arrays of messages, ShareGPT conversations or Alpaca instructions."""
+    validation: list[InputPath] = []
+    """Dialogues that are not trained on; their loss is reported by language."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """About this share of the dialogues is held back instead, at least one; which, their words and the seed decide."""
+    reading: ReadingSettings = ReadingSettings()
+    """How the files are read."""
+    checks: CheckSettings | None = CheckSettings()
+    """Copies among the dialogues and questions of benchmarks inside them; null seeks neither."""
+    turns: Literal["together", "separate"] = "together"
+    """together: a dialogue is one sequence, with a loss on every answer. separate: each answer is a sample of its own
+    whose history is a prefix read both ways, as ChatGLM was tuned; more tokens for the same answers. A model that is
+    not made for prefixes still reads its prompts one way when it answers."""
+
+    @model_validator(mode="after")
+    def _one_validation(self) -> Self:
+        if self.validation and self.validation_share is not None:
+            raise ValueError("validation and validation_share exclude each other: leave one of them")
+        return self
+
+
+Sequences = Sequence[Supervised | PrefixSample]
+
+
+class Dataset(NamedTuple):
+    """Sequences, no longer than asked for."""
+
+    train: Sequences
+    validation: dict[str, Sequences]
+    """By language."""
+
+
+def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, seed: int) -> Dataset:
+    """Read, check, split and render. Raises `InputError` for rows that cannot be used, and where nothing is left."""
+    train, held_out = _sides(settings, seed)
+    last_alone, how = not tokenizer.chat.learns_every_answer, settings.reading.on_bad_row
+    apart = last_alone and settings.turns == "separate"
+    if apart:  # a beginning of one is another one: nothing is cut
+        train, held_out = answer_by_answer(train), answer_by_answer(held_out)
+    elif last_alone:
+        say(f"{tokenizer.chat.name} learns the last answer of a dialogue alone; turns=separate learns each")
+    learned, unseen = render_all(train, tokenizer, longest, how, cut=not apart), defaultdict(list)
+    for dialogue, rendered in zip(held_out, render_each(held_out, tokenizer, longest, how, cut=not apart)):
+        if rendered is not None:
+            unseen[dialogue.language].append(rendered)
+    if held_out and not unseen:
+        raise InputError(f"no validation dialogue fits {longest} tokens", fix="raise trainer.sequence_length")
+    return Dataset(_sequences(learned, settings), {name: _sequences(unseen[name], settings) for name in sorted(unseen)})
+
+
+def _sides(settings: DatasetSettings, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
+    """The dialogues that are trained on, checked, and those that are held back."""
+    train, held_out = read_dialogues(settings.dialogues, settings.reading), []
+    if settings.validation:
+        held_out = read_dialogues(settings.validation, settings.reading)
+    if settings.checks is not None:
+        train = checked(train, settings.checks, held_out).dialogues
+    if settings.validation_share is not None:
+        train, held_out = split_dialogues(train, settings.validation_share, seed)
+        say(f"{len(train):,} dialogues are trained on, {len(held_out):,} are held back")
+    if not train:
+        raise InputError("no dialogue is left to train on", fix="give more dialogues, or drop fewer by checks")
+    return train, held_out
+
+
+def split_dialogues(dialogues: list[Dialogue], share: float, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
+    """(train, held back), by content: equal dialogues (case, width and blanks aside) are on the same side, and a
+    dialogue stays on its side whatever is added to the others."""
+    drawn = [_draw(dialogue, seed) for dialogue in dialogues]
+    least = min(drawn, default=0.0)
+    sides: tuple[list[Dialogue], list[Dialogue]] = [], []
+    for dialogue, number in zip(dialogues, drawn):
+        sides[number < share or number == least].append(dialogue)
+    return sides
+
+
+def _draw(dialogue: Dialogue, seed: int) -> float:
+    """A number from 0 to 1 that the words and the seed alone decide."""
+    words = exact_key("\n".join(f"{message['role']} {message['content']}" for message in dialogue.messages))
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8, salt=seed.to_bytes(8, "big")).digest(), "big") / 2**64
+
+
+def _sequences(rendered: list[Rendered], settings: DatasetSettings) -> Sequences:
+    pairs = [(one.ids, one.loss_mask) for one in rendered]
+    return separate_turns(pairs) if settings.turns == "separate" else pairs

@@ -1,0 +1,94 @@
+"""What of a model learns: all of it, some of its blocks, or what is put beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+
+from headwater.errors import InputError
+from headwater.model import Decoder, ModelConfig
+from headwater.model.adapters import LoraSettings, attach, attach_prefix
+from headwater.model.checkpoint import load_model
+from headwater.model.extension import ContextSettings
+from headwater.model.packed import Base
+from headwater.model.prefix import PrefixSettings
+from headwater.plan import Trained
+from headwater.train.gathering import on_leader
+from headwater.train.machine import products
+from headwater.train.memory import Frozen
+from headwater.train.settings import TrainerSettings
+
+Method = Literal["full", "lora", "prefix"]
+
+
+class Learning(Protocol):
+    """The settings that say it."""
+
+    @property
+    def model(self) -> Path: ...
+    @property
+    def method(self) -> Method: ...
+    @property
+    def lora(self) -> LoraSettings: ...
+    @property
+    def prefix(self) -> PrefixSettings: ...
+    @property
+    def base(self) -> Base | None: ...
+    @property
+    def frozen_blocks(self) -> int: ...
+    @property
+    def context(self) -> ContextSettings: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def trainer(self) -> TrainerSettings: ...
+
+
+def check(settings: Learning, given: set[str]) -> None:
+    """Raises `ValueError` for what has no effect. given: the settings that were."""
+    for name in ("lora", "prefix"):
+        if name in given and settings.method != name:
+            raise ValueError(f"{name} has no effect with method {settings.method}")
+    if settings.base and settings.method == "full":
+        raise ValueError("base has no effect with method full: packed matrices do not learn")
+    if settings.frozen_blocks and settings.method != "full":
+        raise ValueError(f"frozen_blocks has no effect with method {settings.method}: all blocks are frozen")
+
+
+def prepared(settings: Learning, config: ModelConfig) -> Decoder:
+    """The model with what is to be learned in float32; the rest frozen, in the type of the products or packed."""
+    if settings.method != "full":
+        return _beside(settings, config)
+    model = on_leader(lambda: load_model(settings.model, context=settings.context), config)
+    if settings.frozen_blocks >= config.num_hidden_layers:
+        raise InputError(f"frozen_blocks {settings.frozen_blocks} leaves none of {config.num_hidden_layers} blocks to "
+                         "learn", where="finetune", fix="freeze fewer")
+    if settings.frozen_blocks:
+        for frozen in (model.embedding, model.positions, *model.blocks[: settings.frozen_blocks]):
+            frozen.requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def _beside(settings: Learning, config: ModelConfig) -> Decoder:
+    dtype = getattr(torch, products(settings.trainer))
+
+    def load() -> Decoder:
+        return load_model(settings.model, context=settings.context, dtype=dtype, base=settings.base)
+
+    model = load() if settings.base else on_leader(load, config)  # packed matrices are handed to nobody
+    if settings.method == "prefix":
+        return attach_prefix(model, settings.prefix, settings.seed)
+    return attach(model, settings.lora, settings.seed)
+
+
+def frozen_by(settings: Learning) -> Frozen | None:
+    """For the prediction of memory; None where the model itself learns."""
+    if settings.method == "full":
+        return None
+    learns = Trained(rank=settings.lora.rank) if settings.method == "lora" else Trained(prefix=settings.prefix.length)
+    return Frozen(settings.base, learns)

@@ -1,0 +1,72 @@
+"""Breaks when a file's rows depend on where it was cut for reading, or a damaged file passes for a shorter one."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.errors import InputError
+from headwater.finetune import rows
+from headwater.finetune.rows import read_rows
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+                      lambda inner: st.lists(inner, max_size=3)
+                      | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=6)
+
+
+def values(path):
+    return [row.value for row in read_rows(path)]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("rows") / "d.json"
+
+
+@given(written=st.lists(VALUES, max_size=8), part=st.integers(1, 40), indent=st.sampled_from([None, 1, 2]))
+def test_an_array_is_read_the_same_however_it_is_cut(path, written, part, indent):
+    path.write_text(json.dumps(written, ensure_ascii=False, indent=indent), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "PART", part)
+        assert values(path) == written
+
+
+def test_rows_know_their_lines(tmp_path):
+    path = tmp_path / "d.json"
+    path.write_text('\n[\n {"a": 1},\n {"a":\n 2}, {"a": 3}\n]\n')
+    assert [row.place for row in read_rows(path)] == [f"{path}, row {number} on line {line}"
+                                                      for number, line in ((1, 3), (2, 4), (3, 5))]
+    path.write_text('{"a": 1}\n\n{"a": 2}\n')
+    assert [row.place for row in read_rows(path)] == [f"{path}, line 1", f"{path}, line 3"]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_the_content_and_not_the_name_tells_the_form(tmp_path, suffix):
+    path = tmp_path / f"d{suffix}"
+    for text in ('{"a": 1}\n{"a": 2}', '[{"a": 1}, {"a": 2}]'):
+        path.write_text(text)
+        assert values(path) == [{"a": 1}, {"a": 2}]
+        path.write_text(f"\ufeff{text}", encoding="utf-8")
+        assert values(path) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('[{"a": 1}, {"a": ', "row 2 on line 1: not valid JSON"), ('[{"a": 1}', "cut off or broken after row 1"),
+    ('[{"a": 1}\n{"a": 2}]', "line 2: the array is cut off or broken after row 1"),
+    ('[{"a": 1},]', "row 2 on line 1: not valid JSON"), ('[{"a": 1}]\n[2]', "line 2: more text behind the array"),
+    ('[\n1,\n{"a": yes}]', r"Expecting value \(line 3\)"), ('{"a": 1}\n{', "line 2 is not valid JSON"),
+    ("[" * 100_000, "nested too deeply")])
+def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, words):
+    path = tmp_path / "d.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        values(path)
+
+
+def test_what_is_no_file_of_text_is_refused(tmp_path):
+    (tmp_path / "d.json").write_bytes(b'["\xff\xfe"]')
+    for path, words in ((tmp_path, "this is a folder"), (tmp_path / "x", "no such file"),
+                        (tmp_path / "d.json", "not UTF-8 text")):
+        with pytest.raises(InputError, match=words):
+            values(path)
