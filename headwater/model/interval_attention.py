@@ -1,4 +1,5 @@
-"""Attention over intervals: what a query sees is one run of keys, so nothing of T x T is ever made.
+"""Attention over intervals: what a query sees is one run of keys, so nothing of T x T is ever made. A prefix, which all
+queries see, is a second such attention.
 
 On a CPU the project's own kernel (`native`), or pieces of PyTorch's where it cannot be had; on a GPU FlexAttention.
 """
@@ -44,6 +45,7 @@ def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Int
     """
     assert query.shape[1] % key.shape[1] == 0
     assert intervals.first.dtype == torch.int64
+    assert prefix is None or prefix.shape[1] == key.shape[1]
     if way == "auto" and not query.is_cuda:
         way = _way(query.dtype, query.shape[-1])
     if rotation is not None and (way != "native" or rotation.cos.dim() != 4 or prefix is not None):
@@ -156,7 +158,7 @@ def _differentiate_both(gradient: Tensor, out: Tensor, normalizer: Tensor, query
 def _both_gradient_shapes(gradient: Tensor, out: Tensor, normalizer: Tensor, query: Tensor, key: Tensor, value: Tensor,
                           prefix: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
                           way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return empty_like_heads(query), empty_like_heads(key), empty_like_heads(value), torch.empty_like(prefix)
+    return empty_like_heads(query), empty_like_heads(key), empty_like_heads(value), prefix.new_empty(prefix.shape)
 
 
 def _beside(query: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
