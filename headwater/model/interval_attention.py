@@ -1,10 +1,12 @@
-"""Attention over intervals: what a query sees is one run of keys, so nothing of T x T is ever made.
+"""Attention over intervals: what a query sees is one run of keys, so nothing of T x T is ever made. A prefix, which all
+queries see, is a second such attention.
 
 On a CPU the project's own kernel (`native`), or pieces of PyTorch's where it cannot be had; on a GPU FlexAttention.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -18,6 +20,10 @@ from headwater.model.positions import rotate
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
+
+
+_FEWEST = 64
+"""Keys of a prefix in a row."""
 
 
 class Rotation(NamedTuple):
@@ -44,6 +50,7 @@ def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Int
     """
     assert query.shape[1] % key.shape[1] == 0
     assert intervals.first.dtype == torch.int64
+    assert prefix is None or prefix.shape[1] == key.shape[1]
     if way == "auto" and not query.is_cuda:
         way = _way(query.dtype, query.shape[-1])
     if rotation is not None and (way != "native" or rotation.cos.dim() != 4 or prefix is not None):
@@ -127,8 +134,9 @@ def _attend_both(query: Tensor, key: Tensor, value: Tensor, prefix: Tensor, firs
                  slopes: Tensor | None, way: str) -> tuple[Tensor, Tensor]:
     """Attention to the interval and to the prefix, joined by their log-sum-exps."""
     own = _attend(query, key, value, first, last, slopes, None, None, "half", way)
-    mixed, sums = _attend(*_beside(query, prefix), None, None, None, "half", way)
-    out, normalizer = attention_pieces.merge(own, (_whole(mixed, query), _whole(sums, query)))
+    copies = _copies(prefix)
+    mixed, sums = _attend(*_beside(query, prefix, copies), None, None, None, "half", way)
+    out, normalizer = attention_pieces.merge(own, (_whole(mixed, query), _whole(sums, query) - math.log(copies)))
     return own[0].copy_(out), normalizer
 
 
@@ -145,25 +153,30 @@ def _differentiate_both(gradient: Tensor, out: Tensor, normalizer: Tensor, query
                         way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Each part is given the joined output and log-sum-exps: its share of every weight is then the right one."""
     own = _differentiate(gradient, out, normalizer, query, key, value, first, last, slopes, None, None, "half", way)
-    to_query, *to_prefix = _differentiate(
-        *(_rows(x, prefix.shape[2]) for x in (gradient, out, normalizer)), *_beside(query, prefix), None, None, None,
-        "half", way)
-    sums = torch.stack([one.float().sum(0) for one in to_prefix]).to(prefix.dtype)
-    return own[0].add_(_whole(to_query, query)), own[1], own[2], sums
+    copies = _copies(prefix)
+    upstream = (_rows(x, copies * prefix.shape[2]) for x in (gradient, out, normalizer + math.log(copies)))
+    to_query, *to_prefix = _differentiate(*upstream, *_beside(query, prefix, copies), None, None, None, "half", way)
+    sums = torch.stack([one.float().unflatten(2, (copies, -1)).sum((0, 2)) for one in to_prefix])
+    return own[0].add_(_whole(to_query, query)), own[1], own[2], sums.to(prefix.dtype)
 
 
 @_differentiate_both.register_fake
 def _both_gradient_shapes(gradient: Tensor, out: Tensor, normalizer: Tensor, query: Tensor, key: Tensor, value: Tensor,
                           prefix: Tensor, first: Tensor, last: Tensor, slopes: Tensor | None,
                           way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return empty_like_heads(query), empty_like_heads(key), empty_like_heads(value), torch.empty_like(prefix)
+    return empty_like_heads(query), empty_like_heads(key), empty_like_heads(value), prefix.new_empty(prefix.shape)
 
 
-def _beside(query: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What shows the prefix to every query: rows of as many queries as it has keys, each of which see all of them."""
-    count = prefix.shape[2]
+def _copies(prefix: Tensor) -> int:
+    """How often a short prefix stands in a row, so that the kernel's blocks are full: nothing but the sum is larger."""
+    return -(-_FEWEST // prefix.shape[2])
+
+
+def _beside(query: Tensor, prefix: Tensor, copies: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What shows the prefix to every query: rows of as many queries as keys, each of which see all of them."""
+    count = copies * prefix.shape[2]
     queries = _rows(query, count)
-    keys, values = (part.expand(len(queries), -1, -1, -1) for part in prefix)
+    keys, values = (part.repeat(1, copies, 1).expand(len(queries), -1, -1, -1) for part in prefix)
     first = torch.zeros(len(queries), count, dtype=torch.int64)
     return queries, keys, values, first, torch.full_like(first, count - 1)
 

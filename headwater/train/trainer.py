@@ -132,7 +132,9 @@ class Trainer:
         if machine.compile and shared:
             for block in model.blocks:
                 block.compile(dynamic=False)
-        self.task = Task(model.train(), self.objective).to(self.device)
+        if isinstance(self.objective, nn.Module):
+            self.objective.to(self.device)
+        self.task = Task(model.train(), self.objective)
         self.trained = float(sum(one.numel() for one in self.task.parameters() if one.requires_grad))
         parallel.shard(self.task, list(model.blocks), half=machine.half)
         if shared:

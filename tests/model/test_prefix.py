@@ -23,6 +23,8 @@ SMALL = {"vocab_size": 67, "hidden_size": 64, "intermediate_size": 96, "num_hidd
          "initializer_range": 0.2}
 CHANGES = {"Llama-2-70B": {"num_key_value_heads": 2}, "Baichuan2-13B": {},
            "ChatGLM2-6B": {"num_key_value_heads": 2, "rope_dims": 8},
+           "GLM-4-9B-Chat": {"num_key_value_heads": 2, "rope_dims": 8},
+           "GLM-4-9B-0414": {"num_key_value_heads": 2, "rope_dims": 8}, "Baichuan2-7B": {},
            "ChatGLM-6B": {"prefix_ids": (61, 60, 64)}, "GLM-10B": {"intermediate_size": 256}}
 LENGTH, P = 40, 7
 CAUSAL = [name for name in CHANGES if name != "ChatGLM-6B"]
