@@ -267,7 +267,7 @@ def test_a_form_that_is_not_known_is_refused(tmp_path):
 
 def test_loading_needs_the_packed_model_and_one_matrix(tmp_path):
     """Breaks when a float model, or more than one of its matrices, is in memory at once."""
-    config = ModelConfig(vocab_size=64, hidden_size=1024, intermediate_size=4096, num_hidden_layers=8,
+    config = ModelConfig(vocab_size=64, hidden_size=1024, intermediate_size=4096, num_hidden_layers=4,
                          num_attention_heads=8)
     save_model(initialise(Decoder(config), 0), tmp_path)
     program = ("import sys; from headwater import hardware; from headwater.model.checkpoint import load_model\n"
