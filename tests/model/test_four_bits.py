@@ -171,6 +171,17 @@ def test_autocast_takes_the_product_in_its_own_type(way):
     assert x.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", [FourBitLinear, Int8Linear])
+def test_what_comes_out_may_be_changed_in_place(kind):
+    """As adapters do."""
+    x = drawn(2, 3, 128).requires_grad_()
+    packed = kind.pack(nn.Linear(128, 16)).requires_grad_(False)
+    packed(x).mul_(3).sum().backward()
+    other = x.detach().clone().requires_grad_()
+    (3 * packed(other)).sum().backward()
+    assert torch.equal(x.grad, other.grad)
+
+
 def test_the_operators_are_what_the_compiler_takes_them_for():
     packed = FourBitLinear.pack(nn.Linear(70, 9))
     x = drawn(2, 70).requires_grad_()
