@@ -1,4 +1,4 @@
-"""`headwater plan`: what a model needs to be trained, tuned and served, by its shape, for this machine or a named GPU."""
+"""`headwater plan`: what a model needs to be trained, tuned and served, by its shape, here or on a named GPU."""
 
 from __future__ import annotations
 

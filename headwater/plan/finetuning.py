@@ -73,8 +73,8 @@ def _matrices(shape: Shape) -> list[tuple[int, int]]:
 def frozen_block(shape: Shape, step: Step, trained: Trained) -> int:
     """Bytes a token that a block keeps where nothing is computed again.
 
-    A product whose weights do not learn needs nothing of its input, LoRA beside it does. Behind a prefix the kernel does
-    not rotate: queries and keys are kept rotated too, in bfloat16 with the tables of both.
+    A product whose weights do not learn needs nothing of its input, LoRA beside it does. Behind a prefix our kernel
+    does not rotate: queries and keys are kept rotated too, in bfloat16 with the tables of both.
     """
     query, shared, _ = widths(shape)
     kept = whole_block(shape, step)
