@@ -100,7 +100,7 @@ def test_a_packed_block_keeps_what_autograd_really_keeps_of_it(axes, form):
         pack_linears(model, head=False, form=form)
         model.requires_grad_(False).embedding.requires_grad_(True)
         found.append(kept_of(model, "float32", "none"))
-    block = finetuning.frozen_block(model.config, plan.Step(ROWS, LENGTH, half=False), plan.Trained(prefix=1))
+    block = finetuning.frozen_block(model.config, plan.Step(ROWS, LENGTH, half=False), plan.Trained())
     assert found[1] - found[0] == pytest.approx(ROWS * LENGTH * block, rel=2e-3)
 
 
@@ -138,8 +138,8 @@ def test_a_frozen_step_is_the_sum_of_its_parts():
     learnt = 2 * 2 * 10 * 64  # layers, keys and values, ten of them, 2 heads of 32
     gate_and_up, heads, norms = 320, 2 * 128 + 2 * 64, 2 * (4 * 64 + 4)  # heads: q, k, v and what is mixed
     block = 4 * (gate_and_up + heads) + 4 * 4 + norms  # of a token
-    behind = 4 * 2 * 64 * (10 + 64)  # keys and values with the prefix before them
-    assert found.activations == 2 * (64 * block + behind) + 64 * (4 * 64 + 8 * 32)  # and the last norm's, RoPE's tables
+    behind = 4 * (2 * 64 + 64)  # queries and keys rotated, as a prefix needs them
+    assert found.activations == 64 * (2 * (block + behind) + 4 * 64 + 8 * 32)  # and the last norm's, RoPE's tables
     assert found.weights == 4 * (plan.parameters(shape) + learnt)
     assert found.moments == 8 * learnt
     assert found.copies == 0

@@ -70,31 +70,31 @@ class FourBitLinear(nn.Module):
 @torch.library.custom_op("headwater::four_bit_product", mutates_args=())
 def _product(x: Tensor, codes: Tensor, scale: Tensor, levels: list[float], bias: Tensor | None) -> Tensor:
     """Some columns of y after the others, each from its rows of W."""
-    flat, known = x.reshape(-1, x.shape[-1]), tuple(levels)
-    y = x.new_empty(len(flat), len(codes))
+    y, known = x.new_empty((*x.shape[:-1], len(codes))), tuple(levels)
+    flat, columns = x.reshape(-1, x.shape[-1]), y.view(-1, len(codes))
     step = max(1, _numbers(x) // (2 * codes.shape[1]))
     for start in range(0, len(codes), step):
         rows = slice(start, start + step)
         matrix = unpack(codes[rows], scale[rows], known, x.dtype)[:, : x.shape[-1]].t()
         if bias is None:
-            torch.mm(flat, matrix, out=y[:, rows])
+            torch.mm(flat, matrix, out=columns[:, rows])
         else:
-            torch.addmm(bias[rows].to(x.dtype), flat, matrix, out=y[:, rows])
-    return y.view(*x.shape[:-1], len(codes))
+            torch.addmm(bias[rows].to(x.dtype), flat, matrix, out=columns[:, rows])
+    return y
 
 
 @torch.library.custom_op("headwater::four_bit_gradient", mutates_args=())
 def _gradient(gradient: Tensor, codes: Tensor, scale: Tensor, levels: list[float], columns: int) -> Tensor:
     """Of x: some columns after the others, each from all of W's rows, so that no sum is rounded half-way."""
-    flat, known = gradient.reshape(-1, len(codes)), tuple(levels)
-    found = gradient.new_empty(len(flat), columns)
+    found, known = gradient.new_empty((*gradient.shape[:-1], columns)), tuple(levels)
+    flat, into = gradient.reshape(-1, len(codes)), found.view(-1, columns)
     step = max(1, _numbers(gradient) // (len(codes) * GROUP))
     for start in range(0, scale.shape[1], step):
         here = slice(start * GROUP, min((start + step) * GROUP, columns))
         bytes_ = slice(start * GROUP // 2, (start + step) * GROUP // 2)
         matrix = unpack(codes[:, bytes_], scale[:, start : start + step], known, gradient.dtype)
-        torch.mm(flat, matrix[:, : here.stop - here.start], out=found[:, here])
-    return found.view(*gradient.shape[:-1], columns)
+        torch.mm(flat, matrix[:, : here.stop - here.start], out=into[:, here])
+    return found
 
 
 def _numbers(x: Tensor) -> int:

@@ -13,7 +13,7 @@ def activation_bytes(shape: Shape, step: Step) -> int:
     """What is kept at the end of the forward pass, besides weights and what the loss keeps."""
     each = recomputed_block(shape, step) if step.recompute != "none" else whole_block(shape, step)
     last = step.width * shape.hidden_size
-    kept = _turned_in_kernel(shape, step) or not (step.half or step.compiled)  # in half each block keeps casts
+    kept = turned_in_kernel(shape, step) or not (step.half or step.compiled)  # in half each block keeps casts
     tables = 8 * shape.rope_dims if kept and shape.position.startswith("rope") else 0
     return step.tokens * (shape.num_hidden_layers * each + last + tables)
 
@@ -27,7 +27,7 @@ def whole_block(shape: Shape, step: Step) -> int:
     hidden, feed = shape.hidden_size, shape.intermediate_size
     query, shared, wide = (one // step.tensor for one in widths(shape))
     feed //= step.tensor
-    rotates = shape.position.startswith("rope") and not _turned_in_kernel(shape, step)
+    rotates = shape.position.startswith("rope") and not turned_in_kernel(shape, step)
     turned = query + shared if rotates else 0
     attention = 2 * query + 2 * shared + turned
     norms, sums = norms_of_block(shape), 4 * shape.num_attention_heads // step.tensor
@@ -39,7 +39,7 @@ def whole_block(shape: Shape, step: Step) -> int:
     return kept + (2 * shape.rope_dims * step.width if turned and step.half else 0)
 
 
-def _turned_in_kernel(shape: Shape, step: Step) -> bool:
+def turned_in_kernel(shape: Shape, step: Step) -> bool:
     """Whether attention rotates queries and keys as it reads them: the project's own kernel does."""
     return step.device == "cpu" and shape.position == "rope" and shape.head_dim % 16 == 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from headwater.plan.activations import activation_bytes, recomputed_block, whole_block
+from headwater.plan.activations import activation_bytes, recomputed_block, turned_in_kernel, whole_block
 from headwater.plan.shape import Shape, block_matrices, down_weights, parameters, up_weights, widths
 from headwater.plan.step import Step
 from headwater.plan.training import Memory, block_working, libraries, loss_chunk, scattered
@@ -52,7 +52,7 @@ def finetuning_memory(shape: Shape, step: Step, base: Base, trained: Trained) ->
     learnt = trained.parameters(shape)
     held = base_bytes(shape, base) + 4 * learnt, 8 * learnt
     before = 4 * learnt if step.accumulates else 0
-    kept, copies = _kept(shape, step, trained), _copies(shape, step, base)
+    kept, copies = _kept(shape, step, trained), _copies(shape, step, base, learnt)
     hidden = step.tokens * shape.hidden_size * step.width
     moments = [
         Memory("loss", *held, before, copies, kept, 2 * hidden, _loss(shape, step, base), libraries(step), 0),
@@ -71,28 +71,36 @@ def _matrices(shape: Shape) -> list[tuple[int, int]]:
 
 
 def frozen_block(shape: Shape, step: Step, trained: Trained) -> int:
-    """Bytes a token that a block keeps where nothing is computed again: a product whose weights do not learn needs
-    nothing of its input."""
-    inputs = shape.intermediate_size + 2 * shape.hidden_size
+    """Bytes a token that a block keeps where nothing is computed again.
+
+    A product whose weights do not learn needs nothing of its input, LoRA beside it does. Behind a prefix our kernel
+    does not rotate: queries and keys are kept rotated too, in bfloat16 with the tables of both.
+    """
+    query, shared, _ = widths(shape)
+    kept = whole_block(shape, step)
     if trained.rank:
-        return whole_block(shape, step) + step.width * trained.rank * len(_matrices(shape))
-    return whole_block(shape, step) - step.width * inputs
+        kept += step.width * trained.rank * len(_matrices(shape))
+    else:
+        kept -= step.width * (shape.intermediate_size + 2 * shape.hidden_size)
+    if trained.prefix and turned_in_kernel(shape, step):
+        kept += step.width * (query + shared + (4 * shape.rope_dims if step.half else 0))
+    return kept
 
 
 def _kept(shape: Shape, step: Step, trained: Trained) -> int:
-    """What the blocks keep, keys and values behind a prefix as copies of their own."""
-    layers, _, shared = shape.num_hidden_layers, *widths(shape)[:2]
-    behind = 2 * shared * step.width * (trained.prefix * step.rows + step.tokens) if trained.prefix else 0
-    whole = activation_bytes(shape, step)
+    """By all blocks."""
+    found = activation_bytes(shape, step)
     if step.recompute != "none":
-        return whole
-    return whole + layers * (step.tokens * (frozen_block(shape, step, trained) - whole_block(shape, step)) + behind)
+        return found
+    more = frozen_block(shape, step, trained) - whole_block(shape, step)
+    return found + shape.num_hidden_layers * step.tokens * more
 
 
-def _copies(shape: Shape, step: Step, base: Base) -> int:
-    """A float32 base's casts to bfloat16, kept until the backward pass."""
-    layers = shape.num_hidden_layers if step.recompute == "none" else 1
-    return 2 * layers * block_matrices(shape) if base == "float32" and step.half else 0
+def _copies(shape: Shape, step: Step, base: Base, learnt: int) -> int:
+    """Casts to bfloat16 that are kept until the backward pass, of a float32 base and of what learns."""
+    layers = shape.num_hidden_layers
+    cast = layers * block_matrices(shape) * (base == "float32") + learnt if step.half else 0
+    return 2 * cast // (1 if step.recompute == "none" else layers)
 
 
 def _loss(shape: Shape, step: Step, base: Base) -> int:

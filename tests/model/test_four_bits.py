@@ -171,6 +171,17 @@ def test_autocast_takes_the_product_in_its_own_type(way):
     assert x.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", [FourBitLinear, Int8Linear])
+def test_what_comes_out_may_be_changed_in_place(kind):
+    """As adapters do."""
+    x = drawn(2, 3, 128).requires_grad_()
+    packed = kind.pack(nn.Linear(128, 16)).requires_grad_(False)
+    packed(x).mul_(3).sum().backward()
+    other = x.detach().clone().requires_grad_()
+    (3 * packed(other)).sum().backward()
+    assert torch.equal(x.grad, other.grad)
+
+
 def test_the_operators_are_what_the_compiler_takes_them_for():
     packed = FourBitLinear.pack(nn.Linear(70, 9))
     x = drawn(2, 70).requires_grad_()
@@ -267,7 +278,7 @@ def test_a_form_that_is_not_known_is_refused(tmp_path):
 
 def test_loading_needs_the_packed_model_and_one_matrix(tmp_path):
     """Breaks when a float model, or more than one of its matrices, is in memory at once."""
-    config = ModelConfig(vocab_size=64, hidden_size=1024, intermediate_size=4096, num_hidden_layers=8,
+    config = ModelConfig(vocab_size=64, hidden_size=1024, intermediate_size=4096, num_hidden_layers=4,
                          num_attention_heads=8)
     save_model(initialise(Decoder(config), 0), tmp_path)
     program = ("import sys; from headwater import hardware; from headwater.model.checkpoint import load_model\n"

@@ -13,7 +13,7 @@ from headwater.model.native.build import library
 from headwater.plan.finetuning import GROUP
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 """Weights that are packed at once, in float32."""
 
 Levels = tuple[float, ...]
@@ -33,7 +33,7 @@ def pack(weight: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
     scale = torch.empty(rows, groups, dtype=torch.bfloat16, device=weight.device)
     step = max(1, _AT_ONCE // (groups * GROUP))
     for some, some_codes, some_scales in zip(weight.detach().split(step), codes.split(step), scale.split(step)):
-        wide = F.pad(some.float(), (0, groups * GROUP - columns))
+        wide = some.float() if columns % GROUP == 0 else F.pad(some.float(), (0, groups * GROUP - columns))
         largest = wide.unflatten(1, (groups, GROUP)).abs().amax(2)
         some_scales.copy_(largest + (largest - largest))
         some_scales.masked_fill_(some_scales == 0, 1)
