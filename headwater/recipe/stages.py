@@ -95,7 +95,7 @@ STAGES: dict[str, Stage] = {
               ("finetune", "train", "model", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE, shared=True),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
-              ("compress", "model"), _MODEL),
+              ("compress", "model", "plan"), _MODEL),
         Stage("evaluate", "measure every model of the run, in both languages",
               "headwater.evaluate.stage:EvaluateSettings", "headwater.evaluate.stage:run",
               ("evaluate", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS),
