@@ -46,10 +46,10 @@ class Learning(Protocol):
     def trainer(self) -> TrainerSettings: ...
 
 
-def check(settings: Learning, given: set[str]) -> None:
-    """Raises `ValueError` for what has no effect. given: the settings that were."""
-    for name in ("lora", "prefix"):
-        if name in given and settings.method != name:
+def check(settings: Learning) -> None:
+    """Raises `ValueError` for what has no effect."""
+    for name, default in (("lora", LoraSettings()), ("prefix", PrefixSettings())):
+        if getattr(settings, name) != default and settings.method != name:
             raise ValueError(f"{name} has no effect with method {settings.method}")
     if settings.base and settings.method == "full":
         raise ValueError("base has no effect with method full: packed matrices do not learn")

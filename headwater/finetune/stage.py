@@ -63,7 +63,7 @@ class FinetuneSettings(DatasetSettings):
 
     @model_validator(mode="after")
     def _used(self) -> FinetuneSettings:
-        check(self, self.model_fields_set)
+        check(self)
         if self.near_base and self.trainer.parallel.tensor > 1:
             raise ValueError("near_base needs whole heads: leave trainer.parallel.tensor at 1")
         self.replay.rows(self.trainer.rows)

@@ -49,7 +49,7 @@ class TaskSettings(Settings):
 
     @model_validator(mode="after")
     def _used(self) -> TaskSettings:
-        if "lora" in self.model_fields_set and self.method != "lora":
+        if self.lora != LoraSettings() and self.method != "lora":
             raise ValueError(f"lora has no effect with method {self.method}")
         return self
 

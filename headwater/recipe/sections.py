@@ -60,6 +60,31 @@ def longer(run: Path) -> dict[str, Any]:
     return {"lengths": values["lengths"], "last": values["settings"]["last"], "rows": rows}
 
 
+def tuning(run: Path, stages: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Of every stage that tuned, how and what it took, and `finetune.json`: each measure before and after."""
+    rows: list[dict[str, Any]] = []
+    for name, manifest in stages.items():
+        found, settings = _read(stage_folder(run, name) / "finetune.json"), manifest.settings
+        if not any(found.values()):
+            continue
+        how = str(settings["method"]) + (f" on {settings['base']}" if settings.get("base") else "")
+        how += ", with replay" if settings["replay"]["share"] else ""
+        how += ", near the base" if settings["near_base"] else ""
+        figures = manifest.figures
+        rows.append({"name": name, "how": how, "trained": figures.get("trained_parameters"),
+                     "seconds": duration(manifest.seconds), "memory": size(figures.get(MEMORY[1])),
+                     "cells": {key: (found["before"].get(key), found["after"].get(key)) for key in found["after"]}})
+    measures = {key: _measure(key) for row in rows for key in row["cells"]}
+    return {"rows": rows, "measures": measures} if rows else {}
+
+
+def _measure(key: str) -> tuple[str, str]:
+    """What stands above a column of figures `TASK.LANGUAGE.METRIC`, and how they are written."""
+    task, language, metric = key.split(".", 2)
+    title = {"loss": "loss of unseen dialogues", "bits_per_byte": "bits per byte"}.get(metric, task.replace("_", " "))
+    return f"{title}, {LANGUAGES.get(language, language)}", "{:.1%}" if metric == "accuracy" else "{:.3f}"
+
+
 def samples(run: Path) -> list[dict[str, Any]]:
     """Conversations by what the user first said, so that the models' answers stand together."""
     path = stage_folder(run, "evaluate") / "samples.json"

@@ -6,6 +6,7 @@ import pytest
 
 from headwater.errors import InputError
 from headwater.recipe import plots, sections
+from headwater.recipe.manifest import read_manifest
 from headwater.recipe.report import render, write_report
 
 STEP = {"documents_in": 9, "documents_out": 6, "bytes_in": 900, "bytes_out": 600, "tokens_in": 0, "tokens_out": 150}
@@ -75,6 +76,26 @@ def test_a_longer_context_is_shown_before_and_after(finished):
     (finished / "extend" / "extend.json").write_text(json.dumps(without))
     assert sections.longer(finished)["rows"][0]["found"] == []
     assert "found, 1,024" not in render(finished)
+
+
+def test_what_tuning_changed_is_shown_for_every_way(run, tmp_path):
+    run()
+    out, manifest = tmp_path / "run", read_manifest(tmp_path / "run" / "train")
+    stages = {}
+    for name, more in (("finetune", {}), ("finetune_lora", {"method": "lora", "base": "nf4"})):
+        settings = {"method": "full", "base": None, "replay": {"share": 0.25}, "near_base": 0.0, **more}
+        figures = {"trained_parameters": 1000.0, "measured_memory_bytes": 2e6}
+        stages[name] = manifest.model_copy(update={"settings": settings, "figures": figures})
+        (out / name).mkdir()
+        (out / name / "finetune.json").write_text(json.dumps({
+            "before": {"text.en.bits_per_byte": 2.5, "mmlu.en.accuracy": 0.25},
+            "after": {"text.en.bits_per_byte": 2.625, "mmlu.en.accuracy": 0.3}}))
+    found = sections.tuning(out, stages)
+    assert [row["how"] for row in found["rows"]] == ["full, with replay", "lora on nf4, with replay"]
+    assert found["measures"]["text.en.bits_per_byte"] == ("bits per byte, English", "{:.3f}")
+    page = render(out)
+    assert "What tuning changed" not in page  # of stages that are not the run's
+    assert sections.tuning(out, {"train": manifest}) == {}
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(finished):
