@@ -55,6 +55,9 @@ def check(settings: Learning) -> None:
         raise ValueError("base has no effect with method full: packed matrices do not learn")
     if settings.frozen_blocks and settings.method != "full":
         raise ValueError(f"frozen_blocks has no effect with method {settings.method}: all blocks are frozen")
+    if settings.trainer.parallel.tensor > 1 and (settings.method != "full" or settings.frozen_blocks):
+        raise ValueError("trainer.parallel.tensor splits matrices that learn; what is frozen is spread by "
+                         "trainer.parallel.zero=3")
 
 
 def prepared(settings: Learning, config: ModelConfig) -> Decoder:

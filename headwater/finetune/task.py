@@ -51,6 +51,8 @@ class TaskSettings(Settings):
     def _used(self) -> TaskSettings:
         if self.lora != LoraSettings() and self.method != "lora":
             raise ValueError(f"lora has no effect with method {self.method}")
+        if self.trainer.parallel.tensor > 1 and self.method != "full":
+            raise ValueError("trainer.parallel.tensor splits matrices that learn; leave it at 1")
         return self
 
 

@@ -148,6 +148,7 @@ def test_an_adapter_keeps_the_longer_context_it_was_trained_with(small_model, di
     ({"lora": {"rank": 4}}, "lora has no effect with method full"),
     ({"prefix": {"length": 4}, "method": "lora"}, "prefix has no effect with method lora"),
     ({"base": "nf4"}, "packed matrices do not learn"),
+    ({"method": "lora", "trainer": {"steps": 1, "parallel": {"tensor": 2}}}, "splits matrices that learn"),
     ({"method": "lora", "frozen_blocks": 1}, "frozen_blocks has no effect with method lora"),
     ({"lora": {"rnk": 4}}, "did you mean 'lora.rank'")])
 def test_settings_without_effect_are_refused(small_model, dialogues, change, words):

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.model.adapters import LoraSettings, attach
+from headwater.model.adapters import LoraSettings, attach, attach_prefix
+from headwater.model.prefix import PrefixSettings
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
 from headwater.train.gathering import on_leader
@@ -30,14 +31,16 @@ def shard(seed=0, documents=40, size=50):
     return Loaded(tokens, np.arange(documents + 1) * size, ["en"] * documents, np.full(documents, size))
 
 
-def run(out, model=None, validate=None, lora=None, frozen=0, **settings):
-    """Train into `out`; the trainer, the leader's model whole again. lora: settings of an adapter that learns alone.
-    frozen: blocks that do not learn."""
+def run(out, model=None, validate=None, lora=None, prefix=None, frozen=0, **settings):
+    """Train into `out`; the trainer, the leader's model whole again. lora, prefix: settings of an
+    adapter that learns alone. frozen: blocks that do not learn."""
     parsed = TrainerSettings.parse({**SETTINGS, **settings})
     config = ModelConfig(**{**CONFIG, **(model or {})})
     decoder = on_leader(lambda: initialise(Decoder(config), 0), config)
     if lora is not None:
         attach(decoder, LoraSettings(**lora), seed=0)
+    if prefix is not None:
+        attach_prefix(decoder, PrefixSettings(**prefix), seed=0)
     for block in decoder.blocks[:frozen]:
         block.requires_grad_(False)
     batches = StreamBatches(shard(), rows=parsed.rows, length=parsed.sequence_length, seed=0)

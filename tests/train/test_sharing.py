@@ -25,6 +25,7 @@ TWO = {
     "parts-3": {"micro_rows": 1, "recompute": "selective", "parallel": {"zero": 3}},
     "odd": {"model": ODD, "parallel": {"zero": 3}},
     **{f"lora-{zero}": {"lora": {"rank": 4}, "parallel": {"zero": zero}} for zero in (1, 2, 3)},
+    "prefix": {"prefix": {"length": 4}, "parallel": {"zero": 3}},
     "frozen": {"frozen": 1, "parallel": {"zero": 2}, "micro_rows": 1},
 }
 FOUR = {
@@ -66,7 +67,7 @@ def together(processes, out, cases):
 def test_however_a_run_is_shared_it_is_the_run_of_one_process(tmp_path, processes, cases):
     together(processes, tmp_path, cases)
     for name, case in cases.items():
-        alone = {key: value for key, value in case.items() if key in ("optimizer", "model", "lora", "frozen")}
+        alone = {key: value for key, value in case.items() if key in ("optimizer", "model", "lora", "prefix", "frozen")}
         model = run(tmp_path / "one" / name, **alone).model
         found, wanted = losses(tmp_path / name), losses(tmp_path / "one" / name)
         rounding = 5e-4 if "muon" in name else 2e-5  # Muon orthogonalises in bfloat16, where a last bit may tip
