@@ -59,9 +59,6 @@ class ContextSettings(Settings):
             raise ValueError("log_n needs a length")
         if self.sinks and not self.window:
             raise ValueError("sinks need a window")
-        if self.length is not None and self.sees_all(self.length):
-            raise ValueError(f"a window of {self.window:,} tokens and {self.sinks:,} sinks leave nothing of "
-                             f"{self.length:,} out")
         if self.window and self.method in ("vectors", "window"):
             raise ValueError(f"method {self.method} is for what the model saw in its training; leave window out")
         needed = _NEEDS.get(self.method or "")
@@ -72,10 +69,6 @@ class ContextSettings(Settings):
                 raise ValueError(f"{name} has no effect " + (f"with method {self.method}" if self.method else
                                                              f"without method {' or '.join(methods)}"))
         return self
-
-    def sees_all(self, length: int) -> bool:
-        """Whether there is a window that leaves nothing of a text so long out."""
-        return self.window is not None and self.window + self.sinks >= length
 
 
 class KeptContext(ContextSettings):
@@ -94,6 +87,7 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     length, trained = context.length, config.longest
     if length is None or (length == trained and context.method is None and not context.log_n):
         return config
+    check_window(context, length)
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens without it", where="context.length",
                          fix="give a longer one, or leave it out")
@@ -116,6 +110,13 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
 def _follows(config: ModelConfig) -> bool:
     """Whether angles follow the length that the configuration names."""
     return isinstance(config.rope_scaling, DynamicNtk)
+
+
+def check_window(context: ContextSettings, length: int) -> None:
+    """Raises `InputError` for a window that leaves nothing of a text so long out."""
+    if context.window is not None and context.window + context.sinks >= length:
+        raise InputError(f"a window of {context.window:,} tokens and {context.sinks:,} sinks leave nothing of "
+                         f"{length:,} out", where="context.window", fix="give a smaller one, or none")
 
 
 def _windowed(config: ModelConfig, context: ContextSettings) -> ModelConfig:
