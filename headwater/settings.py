@@ -41,6 +41,8 @@ class FieldsOf(NamedTuple):
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every generator of random numbers takes."""
+LARGEST_YAML = 100_000
+"""Values a recipe may hold, aliases followed."""
 
 
 def _each_once(values: list[Any]) -> list[Any]:
@@ -51,8 +53,6 @@ def _each_once(values: list[Any]) -> list[Any]:
 
 Distinct = AfterValidator(_each_once)
 """Marks a list whose values differ."""
-LARGEST_YAML = 100_000
-"""Values a recipe may hold, aliases followed."""
 
 
 class Settings(BaseModel):
@@ -274,7 +274,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"),
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
                                     list("-+0123456789"))
 
 
