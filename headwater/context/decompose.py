@@ -61,9 +61,9 @@ def decompose(model: Path, out: Path, settings: PositionsSettings) -> None:
                                         "layers": rows})
     write_text(out / "positions.svg", panels([_panel(found, layer) for layer in layers]))
     print_result(_table(rows, found.texts, length, trained))
-    if buried := [str(layer) for layer, energy in enumerate(found.energy().tolist()) if energy <= 0]:
-        say(f"note: at layers {', '.join(buried)} the means of {found.texts} texts tell no position from chance; "
-            "give more texts")
+    if buried := [str(row["layer"]) for row in rows[1:] if row["energy"] < row["chance"]]:
+        say(f"note: after layers {', '.join(buried)} positions leave less than chance in the means of {found.texts} "
+            "texts: give more")
 
 
 def _row(found: PositionalVectors, layer: int, trained: int) -> dict[str, float | None]:

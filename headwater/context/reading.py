@@ -38,7 +38,7 @@ class PerplexitySettings(Settings):
     last: Annotated[int, Field(ge=1)] = 64
     """Tokens at the end of every text that are given more and more context."""
     window: Annotated[int, Field(ge=2)] | None = None
-    """Tokens of the window that slides; the model's own length when not set."""
+    """Tokens of the window that slides; the model's own length when not set, half a text that is no longer than it."""
     stride: Annotated[int, Field(ge=1)] | None = None
     """By which it moves; half of it when not set."""
     languages: Annotated[list[str], Field(min_length=1), Distinct] | None = None
@@ -103,7 +103,7 @@ def perplexity(model: Path, out: Path, settings: PerplexitySettings) -> None:
 
 def _plan(settings: PerplexitySettings, trained: int) -> Plan:
     length = settings.length or settings.context.length or 4 * trained
-    window = settings.window or trained
+    window = settings.window or (trained if trained < length else length // 2)
     bounds = settings.bounds or [trained * 2**power // 4 for power in range(30)]
     if window >= length:
         raise InputError(f"a window of {window:,} in texts of {length:,} tokens", where="window",
