@@ -61,7 +61,7 @@ def decompose(model: Path, out: Path, settings: PositionsSettings) -> None:
                                         "layers": rows})
     write_text(out / "positions.svg", panels([_panel(found, layer) for layer in layers]))
     print_result(_table(rows, found.texts, length, trained))
-    if buried := [str(row["layer"]) for row in rows[1:] if row["energy"] < row["chance"]]:
+    if buried := [str(layer) for layer, less in enumerate((found.energy() < found.noise).tolist()) if layer and less]:
         say(f"note: after layers {', '.join(buried)} positions leave less than chance in the means of {found.texts} "
             "texts: give more")
 
