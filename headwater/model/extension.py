@@ -87,7 +87,6 @@ def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     length, trained = context.length, config.longest
     if length is None or (length == trained and context.method is None and not context.log_n):
         return config
-    check_window(context, length)
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens without it", where="context.length",
                          fix="give a longer one, or leave it out")
@@ -128,6 +127,8 @@ def _windowed(config: ModelConfig, context: ContextSettings) -> ModelConfig:
                          f"{seen:,} that this model sees", where="context.window",
                          fix=f"give at most {seen:,} together" + (
                              ", or begin with the model before it had a window" if config.sliding_window else ""))
+    if context.length is not None:
+        check_window(context, context.length)
     return ModelConfig.parse({**config.model_dump(), "sliding_window": context.window,
                               "attention_sinks": context.sinks}, where="context")
 

@@ -107,6 +107,7 @@ def test_chatglm_writes_what_its_ratio_can_say(tmp_path, method, layout):
     ({"rope_scaling": {"kind": "dynamic", "factor": 4}}, {"length": 256, "method": "yarn"}, "256 tokens without it"),
     ({}, {"window": 62, "sinks": 4}, "reach further than the 64 (?s:.*)give at most 64 together"),
     ({"position": "alibi"}, {"length": 90, "window": 80, "sinks": 10}, "80 tokens and 10 sinks leave nothing of 90"),
+    ({}, {"length": 64, "window": 60, "sinks": 4}, "60 tokens and 4 sinks leave nothing of 64"),
     ({}, {"length": 32}, "reads 64 tokens without it"), ({}, {"length": 64, "log_n": True}, "64 tokens without it"),
     ({"position": "alibi"}, {"length": 128, "log_n": True, "window": 4}, "sees as many at any position"),
     ({"position": "none", "sliding_window": 4}, {"length": 128, "log_n": True}, "sees as many at any position"),
