@@ -147,10 +147,10 @@ def _draw(axes: Any, panel: Panel) -> None:
 
 def _ticks(axis: Any, low: float, high: float) -> None:
     """A logarithmic axis of few decades is labelled at 1, 2 and 5 of each, in thousands, millions and so on; one of
-    less than a decade at a few round numbers."""
+    less than a decade at a few round numbers, and what is below a thousand plainly."""
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if high < FEW_DECADES * low:
         axis.set_major_locator(MaxNLocator(4) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(EngFormatter(sep=" "))
+        axis.set_major_formatter(EngFormatter(sep=" ") if high >= 1000 else "{x:g}")
     axis.set_minor_formatter(NullFormatter())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import InputError, SettingsError
 
@@ -43,6 +43,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every generator of random numbers takes."""
 LARGEST_YAML = 100_000
 """Values a recipe may hold, aliases followed."""
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise ValueError(f"{twice[0]!r} is given twice")
+    return values
+
+
+Distinct = AfterValidator(_each_once)
+"""Marks a list whose values differ."""
 
 
 class Settings(BaseModel):
@@ -248,7 +258,7 @@ def _paths_in(value: Any, location: tuple[str | int, ...], marked: bool) -> Iter
 
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML in which a key given twice is an error (the second would silently win) and, as in YAML 1.2, only
-    true and false are booleans: on, off, yes and no (Norwegian) are words."""
+    true and false are booleans: on, off, yes and no (Norwegian) are words; 1e6 is a number."""
 
     yaml_implicit_resolvers = {
         first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
@@ -262,6 +272,10 @@ class _StrictLoader(yaml.SafeLoader):
                                                         key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+                                    list("-+0123456789"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -23,3 +23,9 @@ def test_bars_show_every_quantity_and_name():
 def test_a_logarithmic_axis_of_less_than_a_decade_has_labels():
     drawn = panels([Panel([Line("perplexity", [1, 2], [88.0, 160.0])], "x", "y", "title", log_y=True)])
     assert sum(f">{label}</text>" in drawn for label in (100, 120, 140, 160)) > 1
+
+
+def test_shares_on_a_logarithmic_axis_are_labelled_plainly():
+    drawn = panels([Panel([Line("weight", [1, 2], [0.1, 0.8])], "x", "y", "title", log_y=True)])
+    assert ">0.2</text>" in drawn
+    assert " m</text>" not in drawn

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from headwater.errors import InputError, SettingsError
 from headwater.settings import (
+    Distinct,
     InputPath,
     Settings,
     input_paths,
@@ -109,6 +110,27 @@ def test_overrides_reach_into_lists_and_leave_the_original_alone():
     assert with_overrides(values, ["a.b.1=5", "a.c.d=[x, 1.5]", "e=null"]) == {
         "a": {"b": [1, 5], "c": {"d": ["x", 1.5]}}, "e": None}
     assert values == {"a": {"b": [1, 2]}}
+
+
+def test_a_number_with_an_exponent_is_one_and_whole_where_it_can_be():
+    class Numbers(Settings):
+        steps: int
+        rate: float
+        name: str = ""
+
+    found = Numbers.parse(with_overrides({}, ["steps=1.5e6", "rate=2E-3", "name=a1e6"]))
+    assert (found.steps, found.rate, found.name) == (1_500_000, 0.002, "a1e6")
+    with pytest.raises(SettingsError, match="fractional"):
+        Numbers.parse(with_overrides({}, ["steps=15e-1", "rate=1"]))
+
+
+def test_a_list_of_distinct_values_names_the_one_that_comes_again():
+    class Chosen(Settings):
+        sizes: Annotated[list[int], Distinct] = [1, 2]
+
+    assert Chosen.parse({"sizes": [3, 2, 1]}).sizes == [3, 2, 1]
+    with pytest.raises(SettingsError, match="setting 'sizes': 3 is given twice"):
+        Chosen.parse({"sizes": [3, 1, 3]})
 
 
 def test_on_off_yes_and_no_are_words_and_true_is_not(tmp_path):

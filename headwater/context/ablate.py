@@ -23,7 +23,7 @@ from headwater.model import ModelConfig
 from headwater.model.checkpoint import load_model, read_config
 from headwater.plots import Line, Panel, panels
 from headwater.progress import print_result, track
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import Distinct, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 
 STRETCHES = ("within", "beyond")
@@ -40,7 +40,7 @@ class AblationSettings(Settings):
     ablations end with the model's own length."""
     texts: Annotated[int, Field(ge=2)] = 128
     """The more, the less meaning is left in a positional vector."""
-    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Distinct] | None = None
     """Blocks that something is taken from, all of them at once, counted from 0; every one when not set."""
     seed: Seed = 0
 
@@ -53,7 +53,7 @@ def ablate(model: Path, out: Path, settings: AblationSettings) -> None:
     folder = find_model(model)
     config, tokenizer = read_config(folder)[0], Tokenizer.load(folder)
     _check(config, settings, folder)
-    trained, layers = config.max_position_embeddings, settings.layers or list(range(config.num_hidden_layers))
+    trained, layers = config.longest, settings.layers or list(range(config.num_hidden_layers))
     length = settings.length or 4 * trained
     ids = pieces(corpus_texts(settings.corpus), tokenizer, length, settings.texts, settings.seed,
                  where=settings.corpus)

@@ -101,7 +101,7 @@ def _show_model(name: str, settings: BoundSettings) -> None:
     there = "/" in name or Path(name).exists()
     config = read_config(find_model(Path(name)))[0] if there else preset(name)
     claimed = settings.length or config.longest
-    length = _seen(config, claimed)
+    length = config.seen(claimed)
     turning = turning_of(config, length)
     scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:g}"
     table = _table(f"{name}: RoPE over {config.rope_dims} of {config.head_dim} dimensions of a head, base "
@@ -133,7 +133,7 @@ def turning_of(config: ModelConfig, length: int) -> Turning:
 def verdict(config: ModelConfig, length: int | None = None) -> str:
     """Whether a model's base supports a length, the one that it claims when not given, in a sentence. Raises
     `InputError` for positions other than RoPE's."""
-    length = _seen(config, config.longest if length is None else length)
+    length = config.seen(config.longest if length is None else length)
     found = supported_length(turning_of(config, length), length)
     if found is None:
         return f"RoPE's bound holds: the base supports {length:,} tokens"
@@ -141,19 +141,17 @@ def verdict(config: ModelConfig, length: int | None = None) -> str:
             f"{length:,} tokens; beyond, a low perplexity does not mean that anything is found again")
 
 
-def _seen(config: ModelConfig, length: int) -> int:
-    """Tokens within which a query meets all keys: a window's, however long the text."""
-    return min(length, config.sliding_window + config.attention_sinks) if config.sliding_window else length
-
-
 def described(config: ModelConfig, length: int) -> str:
-    """How far a model sees, how its positions lie, and whether RoPE's base supports the length."""
-    window = "" if not config.sliding_window else f"a window of {config.sliding_window:,}" + (
+    """How far a model sees, how its positions lie, what multiplies its scores, and whether RoPE's base supports the
+    length."""
+    found = "" if not config.sliding_window else f"a window of {config.sliding_window:,}" + (
         f" and {config.attention_sinks} sinks, " if config.attention_sinks else ", ")
-    if config.position != "rope":
-        return f"{window}positions '{config.position}'"
-    scaling = "" if config.rope_scaling is None else f", {config.rope_scaling.kind} x {config.rope_scaling.factor:.4g}"
-    return f"{window}base {config.rope_theta:,.0f}{scaling}; {verdict(config, length)}"
+    rotary, scaling = config.position == "rope", config.rope_scaling
+    found += f"base {config.rope_theta:,.6g}" if rotary else f"positions '{config.position}'"
+    found += "" if scaling is None else f", {scaling.kind} x {scaling.factor:.4g}"
+    found += f", log-n beyond {config.log_n_length:,}" if config.log_n_length else ""
+    found += "" if config.score_scale == 1 else f", scores x {config.score_scale:.4g}"
+    return f"{found}; {verdict(config, length)}" if rotary else found
 
 
 def _add_base(table: Table, length: int, least: Bound | None, dims: int, still: int, *, grid: bool) -> None:

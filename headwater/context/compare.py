@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from headwater.artifacts import make_folder, read_json, write_json, write_text
+from headwater.artifacts import hash_file, make_folder, read_json, write_json, write_text
 from headwater.context.check import described
 from headwater.context.measure import Measure, Measured, MeasureSettings
+from headwater.documents import corpus_files
 from headwater.errors import HeadwaterError, InputError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.model import ModelConfig
 from headwater.model.checkpoint import read_config
-from headwater.model.extension import ContextSettings, extended
-from headwater.model.replacement import check_vectors
+from headwater.model.extension import ContextSettings, check_window, extended
+from headwater.model.replacement import check_vectors, whose
 from headwater.plots import heat_maps
 from headwater.progress import say
-from headwater.settings import InputPath, Seed
+from headwater.settings import Distinct, InputPath, Seed
 from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.shards import identity
 
 Method = Literal["none", "linear", "ntk", "dynamic", "yarn", "llama3", "window"]
 """Those that need no more than a length."""
@@ -31,12 +34,13 @@ class CompareSettings(MeasureSettings):
 
     corpus: InputPath
     """A corpus folder: the text of its validation split, of both languages, is read and needles are hidden in it."""
-    methods: Annotated[list[Method], Field(min_length=1)] | None = None
-    """none: the model as it is, read on beyond its length. When not set, that and, of a model with rotary positions,
-    linear, ntk, dynamic, yarn and llama3; of one without positions that sees a window, window."""
+    methods: Annotated[list[Method], Field(min_length=1), Distinct] | None = None
+    """none: the model as it is, read on beyond its length. When not set, that and, of a model with rotary positions
+    that are not stretched yet and no window, linear, ntk, dynamic, yarn and llama3; of one without positions that sees
+    a window, window."""
     contexts: dict[str, ContextSettings] = {}
     """Further ways by names of your own, for example contexts.streaming.window=1020 contexts.streaming.sinks=4."""
-    lengths: Annotated[list[Annotated[int, Field(ge=64)]], Field(min_length=1)] | None = None
+    lengths: Annotated[list[Annotated[int, Field(ge=64)]], Field(min_length=1), Distinct] | None = None
     """Tokens; the model's own length, twice and four times it when not set."""
     seed: Seed = 0
 
@@ -45,6 +49,10 @@ class CompareSettings(MeasureSettings):
         both = set(self.contexts) & {str(name) for name in get_args(Method)}
         if both:
             raise ValueError(f"contexts names a way '{both.pop()}', which is one of methods")
+        for name in self.contexts:
+            if not re.fullmatch(r"\w[\w-]{0,59}", name):
+                raise ValueError(f"contexts names a way '{name[:80]}', and files are called by it: give a name of at "
+                                 "most 60 letters, digits, - and _")
         return self
 
 
@@ -57,20 +65,20 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     """
     folder = find_model(model)
     config, tokenizer = read_config(folder)[0], Tokenizer.load(folder)
-    trained = config.max_position_embeddings
-    lengths = sorted(settings.lengths or [trained, 2 * trained, 4 * trained])
+    lengths = sorted(settings.lengths or [config.longest, 2 * config.longest, 4 * config.longest])
     contexts = _contexts(config, lengths[-1], settings)
-    configs = {method: _read_as(method, context, config, folder, settings) for method, context in contexts.items()}
+    configs = {method: _read_as(method, context, config, folder, settings, lengths[-1])
+               for method, context in contexts.items()}
     measure = Measure.of(settings, settings.corpus, tokenizer, lengths, settings.seed)
-    _keep(out, {"model": str(folder.resolve()), "settings": settings.model_dump(mode="json")})
+    _keep(out, _compared(folder, config, tokenizer, settings))
     found: dict[str, Measured] = {}
     for method, context in contexts.items():
-        kept, replaced = out / "ways" / f"{method}.json", context.method == "vectors"
-        say(f"{method}: {described(configs[method], lengths[-1])}" + (", its vectors replaced" if replaced else ""))
+        kept = out / "ways" / f"{method}.json"
+        say(f"{method}: {described(configs[method], lengths[-1])}{_replaced(context, config)}")
         if not kept.exists():
             engine = Engine.load(folder, max_batch=1, max_length=lengths[-1], context=context)
-            write_json(kept, measure.take(engine).as_json())
-        found[method] = Measured.from_json(read_json(kept))
+            measure.keep({method: measure.take(engine)}, kept)
+        found |= measure.kept(kept, [method])
     measure.tell(found)
     write_json(out / "compare.json", measure.as_json(found))
     write_text(out / "perplexity.svg", measure.drawn(found))
@@ -79,26 +87,29 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
 
 def _contexts(config: ModelConfig, length: int, settings: CompareSettings) -> dict[str, ContextSettings]:
     """What is compared, by name; no method changes anything within the trained length."""
-    fitting: list[Method] = (["linear", "ntk", "dynamic", "yarn", "llama3"] if config.position == "rope" else
+    rotary = config.position == "rope" and config.rope_scaling is None and not config.sliding_window
+    fitting: list[Method] = (["linear", "ntk", "dynamic", "yarn", "llama3"] if rotary else
                              ["window"] if config.position == "none" and config.sliding_window else [])
-    plain = {"none"} if length > config.max_position_embeddings else set(get_args(Method))
+    plain = {"none"} if length > config.longest else set(get_args(Method))
     found = {str(method): ContextSettings.parse({} if method in plain else {"length": length, "method": method})
              for method in settings.methods or ["none", *fitting]}
     for name, context in settings.contexts.items():
         if context.length is not None and context.length < length:
             raise InputError(f"{context.length:,} tokens, and texts of {length:,} are read",
                              where=f"contexts.{name}.length", fix=f"give {length}, or shorter lengths")
-        found[name] = context.model_copy(update={"length": context.length or length})
+        found[name] = context.model_copy(update={"length": context.length or max(length, config.longest)})
     return found
 
 
 def _read_as(method: str, context: ContextSettings, config: ModelConfig, folder: Path,
-             settings: CompareSettings) -> ModelConfig:
+             settings: CompareSettings, length: int) -> ModelConfig:
     """The configuration under one way. Raises `InputError`, which names the way."""
     try:
         if context.method == "vectors":
             check_vectors(context, config, folder)
-        return extended(config, context)
+        found = extended(config, context)
+        check_window(context, length)
+        return found
     except HeadwaterError as error:
         own = method in settings.contexts
         raise InputError(error.what, where=f"contexts.{method}" if own else f"methods, {method}", fix=(
@@ -106,12 +117,36 @@ def _read_as(method: str, context: ContextSettings, config: ModelConfig, folder:
             ) from None
 
 
+def _replaced(context: ContextSettings, config: ModelConfig) -> str:
+    if context.method != "vectors" or context.length is None:
+        return ""
+    return (f", vectors behind block {context.layer} replaced by those stretched "
+            f"{context.ratio or context.length / config.longest:.4g} times, times {context.strength:g}")
+
+
+def _compared(folder: Path, config: ModelConfig, tokenizer: Tokenizer, settings: CompareSettings) -> dict[str, Any]:
+    """All that the results are of, contents and not names alone."""
+    return {"model": str(folder.resolve()), "weights": whose(folder), "config": config.model_dump(mode="json"),
+            "tokenizer": identity(tokenizer), "settings": settings.model_dump(mode="json"),
+            "corpus": [file.fingerprint() for file in corpus_files(settings.corpus, "validation")],
+            "vectors": {name: hash_file(context.vectors) for name, context in settings.contexts.items()
+                        if context.vectors is not None}}
+
+
 def _keep(out: Path, what: dict[str, Any]) -> None:
     """Note what is compared, so that results of something else are not taken for it."""
-    if (out / "settings.json").exists() and read_json(out / "settings.json") != what:
-        raise InputError("the folder holds another comparison", where=out, fix="give another folder")
+    path = out / "settings.json"
+    try:
+        known = read_json(path) if path.exists() else what
+        other = [name for name, value in what.items() if known.get(name) != value]
+    except (InputError, AttributeError):
+        raise InputError("damaged: it no longer says what was compared", where=path, fix="give another folder, or "
+                         "delete this one") from None
+    if other:
+        raise InputError(f"the folder holds another comparison, of other {', '.join(other)}", where=out,
+                         fix="give another folder")
     make_folder(out, fix="give another folder")
-    write_json(out / "settings.json", what)
+    write_json(path, what)
 
 
 def _draw_depths(out: Path, measure: Measure, found: dict[str, Measured]) -> None:

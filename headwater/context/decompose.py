@@ -17,8 +17,8 @@ from headwater.generate.run_folder import find_model
 from headwater.model.checkpoint import load_model
 from headwater.model.replacement import write_vectors
 from headwater.plots import Line, Panel, panels
-from headwater.progress import print_result, track
-from headwater.settings import InputPath, Seed, Settings
+from headwater.progress import print_result, say, track
+from headwater.settings import Distinct, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 
 TOKENS = 16_384
@@ -34,7 +34,7 @@ class PositionsSettings(Settings):
     """Tokens of a text; the model's own length when not set. Beyond it, vectors are held against those within."""
     texts: Annotated[int, Field(ge=2)] = 512
     """The more, the less of a mean is chance; the paper takes 32,000."""
-    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Distinct] | None = None
     """Drawn: 0 is what goes into the first block. The first two, the middle and the last when not set."""
     seed: Seed = 0
 
@@ -46,7 +46,7 @@ def decompose(model: Path, out: Path, settings: PositionsSettings) -> None:
     """
     folder = find_model(model)
     decoder, tokenizer = load_model(folder), Tokenizer.load(folder)
-    trained = decoder.config.max_position_embeddings
+    trained = decoder.config.longest
     length, last = settings.length or trained, decoder.config.num_hidden_layers
     layers = settings.layers or sorted({0, 1, last // 2, last})
     if max(layers) > last:
@@ -61,6 +61,9 @@ def decompose(model: Path, out: Path, settings: PositionsSettings) -> None:
                                         "layers": rows})
     write_text(out / "positions.svg", panels([_panel(found, layer) for layer in layers]))
     print_result(_table(rows, found.texts, length, trained))
+    if buried := [str(layer) for layer, less in enumerate((found.energy() < found.noise).tolist()) if layer and less]:
+        say(f"note: after layers {', '.join(buried)} positions leave less than chance in the means of {found.texts} "
+            "texts: give more")
 
 
 def _row(found: PositionalVectors, layer: int, trained: int) -> dict[str, float | None]:

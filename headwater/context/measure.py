@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -12,6 +12,7 @@ from pydantic import Field
 from rich.table import Table
 from torch import Tensor
 
+from headwater.artifacts import read_json, write_json
 from headwater.context.perplexity import Loss, by_length
 from headwater.context.retrieval import (
     ANSWER_TOKENS,
@@ -30,9 +31,12 @@ from headwater.errors import HeadwaterError, InputError
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.plots import Line, Panel, panels
-from headwater.progress import print_result
-from headwater.settings import Settings
+from headwater.progress import print_result, say
+from headwater.settings import Distinct, Settings
 from headwater.tokenizer import Tokenizer
+
+Tasks = Annotated[list[Task], Distinct]
+Depths = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1), Distinct]
 
 
 class MeasureSettings(Settings):
@@ -42,11 +46,11 @@ class MeasureSettings(Settings):
     """Long texts whose perplexity is taken."""
     last: Annotated[int, Field(ge=1)] = 64
     """Tokens at the end of every text that the perplexity is of, the same at every length."""
-    tasks: list[Task] = ["passkey", "needle", "several", "lines"]
-    """Kinds of needles; an empty list: perplexity alone."""
-    languages: Annotated[list[Language], Field(min_length=1)] | None = None
+    tasks: Tasks = ["passkey", "needle", "several", "lines"]
+    """Kinds of needles; an empty list: perplexity alone. When not set, those that the lengths hold."""
+    languages: Annotated[list[Language], Field(min_length=1), Distinct] | None = None
     """Of the needles; when not set, English and Chinese as far as the split has them."""
-    depths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.25, 0.5, 0.75, 1.0]
+    depths: Depths = [0.0, 0.25, 0.5, 0.75, 1.0]
     """Of the needle, as shares of the text."""
     each: Annotated[int, Field(ge=1)] = 2
     """Questions of every task, language, length and depth."""
@@ -73,9 +77,10 @@ class Measured(NamedTuple):
         return float(np.mean([one.right[length] for one in self.scores])) if self.scores else 0.0
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Measured:
-        return cls({int(length): Loss(**one) for length, one in values["loss"].items()},
-                   [Score(**{**one, "right": {int(length): shares for length, shares in one["right"].items()}})
+    def from_json(cls, values: Mapping[str, Any], lengths: Sequence[int]) -> Measured:
+        """Raises `LookupError`, `TypeError` or `AttributeError` for what `as_json` did not give at these lengths."""
+        return cls({length: Loss(**values["loss"][str(length)]) for length in lengths},
+                   [Score(**{**one, "right": {length: one["right"][str(length)] for length in lengths}})
                     for one in values["found"]])
 
     def as_json(self) -> dict[str, Any]:
@@ -112,6 +117,18 @@ class Measure:
         loss = by_length(engine.model, self.ids, self.lengths, self.settings.last)
         said = [found.text for found in engine.generate([question.prompt for question in self.asked], params)]
         return Measured(loss, list(self._scores(said)))
+
+    def keep(self, found: Mapping[str, Measured], path: Path) -> None:
+        write_json(path, {name: one.as_json() for name, one in found.items()})
+
+    def kept(self, path: Path, names: Iterable[str]) -> dict[str, Measured]:
+        """What `keep` wrote under these names. Raises `InputError` for a damaged file."""
+        try:
+            values = read_json(path)
+            return {name: Measured.from_json(values[name], self.lengths) for name in names}
+        except (InputError, LookupError, TypeError, AttributeError):
+            raise InputError("damaged: not what was measured", where=path, fix="delete it, and it is measured again"
+                             ) from None
 
     def _scores(self, said: list[str]) -> Iterator[Score]:
         for task, language in dict.fromkeys((one.task, one.language) for one in self.asked):
@@ -168,8 +185,13 @@ def _asked(settings: MeasureSettings, texts: Sequence[tuple[str, str]], tokenize
                              fix="leave it out of languages")
         haystack = Haystack(own, tokenizer, language)
         for task in settings.tasks:
-            yield from questions(task, haystack, lengths=lengths, depths=settings.depths, each=settings.each,
-                                 seed=seed)
+            try:
+                yield from list(questions(task, haystack, lengths=lengths, depths=settings.depths, each=settings.each,
+                                          seed=seed))
+            except InputError as error:
+                if "tasks" in settings.model_fields_set:
+                    raise
+                say(f"note: left out: {error.what}")
 
 
 def _controls(asked: list[Question], tokenizer: Tokenizer, seed: int) -> dict[str, float]:

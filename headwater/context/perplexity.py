@@ -47,13 +47,18 @@ class Loss(NamedTuple):
 
 @torch.inference_mode()
 def losses(model: Decoder, ids: Tensor) -> Tensor:
-    """-log p of every token of ids [N,T] but the first, given all before it, float32 [N,T-1]; memory linear in T."""
+    """-log p of every token of ids [N,T] but the first, given all before it, float32 [N,T-1]; memory linear in T.
+    Raises `InputError` for a model whose output is not finite."""
     found = []
     for rows in ids.split(max(1, TOKENS // ids.shape[1])):
         rows = rows.to(model.device)
         hidden = model.hidden(rows, Intervals.causal(torch.zeros_like(rows)))[:, :-1]
         log_probabilities, _ = token_log_probabilities(model, hidden.flatten(0, 1), rows[:, 1:].flatten())
         found.append(-log_probabilities.view(len(rows), -1).cpu())
+        if not bool(found[-1].isfinite().all()):
+            place = 1 + int(found[-1].isfinite().all(0).to(torch.uint8).argmin())
+            raise InputError(f"the model's output is not finite from position {place:,} on",
+                             fix="read it in another way, or look whether its weights are finite")
     return torch.cat(found)
 
 

@@ -85,6 +85,8 @@ def positional_vectors(model: Decoder, batches: Iterable[Tensor]) -> PositionalV
             texts += len(ids)
     if sums is None or texts < 2:
         raise InputError(f"{texts} texts", fix="give at least two, and some hundred for a usable mean")
+    if not bool(sums.isfinite().all()):
+        raise InputError("the model's hidden states are not finite", fix="look whether its weights are")
     even = (texts + 1) // 2
     halves = (sums[0] / even - sums[1] / (texts - even)).square().sum(-1).mean(1)
     # Of the difference of two halves' means the variance is 1/even + 1/odd of a state's, of the mean of all 1/texts.

@@ -16,10 +16,10 @@ from headwater.errors import InputError
 from headwater.generate.run_folder import find_model
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, read_config
-from headwater.model.extension import ContextSettings
+from headwater.model.extension import ContextSettings, check_window
 from headwater.plots import Line, Panel, panels
 from headwater.progress import print_result, track
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import Distinct, InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 
 
@@ -38,10 +38,10 @@ class PerplexitySettings(Settings):
     last: Annotated[int, Field(ge=1)] = 64
     """Tokens at the end of every text that are given more and more context."""
     window: Annotated[int, Field(ge=2)] | None = None
-    """Tokens of the window that slides; the model's own length when not set."""
+    """Tokens of the window that slides; the model's own length when not set, half a text that is no longer than it."""
     stride: Annotated[int, Field(ge=1)] | None = None
     """By which it moves; half of it when not set."""
-    languages: Annotated[list[str], Field(min_length=1)] | None = None
+    languages: Annotated[list[str], Field(min_length=1), Distinct] | None = None
     """All that the split holds when not set."""
     texts: Annotated[int, Field(ge=2)] = 32
     """Of every language."""
@@ -89,7 +89,7 @@ def perplexity(model: Path, out: Path, settings: PerplexitySettings) -> None:
     if config.prefix_ids:
         raise InputError("this model reads texts both ways up to a mark, so a token's loss is not one given those "
                          "before it", where=folder, fix="give a causal model")
-    plan = _plan(settings, config.max_position_embeddings)
+    plan = _plan(settings, config.longest)
     decoder = load_model(folder, context=settings.context)
     ids = _pieces(settings, tokenizer, plan.length)
     make_folder(out, fix="give another folder")
@@ -103,7 +103,7 @@ def perplexity(model: Path, out: Path, settings: PerplexitySettings) -> None:
 
 def _plan(settings: PerplexitySettings, trained: int) -> Plan:
     length = settings.length or settings.context.length or 4 * trained
-    window = settings.window or trained
+    window = settings.window or (trained if trained < length else length // 2)
     bounds = settings.bounds or [trained * 2**power // 4 for power in range(30)]
     if window >= length:
         raise InputError(f"a window of {window:,} in texts of {length:,} tokens", where="window",
@@ -116,6 +116,7 @@ def _plan(settings: PerplexitySettings, trained: int) -> Plan:
                          fix="give bounds below the length")
     stride = settings.stride or max(1, window // 2)
     windows(length, window, stride)  # refuses what cannot slide
+    check_window(settings.context, length)
     inner = [bound for bound in bounds if 1 < bound < length]
     return Plan(length, [1, *inner, length], [bound for bound in inner if bound > settings.last] + [length],
                 settings.last, window, stride)

@@ -156,8 +156,8 @@ def _lines(haystack: Haystack, length: int, depth: float, draw: np.random.Genera
             lines.pop()
             break
     if len(lines) < 2:
-        raise InputError(f"{length} tokens do not hold two lines and the question of task 'lines'", where="lengths",
-                         fix="give longer ones, or other tasks")
+        raise InputError(f"{length} tokens do not hold two lines and the question of task 'lines' in "
+                         f"'{haystack.language}'", where="lengths", fix="give longer ones, or other tasks")
     asked = min(int(depth * len(lines)), len(lines) - 1)
     ids = [haystack.tokenizer.bos, *(token for line in lines for token in line)]
     return Question([*ids, *_tail(wording, haystack, str(keys[asked]))], str(values[asked]), length, depth, "lines",

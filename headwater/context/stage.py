@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from headwater.artifacts import read_json, write_json, write_text
+from headwater.artifacts import write_json, write_text
 from headwater.context.check import described
 from headwater.context.long_rows import LongBatches
-from headwater.context.measure import Measure, Measured, MeasureSettings
+from headwater.context.measure import Depths, Measure, Measured, MeasureSettings, Tasks
 from headwater.errors import InputError, MissingExtraError
 from headwater.generate.engine import Engine
 from headwater.hardware import trim_heap
@@ -33,6 +33,15 @@ from headwater.train.validation import TOKENS_PER_BATCH, bits_per_byte
 BEFORE, RESULT = "before.json", "extend.json"
 
 
+class BeforeAndAfter(MeasureSettings):
+    """What is taken of the model before and after, from the trained length to the new one."""
+
+    tasks: Tasks = ["passkey", "needle"]
+    """Kinds of needles; an empty list: perplexity alone. When not set, those that the lengths hold."""
+    depths: Depths = [0.0, 0.5, 1.0]
+    """Of the needle, as shares of the text."""
+
+
 class ExtendSettings(Settings):
     """Which model learns to read how far, from what, and how that is measured."""
 
@@ -42,7 +51,7 @@ class ExtendSettings(Settings):
     """The length, and how rotary positions reach it."""
     replay: float = Field(default=0.25, ge=0, lt=1)
     """Share of the tokens that are read as in the training before: text cut at the trained length."""
-    measure: MeasureSettings = MeasureSettings(tasks=["passkey", "needle"], depths=[0.0, 0.5, 1.0])
+    measure: BeforeAndAfter = BeforeAndAfter()
     """What is taken of the model before and after, from the trained length to the new one."""
     seed: Seed = 0
     trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
@@ -79,7 +88,7 @@ def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
     by length, before and after."""
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     source = read_config(settings.model)[0]
-    trained, config = source.max_position_embeddings, _extended(source, settings)
+    trained, config = source.longest, _extended(source, settings)
     if is_leader():
         length = trainer.sequence_length
         say(f"{trained:,} to {length:,} tokens: {described(config, length)}")
@@ -115,7 +124,7 @@ def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
 
 
 def _extended(source: ModelConfig, settings: ExtendSettings) -> ModelConfig:
-    trained, length = source.max_position_embeddings, settings.trainer.sequence_length
+    trained, length = source.longest, settings.trainer.sequence_length
     if length <= trained:
         raise InputError(f"this model reads {trained:,} tokens already", where="extend.context.length",
                          fix="give a longer one")
@@ -134,18 +143,17 @@ def _measure(settings: ExtendSettings, tokenizer: Tokenizer, trained: int) -> Me
 def _before(settings: ExtendSettings, measure: Measure, out: Path) -> dict[str, Measured]:
     """The model as it is, and as it is read by the method; kept, so that a run that goes on does not take them again.
     """
-    if (out / BEFORE).exists():
-        return {name: Measured.from_json(values) for name, values in read_json(out / BEFORE).items()}
     ways: dict[str, ContextSettings | None] = {"before": None}
     if settings.context.method is not None or settings.context.log_n:
         ways["untrained"] = settings.context
-    found = {}
-    for name, context in ways.items():
-        say(f"measuring the model {name}")
-        found[name] = measure.take(_engine(settings.model, measure, settings.trainer, context))
-    write_json(out / BEFORE, {name: one.as_json() for name, one in found.items()})
-    trim_heap()  # what training takes is counted from here
-    return found
+    if not (out / BEFORE).exists():
+        found = {}
+        for name, context in ways.items():
+            say(f"measuring the model {name}")
+            found[name] = measure.take(_engine(settings.model, measure, settings.trainer, context))
+        measure.keep(found, out / BEFORE)
+        trim_heap()  # what training takes is counted from here
+    return measure.kept(out / BEFORE, ways)
 
 
 def _engine(folder: Path, measure: Measure, trainer: TrainerSettings, context: ContextSettings | None = None) -> Engine:

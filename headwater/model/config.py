@@ -103,6 +103,9 @@ class ModelConfig(Settings):
             raise ValueError("sliding_window is of causal models, and prefixes are read both ways")
         if self.sliding_window and isinstance(self.rope_scaling, DynamicNtk):
             raise ValueError("dynamic rope_scaling follows the length of the text, of which a sliding_window sees none")
+        if self.sliding_window and self.log_n_length:
+            raise ValueError("log_n_length sharpens scores as more keys are seen, and a sliding_window sees as many at "
+                             "any position")
         if self.attention_sinks and not self.sliding_window:
             raise ValueError("attention_sinks needs a sliding_window")
         if len(self.prefix_ids) == 1:
@@ -114,6 +117,10 @@ class ModelConfig(Settings):
         """Tokens that the model is made to read; with dynamic NTK more than it was trained on."""
         factor = self.rope_scaling.factor if isinstance(self.rope_scaling, DynamicNtk) else 1
         return round(self.max_position_embeddings * factor)
+
+    def seen(self, length: int) -> int:
+        """Of a text so long, the tokens within which a query meets all keys: a window's and its sinks."""
+        return min(length, self.sliding_window + self.attention_sinks) if self.sliding_window else length
 
     @property
     def position_axes(self) -> int:

@@ -30,18 +30,18 @@ class ContextSettings(Settings):
     alone is interpolated whole. dynamic: the same as far as the text is long. yarn: the slow dimensions interpolated,
     scores sharpened. llama3: LLaMA 3.1's way. base: another base (ABF). ratio: ChatGLM3's and GLM-4's base times a
     ratio. Without positions: vectors: positional vectors replaced by stretched ones. window: a wider window."""
-    base: float | None = Field(default=None, gt=1)
+    base: float | None = Field(default=None, gt=1, le=1e12)
     """base: the new one; `headwater context bound length=...` says how large it has to be."""
-    ratio: float | None = Field(default=None, ge=1)
+    ratio: float | None = Field(default=None, ge=1, le=1e6)
     """ratio: what the base is multiplied with. vectors, window: how far they are stretched; by as much as the context
     when not set."""
     vectors: InputPath | None = None
     """vectors: the model's own over `length` tokens, as `headwater context positions` writes them."""
     layer: int = Field(default=4, ge=1)
     """vectors: the block behind which they are replaced, from 1."""
-    strength: float = Field(default=1.0, gt=0)
+    strength: float = Field(default=1.0, gt=0, le=100)
     """vectors: what the new ones are multiplied with; above 1 against their fading in later layers."""
-    score_scale: float = Field(default=1.0, gt=0)
+    score_scale: float = Field(default=1.0, gt=0, le=100)
     """window: what scores are multiplied with."""
 
     window: int | None = Field(default=None, gt=0)
@@ -57,8 +57,6 @@ class ContextSettings(Settings):
             raise ValueError(f"method {self.method} needs a length")
         if self.log_n and self.length is None:
             raise ValueError("log_n needs a length")
-        if self.log_n and self.window:
-            raise ValueError("log_n has no effect on a window, which sees as many keys at any position")
         if self.sinks and not self.window:
             raise ValueError("sinks need a window")
         if self.window and self.method in ("vectors", "window"):
@@ -85,40 +83,58 @@ class KeptContext(ContextSettings):
 
 def extended(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     """The configuration of the same weights for a longer context. Raises `InputError` where that cannot be."""
-    config = _windowed(config, context)
-    length, trained = context.length, config.max_position_embeddings
-    if length is None or (length <= trained and context.method is None):
+    own, config = config, _windowed(config, context)
+    length, trained = context.length, config.longest
+    if length is None or (length == trained and context.method is None and not context.log_n):
         return config
+    if length <= trained:
+        raise InputError(f"this model reads {trained:,} tokens without it", where="context.length",
+                         fix="give a longer one, or leave it out")
     if config.position.endswith("_2d"):
         raise InputError(f"positions of kind '{config.position}' end at {trained:,}", where="context",
                          fix="leave context out, or give a model with RoPE or ALiBi")
     if context.method is not None:
-        _check(config, context.method, length)
-    elif config.position == "rope" and not (context.log_n or config.sliding_window):
+        _check(own, context.method)
+    elif config.position == "rope" and not (config.sliding_window or (context.log_n and not _follows(config))):
         raise InputError(f"this model reads {trained:,} tokens, and rotary positions beyond are new to it",
-                         where="context.length", fix="give context.method=yarn, or one of "
-                         f"{', '.join(sorted(_ROTARY - {'yarn'}))}; or context.window")
-    sharper = {"log_n_length": trained} if context.log_n else {}
+                         where="context.length", fix=_UNSTRETCHED if config.rope_scaling is not None else
+                         f"give context.method=yarn, or one of {', '.join(sorted(_ROTARY - {'yarn'}))}; or "
+                         "context.window")
+    sharper = {"log_n_length": config.log_n_length or trained} if context.log_n else {}
     changes = {} if context.method is None else _METHODS[context.method](config, length / trained, context)
     return ModelConfig.parse({**config.model_dump(), "max_position_embeddings": length, **sharper, **changes},
                              where="context")
 
 
+def _follows(config: ModelConfig) -> bool:
+    """Whether angles follow the length that the configuration names."""
+    return isinstance(config.rope_scaling, DynamicNtk)
+
+
+def check_window(context: ContextSettings, length: int) -> None:
+    """Raises `InputError` for a window that leaves nothing of a text so long out."""
+    if context.window is not None and context.window + context.sinks >= length:
+        raise InputError(f"a window of {context.window:,} tokens and {context.sinks:,} sinks leave nothing of "
+                         f"{length:,} out", where="context.window", fix="give a smaller one, or none")
+
+
 def _windowed(config: ModelConfig, context: ContextSettings) -> ModelConfig:
     if context.window is None:
         return config
-    trained = config.max_position_embeddings
-    if context.method is None and config.position == "rope" and context.window + context.sinks > trained:
-        raise InputError(f"a window of {context.window:,} tokens and {context.sinks} sinks reach further than the "
-                         f"{trained:,} that this model was trained on", where="context.window",
-                         fix=f"give at most {trained - context.sinks}")
+    seen = config.seen(config.longest)
+    if context.method is None and config.position == "rope" and context.window + context.sinks > seen:
+        raise InputError(f"a window of {context.window:,} tokens and {context.sinks:,} sinks reach further than the "
+                         f"{seen:,} that this model sees", where="context.window",
+                         fix=f"give at most {seen:,} together" + (
+                             ", or begin with the model before it had a window" if config.sliding_window else ""))
+    if context.length is not None:
+        check_window(context, context.length)
     return ModelConfig.parse({**config.model_dump(), "sliding_window": context.window,
                               "attention_sinks": context.sinks}, where="context")
 
 
-def _check(config: ModelConfig, method: Method, length: int) -> None:
+def _check(config: ModelConfig, method: Method) -> None:
     """Raises `InputError` for a model that the method is not made for."""
-    trained = config.max_position_embeddings
     if method in _ROTARY and config.position != "rope":
         raise InputError(f"method {method} stretches rotary positions, and this model's are '{config.position}'",
                          where="context", fix="give the length alone" + (
@@ -133,11 +149,10 @@ def _check(config: ModelConfig, method: Method, length: int) -> None:
                          fix="give method " + ("vectors" if method == "window" else "window"))
     if config.rope_scaling is not None:
         raise InputError(f"this model's positions are stretched already ({config.rope_scaling.kind} x "
-                         f"{config.rope_scaling.factor:g})", where="context.method",
-                         fix="leave context out, or begin with the model before it was stretched")
-    if length <= trained:
-        raise InputError(f"this model reads {trained:,} tokens without it", where="context.length",
-                         fix="give a longer one, or no method")
+                         f"{config.rope_scaling.factor:g})", where="context.method", fix=_UNSTRETCHED)
+    if method in _ROTARY and config.sliding_window:
+        raise InputError(f"this model sees a window of {config.sliding_window:,} tokens, and no distance within it is "
+                         "new, however long the text", where="context.method", fix="give the length alone")
 
 
 def ntk_base(base: float, factor: float, dims: int) -> float:
@@ -195,3 +210,4 @@ _METHODS: dict[str, Callable[[ModelConfig, float, ContextSettings], dict[str, An
     "linear": _linear, "ntk": _ntk, "dynamic": _dynamic, "yarn": _yarn, "llama3": _llama3, "base": _base,
     "ratio": _ratio, "vectors": _vectors, "window": _window}
 _ROTARY = set(get_args(Method)) - {"vectors", "window"}
+_UNSTRETCHED = "leave context out, or begin with the model before it was stretched"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from headwater.artifacts import read_json
-from headwater.errors import InputError, SettingsError
+from headwater.errors import InputError, Interrupted, SettingsError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
@@ -130,10 +132,15 @@ def _url(listener: socket.socket) -> str:
 
 
 def _announcing(config: uvicorn.Config, url: str) -> uvicorn.Server:
-    """A server that prints its URL when it answers."""
+    """A server that prints its URL when it answers, and ends at once when asked twice."""
     import uvicorn
 
     class Announcing(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit:  # asked again: whoever still waits for an answer gets none
+                os._exit(Interrupted.exit_code)
+            super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             print(f"chat page: {url}\nAPI:       {url}/v1   (Ctrl-C stops)", flush=True)

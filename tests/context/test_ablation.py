@@ -141,6 +141,8 @@ def test_texts_that_end_within_the_trained_length_have_no_beyond(small_model, co
     assert "beyond" not in told
     found = json.loads((tmp_path / "ablations.json").read_text())
     assert all(layer[1] == [None] * 5 for layer in found["attention"]["shares"])
+    assert main(arguments(small_model, corpus, tmp_path, "length=48", "layers=[1,1]")) == 2
+    assert "1 is given twice" in capsys.readouterr().err
     assert main(arguments(small_model, corpus, tmp_path, "length=48", "layers=[2]")) == 2
     assert "block 2 of 0 to 1" in capsys.readouterr().err
 

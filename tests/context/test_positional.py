@@ -97,5 +97,24 @@ def test_the_command_takes_a_model_apart(small_model, tmp_path, capsys):
     kept = load_file(tmp_path / "out" / "vectors.safetensors")
     assert kept["vectors"].shape == (3, 80, 64)
     assert "after layer 2" in (tmp_path / "out" / "positions.svg").read_text()
-    assert main([*words, "layers=[9]"]) == 2
-    assert "layer 9 of 2" in capsys.readouterr().err
+    for layers, told in (("[9]", "layer 9 of 2"), ("[1,0,1]", "1 is given twice")):
+        assert main([*words, f"layers={layers}"]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_a_mean_of_too_few_texts_is_told(small_model, corpus, tmp_path, capsys):
+    words = ["context", "positions", str(small_model), f"corpus={corpus}", "length=64"]
+    assert main([*words, "--out", str(tmp_path / "few"), "texts=2"]) == 0
+    told = capsys.readouterr()
+    rows = json.loads((tmp_path / "few" / "positions.json").read_text())["layers"]
+    buried = [row["layer"] for row in rows[1:] if row["energy"] < row["chance"]]
+    assert buried
+    assert f"note: after layers {', '.join(map(str, buried))} positions leave less than chance" in told.err
+
+
+def test_the_length_of_a_model_with_dynamic_ntk_is_the_one_that_it_reads(small_model, corpus, tmp_path):
+    assert main(["convert", str(small_model), str(tmp_path / "long"), "context.length=128",
+                 "context.method=dynamic"]) == 0
+    assert main(["context", "positions", str(tmp_path / "long"), "--out", str(tmp_path / "out"), f"corpus={corpus}",
+                 "texts=4"]) == 0
+    assert load_file(tmp_path / "out" / "vectors.safetensors")["vectors"].shape[1] == 128

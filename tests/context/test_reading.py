@@ -44,6 +44,16 @@ def test_a_longer_context_is_read_with_its_method(small_model, corpus, tmp_path)
     assert linear["loss"]["zh"]["direct"] != plain["loss"]["zh"]["direct"]
 
 
+def test_a_model_that_was_written_with_a_longer_context_is_given_that_length(small_model, corpus, tmp_path):
+    assert main(["convert", str(small_model), str(tmp_path / "long"), "context.length=128",
+                 "context.method=dynamic"]) == 0
+    words = ["context", "perplexity", str(tmp_path / "long"), "--out", str(tmp_path / "out"), f"corpus={corpus}",
+             "texts=4", "last=16", "context.length=128"]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "out" / "perplexity.json").read_text())
+    assert (found["length"], found["window"]) == (128, 64)
+
+
 @pytest.mark.parametrize(("more", "words"), [
     (["window=160"], "a window of 160 in texts of 160 tokens"),
     (["stride=64"], "a stride 64 of a window of 64"),
@@ -51,6 +61,8 @@ def test_a_longer_context_is_read_with_its_method(small_model, corpus, tmp_path)
     (["bounds=[64,200]"], "a bound at 200 in texts of 160 tokens"),
     (["bounds=[64,32]"], "bounds rise"),
     (["languages=[fr]"], "no text in 'fr'"),
+    (["languages=[en,en]"], "'en' is given twice"),
+    (["context.window=60", "context.sinks=4", "length=64"], "60 tokens and 4 sinks leave nothing of 64"),
     (["length=9000"], "0 pieces of 9,000 tokens"),
     (["context.method=yarn"], "needs a length")], ids=str)
 def test_what_cannot_be_read_is_refused_before_any_work(small_model, corpus, tmp_path, capsys, more, words):

@@ -84,6 +84,11 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_measures_once(model, corpus
     with pytest.raises(KeyboardInterrupt):
         run(settings(model, corpus, checkpoint_seconds=1e-9), tmp_path / "stopped")
     monkeypatch.undo()
+    text = (tmp_path / "stopped" / "before.json").read_text()
+    (tmp_path / "stopped" / "before.json").write_text(text[:100])
+    with pytest.raises(InputError, match=r"damaged(?s:.*)delete it"):
+        run(settings(model, corpus), tmp_path / "stopped")
+    (tmp_path / "stopped" / "before.json").write_text(text)
     kept = (tmp_path / "stopped" / "before.json").stat().st_mtime_ns
     run(settings(model, corpus), tmp_path / "stopped")
     assert (tmp_path / "stopped" / "before.json").stat().st_mtime_ns == kept
@@ -122,6 +127,18 @@ def test_rows_are_as_long_as_the_context_and_computed_one_by_one(model, corpus):
     found = settings(model, corpus).trainer
     assert (found.sequence_length, found.micro_rows, found.recompute) == (512, 1, "full")
     assert settings(model, corpus, micro_rows=None, recompute="none").trainer.recompute == "none"
+
+
+def test_needles_that_the_trained_length_does_not_hold_are_left_out(small_model, corpus, tmp_path, capsys):
+    short = model_of(tmp_path / "model", small_model, max_position_embeddings=64)
+    asked = {"model": short, "corpus": corpus, "context": {"length": 128, "method": "yarn"},
+             "measure": {"each": 1, "texts": 4, "last": 16}, "trainer": {**TRAINER, "steps": 1}}
+    figures = run(ExtendSettings.parse(asked), tmp_path / "out")
+    assert "note: left out: 64 tokens hold no sentence beside the question of task 'passkey'" in capsys.readouterr().err
+    assert "perplexity.128.after" in figures
+    assert not any(name.startswith("found.") for name in figures)
+    with pytest.raises(InputError, match="64 tokens hold no sentence"):
+        run(ExtendSettings.parse({**asked, "measure": {"tasks": ["passkey"], "last": 16}}), tmp_path / "refused")
 
 
 def test_two_processes_train_the_same_model(model, corpus, tmp_path):

@@ -101,7 +101,20 @@ def test_chatglm_writes_what_its_ratio_can_say(tmp_path, method, layout):
     ({"position": "learned_2d"}, {"length": 128}, "end at 64"),
     ({"rope_scaling": {"kind": "linear", "factor": 2}}, {"length": 128, "method": "ntk"}, "stretched already"),
     ({"rope_scaling": {"kind": "dynamic", "factor": 2}}, {"window": 8}, "of which a sliding_window sees none"),
-    ({}, {"window": 62, "sinks": 4}, "reach further than the 64 (?s:.*)give at most 60"),
+    ({"rope_scaling": {"kind": "dynamic", "factor": 4}}, {"window": 300}, "further than the 256 that this model sees"),
+    ({"rope_scaling": {"kind": "dynamic", "factor": 4}}, {"length": 512}, "reads 256 (?s:.*)before it was stretched"),
+    ({"rope_scaling": {"kind": "dynamic", "factor": 4}}, {"length": 512, "log_n": True}, "beyond are new to it"),
+    ({"rope_scaling": {"kind": "dynamic", "factor": 4}}, {"length": 256, "method": "yarn"}, "256 tokens without it"),
+    ({}, {"window": 62, "sinks": 4}, "reach further than the 64 (?s:.*)give at most 64 together"),
+    ({"position": "alibi"}, {"length": 90, "window": 80, "sinks": 10}, "80 tokens and 10 sinks leave nothing of 90"),
+    ({}, {"length": 64, "window": 60, "sinks": 4}, "60 tokens and 4 sinks leave nothing of 64"),
+    ({}, {"length": 32}, "reads 64 tokens without it"), ({}, {"length": 64, "log_n": True}, "64 tokens without it"),
+    ({"position": "alibi"}, {"length": 128, "log_n": True, "window": 4}, "sees as many at any position"),
+    ({"position": "none", "sliding_window": 4}, {"length": 128, "log_n": True}, "sees as many at any position"),
+    ({"sliding_window": 8, "attention_sinks": 2, "max_position_embeddings": 999}, {"window": 9, "sinks": 2},
+     "further than the 10 (?s:.*)begin with the model before it had a window"),
+    ({"sliding_window": 8, "max_position_embeddings": 999}, {"length": 2000, "method": "yarn"},
+     "a window of 8 tokens, and no distance within it is new(?s:.*)give the length alone"),
     ({"position": "learned_2d"}, {"window": 8}, "sliding_window is of causal models"),
     ({}, {"length": 128, "method": "window"}, "for models without positions (?s:.*)give context.method=yarn"),
     ({"position": "alibi"}, {"length": 128, "method": "vectors", "vectors": "v"},
@@ -122,10 +135,24 @@ def test_what_cannot_be_stretched_is_refused(changes, asked, words):
     ({"length": 9, "method": "vectors"}, "method vectors needs vectors"), ({"sinks": 2}, "sinks need a window"),
     ({"length": 9, "method": "window", "window": 4}, "leave window out"),
     ({"length": 9, "method": "yarn", "layer": 2}, "layer has no effect with method yarn"),
-    ({"length": 9, "log_n": True, "window": 4}, "log_n has no effect on a window")])
+    ({"length": 9, "method": "base", "base": 1e300}, "less than or equal to 1000000000000"),
+    ({"length": 9, "method": "window", "score_scale": 1e30}, "less than or equal to 100"),
+    ({"length": 9, "method": "vectors", "vectors": "v", "strength": 1e300}, "less than or equal to 100")])
 def test_settings_that_contradict_each_other_are_refused(asked, words):
     with pytest.raises(SettingsError, match=words):
         ContextSettings.parse(asked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_extended_model_is_given_its_own_length(method):
+    longer = extended(ModelConfig(**SMALL), context(method))
+    assert extended(longer, ContextSettings(length=256)) == longer
+
+
+def test_a_model_with_a_window_is_given_a_smaller_one_and_any_length():
+    config = extended(ModelConfig(**SMALL), ContextSettings(window=40, sinks=4, length=5000))
+    found = extended(config, ContextSettings(window=20, sinks=2, length=9000))
+    assert (found.sliding_window, found.attention_sinks, found.longest) == (20, 2, 9000)
 
 
 def test_other_positions_only_count_further():

@@ -13,7 +13,7 @@ from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.cache import KVCache
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.extension import ContextSettings, KeptContext
-from headwater.model.replacement import add_by_position, difference, stretched, write_vectors
+from headwater.model.replacement import add_by_position, difference, stretched, whose, write_vectors
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
                      max_position_embeddings=16, position="none", initializer_range=0.3)
@@ -110,6 +110,14 @@ def test_vectors_of_other_weights_are_refused(tmp_path):
         load_model(model, context=asked)
     with pytest.raises(InputError, match="no such file"):
         load_model(model, context=asked.model_copy(update={"vectors": tmp_path}))
+
+
+def test_weights_that_begin_alike_are_told_apart(tmp_path):
+    embedding = torch.zeros(1 << 18)  # the million bytes that files begin with
+    for name, value in (("base", 0.0), ("tuned", 1.0)):
+        (tmp_path / name).mkdir()
+        save_file({"a": embedding, "b": torch.full((1 << 18,), value)}, tmp_path / name / "model.safetensors")
+    assert whose(tmp_path / "base") != whose(tmp_path / "tuned")
 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):

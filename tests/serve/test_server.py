@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_serve_prints_its_url_answers_and_ends_on_sigterm(run_folder: Path) -> N
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_second_stop_ends_the_server_at_once_and_quietly(run_folder: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(run_folder)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while process.poll() is None:  # the first ends it within a tenth of a second, others come before
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        assert process.returncode == 130
+        assert "Traceback" not in process.communicate()[1]
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_examples_are_the_first_questions_of_the_runs_own_conversations(tmp_path: Path) -> None:
