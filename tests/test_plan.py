@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from headwater import plan
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig, initialise
+from headwater.model.adapters import LoraSettings, attach
 from headwater.model.native import kernel
 from headwater.model.packed import pack_linears, packed_linears
+from headwater.model.prefix import Prefix, PrefixSettings
 from headwater.plan import activations, finetuning, training
 from headwater.presets import preset
 from headwater.tokenizer.shards import Loaded
@@ -102,6 +104,25 @@ def test_a_packed_block_keeps_what_autograd_really_keeps_of_it(axes, form):
         found.append(kept_of(model, "float32", "none"))
     block = finetuning.frozen_block(model.config, plan.Step(ROWS, LENGTH, half=False), plan.Trained())
     assert found[1] - found[0] == pytest.approx(ROWS * LENGTH * block, rel=2e-3)
+
+
+@pytest.mark.skipif(not kernel.takes(torch.float32, 32), reason="no compiler for the attention kernel")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("trained", [plan.Trained(rank=4), plan.Trained(prefix=10)], ids=["lora", "prefix"])
+def test_what_learns_beside_a_packed_base_makes_it_keep_as_much_more(trained, precision):
+    """Breaks when an adapter keeps more than its input, or a prefix more than what attention is given."""
+    step, found, formula = plan.Step(ROWS, LENGTH, half=precision == "bfloat16"), [], []
+    for layers in (2, 3):
+        model = initialise(Decoder(ModelConfig(**TINY, num_hidden_layers=layers)), 0)
+        pack_linears(model, head=False, form="nf4")
+        if trained.rank:
+            attach(model, LoraSettings(rank=trained.rank), 0)
+        else:
+            model.requires_grad_(False).prefix = Prefix(model.config, PrefixSettings(length=trained.prefix))
+        found.append(kept_of(model, precision, "none"))
+        moment = plan.finetuning_memory(model.config, step, "nf4", trained)
+        formula.append(moment.activations + moment.copies)
+    assert formula[1] - formula[0] == pytest.approx(found[1] - found[0], rel=2e-3)  # casts of the norms' weights
 
 
 @pytest.mark.parametrize("axes", AXES.values(), ids=AXES)

@@ -22,6 +22,7 @@ from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
 from headwater.model.packed import (
+    FORMS,
     Base,
     PackedLinear,
     packed_linears,
@@ -80,6 +81,8 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
         raise InputError(f"dtype {dtype!r} is not a float type", where=path,
                          fix="give torch.float32, torch.float16 or torch.bfloat16")
+    if base not in (None, *FORMS):
+        raise InputError(f"base {base!r} is no form of packed weights", where=path, fix=f"known: {', '.join(FORMS)}")
     place = _device(device)
     adapters, path = _beside(Path(path))
     config, values = read_config(path)

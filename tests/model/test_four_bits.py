@@ -274,6 +274,9 @@ def test_a_form_that_is_not_known_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="quantization 'awq' is not supported") as caught:
         load_model(tmp_path)
     assert "headwater-int8, headwater-nf4" in str(caught.value)
+    with pytest.raises(InputError, match="base 'int4' is no form") as caught:
+        load_model(tmp_path, base="int4")
+    assert "int8, nf4" in str(caught.value.fix)
 
 
 def test_loading_needs_the_packed_model_and_one_matrix(tmp_path):

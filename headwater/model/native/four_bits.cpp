@@ -13,17 +13,12 @@ struct Packed {
     int32_t threads;
 };
 
-// The sixteen numbers that the weights of a group can be.
-template <class Stored>
-static INLINE void scaled(Stored* table, const float* levels, float scale) {
-    for (int at = 0; at < 16; at += LANES) put(table + at, load(levels + at) * splat(scale));
-}
-
+// A processor without AVX-512 is quicker with PyTorch's table of pairs: nothing is unpacked here for it.
 #if defined(__AVX512BW__)
 // Both weights of a byte fall into one lane of 32 bits: one permutation looks up 32 of them.
 static INLINE void unpack(bf16* out, const uint8_t* codes, const float* levels, float scale) {
     bf16 table[16];
-    scaled(table, levels, scale);
+    put(table, load(levels) * splat(scale));
     const __m512i numbers = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)table));
     const __m512i four = _mm512_set1_epi32(0x000f000f);
     for (int at = 0; at < GROUP; at += 32) {
@@ -40,16 +35,6 @@ static INLINE void unpack(float* out, const uint8_t* codes, const float* levels,
         const __m512i bytes = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)(codes + at / 2)));
         const __m512i places = _mm512_or_si512(_mm512_srli_epi64(bytes, 4), _mm512_slli_epi64(bytes, 32));
         store(out + at, (Vec)_mm512_permutexvar_ps(_mm512_and_si512(places, four), (__m512)numbers));
-    }
-}
-#else
-template <class Stored>
-static INLINE void unpack(Stored* out, const uint8_t* codes, const float* levels, float scale) {
-    Stored table[16];
-    scaled(table, levels, scale);
-    for (int at = 0; at < GROUP / 2; at++) {
-        out[2 * at] = table[codes[at] >> 4];
-        out[2 * at + 1] = table[codes[at] & 15];
     }
 }
 #endif
@@ -75,15 +60,16 @@ static void each(const Packed& p, Work work) {
                  p.codes + row * p.codes_step + group * GROUP / 2, widened(p.scales[row * p.scales_step + group]));
 }
 
-template <class Stored>
-static void unpack_all(const Packed& p) {
-    each<Stored>(p, [&](Stored* out, const uint8_t* codes, float scale) { unpack(out, codes, p.levels, scale); });
-}
-
 extern "C" {
-void unpack_float32(const Packed* p) { unpack_all<float>(*p); }
-void unpack_bfloat16(const Packed* p) { unpack_all<bf16>(*p); }
 void pack_float32(const Packed* p) {
     each<float>(*p, [&](const float* x, uint8_t* codes, float scale) { pack(codes, x, p->levels, scale); });
 }
+#if defined(__AVX512BW__)
+void unpack_float32(const Packed* p) {
+    each<float>(*p, [&](float* out, const uint8_t* codes, float scale) { unpack(out, codes, p->levels, scale); });
+}
+void unpack_bfloat16(const Packed* p) {
+    each<bf16>(*p, [&](bf16* out, const uint8_t* codes, float scale) { unpack(out, codes, p->levels, scale); });
+}
+#endif
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +45,9 @@ def pack(weight: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
 def _code(wide: Tensor, codes: Tensor, scale: Tensor, levels: Levels) -> None:
     """Fill in the codes: as many as there are bounds between levels below a weight."""
     bounds = torch.tensor(levels).unfold(0, 2, 1).mean(1)
-    if _takes(wide.device, wide.dtype):
-        _run("pack_float32", codes, scale, wide, bounds)
+    native = _native("pack", wide.device, wide.dtype)
+    if native is not None:
+        _run(native, codes, scale, wide, bounds)
         return
     wide = wide.unflatten(1, (-1, GROUP)).div_(scale[..., None].float()).flatten(1)
     found = torch.zeros(wide.shape, dtype=torch.uint8, device=wide.device)
@@ -56,9 +58,10 @@ def _code(wide: Tensor, codes: Tensor, scale: Tensor, levels: Levels) -> None:
 
 def unpack(codes: Tensor, scale: Tensor, levels: Levels, dtype: torch.dtype) -> Tensor:
     """The matrix of some rows and groups [r,G*64]: levels times scales, both in `dtype` and so rounded once more."""
-    if _takes(codes.device, dtype):
+    native = _native("unpack", codes.device, dtype)
+    if native is not None:
         found = torch.empty(len(codes), scale.shape[1] * GROUP, dtype=dtype)
-        _run(f"unpack_{_NAMES[dtype]}", codes, scale.to(torch.bfloat16), found, _rounded(levels, dtype))
+        _run(native, codes, scale.to(torch.bfloat16), found, _rounded(levels, dtype))
         return found
     places = codes.reshape(-1).int()
     found = torch.index_select(_pairs(levels, dtype, codes.device), 0, places).view(dtype)
@@ -84,13 +87,13 @@ class _Packed(ctypes.Structure):
                 ("levels", ctypes.c_void_p), ("threads", ctypes.c_int32))
 
 
-def _takes(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cpu" and dtype in _NAMES and library("four_bits") is not None
+def _native(what: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """The compiled function; None where there is none, or it would be slower."""
+    compiled = library("four_bits") if device.type == "cpu" and dtype in _NAMES else None
+    return getattr(compiled, f"{what}_{_NAMES[dtype]}", None) if compiled is not None else None
 
 
-def _run(what: str, codes: Tensor, scale: Tensor, weights: Tensor, levels: Tensor) -> None:
-    native = library("four_bits")
-    assert native is not None
+def _run(native: Any, codes: Tensor, scale: Tensor, weights: Tensor, levels: Tensor) -> None:
     problem = _Packed(codes.data_ptr(), scale.data_ptr(), weights.data_ptr(), *scale.shape, codes.stride(0),
                       scale.stride(0), levels.data_ptr(), torch.get_num_threads())
-    native[what](ctypes.byref(problem))
+    native(ctypes.byref(problem))
