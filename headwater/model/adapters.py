@@ -229,7 +229,7 @@ def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
         write_json(folder / CONTEXT, context.model_dump(mode="json", exclude_unset=True))
     where = {"base_model_name_or_path": os.path.relpath(base, folder)}
     if model.prefix is not None:
-        save_prefix(model, folder, **where)
+        save_prefix(model.prefix, folder, **where)
     else:
         _save_lora(model, folder, base, name, where)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -18,9 +18,6 @@ from headwater.model.config import ModelConfig
 from headwater.model.folder import WeightFolder
 from headwater.model.tensors import read_tensors, write_tensors
 from headwater.settings import Settings
-
-if TYPE_CHECKING:
-    from headwater.model.decoder import Decoder
 
 KIND = "HEADWATER_PREFIX"
 """A `peft_type` of our own: what peft calls PREFIX_TUNING counts the tokens' positions from behind the prefix."""
@@ -73,11 +70,9 @@ def _shape(config: ModelConfig) -> tuple[int, int, int, int]:
     return config.num_hidden_layers, 2, config.num_key_value_heads, config.head_dim
 
 
-def save_prefix(model: Decoder, folder: Path, **more: Any) -> None:
-    """Write the model's prefix as plain keys and values under ChatGLM's name; what computed them is not kept. more:
+def save_prefix(prefix: Prefix, folder: Path, **more: Any) -> None:
+    """Write a prefix as plain keys and values under ChatGLM's name; what computed them is not kept. more:
     what else its description says."""
-    prefix = model.prefix
-    assert prefix is not None
     layers, _, kv_heads, head_dim = prefix.shape
     write_json(folder / ADAPTER_CONFIG, {"peft_type": KIND, "num_virtual_tokens": prefix.length, "num_layers": layers,
                                       "num_key_value_heads": kv_heads, "head_dim": head_dim, **more})

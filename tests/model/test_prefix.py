@@ -300,7 +300,7 @@ def test_seeds_decide_and_the_callers_numbers_go_on():
 @pytest.mark.parametrize("hidden", [None, 24])
 def test_a_saved_prefix_says_the_same(tmp_path, hidden):
     model, ids = make("ChatGLM2-6B", hidden=hidden), tokens()
-    save_prefix(model, tmp_path)
+    save_prefix(model.prefix, tmp_path)
     again = make("ChatGLM2-6B", prefix=False)
     again.prefix = load_prefix(tmp_path, again.config)
     assert again.prefix.trans is None
@@ -337,7 +337,7 @@ def test_a_model_folder_never_loses_a_prefix_silently(tmp_path):
 
 def test_what_is_no_prefix_for_this_model_is_refused(tmp_path):
     model = make("Llama-2-70B")
-    save_prefix(model, tmp_path)
+    save_prefix(model.prefix, tmp_path)
     other = ModelConfig.parse({**SMALL, "num_key_value_heads": 1, "num_hidden_layers": 6})  # as many numbers
     with pytest.raises(CheckpointError, match="a prefix for 3 layers, 2 key/value heads of 16; the model has 6 layers"):
         load_prefix(tmp_path, other)
