@@ -358,6 +358,6 @@ def test_what_is_no_prefix_for_this_model_is_refused(tmp_path):
 def test_peft_opens_no_prefix_of_ours(tmp_path):
     """Its own prefixes count positions from behind themselves: it must not take ours for one."""
     peft = pytest.importorskip("peft", reason="peft is not installed")
-    save_prefix(make("Llama-2-70B"), tmp_path)
+    save_prefix(make("Llama-2-70B").prefix, tmp_path)
     with pytest.raises((KeyError, ValueError)):
         peft.PeftConfig.from_pretrained(str(tmp_path))
