@@ -125,9 +125,9 @@ class Choice:
         self.rows = [(name, None)]
 
     @contextlib.contextmanager
-    def none(self) -> Iterator[None]:
-        """The model as it is without adapters."""
-        before, self.rows = self.rows, []
+    def using(self, rows: list[tuple[str, Tensor | None]]) -> Iterator[None]:
+        """For some passes alone; an empty list is the model as it is without adapters."""
+        before, self.rows = self.rows, rows
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +74,16 @@ def _shape(config: ModelConfig) -> tuple[int, int, int, int]:
     return config.num_hidden_layers, 2, config.num_key_value_heads, config.head_dim
 
 
-def save_prefix(model: Decoder, folder: Path, **more: Any) -> None:
-    """Write the model's prefix as plain keys and values under ChatGLM's name; what computed them is not kept. more:
-    what else its description says."""
+def save_prefix(model: Decoder, folder: Path, metadata: Mapping[str, str] | None = None, **more: Any) -> None:
+    """Write the model's prefix as plain keys and values under ChatGLM's name; what computed them is not kept. metadata
+    and more: what else the file and its description say."""
     prefix = model.prefix
     assert prefix is not None
     layers, _, kv_heads, head_dim = prefix.shape
     write_json(folder / ADAPTER_CONFIG, {"peft_type": KIND, "num_virtual_tokens": prefix.length, "num_layers": layers,
                                       "num_key_value_heads": kv_heads, "head_dim": head_dim, **more})
     write_tensors(folder / ADAPTER_WEIGHTS, {f"{_OFFICIAL}embedding.weight": prefix.table().detach().float()},
-                  {"format": "pt"})
+                  {"format": "pt", **(metadata or {})})
 
 
 def load_prefix(folder: Path, config: ModelConfig) -> Prefix:

@@ -177,7 +177,7 @@ def test_every_row_of_a_batch_has_its_own_adapter(folder, tmp_path):
     load_adapter(model, tmp_path / "2", "two")
     choice_of(model).rows = [("one", torch.tensor([1])), ("two", torch.tensor([2]))]
     torch.testing.assert_close(model(IDS[:1].expand(3, -1)), wished, atol=1e-5, rtol=1e-5)
-    with choice_of(model).none():
+    with choice_of(model).using([]):
         assert torch.equal(model(IDS), each[0](IDS))
 
 
