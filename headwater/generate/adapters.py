@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from headwater.errors import InputError
 from headwater.folders import is_adapter
@@ -18,6 +17,7 @@ from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings, KeptContext
 from headwater.model.folder import whose
+from headwater.model.lora import Chosen
 from headwater.model.prefix import KIND as PREFIX
 from headwater.model.prefix import Prefix, load_prefix
 from headwater.progress import say
@@ -45,7 +45,7 @@ class Adapters:
                 say(f"note: adapter {name} was trained beside other weights than those of {beside}")
         self._choice = choice_of(model) if folders else None
         if self._choice is not None:
-            self._choice.rows = []
+            self._choice.now = Chosen()
 
     def _load(self, model: Decoder, name: str, folder: Path) -> None:
         if kind_of(folder) == PREFIX:
@@ -65,17 +65,17 @@ class Adapters:
             for row, name in enumerate(names, first):
                 cache.begin(range(row, row + 1), None if name is None else self._prefixes.get(name))
 
-    def rows(self, names: Sequence[str | None], device: torch.device) -> list[tuple[str, Tensor | None]]:
-        """Of a batch, as `Choice.rows` says it: the low-rank matrices that somebody uses, and who."""
-        used = [name for name in dict.fromkeys(names) if name in self._inside]
-        if len(set(names)) == 1:
-            return [(self._inside[name], None) for name in used if name is not None]
-        return [(self._inside[name], torch.tensor([row for row, own in enumerate(names) if own == name], device=device))
-                for name in used if name is not None]
+    def chosen(self, names: Sequence[str | None], device: torch.device) -> Chosen:
+        """By the rows of a batch: the low-rank matrices that somebody uses, and who."""
+        used = [name for name in self._inside if name in names]
+        if not used:
+            return Chosen()
+        uses = torch.tensor([[own == name for name in used] for own in names], device=device)
+        return Chosen(tuple(self._inside[name] for name in used), uses)
 
-    def using(self, rows: list[tuple[str, Tensor | None]]) -> AbstractContextManager[None]:
-        """Passes of a batch with these rows."""
-        return contextlib.nullcontext() if self._choice is None else self._choice.using(rows)
+    def using(self, chosen: Chosen) -> AbstractContextManager[None]:
+        """For passes of such a batch."""
+        return contextlib.nullcontext() if self._choice is None else self._choice.using(chosen)
 
 
 def _adapter(name: str, folder: Path, context: ContextSettings | None) -> Path:

@@ -188,7 +188,7 @@ class Engine:
             tokens = padded([s.prompt for s in batch], self.model.device)
             names = [s.adapter for s in batch]
             self.adapters.begin(self._cache, first, names)
-            with self.adapters.using(self.adapters.rows(names, self.model.device)):
+            with self.adapters.using(self.adapters.chosen(names, self.model.device)):
                 last = self._read(tokens, lengths, self._cache.rows(first, first + len(batch)))
             self._active += batch
             for sequence in batch:
@@ -264,7 +264,7 @@ class Engine:
     def _regroup(self) -> None:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
-        self._adapted = self.adapters.rows([s.adapter for s in self._active], self.model.device)
+        self._adapted = self.adapters.chosen([s.adapter for s in self._active], self.model.device)
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
 
 

@@ -21,7 +21,7 @@ from headwater.model.extension import KeptContext
 from headwater.model.families import family_for
 from headwater.model.families.names import Entry
 from headwater.model.folder import whose
-from headwater.model.lora import Adapted, Choice, Lora, LowRank, Rows
+from headwater.model.lora import Adapted, Choice, Chosen, Lora, LowRank, Rows
 from headwater.model.prefix import KIND as PREFIX
 from headwater.model.prefix import Prefix, PrefixSettings, load_prefix, save_prefix
 from headwater.model.tensors import TensorFile, read_tensors, write_tensors
@@ -133,8 +133,8 @@ def _put(model: Decoder, name: str, scale: float, wanted: dict[str, Target], ran
             parent, _, leaf = layer.rpartition(".")
             module = Adapted(module, choice)
             setattr(model.get_submodule(parent), leaf, module)
-        module.adapters[name] = Lora(scale, parts, in_place=isinstance(module.base, nn.Linear))
-    choice.all_use(name)
+        module.add(name, Lora(scale, parts, in_place=isinstance(module.base, nn.Linear)))
+    choice.now = Chosen((name,))
     return [layers[target.layer][_leaf(official)] for official, target in wanted.items()]
 
 
@@ -159,7 +159,7 @@ def without_adapters(model: Decoder) -> Iterator[None]:
     choice, prefix = choice_of(model), model.prefix
     model.prefix = None
     try:
-        with contextlib.nullcontext() if choice is None else choice.using([]):
+        with contextlib.nullcontext() if choice is None else choice.using(Chosen()):
             yield
     finally:
         model.prefix = prefix
@@ -327,4 +327,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = read_tensors(folder / ADAPTER_WEIGHTS)
     if not tensors:
         raise CheckpointError("the adapter is empty", where=folder / ADAPTER_WEIGHTS, fix="copy the adapter again")
+    if not all(bool(one.isfinite().all()) for one in tensors.values()):  # beside others it would be in their rows too
+        raise CheckpointError("the adapter holds numbers that are not finite", where=folder / ADAPTER_WEIGHTS,
+                              fix="train it again, at a lower rate")
     return config, tensors

@@ -99,6 +99,9 @@ def load_prefix(folder: Path, config: ModelConfig) -> Prefix:
     if table.dim() != 2 or table.shape[1] != width or not len(table):
         raise CheckpointError(f"a prefix of shape {list(table.shape)}, the model takes [length, {width}]: "
                               f"{_words(*_shape(config))}", where=folder, fix="give the model that it was trained with")
+    if not bool(table.isfinite().all()):
+        raise CheckpointError("the prefix holds numbers that are not finite", where=folder,
+                              fix="train it again, at a lower rate")
     prefix = Prefix(config, PrefixSettings(length=len(table)))
     prefix.embedding.weight = nn.Parameter(table)
     return prefix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from headwater.artifacts import write_json
 from headwater.errors import CheckpointError, InputError
-from headwater.folders import ADAPTER_CONFIG
+from headwater.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from headwater.generate import Engine, SamplingParams
 from headwater.generate.adapters import Adapters
 from headwater.generate.chat_session import ChatSession
@@ -18,7 +19,9 @@ from headwater.model import Decoder
 from headwater.model.adapters import LoraSettings, adapted, attach, attach_prefix, choice_of, save_adapter
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.extension import ContextSettings, KeptContext
+from headwater.model.lora import Chosen
 from headwater.model.prefix import PrefixSettings
+from headwater.model.tensors import read_tensors, write_tensors
 from headwater.tokenizer import Tokenizer
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24)
@@ -126,14 +129,14 @@ def test_names_that_no_row_uses_cost_nothing(folder: Path, folders: dict[str, Pa
     seen = []
     plain = engine.model.hidden
     monkeypatch.setattr(engine.model, "hidden", lambda ids, **given: (
-        seen.append((list(choice.rows), given["cache"].front)), plain(ids, **given))[1])
-    for names, wanted in ([None, None], ([], 0)), (["glm-4.5"] * 2, ([("1", None)], 0)), (["short"] * 2, ([], 3)):
+        seen.append((choice.now.names, given["cache"].front)), plain(ids, **given))[1])
+    for names, wanted in ([None, None], ((), 0)), (["glm-4.5", None], (("1",), 0)), (["short"] * 2, ((), 3)):
         for name in names:
             engine.submit(prompts[4], SamplingParams(temperature=0, max_tokens=3), name)
         finish(engine)
-        assert set(map(str, seen)) == {str(wanted)}
+        assert set(seen) == {wanted}
         seen.clear()
-    assert choice.rows == []
+    assert choice.now == Chosen()
 
 
 def test_likelihoods_are_the_models_own(folder: Path, folders: dict[str, Path], alone: dict[str | None, Engine],
@@ -166,6 +169,18 @@ def test_a_conversation_may_be_an_adapters(folder: Path, folders: dict[str, Path
 def test_an_unknown_name_is_refused_with_the_known_ones(folder: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match=r"no adapter 'poet'(.|\n)*known: train, glm-4\.5, short, long"):
         mixed(folder, folders).submit([5], GREEDY, "poet")
+
+
+@pytest.mark.parametrize("name", ["train", "long"])
+def test_an_adapter_that_is_not_finite_is_refused(folder: Path, folders: dict[str, Path], tmp_path: Path, name: str
+                                                  ) -> None:
+    """In a batch it would be in the rows of the others."""
+    broken = shutil.copytree(folders[name], tmp_path / "broken") / ADAPTER_WEIGHTS
+    tensors = read_tensors(broken)
+    next(iter(tensors.values())).view(-1)[3] = float("nan")
+    write_tensors(broken, tensors)
+    with pytest.raises(CheckpointError, match="not finite"):
+        mixed(folder, {"poet": broken.parent})
 
 
 def test_a_model_is_no_adapter(folder: Path) -> None:
