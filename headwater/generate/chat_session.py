@@ -18,8 +18,11 @@ class ChatSession:
     system prompt and never half a round.
     """
 
-    def __init__(self, engine: Engine, params: SamplingParams, *, system: str = "", reserve: int | None = None) -> None:
-        """reserve: tokens kept free for the answer, a quarter of the context at most when None."""
+    def __init__(self, engine: Engine, params: SamplingParams, *, system: str = "", reserve: int | None = None,
+                 adapter: str | None = None) -> None:
+        """reserve: tokens kept free for the answer, a quarter of the context at most when None. adapter: of the
+        engine's, that answers; None: the model itself."""
+        self.adapter = adapter
         self.engine, self.params, self.system = engine, params.model_copy(update={"trim_start": True}), system
         self.reserve = reserve or min(params.max_tokens, max(1, engine.max_length // 4))
         self.rounds: list[tuple[str, str]] = []
@@ -36,7 +39,7 @@ class ChatSession:
         prompt = self._prompt(text)
         answer = ""
         try:
-            for delta in self.engine.stream(prompt, self.params):
+            for delta in self.engine.stream(prompt, self.params, self.adapter):
                 answer += delta.text
                 yield delta
         finally:

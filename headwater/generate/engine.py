@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headwater import plan
 from headwater.errors import InputError
+from headwater.generate.adapters import Adapters
 from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
 from headwater.generate.sampling import SamplingParams, SamplingRows, sample
@@ -22,6 +23,7 @@ from headwater.model.cache import KVCache, slots_for
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
+from headwater.model.packed import Base
 from headwater.model.scalings import DynamicNtk
 from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
@@ -43,13 +45,15 @@ class Engine:
     """
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer, *, max_batch: int = 8,
-                 max_length: int | None = None) -> None:
+                 max_length: int | None = None, adapters: Adapters | None = None) -> None:
         """max_length: tokens a slot holds; when None the model's own context, or as much as half of the memory holds.
+        adapters: of this model, that requests may name.
 
         Raises `InputError` for a length that the memory cannot hold.
         """
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
-        self.max_length = _context(model, max_batch, max_length)
+        self.adapters = adapters or Adapters(model, {})
+        self.max_length = _context(model, max_batch, max_length, max(model.front, self.adapters.front))
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
         # A model that opens the next turn by itself has ended its own.
@@ -60,14 +64,17 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path, *, max_batch: int = 8, max_length: int | None = None,
-             device: torch.device | str = "cpu", context: ContextSettings | None = None) -> Self:
-        """From a model folder with its tokenizer; context: a longer one than its own. Raises `InputError`."""
-        model, tokenizer = load_model(folder, device=device, context=context), Tokenizer.load(folder)
-        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length)
+             device: torch.device | str = "cpu", context: ContextSettings | None = None, base: Base | None = None,
+             adapters: Mapping[str, Path] | None = None) -> Self:
+        """From a model folder with its tokenizer; context: a longer one than its own; base: the form into which its
+        matrices are packed; adapters: folders by the names that requests give. Raises `InputError`."""
+        model, tokenizer = load_model(folder, device=device, context=context, base=base), Tokenizer.load(folder)
+        beside = Adapters(model, adapters or {}, beside=folder, context=context)
+        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length, adapters=beside)
 
     @cached_property
     def _cache(self) -> KVCache:
-        return self.model.cache(self.max_batch, self.max_length, piece=WINDOW_TOKENS)
+        return self.model.cache(self.max_batch, self.max_length, piece=WINDOW_TOKENS, front=self.adapters.front)
 
     @property
     def active(self) -> int:
@@ -83,8 +90,11 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._active or self._waiting)
 
-    def check(self, prompt: list[int]) -> None:
-        """Raises `InputError` for a prompt that cannot be continued. Safe to call from any thread."""
+    def check(self, prompt: list[int], adapter: str | None = None) -> None:
+        """Raises `InputError` for a prompt that cannot be continued or an adapter that is not here. Safe to call from
+        any thread."""
+        if adapter is not None and adapter not in self.adapters.names:
+            raise InputError(f"no adapter '{adapter}'", fix=f"known: {', '.join(self.adapters.names) or 'none'}")
         if not prompt:
             raise InputError("the prompt is empty", fix="give at least one token")
         if len(prompt) >= self.max_length:
@@ -94,10 +104,10 @@ class Engine:
             raise InputError(f"token {min(prompt) if min(prompt) < 0 else max(prompt)} is outside the vocabulary of "
                              f"{self.model.config.vocab_size}", fix="use the tokenizer that belongs to this model")
 
-    def submit(self, prompt: list[int], params: SamplingParams) -> Sequence:
-        """Queue a request and return its handle. Raises `InputError`."""
-        self.check(prompt)
-        sequence = Sequence(list(prompt), params, min(params.max_tokens, self.max_length - len(prompt)))
+    def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
+        """Queue a request, of the model itself or of an adapter, and return its handle. Raises `InputError`."""
+        self.check(prompt, adapter)
+        sequence = Sequence(list(prompt), params, min(params.max_tokens, self.max_length - len(prompt)), adapter)
         self._waiting.append(sequence)
         return sequence
 
@@ -137,9 +147,9 @@ class Engine:
             raise
         return [_completion(sequence) for sequence in sequences]
 
-    def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[Delta]:
+    def stream(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Iterator[Delta]:
         """One answer as it comes; closing the iterator frees the slot. Raises `InputError`."""
-        sequence = self.submit(prompt, params)
+        sequence = self.submit(prompt, params, adapter)
         try:
             while sequence.finish_reason is None:
                 self.step()
@@ -176,7 +186,10 @@ class Engine:
             batch = self._next_prefill()
             lengths = torch.tensor([len(s.prompt) for s in batch], device=self.model.device)
             tokens = padded([s.prompt for s in batch], self.model.device)
-            last = self._read(tokens, lengths, self._cache.rows(first, first + len(batch)))
+            names = [s.adapter for s in batch]
+            self.adapters.begin(self._cache, first, names)
+            with self.adapters.using(self.adapters.chosen(names, self.model.device)):
+                last = self._read(tokens, lengths, self._cache.rows(first, first + len(batch)))
             self._active += batch
             for sequence in batch:
                 sequence.watch(self.vocabulary)
@@ -217,7 +230,8 @@ class Engine:
         device = self.model.device
         tokens = torch.tensor([[s.last] for s in self._active], device=device)
         slots = torch.tensor([[s.length - 1] for s in self._active], device=device)
-        hidden = self.model.hidden(tokens, cache=self._view, slots=slots)
+        with self.adapters.using(self._adapted):
+            hidden = self.model.hidden(tokens, cache=self._view, slots=slots)
         self._emit(self.model.head(hidden[:, -1]), self._active, self._rows)
 
     def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:
@@ -250,6 +264,7 @@ class Engine:
     def _regroup(self) -> None:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
+        self._adapted = self.adapters.chosen([s.adapter for s in self._active], self.model.device)
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
 
 
@@ -271,12 +286,12 @@ def _piece(model: Decoder, length: int) -> int:
     return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))
 
 
-def _context(model: Decoder, rows: int, wanted: int | None) -> int:
-    """Tokens per slot, checked against the memory and the trained length."""
+def _context(model: Decoder, rows: int, wanted: int | None, front: int) -> int:
+    """Tokens per slot, checked against the memory and the trained length. front: keys before those of all tokens."""
     config = model.config
     trained, memory = config.longest, total_memory_bytes(model.device.type)
     each = rows * plan.cache_bytes_per_token(config, model.dtype.itemsize)
-    needed = (model.front + slots_for(config, wanted or trained, WINDOW_TOKENS)) * each
+    needed = (front + slots_for(config, wanted or trained, WINDOW_TOKENS)) * each
     if wanted is not None and needed > memory:
         raise InputError(f"{rows} contexts of {wanted:,} tokens need {needed / 2**30:,.0f} GiB; this machine "
                          f"has {memory / 2**30:,.0f}", where="max_length", fix="lower max_length or max_batch")
@@ -284,7 +299,7 @@ def _context(model: Decoder, rows: int, wanted: int | None) -> int:
         if wanted > trained and config.position != "alibi" and not config.sliding_window:
             say(f"note: a context of {wanted:,} tokens is beyond the {trained:,} that the model was trained on")
         return wanted
-    held = trained if needed <= memory // 2 else max(1, memory // 2 // each - model.front)
+    held = trained if needed <= memory // 2 else max(1, memory // 2 // each - front)
     if held < trained:
         say(f"note: contexts of {held:,} tokens, all that half of the memory holds, and not of {trained:,}")
     return min(trained, held)

@@ -68,6 +68,8 @@ class Sequence:
     params: SamplingParams
     limit: int
     """Tokens it may generate: max_tokens, or what the context leaves."""
+    adapter: str | None = None
+    """By name; None: the model itself."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None

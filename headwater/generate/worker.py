@@ -26,8 +26,8 @@ class Unavailable(HeadwaterError):
 class Ticket:
     """A request in the worker's hands: iterate over its deltas, or cancel it. Belongs to one asyncio loop."""
 
-    def __init__(self, prompt: list[int], params: SamplingParams) -> None:
-        self.prompt, self.params = prompt, params
+    def __init__(self, prompt: list[int], params: SamplingParams, adapter: str | None) -> None:
+        self.prompt, self.params, self.adapter = prompt, params, adapter
         self.cancelled = False
         self._loop = asyncio.get_running_loop()
         self._deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
@@ -76,10 +76,10 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="headwater-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, prompt: list[int], params: SamplingParams) -> Ticket:
+    def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Ticket:
         """Hand a request over, from a coroutine. Raises `InputError` for a bad prompt and `Unavailable`."""
-        self.engine.check(prompt)
-        ticket = Ticket(prompt, params)
+        self.engine.check(prompt, adapter)
+        ticket = Ticket(prompt, params, adapter)
         with self._wake:
             if self._closing:
                 raise Unavailable("closed", "the server is shutting down")
@@ -125,7 +125,7 @@ class Worker:
     def _take_new(self) -> None:
         while self._new:
             ticket = self._new.popleft()
-            self._running[self.engine.submit(ticket.prompt, ticket.params)] = ticket
+            self._running[self.engine.submit(ticket.prompt, ticket.params, ticket.adapter)] = ticket
 
     def _step(self) -> None:
         for sequence, ticket in self._running.items():

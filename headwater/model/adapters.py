@@ -21,10 +21,10 @@ from headwater.model.extension import KeptContext
 from headwater.model.families import family_for
 from headwater.model.families.names import Entry
 from headwater.model.folder import whose
-from headwater.model.lora import Adapted, Choice, Lora, LowRank, Rows
+from headwater.model.lora import Adapted, Choice, Chosen, Lora, LowRank, Rows
 from headwater.model.prefix import KIND as PREFIX
 from headwater.model.prefix import Prefix, PrefixSettings, load_prefix, save_prefix
-from headwater.model.tensors import read_tensors, write_tensors
+from headwater.model.tensors import TensorFile, read_tensors, write_tensors
 from headwater.settings import Settings, nearest_name
 
 CONTEXT = "context.json"
@@ -133,8 +133,8 @@ def _put(model: Decoder, name: str, scale: float, wanted: dict[str, Target], ran
             parent, _, leaf = layer.rpartition(".")
             module = Adapted(module, choice)
             setattr(model.get_submodule(parent), leaf, module)
-        module.adapters[name] = Lora(scale, parts, in_place=isinstance(module.base, nn.Linear))
-    choice.all_use(name)
+        module.add(name, Lora(scale, parts, in_place=isinstance(module.base, nn.Linear)))
+    choice.now = Chosen((name,))
     return [layers[target.layer][_leaf(official)] for official, target in wanted.items()]
 
 
@@ -159,7 +159,7 @@ def without_adapters(model: Decoder) -> Iterator[None]:
     choice, prefix = choice_of(model), model.prefix
     model.prefix = None
     try:
-        with contextlib.nullcontext() if choice is None else choice.none():
+        with contextlib.nullcontext() if choice is None else choice.using(Chosen()):
             yield
     finally:
         model.prefix = prefix
@@ -220,6 +220,13 @@ def context_of(folder: Path) -> KeptContext:
     return KeptContext.parse(read_json(path), where=path) if path.is_file() else KeptContext()
 
 
+def owner_of(folder: Path) -> str | None:
+    """Beside whose weights an adapter was trained, as `whose` tells them; None where it does not say."""
+    file = TensorFile(Path(folder) / ADAPTER_WEIGHTS)
+    file.close()
+    return file.metadata.get(_OWNER)
+
+
 def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
                  context: KeptContext = KeptContext()) -> None:  # noqa: B008 (frozen)
     """Write an adapter, low-rank matrices as `peft` does, the weights last. The configuration names the model's folder,
@@ -229,7 +236,7 @@ def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
         write_json(folder / CONTEXT, context.model_dump(mode="json", exclude_unset=True))
     where = {"base_model_name_or_path": os.path.relpath(base, folder)}
     if model.prefix is not None:
-        save_prefix(model.prefix, folder, **where)
+        save_prefix(model.prefix, folder, {_OWNER: whose(base)}, **where)
     else:
         _save_lora(model, folder, base, name, where)
 
@@ -320,4 +327,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = read_tensors(folder / ADAPTER_WEIGHTS)
     if not tensors:
         raise CheckpointError("the adapter is empty", where=folder / ADAPTER_WEIGHTS, fix="copy the adapter again")
+    if not all(bool(one.isfinite().all()) for one in tensors.values()):  # beside others it would be in their rows too
+        raise CheckpointError("the adapter holds numbers that are not finite", where=folder / ADAPTER_WEIGHTS,
+                              fix="train it again, at a lower rate")
     return config, tensors

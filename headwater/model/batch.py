@@ -31,7 +31,16 @@ class Batch(NamedTuple):
     @property
     def front(self) -> int:
         """Keys before those of all tokens."""
+        if self.cache is not None:
+            return self.cache.front
         return 0 if self.prefix is None else self.prefix.length
+
+    @property
+    def fronts(self) -> Tensor | None:
+        """int64 [B]: how many of these are each row's own, where they differ."""
+        if self.cache is None or not self.cache.unequal:
+            return None
+        return torch.tensor(self.cache.fronts, device=self.input_ids.device)
 
     @property
     def start(self) -> int:
@@ -59,8 +68,8 @@ def check(config: ModelConfig, batch: Batch) -> None:
     rows = len(ids)
     if cache is not None and cache.batch != rows:
         raise InputError(f"{rows} rows of input_ids for a cache of {cache.batch}", fix="make it for as many rows")
-    if cache is not None and cache.front != batch.front:
-        raise InputError(f"a cache with a prefix of {cache.front} keys for a model with one of {batch.front}",
+    if cache is not None and batch.prefix is not None and cache.fronts != [batch.prefix.length] * rows:
+        raise InputError(f"a cache with a prefix of {cache.front} keys for a model with one of {batch.prefix.length}",
                          fix="make it with model.cache(...)")
     if batch.intervals is not None:
         _check_intervals(batch, batch.intervals)

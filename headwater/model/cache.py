@@ -31,20 +31,20 @@ class KVCache:
     and may be filled to different lengths; a token sees slots up to its own, so what stands behind a row's own
     length is never read before it is overwritten.
 
-    Of a model with a prefix every row begins with its keys and values, written once; nothing counts them as slots.
+    A row may begin with a prefix, its own keys and values, which `begin` writes; nothing counts them as slots. All rows
+    have room for the longest, in front, and a shorter one stands at its end.
     """
 
     def __init__(self, config: ModelConfig, batch: int, length: int, *, dtype: torch.dtype = torch.float32,
-                 device: torch.device | str = "cpu", piece: int = 0, prefix: Prefix | None = None) -> None:
+                 device: torch.device | str = "cpu", piece: int = 0, front: int = 0) -> None:
         """length: tokens a row can hold. piece: if given, a pass reads at most so many, and the cache rolls where it
-        would be longer than a window, its sinks and those. prefix: of the model that it is for."""
-        front = 0 if prefix is None else prefix.length
+        would be longer than a window, its sinks and those. front: keys of the longest prefix."""
         shape = (batch, config.num_key_value_heads, front + slots_for(config, length, piece), config.head_dim)
         self.length, self.sinks, self.piece = length, config.attention_sinks, piece
         keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self._hold(keys, [torch.zeros_like(key) for key in keys], front)
-        if prefix is not None:
-            self._write(prefix)
+        self.fronts = [0] * batch
+        """Keys of each row's own prefix, of the `front` that there is room for."""
         self.filled = 0
         self.visible: Tensor | None = None
         """bool [B,S]: the slots that the next token may see; None means all of them."""
@@ -58,13 +58,22 @@ class KVCache:
         self.keys, self.values = ([one[:, :, front:] for one in whole] for whole in (keys, values))
 
     @torch.no_grad()
-    def _write(self, prefix: Prefix) -> None:
-        for stored in zip(self._all_keys, self._all_values, prefix(), strict=True):
-            stored[0][:, :, : self.front], stored[1][:, :, : self.front] = stored[2]
+    def begin(self, rows: range, prefix: Prefix | None) -> None:
+        """Put a prefix before these rows in the place of what stood there; None: nothing."""
+        length = 0 if prefix is None else prefix.length
+        self.fronts[rows.start : rows.stop] = [length] * len(rows)
+        own = (slice(rows.start, rows.stop), slice(None), slice(self.front - length, self.front))
+        for layer, (keys, values) in enumerate(() if prefix is None else prefix()):
+            self._all_keys[layer][own], self._all_values[layer][own] = keys, values
 
     @property
     def batch(self) -> int:
         return self.keys[0].shape[0]
+
+    @property
+    def unequal(self) -> bool:
+        """Whether the prefixes of some rows are shorter than others."""
+        return any(one != self.front for one in self.fronts)
 
     @property
     def slots(self) -> int:
@@ -94,25 +103,30 @@ class KVCache:
         return torch.where(slots < self.sinks, slots, torch.where(found < self.sinks, NEVER, found))
 
     def rows(self, start: int, stop: int) -> KVCache:
-        """A view of consecutive rows that shares this cache's memory; it counts as empty."""
+        """A view of consecutive rows that shares this cache's memory, with no more in front than the longest prefix
+        among them; it counts as empty."""
         view = object.__new__(KVCache)
         view.length, view.sinks, view.piece = self.length, self.sinks, self.piece
-        view._hold([key[start:stop] for key in self._all_keys], [value[start:stop] for value in self._all_values],
-                   self.front)
+        view.fronts = self.fronts[start:stop]
+        front = max(view.fronts, default=0)
+        own = (slice(start, stop), slice(None), slice(self.front - front, None))
+        view._hold([key[own] for key in self._all_keys], [value[own] for value in self._all_values], front)
         view.positions = None if self.positions is None else self.positions[start:stop]
         view.filled, view.visible = 0, None
         return view
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copy row `source`, of `length` tokens, over row `target`."""
+        """Copy row `source`, of `length` tokens, over row `target`, its prefix too."""
         length = min(length, self.slots)
-        for tensor in (*self.keys, *self.values):
-            tensor[target, :, :length] = tensor[source, :, :length]
+        self.fronts[target] = self.fronts[source]
+        held = slice(self.front - self.fronts[source], self.front + length)
+        for tensor in (*self._all_keys, *self._all_values):
+            tensor[target, :, held] = tensor[source, :, held]
         if self.positions is not None:
             self.positions[target, :, :length] = self.positions[source, :, :length]
 
     def take(self, other: KVCache, rows: Tensor) -> None:
-        """Row i becomes row rows[i] of `other`, as far as both reach."""
+        """Row i becomes row rows[i] of `other`, as far as both reach; prefixes stay."""
         assert not self.rolling
         assert not other.rolling
         kept = min(self.length, other.length)

@@ -75,7 +75,10 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
         return shared._replace(intervals=batch.intervals, blocks=blocks), positions
     if _continues(config, batch):
         last = batch.front + batch.places.expand(batch.input_ids.shape)
-        return shared._replace(intervals=Intervals(torch.zeros_like(last), last)), positions
+        first = torch.zeros_like(last)
+        if batch.fronts is not None:
+            first += (batch.front - batch.fronts)[:, None]
+        return shared._replace(intervals=Intervals(first, last)), positions
     mask = seen = _mask(batch, place.reach, None if derived is None else derived.lengths)
     if seen is not None and config.sliding_window:
         keys = torch.arange(place.reach, device=seen.device)
@@ -84,8 +87,18 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     if bias is not None:
         mask = bias.masked_fill(~(_causal(batch, place.reach) if seen is None else seen), -math.inf)
     if mask is not None and batch.front:
-        mask = F.pad(mask, (batch.front, 0), value=0.0 if mask.is_floating_point() else True)
+        mask = _behind(mask, batch)
     return shared._replace(mask=mask, causal=batch.fresh and not batch.front), positions
+
+
+def _behind(mask: Tensor, batch: Batch) -> Tensor:
+    """A mask [B or 1, 1 or H, T, S] with the keys of prefixes before all others, each row's own alone."""
+    wide, fronts = mask.is_floating_point(), batch.fronts
+    mask = F.pad(mask, (batch.front, 0), value=0.0 if wide else True)
+    if fronts is None:
+        return mask
+    hidden = torch.arange(mask.shape[-1], device=mask.device) < (batch.front - fronts)[:, None, None, None]
+    return mask.masked_fill(hidden, -math.inf) if wide else mask & ~hidden
 
 
 def _runs(config: ModelConfig, batch: Batch, derived: Blank | None) -> bool:
@@ -132,7 +145,7 @@ def _window(config: ModelConfig, scheme: Positions, batch: Batch, positions: Ten
     turned = scheme.rotation(nearest(config, positions)) if config.attention_sinks else None
     begins = torch.zeros_like(queries) if batch.intervals is None else batch.intervals.first
     blocks = blocks_of(config, queries, keys, begins)
-    return Window([behind(block, batch.front) for block in blocks] if batch.front else blocks, turned)
+    return Window([behind(block, batch.front, batch.fronts) for block in blocks] if batch.front else blocks, turned)
 
 
 def _distances(batch: Batch, place: Place, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,7 +253,7 @@ def _mask(batch: Batch, reach: int, lengths: Tensor | None) -> Tensor | None:
     if given is not None and given.dim() == 1:  # GLM: the length of each row's context
         given, lengths = None, given
     seen = None if batch.cache is None else batch.cache.visible
-    if given is None and lengths is None and seen is None and (
+    if given is None and lengths is None and seen is None and batch.fronts is None and (
             (batch.fresh and not batch.front) or (batch.slots is None and length == 1)):
         return None
     places = batch.places

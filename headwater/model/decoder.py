@@ -79,10 +79,14 @@ class Decoder(nn.Module):
         """Keys before those of all tokens."""
         return 0 if self.prefix is None else self.prefix.length
 
-    def cache(self, batch: int, length: int, *, piece: int = 0) -> KVCache:
-        """An empty cache of this model's type, on its device, with its prefix as it is now."""
-        return KVCache(self.config, batch, length, dtype=self.dtype, device=self.device, piece=piece,
-                       prefix=self.prefix)
+    def cache(self, batch: int, length: int, *, piece: int = 0, front: int = 0) -> KVCache:
+        """An empty cache of this model's type, on its device, with its prefix as it is now. front: keys of the longest
+        prefix that a row of a model without one may begin with."""
+        cache = KVCache(self.config, batch, length, dtype=self.dtype, device=self.device, piece=piece,
+                        front=self.front or front)
+        if self.prefix is not None:
+            cache.begin(range(batch), self.prefix)
+        return cache
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Intervals | None = None,
                 position_ids: Tensor | None = None, cache: KVCache | None = None) -> Tensor:

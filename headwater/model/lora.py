@@ -114,24 +114,54 @@ class _Added(torch.autograd.Function):
         return gradient, to_x, None, None, *found
 
 
+class Chosen(NamedTuple):
+    """Which adapters a pass uses."""
+
+    names: tuple[str, ...] = ()
+    uses: Tensor | None = None
+    """bool [B, names]: which rows use which; None: all of them."""
+
+
 class Choice:
-    """Which adapter each row of a pass uses; one object for all layers of a model."""
+    """What is chosen now; one object for all layers of a model."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, Tensor | None]] = []
-        """Name and the rows [n] of the batch that use it, None for all."""
-
-    def all_use(self, name: str) -> None:
-        self.rows = [(name, None)]
+        self.now = Chosen()
 
     @contextlib.contextmanager
-    def none(self) -> Iterator[None]:
-        """The model as it is without adapters."""
-        before, self.rows = self.rows, []
+    def using(self, chosen: Chosen) -> Iterator[None]:
+        """For some passes alone; `Chosen()` is the model as it is without adapters."""
+        before, self.now = self.now, chosen
         try:
             yield
         finally:
-            self.rows = before
+            self.now = before
+
+
+class Joined(NamedTuple):
+    """Several adapters of one layer as one: x goes through all, and of what is in between a row keeps its own."""
+
+    a: Tensor
+    """[R,I], R the sum of all ranks."""
+    b: Tensor
+    """[O,R], its factors in it."""
+    whose: Tensor
+    """int64 [R]: the number of the adapter."""
+
+    @classmethod
+    def of(cls, loras: dict[int, Lora], like: Tensor) -> Joined:
+        """By their numbers; like: outputs [..,O] of the layer."""
+        each = [(number, lora.scale, part) for number, lora in loras.items() for part in lora.parts()]
+        size = like.shape[-1]
+        b = [F.pad(scale * part.b, (0, 0, part.rows.start, size - part.rows.stop)) for _, scale, part in each]
+        whose = [number for number, _, part in each for _ in part.a]
+        return cls(torch.cat([part.a for *_, part in each]).to(like.dtype), torch.cat(b, 1).to(like.dtype),
+                   torch.tensor(whose, device=like.device))
+
+    def __call__(self, y: Tensor, x: Tensor, uses: Tensor) -> Tensor:
+        """y [B,T,O] with the additions of x [B,T,I]; uses: bool [B, adapters]."""
+        low = F.linear(x.to(y.dtype), self.a).masked_fill(~uses[:, self.whose][:, None], 0.0)  # [B,T,R]
+        return y + F.linear(low, self.b)
 
 
 class Adapted(nn.Module):
@@ -141,11 +171,25 @@ class Adapted(nn.Module):
         super().__init__()
         self.base, self.choice = base, choice
         self.adapters = nn.ModuleDict()
+        self._joined: tuple[tuple[str, ...], Joined] | None = None
+
+    def add(self, name: str, lora: Lora) -> None:
+        self.adapters[name], self._joined = lora, None
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
-        for name, rows in self.choice.rows:
-            if name in self.adapters:
-                lora = self.adapters[name]
-                y = lora(y, x) if rows is None else y.index_copy(0, rows, lora(y[rows], x[rows]))
+        names, uses = self.choice.now
+        here = {number: self.adapters[name] for number, name in enumerate(names) if name in self.adapters}
+        if uses is not None:
+            return self._join(here, y)(y, x, uses) if here else y
+        for lora in here.values():
+            y = lora(y, x)
         return y
+
+    def _join(self, here: dict[int, Any], y: Tensor) -> Joined:
+        """Kept until other adapters are wanted, where nothing learns: rows come and go more seldom than tokens."""
+        if torch.is_grad_enabled():
+            return Joined.of(here, y)
+        if self._joined is None or self._joined[0] != self.choice.now.names:
+            self._joined = self.choice.now.names, Joined.of(here, y)
+        return self._joined[1]

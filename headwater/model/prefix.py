@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,14 @@ def _shape(config: ModelConfig) -> tuple[int, int, int, int]:
     return config.num_hidden_layers, 2, config.num_key_value_heads, config.head_dim
 
 
-def save_prefix(prefix: Prefix, folder: Path, **more: Any) -> None:
-    """Write a prefix as plain keys and values under ChatGLM's name; what computed them is not kept. more:
-    what else its description says."""
+def save_prefix(prefix: Prefix, folder: Path, metadata: Mapping[str, str] | None = None, **more: Any) -> None:
+    """Write a prefix as plain keys and values under ChatGLM's name; what computed them is not kept. metadata and more:
+    what else the file and its description say."""
     layers, _, kv_heads, head_dim = prefix.shape
     write_json(folder / ADAPTER_CONFIG, {"peft_type": KIND, "num_virtual_tokens": prefix.length, "num_layers": layers,
                                       "num_key_value_heads": kv_heads, "head_dim": head_dim, **more})
     write_tensors(folder / ADAPTER_WEIGHTS, {f"{_OFFICIAL}embedding.weight": prefix.table().detach().float()},
-                  {"format": "pt"})
+                  {"format": "pt", **(metadata or {})})
 
 
 def load_prefix(folder: Path, config: ModelConfig) -> Prefix:
@@ -93,6 +94,9 @@ def load_prefix(folder: Path, config: ModelConfig) -> Prefix:
     if table.dim() != 2 or table.shape[1] != width or not len(table):
         raise CheckpointError(f"a prefix of shape {list(table.shape)}, the model takes [length, {width}]: "
                               f"{_words(*_shape(config))}", where=folder, fix="give the model that it was trained with")
+    if not bool(table.isfinite().all()):
+        raise CheckpointError("the prefix holds numbers that are not finite", where=folder,
+                              fix="train it again, at a lower rate")
     prefix = Prefix(config, PrefixSettings(length=len(table)))
     prefix.embedding.weight = nn.Parameter(table)
     return prefix

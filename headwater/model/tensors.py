@@ -85,7 +85,8 @@ class TensorFile:
             raise self._damaged("truncated or not safetensors: its header is not JSON") from None
         if not isinstance(values, dict):
             raise self._damaged("not safetensors: its header is not an object")
-        values.pop("__metadata__", None)
+        said = values.pop("__metadata__", None)
+        self.metadata: dict[str, Any] = said if isinstance(said, dict) else {}
         found = {name: self._stored(name, value, 8 + length) for name, value in values.items()}
         self._check_data(found, 8 + length, size)
         return found

@@ -71,11 +71,15 @@ def blocks_of(config: ModelConfig, queries: Tensor, keys: Tensor, begins: Tensor
     return found
 
 
-def behind(block: Block, count: int) -> Block:
-    """The same with so many keys before all others, which every query sees without a distance."""
+def behind(block: Block, count: int, own: Tensor | None = None) -> Block:
+    """The same with so many keys before all others, which every query sees without a distance; own, int64 [B]: only the
+    last so many of them."""
     always = torch.arange(count, device=block.slots.device)
-    return Block(block.queries, torch.cat((always, block.slots + count)), F.pad(block.seen, (count, 0), value=True),
-                 block.sinks + count, block.as_sink, F.pad(block.distances, (count, 0)))
+    seen = F.pad(block.seen, (count, 0), value=True)
+    if own is not None:
+        seen = seen & (torch.arange(seen.shape[-1], device=own.device) >= (count - own)[:, None, None])
+    return Block(block.queries, torch.cat((always, block.slots + count)), seen, block.sinks + count, block.as_sink,
+                 F.pad(block.distances, (count, 0)))
 
 
 def attend(query: Tensor, to_sinks: Tensor, key: Tensor, value: Tensor, blocks: list[Block],

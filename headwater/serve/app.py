@@ -55,11 +55,12 @@ class Api:
     started: int = 0
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._card()]})
+        return JSONResponse({"object": "list", "data": [self._card(name) for name in self._names]})
 
     async def one_model(self, request: Request) -> Response:
-        self._known(request.path_params["model"])
-        return JSONResponse(self._card())
+        name = request.path_params["model"]
+        self._known(name)
+        return JSONResponse(self._card(name))
 
     async def proposed(self, request: Request) -> Response:
         return JSONResponse(list(self.examples))
@@ -81,20 +82,28 @@ class Api:
         asked = parse_chat(await self._body(request))
         self._known(asked.model)
         prompt = self._prompt(asked)
-        ticket = self.worker.submit(prompt, asked.params(self.defaults, self.worker.engine.max_length - len(prompt)))
-        head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": self.model}
+        params = asked.params(self.defaults, self.worker.engine.max_length - len(prompt))
+        ticket = self.worker.submit(prompt, params, None if asked.model == self.model else asked.model)
+        head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
         if asked.stream:
             return EventStream(ticket, self._chunks(ticket, asked, head))
         async with cancelled_on_disconnect(ticket, request.receive):
             return JSONResponse(await self._whole(ticket, asked, head))
 
-    def _card(self) -> dict[str, Any]:
-        return {"id": self.model, "object": "model", "created": self.started, "owned_by": "headwater",
+    @property
+    def _names(self) -> list[str]:
+        """The model and its adapters."""
+        return [self.model, *self.worker.engine.adapters.names]
+
+    def _card(self, name: str) -> dict[str, Any]:
+        card = {"id": name, "object": "model", "created": self.started, "owned_by": "headwater",
                 "max_model_len": self.worker.engine.max_length}
+        return card if name == self.model else {**card, "parent": self.model}
 
     def _known(self, model: str) -> None:
-        if model != self.model:
-            raise RequestError(f"the model '{model}' does not exist; this server has '{self.model}'", status=404,
+        if model not in self._names:
+            known = ", ".join(f"'{name}'" for name in self._names)
+            raise RequestError(f"the model '{model}' does not exist; this server has {known}", status=404,
                                param="model", code="model_not_found")
 
     async def _body(self, request: Request) -> bytes:

@@ -19,6 +19,7 @@ from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
 from headwater.model.extension import ContextSettings
+from headwater.model.packed import Base
 from headwater.progress import say
 from headwater.settings import Settings
 from headwater.tokenizer.fitting import require_template
@@ -39,6 +40,10 @@ class ServeSettings(Settings):
     """Requests answered at once; each holds a whole context of keys and values."""
     max_length: int | None = Field(default=None, gt=1)
     """Tokens of context per request; the model's own when not set."""
+    adapters: dict[str, Path] = {}
+    """Folders of adapters of the model by the names that requests give as their `model`; none is merged with it."""
+    base: Base | None = None
+    """The form into which the model's matrices are packed; as they are stored when not set."""
     context: ContextSettings = ContextSettings()
     """A longer context than the model's own."""
     force_template: bool = False
@@ -64,14 +69,18 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
 
     settings = settings or ServeSettings()
 
-    model = find_model(folder)
+    model, name = find_model(folder), settings.name or model_name(Path(folder))
+    if name in settings.adapters:
+        raise SettingsError(f"an adapter and the model are both called {name}", where="adapters",
+                            fix="give the adapter another name, or the model: name=...")
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
-    engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context)
+    engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context,
+                         base=settings.base, adapters=settings.adapters)
     # a model without a chat format, or tuned with another one, is told now and not at every request
     require_template(engine.tokenizer, model, force=settings.force_template)
     worker = Worker(engine, max_queue=settings.max_queue)
-    app = make_app(worker, settings.name or model_name(Path(folder)), max_body=settings.max_body,
+    app = make_app(worker, name, max_body=settings.max_body,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
                    examples=examples(Path(folder)))
     try:

@@ -15,7 +15,9 @@ from headwater.generate.chat_session import ChatSession
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
+from headwater.model.adapters import ONE
 from headwater.model.extension import ContextSettings
+from headwater.model.packed import Base
 from headwater.progress import say
 from headwater.settings import Seed, Settings
 from headwater.tokenizer.fitting import require_template
@@ -34,6 +36,10 @@ class ChatSettings(Settings):
     max_tokens: int = Field(default=256, gt=0)
     """Longest answer."""
     seed: Seed | None = None
+    adapter: Path | None = None
+    """Folder of an adapter of the model, which answers; not merged with it."""
+    base: Base | None = None
+    """The form into which the model's matrices are packed; as they are stored when not set."""
     context: ContextSettings = ContextSettings()
     """A longer context than the model's own."""
     force_template: bool = False
@@ -50,10 +56,11 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     params = SamplingParams(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
                             seed=settings.seed)
     model = find_model(folder)
-    engine = Engine.load(model, max_batch=1, context=settings.context)
+    adapters = {} if settings.adapter is None else {ONE: settings.adapter}
+    engine = Engine.load(model, max_batch=1, context=settings.context, base=settings.base, adapters=adapters)
     # a model without a chat format, or tuned with another one, is told now and not at every line
     require_template(engine.tokenizer, model, force=settings.force_template)
-    session = ChatSession(engine, params, system=settings.system)
+    session = ChatSession(engine, params, system=settings.system, adapter=next(iter(adapters), None))
     interactive = sys.stdin.isatty()
     if interactive:
         _load_line_editing()

@@ -19,7 +19,7 @@ from headwater.model.adapters import (
 )
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.convert import convert
-from headwater.model.lora import Lora, LowRank, Rows
+from headwater.model.lora import Chosen, Lora, LowRank, Rows
 from headwater.model.tensors import read_tensors, write_tensors
 
 FAMILIES = ["baichuan1_13b", "baichuan2_7b", "baichuan2_13b", "chatglm_6b", "chatglm2_6b", "chatglm3_6b", "glm4_0414",
@@ -175,9 +175,9 @@ def test_every_row_of_a_batch_has_its_own_adapter(folder, tmp_path):
     model = load_model(folder)
     load_adapter(model, tmp_path / "1", "one")
     load_adapter(model, tmp_path / "2", "two")
-    choice_of(model).rows = [("one", torch.tensor([1])), ("two", torch.tensor([2]))]
+    choice_of(model).now = Chosen(("one", "two"), torch.tensor([[False, False], [True, False], [False, True]]))
     torch.testing.assert_close(model(IDS[:1].expand(3, -1)), wished, atol=1e-5, rtol=1e-5)
-    with choice_of(model).none():
+    with choice_of(model).using(Chosen()):
         assert torch.equal(model(IDS), each[0](IDS))
 
 

@@ -219,6 +219,77 @@ def test_rows_of_a_cache_move_with_their_prefix():
     torch.testing.assert_close(found[:, 0], whole[[2, 1], 20], rtol=1e-3, atol=2e-4)
 
 
+def with_prefixes(name, lengths, ids, **changes):
+    """A model without one, and the logits of each row [1,T] behind a prefix of its own; 0: none."""
+    model = make(name, prefix=False, **changes).eval()
+    prefixes = [Prefix(model.config, PrefixSettings(length=one), seed=one) if one else None for one in lengths]
+    wanted = []
+    for row, model.prefix in enumerate(prefixes):
+        wanted.append(model(ids[row : row + 1]))
+    model.prefix = None
+    return model, prefixes, torch.cat(wanted)
+
+
+def begun(model, prefixes, length, **given):
+    """A cache the rows of which had a longer prefix before."""
+    cache, longest = model.cache(len(prefixes), length, front=P, **given), PrefixSettings(length=P)
+    cache.begin(range(len(prefixes)), Prefix(model.config, longest, seed=5))
+    for row, prefix in enumerate(prefixes):
+        cache.begin(range(row, row + 1), prefix)
+    return cache
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@torch.inference_mode()
+def test_every_row_of_a_cache_has_its_own_prefix(name):
+    """Read from the start, on from there, one at a time, and at slots of their own."""
+    ids = tokens(name, rows=3, context=(9, 5, 7))
+    model, prefixes, whole = with_prefixes(name, (P, 3, 0), ids)
+    cache = begun(model, prefixes, LENGTH)
+    parts = [model(ids[:, at:to], cache=cache) for at, to in ((0, 12), (12, 13), (13, 20), (20, 38))]
+    parts += [model.head(model.hidden(ids[:, at : at + 1], cache=cache, slots=torch.full((3, 1), at)))
+              for at in (38, 39)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("position", ["rope", "alibi"])
+@torch.inference_mode()
+def test_long_rows_have_their_own_prefixes(position):
+    """By the kernel for runs of keys where there is one."""
+    ids = tokens(rows=2, length=200)
+    model, prefixes, whole = with_prefixes("Llama-2-70B", (3, P), ids, position=position, rope_dims=16,
+                                           max_position_embeddings=300)
+    cache = begun(model, prefixes, 200)
+    parts = [model(ids[:, at:to], cache=cache) for at, to in ((0, 90), (90, 200))]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(("window", "sinks", "piece"), [(6, 0, 5), (6, 2, 1), (30, 3, 9)])
+@torch.inference_mode()
+def test_rows_of_a_rolling_cache_have_their_own_prefixes(window, sinks, piece):
+    ids = tokens(rows=3)
+    model, prefixes, whole = with_prefixes("Llama-2-70B", (0, P, 3), ids, sliding_window=window, attention_sinks=sinks)
+    cache = begun(model, prefixes, LENGTH, piece=piece)
+    parts = [model(ids[:, at : at + piece], cache=cache) for at in range(0, LENGTH, piece)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-3, atol=2e-4)
+
+
+@torch.inference_mode()
+def test_rows_with_short_prefixes_have_no_more_in_front_and_move_with_them():
+    ids = tokens(rows=3)
+    model, prefixes, whole = with_prefixes("Llama-2-70B", (0, 3, P), ids)
+    cache = begun(model, prefixes, LENGTH)
+    model.hidden(ids[:, :20], cache=cache)
+    assert [cache.rows(0, count).front for count in (1, 2, 3)] == [0, 3, P]
+    cache.move(1, 0, 20)
+    assert not cache.rows(0, 2).unequal
+    found = model.head(model.hidden(ids[[1, 1], 20:21], cache=cache.rows(0, 2), slots=torch.full((2, 1), 20)))
+    torch.testing.assert_close(found[:, 0], whole[[1, 1], 20], rtol=1e-3, atol=2e-4)
+    cache.move(2, 0, 20)
+    found = model.head(model.hidden(ids[[2, 1], 20:21], cache=cache.rows(0, 2), slots=torch.full((2, 1), 20)))
+    torch.testing.assert_close(found[:, 0], whole[[2, 1], 20], rtol=1e-3, atol=2e-4)
+
+
 def test_a_cache_without_the_prefix_is_refused():
     model = make("Llama-2-70B")
     with pytest.raises(InputError, match="a prefix of 0 keys for a model with one of 7"):

@@ -68,13 +68,13 @@ def serving() -> Callable[..., AbstractContextManager[Running]]:
 
 @contextmanager
 def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: int = 20_000,
-            endless: bool = False, **options: object) -> Iterator[Running]:
+            endless: bool = False, adapters: dict[str, Path] | None = None, **options: object) -> Iterator[Running]:
     """A real server on a loopback port. endless: no end mark ends an answer."""
     uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     from headwater.serve.app import make_app
     from headwater.serve.server import listen, uvicorn_config
 
-    engine = Engine.load(run / "finetune", max_batch=max_batch)
+    engine = Engine.load(run / "finetune", max_batch=max_batch, adapters=adapters)
     if endless:
         engine.stop_ids = frozenset()
     worker = Worker(engine, max_queue=max_queue)

@@ -100,7 +100,7 @@ def test_a_request_without_sampling_gets_the_servers_own(run_folder: Path, servi
     with serving(run_folder, defaults=SamplingParams(temperature=0, top_p=0.9)) as server:
         seen = []
         submit = server.worker.submit
-        server.worker.submit = lambda prompt, params: (seen.append(params), submit(prompt, params))[1]
+        server.worker.submit = lambda prompt, params, adapter: (seen.append(params), submit(prompt, params, adapter))[1]
         post(server, temperature=None)
         post(server, temperature=1.5, top_k=3)
     assert [(one.temperature, one.top_p, one.top_k) for one in seen] == [(0, 0.9, 0), (1.5, 0.9, 3)]
