@@ -14,16 +14,14 @@ the contender's process.
 
 from __future__ import annotations
 
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from _harness import Case, arguments, installed, measure_interleaved, report
+from _workers import Questions, Worker, serve
 from torch import Tensor
 
 from headwater import hardware, plan
@@ -142,71 +140,34 @@ CONTENDERS: dict[str, Callable[[ModelConfig, int, int, str], Step | None]] = {
     "litgpt": litgpt, "ours, not compiled": partial(ours, compiled=False), "ours, ALiBi": ours_with_alibi}
 
 
-class Worker:
-    """A contender in its process, compiled and ready."""
-
-    def __init__(self, name: str, size: str, length: int, threads: int, device: str) -> None:
-        command = [sys.executable, __file__, "--worker", name, size, str(length), "--threads", str(threads), "--device",
-                   device]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.installed = bool(self._answer())
-
-    def step(self) -> None:
-        self._ask("step")
-
-    def peak(self) -> float:
-        """Of memory, in MB."""
-        return self._ask("peak") / 1e6
-
-    def end(self) -> None:
-        self.process.communicate()
-
-    def _ask(self, what: str) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{what}\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> float:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
-        return float(line)
-
-
-def work(name: str, size: str, length: int, device: str) -> None:
-    """Be a worker: answer whether the contender is installed, then every line that is asked."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-
-    def answer(value: float) -> None:
-        print(float(value), file=answers, flush=True)
-
+def questions(name: str, size: str, length: int, device: str) -> Questions | None:
+    """What a worker is asked; None where the contender is not installed."""
     step = CONTENDERS[name](shape(size, length), ROWS[size][length], length, device)
-    if step is not None:
-        step()  # compiles
-    answer(step is not None)
-    for line in sys.stdin:
-        if line.strip() == "peak":
-            answer(torch.cuda.max_memory_allocated() if device == "cuda" else
-                   1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-            continue
-        assert step is not None
+    if step is None:
+        return None
+    step()  # compiles
+
+    def whole_step() -> float:
         step()
         if device == "cuda":
             torch.cuda.synchronize()
-        answer(0)
+        return 0.0
+
+    def peak() -> float:
+        return torch.cuda.max_memory_allocated() if device == "cuda" else (
+            1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    return {"step": whole_step, "peak": peak}
 
 
 def compare(size: str, length: int, options: Any) -> list[Case]:
     device, rows = options.device, ROWS[size][length]
     every = options.full or device == "cuda"
-    workers = {name: Worker(name, size, length, options.threads, device) for name in CONTENDERS
-               if every or name != "ours, ALiBi"}
+    workers = {name: Worker("--worker", name, size, str(length), "--threads", str(options.threads), "--device", device)
+               for name in CONTENDERS if every or name != "ours, ALiBi"}
     there = {name: worker for name, worker in workers.items() if worker.installed}
     seconds = measure_interleaved({name: worker.step for name, worker in there.items()}, 9 if options.full else 3)
-    memory = {name: worker.peak() for name, worker in there.items()}
+    memory = {name: worker.ask("peak") / 1e6 for name, worker in there.items()}
     for worker in workers.values():
         worker.end()
     case = f"{size}, {rows} x {length}"
@@ -236,7 +197,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.worker:
         name, size, length = options.worker
-        work(name, size, int(length), options.device)
+        serve(lambda: questions(name, size, int(length), options.device))
         return
     wanted = [("1B", 4096)] if options.device == "cuda" else [
         (size, length) for size in ("17M", "100M") for length in (512, 2048)] if options.full else [("17M", 512)]

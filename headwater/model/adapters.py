@@ -133,7 +133,7 @@ def _put(model: Decoder, name: str, scale: float, wanted: dict[str, Target], ran
             parent, _, leaf = layer.rpartition(".")
             module = Adapted(module, choice)
             setattr(model.get_submodule(parent), leaf, module)
-        module.add(name, Lora(scale, parts, in_place=isinstance(module.base, nn.Linear)))
+        module.add(name, Lora(scale, parts))
     choice.now = Chosen((name,))
     return [layers[target.layer][_leaf(official)] for official, target in wanted.items()]
 

@@ -44,11 +44,11 @@ class LowRank(nn.Module):
 class Lora(nn.ModuleDict):
     """What one adapter adds to one layer, a `LowRank` for each official matrix that it changes, by name."""
 
-    def __init__(self, scale: float, parts: dict[str, LowRank], *, in_place: bool = True) -> None:
-        """scale: alpha / r. in_place: whether y may be changed: not where its maker keeps it, to give it again in the
-        backward pass, nor where it is a packed layer's."""
+    def __init__(self, scale: float, parts: dict[str, LowRank]) -> None:
+        """scale: alpha / r."""
         super().__init__(parts)
-        self.scale, self.in_place = scale, in_place
+        self.scale = scale
+        self.in_place = True  # whether y may be changed: not where its maker gives it again in the backward pass
 
     def parts(self) -> list[LowRank]:
         return [one for one in self.values() if isinstance(one, LowRank)]

@@ -20,7 +20,9 @@ from headwater.model.adapters import (
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.convert import convert
 from headwater.model.lora import Chosen, Lora, LowRank, Rows
+from headwater.model.packed import pack_linears, packed_linears
 from headwater.model.tensors import read_tensors, write_tensors
+from headwater.train.recompute import recompute
 
 FAMILIES = ["baichuan1_13b", "baichuan2_7b", "baichuan2_13b", "chatglm_6b", "chatglm2_6b", "chatglm3_6b", "glm4_0414",
             "glm4_9b", "glm_10b", "llama2_gqa"]
@@ -95,6 +97,22 @@ def test_gradients_are_those_of_the_formula(covers):
     lora.in_place = False
     torch.testing.assert_close(torch.autograd.grad(lora(F.linear(x, weight), x), inputs, slope),
                                torch.autograd.grad(plain(), inputs, slope))
+
+
+@pytest.mark.parametrize("again", ["none", "selective", "full"])
+def test_gradients_beside_packed_weights_are_those_beside_the_floats_that_they_stand_for(again):
+    packed = initialise(Decoder(CONFIG), 0)
+    pack_linears(packed, head=False, form="nf4")
+    whole = Decoder(CONFIG)
+    whole.load_state_dict(packed.state_dict() | {
+        f"{name}.weight": one.unpacked(torch.float32) for name, one in packed_linears(packed)}, strict=False)
+    found = []
+    for one in (packed, whole):
+        taught(attach(one, LoraSettings(rank=2), seed=0))
+        recompute(one, again if one is packed else "none")
+        one(IDS).logsumexp(-1).sum().backward()
+        found.append({name: parameter.grad for name, parameter in one.named_parameters() if parameter.requires_grad})
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_logits_and_gradients_are_those_of_peft(folder, tmp_path):
