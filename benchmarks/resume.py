@@ -36,7 +36,7 @@ TINY = [
     *(f"{stage}.trainer.{name}" for stage in ("pretrain", "finetune")
       for name in ("epochs=null", "steps=120", "rows=4", "sequence_length=128", "validate_every=0", "compile=off",
                    "precision=float32", "threads=1", "checkpoint_seconds=0.2")),
-    "evaluate.choice={}"]
+    "finetune.general.choice={}", "evaluate.choice={}"]
 
 
 def main() -> None:
