@@ -16,6 +16,7 @@ from headwater.errors import InputError, MissingExtraError
 from headwater.generate.engine import Engine
 from headwater.hardware import trim_heap
 from headwater.model import Decoder, ModelConfig
+from headwater.model.adapters import require_no_prefix
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import ContextSettings, KeptContext, extended
 from headwater.progress import say
@@ -86,6 +87,7 @@ def check(settings: ExtendSettings) -> None:
 def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
     """Write a model folder, `extend.json` and `extend.svg`. Figures: loss, throughput, and perplexity and needles found
     by length, before and after."""
+    require_no_prefix(settings.model, "extended")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     source = read_config(settings.model)[0]
     trained, config = source.longest, _extended(source, settings)

@@ -9,7 +9,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import without_adapters
 from headwater.settings import InputPath, Settings
@@ -37,11 +36,10 @@ class ReplaySettings(Settings):
         return self
 
     def rows(self, rows: int) -> int:
-        """Of so many, those that replay. Raises `InputError` where the share leaves none of either."""
+        """Of so many, those that replay. Raises `ValueError` where the share leaves none of either."""
         found = round(rows * self.share)
         if self.share and not 0 < found < rows:
-            raise InputError(f"a share of {self.share} of {rows} rows is {found}", where="replay.share",
-                             fix="give more rows, or another share")
+            raise ValueError(f"replay.share {self.share} of {rows} rows is {found}: give more rows, or another share")
         return found
 
 

@@ -16,7 +16,7 @@ from headwater.finetune.general import GeneralSettings, Measured, before_and_aft
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.finetune.learning import Method, check, frozen_by, prepared
 from headwater.model import Decoder, ModelConfig
-from headwater.model.adapters import LoraSettings, save_adapter, without_adapters
+from headwater.model.adapters import LoraSettings, require_no_prefix, save_adapter, without_adapters
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
@@ -73,6 +73,7 @@ class FinetuneSettings(DatasetSettings):
 def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
+    require_no_prefix(settings.model, "tuned further")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)

@@ -14,15 +14,16 @@ from torch.nn import functional as F
 from headwater.errors import InputError
 from headwater.finetune.examples import Columns, Example, Reader, read_examples
 from headwater.model import Decoder
-from headwater.model.adapters import LoraSettings, attach, save_adapter
+from headwater.model.adapters import LoraSettings, attach, require_no_prefix, save_adapter
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.model.task_head import Kind, TaskHead
+from headwater.plan import Trained
 from headwater.progress import say, track
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, Batch
 from headwater.train.gathering import on_leader
-from headwater.train.memory import require_memory
+from headwater.train.memory import Frozen, require_memory
 from headwater.train.objective import Outcome
 from headwater.train.packing import PackedBatches, PrefixSample
 from headwater.train.processes import is_leader, ranks
@@ -91,9 +92,12 @@ def run(settings: TaskSettings, out: Path) -> dict[str, float]:
     """Write the head and, where more has learned, the model's folder or an adapter's. Figures: loss, throughput, and of
     unseen examples the accuracy, the commonest label's share, and the mean F1 over labels; or the error of a
     regression beside that of the mean."""
+    require_no_prefix(settings.model, "given a head")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     config = read_config(settings.model)[0]
-    require_memory(config, trainer)
+    frozen = None if settings.method == "full" else Frozen(None, Trained(rank=settings.lora.rank * (
+        settings.method == "lora")))
+    require_memory(config, trainer, frozen)
     reader = Reader(tokenizer, config, settings.kind, trainer.sequence_length)
     examples = read_examples(settings.examples, settings.columns, settings.kind)
     unseen = read_examples(settings.validation, settings.columns, settings.kind) if settings.validation else []
@@ -122,7 +126,7 @@ def run(settings: TaskSettings, out: Path) -> dict[str, float]:
             save_model(model, folder, tokenizer_from=settings.model)
         objective.head.save(folder, settings.model if settings.method == "head" else folder)
 
-    figures = Trainer(model, objective, batches, trainer, validate, save).fit(out)
+    figures = Trainer(model, objective, batches, trainer, validate, save, frozen).fit(out)
     if is_leader():
         save(model, out)
     return {**figures, "examples": float(len(examples)), "labels": float(len(head.labels))}

@@ -12,15 +12,13 @@ import torch
 from headwater.errors import InputError
 from headwater.folders import is_adapter
 from headwater.generate.run_folder import find_model
-from headwater.model.adapters import choice_of, context_of, kind_of, load_adapter, owner_of
+from headwater.model.adapters import choice_of, context_of, kind_of, load_adapter, tell_owner
 from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings, KeptContext
-from headwater.model.folder import whose
 from headwater.model.lora import Chosen
 from headwater.model.prefix import KIND as PREFIX
 from headwater.model.prefix import Prefix, load_prefix
-from headwater.progress import say
 
 
 class Adapters:
@@ -37,12 +35,11 @@ class Adapters:
         self._prefixes: dict[str, Prefix] = {}
         self._inside: dict[str, str] = {}  # names inside the layers, where not every text can be one
         self.names = list(folders)
-        owner = whose(beside) if folders and beside is not None else None
         for name, folder in folders.items():
             found = _adapter(name, folder, context)
             self._load(model, name, found)
-            if owner not in (None, owner_of(found) or owner):
-                say(f"note: adapter {name} was trained beside other weights than those of {beside}")
+            if beside is not None:
+                tell_owner(found, beside)
         self._choice = choice_of(model) if folders else None
         if self._choice is not None:
             self._choice.now = Chosen()

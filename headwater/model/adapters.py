@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import CheckpointError, InputError
-from headwater.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from headwater.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
 from headwater.model.decoder import Decoder
 from headwater.model.extension import KeptContext
 from headwater.model.families import family_for
@@ -25,12 +25,15 @@ from headwater.model.lora import Adapted, Choice, Chosen, Lora, LowRank, Rows
 from headwater.model.prefix import KIND as PREFIX
 from headwater.model.prefix import Prefix, PrefixSettings, load_prefix, save_prefix
 from headwater.model.tensors import TensorFile, read_tensors, write_tensors
+from headwater.progress import say
 from headwater.settings import Settings, nearest_name
 
 CONTEXT = "context.json"
 """Beside an adapter: what `peft` has no word for."""
 ONE = "default"
 """What an adapter is called where there is no other, as `peft` calls it."""
+MOST = 1_000_000
+"""Of a rank and of alpha: weights with more of it would not be finite."""
 _PREFIX, _OWNER = "base_model.model.", "model"
 _USUAL: dict[str, Any] = {"bias": ("none",), "use_dora": (False,), "fan_in_fan_out": (False,), "lora_bias": (False,),
                           "modules_to_save": (None, []), "alpha_pattern": ({}, None), "layer_replication": (None,),
@@ -43,8 +46,8 @@ _USUAL: dict[str, Any] = {"bias": ("none",), "use_dora": (False,), "fan_in_fan_o
 class LoraSettings(Settings):
     """Which matrices learn, and in how many dimensions."""
 
-    rank: int = Field(default=8, gt=0)
-    alpha: float = Field(default=16.0, gt=0)
+    rank: int = Field(default=8, gt=0, le=MOST)
+    alpha: float = Field(default=16.0, gt=0, le=MOST)
     """Additions are multiplied by alpha / rank."""
     stabilised: bool = False
     """By alpha / sqrt(rank) instead (rsLoRA, 2312.03732), so that a larger rank learns no slower."""
@@ -227,6 +230,24 @@ def owner_of(folder: Path) -> str | None:
     return file.metadata.get(_OWNER)
 
 
+def tell_owner(folder: Path, base: Path) -> None:
+    """Say so where an adapter was trained beside other weights than those of `base`."""
+    owner = owner_of(folder)
+    if owner is not None and owner != whose(base):
+        say(f"note: the adapter {folder} was trained beside other weights than those of {base}")
+
+
+def require_no_prefix(folder: Path, doing: str) -> None:
+    """Refuse a folder that stands for a model with a prefix, which is neither merged nor learned beside: `doing` says
+    what is asked. Raises `InputError`."""
+    found = Path(folder)
+    while is_adapter(found):
+        if kind_of(found) == PREFIX:
+            raise InputError(f"a prefix of keys and values stays beside its model, and cannot be {doing}", where=found,
+                             fix=f"give its model, {base_of(found)}, or one tuned with method=lora or full")
+        found = base_of(found)
+
+
 def save_adapter(model: Decoder, folder: Path, base: Path, name: str = ONE, *,
                  context: KeptContext = KeptContext()) -> None:  # noqa: B008 (frozen)
     """Write an adapter, low-rank matrices as `peft` does, the weights last. The configuration names the model's folder,
@@ -275,6 +296,9 @@ def load_adapter(model: Decoder, folder: Path, name: str = ONE, *, dtype: torch.
     found = _pairs(tensors, model, known, Path(folder))
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     ranks = {official: len(pair["A"]) for official, pair in found.items()}
+    if set(ranks.values()) != {config["r"]}:
+        raise CheckpointError(f"r {config['r']} is not the rank of the matrices: {sorted(set(ranks.values()))}",
+                              where=Path(folder) / ADAPTER_CONFIG, fix="copy the adapter again")
     parts = _put(model, name, scale, {official: known[official] for official in found}, ranks, dtype or model.dtype)
     for (official, pair), part in zip(found.items(), parts, strict=True):
         part.a.data.copy_(pair["A"])
@@ -315,14 +339,16 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = folder / ADAPTER_CONFIG
     config = read_json(path)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise CheckpointError("not the configuration of a LoRA adapter", where=path, fix="give an adapter's folder")
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise CheckpointError(f"an adapter of peft_type {kind!r}; known are 'LORA' and {PREFIX!r}", where=path,
+                              fix="give a LoRA adapter's folder, or a prefix of ours")
     for key, usual in _USUAL.items():
         if key in config and config[key] not in usual:
             raise CheckpointError(f"{key} {config[key]!r} is not supported", where=path,
                                   fix="give a plain LoRA adapter: low-rank matrices of linear layers alone")
     for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), (int, float)) or config[key] <= 0:
-            raise CheckpointError(f"{key} {config.get(key)!r} is not a number above 0", where=path,
+        if not isinstance(config.get(key), (int, float)) or not 0 < config[key] <= MOST:
+            raise CheckpointError(f"{key} {config.get(key)!r} is not a number above 0, up to {MOST:,}", where=path,
                                   fix="copy the adapter again")
     tensors = read_tensors(folder / ADAPTER_WEIGHTS)
     if not tensors:

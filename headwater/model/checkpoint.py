@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from headwater.artifacts import atomic_write, read_json, write_json
 from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError
 from headwater.folders import CONFIG, base_of, code_files, is_adapter, model_folder, tokenizer_files
-from headwater.model.adapters import context_of, load_adapter, merge
+from headwater.model.adapters import context_of, load_adapter, merge, tell_owner
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings, extended
@@ -45,7 +45,8 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
         return extended(config, context_of(folder)), values
     path = Path(folder) / CONFIG
     if not path.exists():
-        raise CheckpointError("not a model folder: it has no config.json", where=folder,
+        what = "not a model folder: it has no config.json" if Path(folder).exists() else "no such folder"
+        raise CheckpointError(what, where=folder,
                               fix="give a folder that holds config.json and model.safetensors")
     family = None
     try:
@@ -94,6 +95,7 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
         kind = dtype or _dtype(values, weights.stored, path)
         model = load_weights(config, values, weights, kind, place, mmap=mmap, base=base)
     for one in adapters:
+        tell_owner(one, base_of(one))
         load_adapter(model, one)
         if not any(packed_linears(model)):
             merge(model)
@@ -250,9 +252,6 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     (token ids, names) is kept when it is of the same family, its modelling code too. More than `shard_bytes` are
     written as shards. Raises `InputError` for a model with a prefix.
     """
-    if model.prefix is not None:
-        raise InputError("a prefix has no place in a model folder", where=folder,
-                         fix="write it by itself with save_prefix, and the model with model.prefix = None")
     if model.prefix is not None:
         raise InputError("a prefix of keys and values is no part of a model's folder", where=folder,
                          fix="use the adapter's folder as it is; its model is in the folder that it names")

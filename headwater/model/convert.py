@@ -11,6 +11,7 @@ from torch import nn
 from headwater.artifacts import atomic_folder, make_folder
 from headwater.errors import InputError
 from headwater.folders import is_adapter
+from headwater.model.adapters import require_no_prefix
 from headwater.model.checkpoint import load_model, load_weights, read_config, save_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import KeptContext, extended
@@ -53,6 +54,7 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
 def _read(source: Path, kind: torch.dtype | None, context: KeptContext) -> Decoder:
     """The model with its tensors as they are stored; of an adapter's folder merged."""
     if is_adapter(source):
+        require_no_prefix(source, "written as a plain model")
         return load_model(source, dtype=kind, context=context)
     config, values = read_config(source)
     with WeightFolder(source) as weights:

@@ -97,6 +97,10 @@ def load_prefix(folder: Path, config: ModelConfig) -> Prefix:
     if not bool(table.isfinite().all()):
         raise CheckpointError("the prefix holds numbers that are not finite", where=folder,
                               fix="train it again, at a lower rate")
+    said = read_json(folder / ADAPTER_CONFIG).get("num_virtual_tokens") if (folder / ADAPTER_CONFIG).exists() else None
+    if said not in (None, len(table)):
+        raise CheckpointError(f"a prefix of {len(table)} keys, where {ADAPTER_CONFIG} says {said}", where=folder,
+                              fix="copy the adapter again")
     prefix = Prefix(config, PrefixSettings(length=len(table)))
     prefix.embedding.weight = nn.Parameter(table)
     return prefix

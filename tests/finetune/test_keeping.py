@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from headwater.errors import InputError, SettingsError
+from headwater.errors import SettingsError
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings
 from headwater.finetune.stage import FinetuneSettings, run
 from headwater.model import Decoder, ModelConfig, initialise
@@ -81,8 +81,9 @@ def test_half_a_replay_is_refused(values, words):
 
 
 def test_a_share_of_no_row_is_refused():
-    with pytest.raises(InputError, match=r"0\.1 of 4 rows is 0"):
-        ReplaySettings.parse({"corpus": "x", "share": 0.1}).rows(4)
+    with pytest.raises(SettingsError, match=r"0\.1 of 4 rows is 0"):
+        FinetuneSettings.parse({"dialogues": ["d"], "replay": {"corpus": "x", "share": 0.1}, "trainer": {
+            "steps": 1, "rows": 4}})
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from headwater.errors import InputError, SettingsError
 from headwater.finetune.stage import FinetuneSettings, run
 from headwater.generate import Engine, SamplingParams
 from headwater.model.checkpoint import load_model, read_config
+from headwater.model.convert import convert
 from headwater.tokenizer import Tokenizer
 
 TRAINER = {"rows": 2, "sequence_length": 48, "threads": 1, "precision": "float32", "compile": "off",
@@ -111,6 +112,20 @@ def test_what_learns_beside_a_model_answers_from_its_folder(conversing, tmp_path
     prompt = engine.tokenizer.chat.render([{"role": "user", "content": "多长?"}], add_generation_prompt=True).ids
     [answer] = engine.generate([prompt], SamplingParams(temperature=0, max_tokens=12))
     assert answer.text == "482 km."
+
+
+def test_a_prefix_is_neither_tuned_further_nor_packed_nor_converted(conversing, tmp_path):
+    values = {"model": conversing / "model", "dialogues": [conversing / "d.jsonl"], "method": "prefix",
+              "prefix": {"length": 4}, "trainer": {**TRAINER, "steps": 1}}
+    run(FinetuneSettings.parse(values), tmp_path / "prefix")
+    for method in ("full", "lora", "prefix"):
+        more = {"model": tmp_path / "prefix", "method": method, "prefix": {"length": 4} if method == "prefix" else {}}
+        with pytest.raises(InputError, match="cannot be tuned further"):
+            run(FinetuneSettings.parse({**values, **more}), tmp_path / method)
+    with pytest.raises(InputError, match="cannot be quantized"):
+        quantize(QuantizeSettings.parse({"model": tmp_path / "prefix"}), tmp_path / "int8")
+    with pytest.raises(InputError, match="cannot be written as a plain model"):
+        convert(tmp_path / "prefix", tmp_path / "plain")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -47,3 +47,9 @@ def test_of_several_models_none_is_taken(tmp_path: Path) -> None:
         find_model(tmp_path)
     write(tmp_path / "finetune", "config.json", "manifest.json")
     assert find_model(tmp_path) == tmp_path / "finetune"
+
+
+def test_a_head_is_nothing_to_talk_to(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", "task.json")
+    with pytest.raises(InputError, match="headwater task predict"):
+        find_model(tmp_path)

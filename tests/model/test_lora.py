@@ -212,8 +212,9 @@ def test_unknown_matrices_are_refused_with_the_nearest(model):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"use_dora": True}, "use_dora True is not supported"), ({"peft_type": "IA3"}, "not the configuration of a LoRA"),
-    ({"r": 0}, "r 0 is not a number"), ({"bias": "all"}, "bias 'all'")])
+    ({"use_dora": True}, "use_dora True is not supported"), ({"peft_type": "IA3"}, "an adapter of peft_type 'IA3'"),
+    ({"r": 0}, "r 0 is not a number"), ({"bias": "all"}, "bias 'all'"),
+    ({"r": 4}, "r 4 is not the rank of the matrices"), ({"lora_alpha": 1e300}, "lora_alpha 1e\\+300 is not")])
 def test_what_is_not_plain_lora_is_refused(folder, tmp_path, change, words):
     save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
     path = tmp_path / "adapter" / "adapter_config.json"
@@ -241,3 +242,12 @@ def test_an_adapter_whose_model_is_gone_says_so(folder, tmp_path):
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="the adapter's model is not at"):
         load_model(tmp_path / "adapter")
+
+
+def test_an_adapter_beside_other_weights_is_told(folder, tmp_path, capsys):
+    save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
+    load_model(tmp_path / "adapter")
+    assert "other weights" not in capsys.readouterr().err
+    save_model(initialise(Decoder(CONFIG), 1), folder)
+    load_model(tmp_path / "adapter")
+    assert "was trained beside other weights" in capsys.readouterr().err

@@ -402,7 +402,7 @@ def test_official_checkpoints_are_read(tmp_path, form, inner):
 
 
 def test_a_model_folder_never_loses_a_prefix_silently(tmp_path):
-    with pytest.raises(InputError, match="write it by itself with save_prefix"):
+    with pytest.raises(InputError, match="no part of a model's folder"):
         save_model(make("Llama-2-70B"), tmp_path)
 
 
