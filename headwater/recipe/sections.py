@@ -81,7 +81,8 @@ def tuning(run: Path, stages: Mapping[str, Manifest]) -> dict[str, Any]:
 def _measure(key: str) -> tuple[str, str]:
     """What stands above a column of figures `TASK.LANGUAGE.METRIC`, and how they are written."""
     task, language, metric = key.split(".", 2)
-    title = {"loss": "loss of unseen dialogues", "bits_per_byte": "bits per byte"}.get(metric, task.replace("_", " "))
+    task = {"mmlu": "MMLU", "ceval": "C-Eval", "cmmlu": "CMMLU"}.get(task, task.replace("_", " "))
+    title = {"loss": "loss of unseen dialogues", "bits_per_byte": "bits per byte"}.get(metric, task)
     return f"{title}, {LANGUAGES.get(language, language)}", "{:.1%}" if metric == "accuracy" else "{:.3f}"
 
 
