@@ -283,3 +283,11 @@ def test_the_largest_batch_fits_and_one_row_more_does_not(memory, length, form):
     batch = plan.largest_batch(shape, form, length, memory)
     assert batch == 0 or weights + batch * each <= memory
     assert weights + (batch + 1) * each > memory
+
+
+def test_a_frozen_model_has_a_third_less_of_products_to_compute():
+    shape = preset("Llama-2-7B")
+    attention = 12 * 32 * 32 * 128 * 512
+    weights = plan.parameters(shape) - 32000 * 4096
+    assert plan.flops_per_token(shape, 512) == pytest.approx(6 * weights + attention)
+    assert plan.flops_per_token(shape, 512, frozen=True) == pytest.approx(4 * weights + attention)

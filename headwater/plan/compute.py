@@ -46,8 +46,9 @@ def find_gpu(name: str) -> Gpu:
                      fix=f"did you mean {spelled}?" if spelled else f"known: {', '.join(GPUS)}")
 
 
-def flops_per_token(shape: Shape, length: int) -> float:
-    """Training FLOPs per token, 6 N + 12 L H Q T (PaLM, 2204.02311, appendix B).
+def flops_per_token(shape: Shape, length: int, *, frozen: bool = False) -> float:
+    """Training FLOPs per token, 6 N + 12 L H Q T (PaLM, 2204.02311, appendix B); of a frozen model, whose weights have
+    no gradients, 4 N + 12 L H Q T.
 
     N leaves out an embedding table that is only looked up, and counts a tied one, which is the head. Attention is
     counted as if every token saw the whole row of T: a causal row needs half of that, packed documents less still,
@@ -56,7 +57,7 @@ def flops_per_token(shape: Shape, length: int) -> float:
     """
     table = 0 if shape.tie_word_embeddings else count(shape).embedding
     attention = 12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_dim * length
-    return 6.0 * (parameters(shape) - table) + attention
+    return (4.0 if frozen else 6.0) * (parameters(shape) - table) + attention
 
 
 def tokens_per_second(shape: Shape, length: int, gpu: Gpu, gpus: int, share: float) -> float:

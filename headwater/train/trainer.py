@@ -110,8 +110,8 @@ class Trainer:
                               frozen=self.frozen)}
 
     def _flops_per_step(self) -> float:
-        length = self.settings.sequence_length
-        return self.settings.rows * length * plan.flops_per_token(self.model.config, length)
+        length, frozen = self.settings.sequence_length, self.frozen is not None
+        return self.settings.rows * length * plan.flops_per_token(self.model.config, length, frozen=frozen)
 
     def prepare(self, machine: Machine) -> None:
         """Bring the model into the form in which this machine trains it: in parts, split, compiled."""
