@@ -198,7 +198,7 @@ def test_a_model_with_an_adapter_in_use_takes_no_others(folder: Path, folders: d
 def test_a_model_with_a_merged_adapter_takes_others(folder: Path, folders: dict[str, Path],
                                                     capsys: pytest.CaptureFixture[str]) -> None:
     engine = mixed(folders["train"], {"poet": folders["glm-4.5"]})
-    assert "note: adapter poet was trained beside other weights" in capsys.readouterr().err
+    assert "adapter-1 was trained beside other weights" in capsys.readouterr().err
     assert len(list(adapted(engine.model))) == 4
 
 
