@@ -129,7 +129,9 @@ class TensorFile:
             self._fill(flat, at)
             return
         step = max(1, _CHUNK // stored.dtype.itemsize)
-        buffer = torch.empty(min(step, flat.numel()), dtype=stored.dtype)
+        # Not of the heap: what is freed there leaves holes between the tensors that stay.
+        room = mmap.mmap(-1, min(step, max(1, flat.numel())) * stored.dtype.itemsize)
+        buffer = torch.frombuffer(room, dtype=stored.dtype)
         for start in range(0, flat.numel(), step):
             part = buffer[: min(step, flat.numel() - start)]
             self._fill(part, at + start * stored.dtype.itemsize)
