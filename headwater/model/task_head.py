@@ -50,7 +50,8 @@ class TaskHead(nn.Module):
     def save(self, folder: Path, model: Path) -> None:
         """model: the folder of the model that it answers for, kept as the way from `folder` to it."""
         write_json(folder / CONFIG, {"kind": self.kind, "labels": self.labels, "model": os.path.relpath(model, folder)})
-        write_tensors(folder / WEIGHTS, {name: one.detach() for name, one in self.state_dict().items()})
+        # Not its `state_dict`, which is of the parts again where several processes have trained it.
+        write_tensors(folder / WEIGHTS, {"weight": self.weight.detach(), "mean": self.mean, "spread": self.spread})
 
     @classmethod
     def load(cls, folder: Path) -> tuple[TaskHead, Path]:
