@@ -83,7 +83,7 @@ def _beside(settings: Learning, config: ModelConfig) -> Decoder:
     def load() -> Decoder:
         return load_model(settings.model, context=settings.context, dtype=dtype, base=settings.base)
 
-    model = load() if settings.base else on_leader(load, config)  # packed matrices are handed to nobody
+    model = on_leader(load, config)
     if settings.method == "prefix":
         return attach_prefix(model, settings.prefix, settings.seed)
     return attach(model, settings.lora, settings.seed)
