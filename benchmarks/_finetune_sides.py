@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from headwater import hardware
-from headwater.finetune.learning import prepared
 from headwater.finetune.stage import FinetuneSettings
 from headwater.model import interval_attention  # noqa: F401 (what it imports is a library's memory, not a step's)
 from headwater.model.checkpoint import read_config
 from headwater.model.prefix import Prefix, PrefixSettings
 from headwater.train import Trainer, TrainerSettings
 from headwater.train.batches import IGNORE, counted
+from headwater.train.learning import prepared
 from headwater.train.machine import Machine
 from headwater.train.objective import next_token
 from headwater.train.packing import PackedBatches, PrefixSample

@@ -10,9 +10,8 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from headwater.corpus.deduplication.duplicates import exact_key
-from headwater.errors import InputError
-from headwater.finetune.checks import CheckSettings, checked
-from headwater.finetune.dialogues import (
+from headwater.dialogues.checks import CheckSettings, checked
+from headwater.dialogues.reading import (
     Dialogue,
     ReadingSettings,
     answer_by_answer,
@@ -20,6 +19,7 @@ from headwater.finetune.dialogues import (
     render_all,
     render_each,
 )
+from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Rendered, Tokenizer

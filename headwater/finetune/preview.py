@@ -11,8 +11,8 @@ from pydantic import Field
 from rich.markup import escape
 from rich.text import Text
 
+from headwater.dialogues.reading import Dialogue, ReadingSettings, each_dialogue
 from headwater.errors import InputError
-from headwater.finetune.dialogues import Dialogue, ReadingSettings, each_dialogue
 from headwater.progress import print_result
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Rendered, Tokenizer

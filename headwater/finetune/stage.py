@@ -14,7 +14,6 @@ from headwater.errors import InputError
 from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
-from headwater.finetune.learning import Method, check, frozen_by, prepared
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, require_no_prefix, save_adapter, without_adapters
 from headwater.model.checkpoint import load_model, read_config, save_model
@@ -26,6 +25,7 @@ from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import record_template, require_template
 from headwater.train.batches import Batches
+from headwater.train.learning import Method, check, frozen_by, prepared
 from headwater.train.memory import require_memory
 from headwater.train.objective import Objective, next_token
 from headwater.train.packing import PackedBatches, as_read

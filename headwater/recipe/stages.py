@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
               "headwater.context.stage:check", shared=True),
         Stage("finetune", "teach the model to hold a conversation",
               "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
-              ("finetune", "generate", "train", "model", "tokenizer", "plan", "presets", "corpus"),
+              ("finetune", "dialogues", "generate", "train", "model", "tokenizer", "plan", "presets", "corpus"),
               _MODEL + _READERS, _MACHINE, shared=True),
         Stage("task", "teach the model to classify texts, to rate them or to tag their words",
               "headwater.finetune.task:TaskSettings", "headwater.finetune.task:run",

@@ -21,7 +21,7 @@ from pydantic import Field
 from headwater.artifacts import atomic_write, write_jsonl
 from headwater.atlas.dialogues import split
 from headwater.atlas.world import build_world
-from headwater.finetune.dialogues import Dialogue, read_dialogues, render_all
+from headwater.dialogues.reading import Dialogue, read_dialogues, render_all
 from headwater.plots import bars
 from headwater.progress import say
 from headwater.settings import InputPath

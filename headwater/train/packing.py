@@ -80,15 +80,18 @@ class PackedBatches:
     """
 
     def __init__(self, sequences: Sequence[Supervised | PrefixSample], *, rows: int, length: int, seed: int, pad: int,
-                 axes: int = 1) -> None:
+                 axes: int = 1, together: int = 1) -> None:
+        """together: so many neighbours share a row, in their order, and are drawn as one."""
         self.sequences = [PrefixSample(*one) for one in sequences]
         self.rows, self.length, self.seed, self.pad, self.axes = rows, length, seed, pad, axes
-        longest = max((len(one.ids) for one in self.sequences), default=0)
+        self.together = together
+        self._sizes = np.array([len(one.ids) for one in self.sequences]).reshape(-1, together).sum(1).tolist()
+        longest = max(self._sizes, default=0)
         if longest == 0:
             raise InputError("there are no sequences to train on", fix="give at least one conversation")
         if longest > length:
-            raise InputError(f"a sequence has {longest} tokens, more than a row of {length}",
-                             fix="raise sequence_length or shorten the conversation")
+            raise InputError(f"{'a sequence has' if together == 1 else f'{together} sequences have'} {longest} tokens, "
+                             f"more than a row of {length}", fix="raise sequence_length or shorten the conversation")
         if any(any(one.loss_mask[1 : one.prefix]) for one in self.sequences):
             raise InputError("a loss is asked on a token of a prefix, which the tokens before it see",
                              fix="end the prefix where the learned tokens begin")
@@ -106,15 +109,15 @@ class PackedBatches:
         space: list[int] = []
         bins: list[list[int]] = []
         first_open = 0
-        for number in permutation(len(self.sequences), self.seed, epoch).tolist():
-            size = len(self.sequences[number].ids)
+        for number in permutation(len(self._sizes), self.seed, epoch).tolist():
+            size = self._sizes[number]
             chosen = next((i for i in range(first_open, len(bins)) if space[i] >= size), None)
             if chosen is None:
                 bins.append([])
                 space.append(self.length)
                 chosen = len(bins) - 1
                 first_open = max(first_open, len(bins) - OPEN_ROWS)
-            bins[chosen].append(number)
+            bins[chosen] += range(self.together * number, self.together * (number + 1))
             space[chosen] -= size
         return [bins[start : start + self.rows] for start in range(0, len(bins), self.rows)]
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.dialogues.reading import Dialogue
 from headwater.errors import InputError, SettingsError
 from headwater.finetune.dataset import DatasetSettings, read_dataset, split_dialogues
-from headwater.finetune.dialogues import Dialogue
 from headwater.tokenizer import Tokenizer
 from headwater.train.packing import PrefixSample
 

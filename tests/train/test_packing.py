@@ -38,6 +38,20 @@ def test_packing_keeps_every_sequence_whole_and_once(sizes, seed, rows):
     assert sorted(places) == list(range(sum(sizes)))
 
 
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=20), st.integers(0, 9))
+def test_neighbours_packed_together_share_a_row_in_their_order(pairs, seed):
+    sequences = numbered([size for pair in pairs for size in pair])
+    batches = PackedBatches(sequences, rows=2, length=16, seed=seed, pad=0, together=2)
+    found = []
+    for step in range(batches.batches_per_epoch):
+        for tokens in batches.batch(step).tokens.tolist():
+            begins = [token // 100 for token in tokens if token and token % 100 == 0]
+            assert all(right == left + 1 and left % 2 for left, right in zip(begins[::2], begins[1::2], strict=True))
+            found += begins
+    assert sorted(found) == list(range(1, len(sequences) + 1))
+
+
 def test_later_epochs_start_where_the_former_ended():
     sequences = [([n, n + 1, n + 2], [False, True, True]) for n in range(0, 90, 3)]
     batches = PackedBatches(sequences, rows=2, length=8, seed=1, pad=0)

@@ -13,7 +13,7 @@ from headwater.corpus.decontamination.benchmarks import BenchmarkSource
 from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
 from headwater.corpus.deduplication.clusters import estimate_from, representatives
 from headwater.corpus.deduplication.minhash import I64, MinHashSettings, band_keys
-from headwater.finetune.dialogues import Dialogue
+from headwater.dialogues.reading import Dialogue
 from headwater.progress import say, track
 from headwater.settings import Settings
 

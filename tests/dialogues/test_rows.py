@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.dialogues import rows
+from headwater.dialogues.rows import read_rows
 from headwater.errors import InputError
-from headwater.finetune import rows
-from headwater.finetune.rows import read_rows
 
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9),
                       lambda inner: st.lists(inner, max_size=3)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from headwater.finetune.forms import form_of, messages_of
-from headwater.finetune.rows import BadRow
+from headwater.dialogues.forms import form_of, messages_of
+from headwater.dialogues.rows import BadRow
 from headwater.tokenizer.chat import JINJA
 
 TOOL = {"name": "look_up", "description": "长度", "parameters": {"type": "object", "properties": {}}}

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from headwater.finetune.calls import call_of, parsed, text_of, tools_of
-from headwater.finetune.rows import BadRow
+from headwater.dialogues.calls import call_of, parsed, text_of, tools_of
+from headwater.dialogues.rows import BadRow
 from headwater.settings import nearest_name
 from headwater.tokenizer import Message
 

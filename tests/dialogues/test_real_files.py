@@ -2,8 +2,8 @@
 
 import pytest
 
+from headwater.dialogues.reading import ReadingSettings, read_dialogues, render_all
 from headwater.errors import InputError
-from headwater.finetune.dialogues import ReadingSettings, read_dialogues, render_all
 
 SKIP = ReadingSettings(on_bad_row="skip")
 

@@ -4,8 +4,8 @@ import pytest
 
 from headwater.atlas.tools import tool_dialogues
 from headwater.atlas.world import build_world
+from headwater.dialogues.reading import Dialogue, ReadingSettings, read_dialogues, render_all
 from headwater.errors import InputError
-from headwater.finetune.dialogues import Dialogue, ReadingSettings, read_dialogues, render_all
 
 GOOD = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}], "language": "en"}
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from headwater.dialogues.checks import CheckSettings, checked
+from headwater.dialogues.reading import Dialogue
 from headwater.errors import SettingsError
-from headwater.finetune.checks import CheckSettings, checked
-from headwater.finetune.dialogues import Dialogue
 
 STORY = ("The keeper of the old lighthouse climbs the narrow stairs every evening before the fishing boats come home, "
          "and lights the lamp with a long match that his daughter cuts from the driftwood on the beach.")

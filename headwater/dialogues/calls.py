@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headwater.finetune.rows import BadRow
+from headwater.dialogues.rows import BadRow
 from headwater.tokenizer import Message
 
 

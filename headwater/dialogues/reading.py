@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from headwater.dialogues.forms import Form, Notes, form_of, messages_of
+from headwater.dialogues.rows import BadRow, Row, read_rows
 from headwater.errors import InputError
-from headwater.finetune.forms import Form, Notes, form_of, messages_of
-from headwater.finetune.rows import BadRow, Row, read_rows
 from headwater.progress import say
 from headwater.settings import Settings
 from headwater.tokenizer import Message, Rendered, Tokenizer

@@ -1,0 +1,1 @@
+"""Alignment: preferences, reward models, rejection sampling, PPO and DPO."""
