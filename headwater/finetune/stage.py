@@ -15,17 +15,17 @@ from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.model import Decoder, ModelConfig
-from headwater.model.adapters import LoraSettings, require_no_prefix, save_adapter, without_adapters
-from headwater.model.checkpoint import load_model, read_config, save_model
+from headwater.model.adapters import LoraSettings, require_no_prefix, without_adapters
+from headwater.model.checkpoint import load_model, read_config
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
 from headwater.progress import print_result
 from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.fitting import record_template, require_template
+from headwater.tokenizer.fitting import require_template
 from headwater.train.batches import Batches
-from headwater.train.learning import Method, check, frozen_by, prepared
+from headwater.train.learning import Method, check, frozen_by, prepared, write_learned
 from headwater.train.memory import require_memory
 from headwater.train.objective import Objective, next_token
 from headwater.train.packing import PackedBatches, as_read
@@ -103,11 +103,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
         return {f"dialogue.{language}.loss": target_loss(model, batches) for language, batches in held_back.items()}
 
     def save(model: Decoder, folder: Path) -> None:
-        if settings.method == "full":
-            save_model(model, folder, tokenizer_from=settings.model)
-            record_template(tokenizer, folder)
-        else:
-            save_adapter(model, folder, settings.model, context=settings.context)
+        write_learned(settings, model, tokenizer, folder)
 
     def measure() -> Measured:
         return validate(model) | measured(model, tokenizer, settings.model, settings.general, out)

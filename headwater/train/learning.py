@@ -9,12 +9,14 @@ import torch
 
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig
-from headwater.model.adapters import LoraSettings, attach, attach_prefix
-from headwater.model.checkpoint import load_model
-from headwater.model.extension import ContextSettings
+from headwater.model.adapters import LoraSettings, attach, attach_prefix, save_adapter
+from headwater.model.checkpoint import load_model, save_model
+from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
 from headwater.plan import Trained
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.fitting import record_template
 from headwater.train.gathering import on_leader
 from headwater.train.machine import products
 from headwater.train.memory import Frozen
@@ -39,7 +41,7 @@ class Learning(Protocol):
     @property
     def frozen_blocks(self) -> int: ...
     @property
-    def context(self) -> ContextSettings: ...
+    def context(self) -> KeptContext: ...
     @property
     def seed(self) -> int: ...
     @property
@@ -87,6 +89,15 @@ def _beside(settings: Learning, config: ModelConfig) -> Decoder:
     if settings.method == "prefix":
         return attach_prefix(model, settings.prefix, settings.seed)
     return attach(model, settings.lora, settings.seed)
+
+
+def write_learned(settings: Learning, model: Decoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """The model's folder with the chat template that it was tuned in, or an adapter's."""
+    if settings.method == "full":
+        save_model(model, folder, tokenizer_from=settings.model)
+        record_template(tokenizer, folder)
+    else:
+        save_adapter(model, folder, settings.model, context=settings.context)
 
 
 def frozen_by(settings: Learning) -> Frozen | None:
