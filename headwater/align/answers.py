@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from headwater.align.prompts import Prompt
+from headwater.align.prompts import Prompt, prompt_of
+from headwater.align.reward_model import judged_ids
+from headwater.dialogues.rows import Row, read_rows
+from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.request import Completion
 from headwater.generate.sampling import SamplingParams
 from headwater.progress import say
-from headwater.tokenizer import Message
+from headwater.tokenizer import Message, Tokenizer
 
 Tally = Counter[str]
 """Answers that are left out, by the reason."""
@@ -40,12 +44,12 @@ class Answer(NamedTuple):
         return [*self.prompt.messages, {"role": "assistant", "content": self.text}]
 
 
-def sample_answers(engine: Engine, prompts: Sequence[Prompt], count: int, params: SamplingParams, seed: int
-                   ) -> list[list[Answer]]:
+def sample_answers(engine: Engine, prompts: Sequence[Prompt], count: int, params: SamplingParams, seed: int, *,
+                   first: int = 0) -> list[list[Answer]]:
     """`count` answers to each prompt; each one's draws depend on the seed, its prompt's place and its number alone, and
-    so do not change when `count` grows."""
+    so do not change when `count` grows. first: the place of the first of these prompts among all."""
     each = [params.model_copy(update={"seed": _seed(seed, place, number)})
-            for place in range(len(prompts)) for number in range(count)]
+            for place in range(first, first + len(prompts)) for number in range(count)]
     completions = engine.generate([prompt.ids for prompt in prompts for _ in range(count)], each)
     answers = [_answer(prompt, completion) for prompt, completion in
                zip((prompt for prompt in prompts for _ in range(count)), completions, strict=True)]
@@ -60,6 +64,22 @@ def _answer(prompt: Prompt, completion: Completion) -> Answer:
 
 def _seed(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def read_answers(paths: list[Path], tokenizer: Tokenizer) -> list[Answer]:
+    """Dialogues that end with an answer, and what is known of their prompts, as answers: they are rows of prompts with
+    one more message. Raises `InputError` with file and line."""
+    found = []
+    for row in (row for path in paths for row in read_rows(path)):
+        messages = row.value.get("messages") if isinstance(row.value, dict) else None
+        last: Any = messages[-1] if isinstance(messages, list) and messages else None
+        if not isinstance(last, dict) or last.get("role") != "assistant" or not isinstance(last.get("content"), str):
+            raise InputError("expected a dialogue that ends with an answer", where=row.place, fix="correct the row")
+        prompt = prompt_of(Row({**row.value, "messages": row.value["messages"][:-1]}, row.place), tokenizer)
+        said: Message = {"role": "assistant", "content": last["content"]}
+        whole = judged_ids([*prompt.messages, said], tokenizer)
+        found.append(Answer(prompt, whole[len(prompt.ids):], last["content"], True))
+    return found
 
 
 def usable(answers: Sequence[Answer], rewards: Tensor, tally: Tally) -> list[bool]:

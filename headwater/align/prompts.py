@@ -45,7 +45,7 @@ def read_prompts(paths: list[Path], tokenizer: Tokenizer, longest: int) -> list[
     """
     found = []
     for path in paths:
-        own = [_prompt(row, tokenizer) for row in read_rows(path)]
+        own = [prompt_of(row, tokenizer) for row in read_rows(path)]
         fitting = [one for one in own if len(one.ids) <= longest]
         more = f", {len(own) - len(fitting):,} left out: longer than {longest:,} tokens" if len(fitting) < len(own) \
             else ""
@@ -57,7 +57,8 @@ def read_prompts(paths: list[Path], tokenizer: Tokenizer, longest: int) -> list[
     return found
 
 
-def _prompt(row: Row, tokenizer: Tokenizer) -> Prompt:
+def prompt_of(row: Row, tokenizer: Tokenizer) -> Prompt:
+    """Raises `InputError` with the row's place."""
     try:
         values = _checked(row.value)
         messages = list(_messages(values["messages"]))

@@ -12,7 +12,8 @@ from headwater.settings import nearest_name
 from headwater.tokenizer import Message
 
 HARMLESS = frozenset(("id", "index", "language", "lang", "source", "dataset", "category", "kind", "type", "task",
-                      "topic", "domain", "title", "model", "url", "date", "license", "split"))
+                      "topic", "domain", "title", "model", "url", "date", "license", "split", "reward", "unsafe",
+                      "expected", "careless", "attack"))
 """Keys of a row that speak about it and are no part of the dialogue."""
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "observation",
           "observation": "observation"}

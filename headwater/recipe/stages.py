@@ -67,6 +67,7 @@ def find(stages: Stages, name: str) -> Stage | None:
 _MACHINE = "headwater.train.stage:check_machine"
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
+_ALIGN = ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan")
 _MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
 
 STAGES: dict[str, Stage] = {
@@ -93,6 +94,9 @@ STAGES: dict[str, Stage] = {
         Stage("task", "teach the model to classify texts, to rate them or to tag their words",
               "headwater.finetune.task:TaskSettings", "headwater.finetune.task:run",
               ("finetune", "train", "model", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE, shared=True),
+        Stage("rejection", "let a model answer many times, and tune one on the best answers",
+              "headwater.align.rejection:RejectionSettings", "headwater.align.rejection:run", _ALIGN,
+              _MODEL + _READERS),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model", "plan"), _MODEL),
