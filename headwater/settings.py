@@ -72,7 +72,7 @@ class Settings(BaseModel):
             return values
         given = {name: values[name] for name, field in cls.model_fields.items()
                  if isinstance(field.default, Settings) and isinstance(values.get(name), Mapping)}
-        return {**values, **{name: _laid_over(cls.model_fields[name].default.model_dump(exclude_unset=True), value)
+        return {**values, **{name: laid_over(cls.model_fields[name].default.model_dump(exclude_unset=True), value)
                              for name, value in given.items()}}
 
     @classmethod
@@ -86,9 +86,9 @@ class Settings(BaseModel):
             raise _settings_error(cls, error, where) from None
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two trees of mappings as one; where both have a value the upper one counts."""
-    return {**below, **{key: _laid_over(below[key], value) if isinstance(value, Mapping)
+    return {**below, **{key: laid_over(below[key], value) if isinstance(value, Mapping)
                         and isinstance(below.get(key), Mapping) else value for key, value in above.items()}}
 
 

@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from headwater.model import Decoder
-from headwater.model.adapters import without_adapters
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, Batch, Batches, own_rows
 from headwater.train.layouts import Causal
 from headwater.train.loss import divergence
-from headwater.train.objective import Outcome, head_matrix, next_token
+from headwater.train.objective import Outcome, Reference, head_matrix, next_token
 from headwater.train.stage import split_shards
 from headwater.train.streams import StreamBatches
 
@@ -73,26 +71,15 @@ def texts_of(settings: ReplaySettings, tokenizer: Tokenizer, source: Path, out: 
 
 
 class NearBase:
-    """The next token's cross-entropy and, at the same targets, `weight` times KL(base || model).
+    """The next token's cross-entropy and, at the same targets, `weight` times KL(base || model)."""
 
-    The base's predictions are those of `base`, or of the model without its adapters where that is None.
-    """
-
-    def __init__(self, weight: float, base: Decoder | None) -> None:
+    def __init__(self, weight: float, base: Reference) -> None:
         self.weight, self.base = weight, base
 
     def __call__(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
         hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)  # [B,T,D]
         plain = next_token.of(model, hidden, batch, divisor)
         used = batch.targets != IGNORE
-        near, near_weight = self._base(model, batch)
+        near, near_weight = self.base(model, batch)
         apart = divergence(hidden[used], head_matrix(model)[0], near[used], near_weight, divisor)
         return Outcome(plain.loss + self.weight * apart, {**plain.sums, "divergence": apart.detach() * divisor})
-
-    @torch.no_grad()
-    def _base(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Its last hidden states [B,T,D] and its head's rows."""
-        if self.base is not None:
-            return self.base.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(self.base)[0]
-        with without_adapters(model):
-            return model.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(model)[0]

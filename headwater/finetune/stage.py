@@ -27,7 +27,7 @@ from headwater.tokenizer.fitting import require_template
 from headwater.train.batches import Batches
 from headwater.train.learning import Method, check, frozen_by, prepared, write_learned
 from headwater.train.memory import require_memory
-from headwater.train.objective import Objective, next_token
+from headwater.train.objective import Objective, Reference, next_token
 from headwater.train.packing import PackedBatches, as_read
 from headwater.train.processes import is_leader, leader_first, ranks
 from headwater.train.settings import TrainerSettings
@@ -135,9 +135,9 @@ def _objective(settings: FinetuneSettings) -> Objective:
     if not settings.near_base:
         return next_token
     if settings.method != "full":
-        return NearBase(settings.near_base, None)
+        return NearBase(settings.near_base, Reference(None))
     base = load_model(settings.model, dtype=torch.float32, context=settings.context)
-    return NearBase(settings.near_base, base.to(settings.trainer.training_device()).requires_grad_(False))
+    return NearBase(settings.near_base, Reference(base.to(settings.trainer.training_device())))
 
 
 def _kept(path: Path, measure: Callable[[], Measured]) -> Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,8 +96,8 @@ def attach_prefix(model: Decoder, settings: PrefixSettings, seed: int) -> Decode
     return model
 
 
-def attach(model: Decoder, settings: LoraSettings, seed: int) -> Decoder:
-    """Freeze the model and put one new adapter into it, in place; its matrices are float32.
+def attach(model: Decoder, settings: LoraSettings, seed: int, names: Sequence[str] = (ONE,)) -> Decoder:
+    """Freeze the model and put new adapters into it, in place, of which passes use the first; they are float32.
 
     Raises `InputError` for matrices that the model does not have.
     """
@@ -112,8 +112,9 @@ def attach(model: Decoder, settings: LoraSettings, seed: int) -> Decoder:
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     ranks = dict.fromkeys(wanted, settings.rank)
-    for part in _put(model, ONE, settings.scale, wanted, ranks, torch.float32):
-        part.draw(generator)
+    for name in reversed(names):
+        for part in _put(model, name, settings.scale, wanted, ranks, torch.float32):
+            part.draw(generator)
     return model
 
 

@@ -3,9 +3,10 @@ nothing."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.errors import InputError
+from headwater.model import Decoder
 from headwater.model.intervals import Intervals
 
 IGNORE = -100
@@ -60,6 +62,27 @@ class Batches(Protocol):
         """The batch of a step, 0-based, as a function of the step alone; of several readers each gets its own rows:
         the row `rank` and every one `ranks` after it. So their number may change between two steps."""
         ...
+
+
+class Learner(Protocol):
+    """A training under way, as it is seen by batches that its own model makes."""
+
+    def whole(self) -> Decoder:
+        """The model as it is now, to generate with."""
+        ...
+
+    def ask(self, ask: Any, *arguments: Any) -> Any:
+        """ask(model, *arguments), computed as in a step, without gradients."""
+        ...
+
+
+class OnPolicy(ABC):
+    """`Batches` that the learning model makes itself: none is made before the step ahead of it is done. A batch is a
+    function of the step and of the weights."""
+
+    @abstractmethod
+    def begin(self, learner: Learner) -> None:
+        """Called before the first batch of a run, or of one that goes on."""
 
 
 class Sample(NamedTuple):

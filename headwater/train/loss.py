@@ -73,6 +73,25 @@ def _divergence(hidden: Tensor, near: Tensor, weight: Tensor, near_weight: Tenso
     return F.kl_div(own, given, reduction="sum", log_target=True)
 
 
+def log_probabilities(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0
+                      ) -> tuple[Tensor, Tensor]:
+    """Of targets [N] under softmax(hidden [N,D] @ weight [V,D]^T / temperature): log p, and the entropies of these
+    predictions, in nats, float32 [N] each. Gradients reach hidden and weight; logits are held for some positions at
+    once, forward and backward."""
+    count, more = len(targets), -len(targets) % ALIKE if hidden.device.type == "cpu" else 0
+    hidden, targets = F.pad(hidden, (0, 0, 0, more)), F.pad(targets, (0, more))
+    rows = max(FEWEST_ROWS, LOGITS_AT_ONCE[hidden.device.type] // (4 * len(weight)))
+    parts = [checkpoint(_log_probabilities, *pair, weight, temperature, use_reentrant=False, preserve_rng_state=False)
+             for pair in zip(hidden.split(rows), targets.split(rows))]
+    chosen, entropy = (torch.cat([part[which] for part in parts])[:count] for which in (0, 1))
+    return chosen, entropy
+
+
+def _log_probabilities(hidden: Tensor, targets: Tensor, weight: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    every = (F.linear(hidden, weight.to(hidden.dtype)).float() / temperature).log_softmax(-1)
+    return every.gather(1, targets[:, None])[:, 0], -(every.exp() * every).sum(-1)
+
+
 class _Projected(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, divisor: float, penalties: Penalties,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from headwater.model import Decoder
+from headwater.model.adapters import without_adapters
 from headwater.train.batches import Batch
 from headwater.train.loss import Penalties, projected_cross_entropy
 
@@ -59,6 +61,22 @@ def head_matrix(model: Decoder) -> tuple[Tensor, Any]:
     if isinstance(weight, DTensor):
         return model.head.matrix(weight.to_local()), weight.device_mesh.get_group()
     return model.head.matrix(weight), None
+
+
+class Reference(nn.Module):
+    """What a model was before it learned: a frozen decoder, or the model without its adapters where that is None."""
+
+    def __init__(self, decoder: Decoder | None) -> None:
+        super().__init__()
+        self.decoder = None if decoder is None else decoder.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Its last hidden states [B,T,D] and its head's rows [V,D]."""
+        if self.decoder is not None:
+            return self.decoder.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(self.decoder)[0]
+        with without_adapters(model):
+            return model.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(model)[0]
 
 
 class Task(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -101,6 +101,8 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings, update: Update = whole) -> None:
         self.settings, self.updates = settings, 0
+        self.behind: dict[str, int] = {}
+        """Updates that passed by a parameter, by name: it had no gradient."""
         named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
         by_muon = {name for name, one in named if one.dim() == 2 and ".blocks." in f".{name}"}
         by_muon = by_muon if settings.name == "muon" else set()
@@ -129,6 +131,8 @@ class Optimizer:
         """Update every parameter by its gradient, and let go of the gradients."""
         for one in self.all:
             one.receive()
+            if one.parameter.grad is None:
+                self.behind[one.name] = self.behind.get(one.name, 0) + 1
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -144,15 +148,15 @@ class Optimizer:
         for one in self.all:
             one.parameter.grad = one.tensor.grad = None
 
-    def restore(self, updates: int) -> None:
-        """Count as after so many updates, once `momenta` hold what they held then."""
-        self.updates = updates
+    def restore(self, updates: int, behind: Mapping[str, int]) -> None:
+        """Count as after so many updates, some of which passed parameters by, once `momenta` hold what they held then.
+        """
+        self.updates, self.behind = updates, dict(behind)
         for one in self.all:
             one.reload()
-        for optimizer in self.optimizers:
-            for state in optimizer.state.values():
-                if "step" in state:
-                    state["step"].fill_(float(updates))
+            for optimizer in self.optimizers:
+                if "step" in optimizer.state.get(one.tensor, {}):
+                    optimizer.state[one.tensor]["step"].fill_(float(updates - behind.get(one.name, 0)))
 
 
 class _Shrunk(torch.autograd.Function):

@@ -72,6 +72,24 @@ def as_read(sequence: Supervised | PrefixSample, config: ModelConfig) -> Supervi
     return one._replace(prefix=begin, positions=positions)
 
 
+def first_fit(order: Iterable[int], sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Numbers, in this order, in rows of `length`, each in the first that has room for its size."""
+    space: list[int] = []
+    rows: list[list[int]] = []
+    first_open = 0
+    for number in order:
+        size = sizes[number]
+        chosen = next((i for i in range(first_open, len(rows)) if space[i] >= size), None)
+        if chosen is None:
+            rows.append([])
+            space.append(length)
+            chosen = len(rows) - 1
+            first_open = max(first_open, len(rows) - OPEN_ROWS)
+        rows[chosen].append(number)
+        space[chosen] -= size
+    return rows
+
+
 class PackedBatches:
     """Whole sequences packed first-fit into rows, in a new random order every epoch; none is ever cut.
 
@@ -106,19 +124,9 @@ class PackedBatches:
     @lru_cache(maxsize=2)  # noqa: B019 (one object lives per training run)
     def _plan(self, epoch: int) -> list[list[list[int]]]:
         """The epoch's batches, each a list of rows, each a list of sequence numbers."""
-        space: list[int] = []
-        bins: list[list[int]] = []
-        first_open = 0
-        for number in permutation(len(self._sizes), self.seed, epoch).tolist():
-            size = self._sizes[number]
-            chosen = next((i for i in range(first_open, len(bins)) if space[i] >= size), None)
-            if chosen is None:
-                bins.append([])
-                space.append(self.length)
-                chosen = len(bins) - 1
-                first_open = max(first_open, len(bins) - OPEN_ROWS)
-            bins[chosen] += range(self.together * number, self.together * (number + 1))
-            space[chosen] -= size
+        bins = first_fit(permutation(len(self._sizes), self.seed, epoch).tolist(), self._sizes, self.length)
+        if self.together > 1:
+            bins = [[self.together * one + other for one in row for other in range(self.together)] for row in bins]
         return [bins[start : start + self.rows] for start in range(0, len(bins), self.rows)]
 
     def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:

@@ -221,5 +221,10 @@ def _damage(path: Path) -> str | None:
     return None
 
 
+def steps_kept(folder: Path) -> list[int]:
+    """After how many steps a run can go on from each of its checkpoints, whole or damaged."""
+    return [int(path.name.removeprefix("step-")) for path in _finished(folder)]
+
+
 def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())

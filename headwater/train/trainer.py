@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from headwater.model import Decoder
 from headwater.model.tensors import write_tensors
 from headwater.progress import bar, say
 from headwater.train import memory, tensor_parallel
-from headwater.train.batches import IGNORE, Batch, Batches, read_ahead
+from headwater.train.batches import IGNORE, Batch, Batches, OnPolicy, read_ahead
 from headwater.train.disk import when_it_fits
 from headwater.train.gathering import hand_out, whole_again, whole_tensors
 from headwater.train.logs import Logs
@@ -47,9 +47,9 @@ class Trainer:
     """Trains a decoder on batches by an objective; resumes exactly.
 
     A run that was killed and started again gives the same losses and weights, bit for bit on a CPU, as one that was
-    not: batches are a function of the step, and the choices made from measurements (precision, compilation, threads)
-    are kept in the stage's folder. Under `torchrun` several processes share the work; another number of them may go
-    on from a checkpoint, and reads on where the others stopped.
+    not: batches are a function of the step (or keep what the model itself made), and the choices made from measurements
+    (precision, compilation, threads) are kept in the stage's folder. Under `torchrun` several processes share the work;
+    another number of them may go on from a checkpoint, and reads on where the others stopped.
     """
 
     def __init__(self, model: Decoder, objective: Objective, batches: Batches, settings: TrainerSettings,
@@ -86,7 +86,7 @@ class Trainer:
         self.prepare(choose(out / "machine.json", self.settings, self._flops_per_step() * self.steps))
         checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
         facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
-        self.optimizer.restore(facts["updates"])
+        self.optimizer.restore(facts["updates"], facts.get("behind", {}))
         self.watch = Watch(self.settings.spike_deviations, facts["recent"])
         meter = Meter(self._flops_per_step(), self.machine.matmul_flops * self.parallel.ranks)
         logs = Logs(out, facts["step"], self.settings, self.parallel, meter)
@@ -154,10 +154,9 @@ class Trainer:
     def _loop(self, out: Path, done: int, checkpoints: Checkpoints, logs: Logs) -> None:
         self._introduce(done)
         saved = time.monotonic()
-        steps, reader = range(done, self.steps), (self.parallel.data_rank, self.parallel.data_ranks)
-        with bar(out.name, self.steps, start=done) as shown, closing(
-                read_ahead(self.batches, steps, *reader)) as ahead:
-            for step, batch in zip(steps, ahead, strict=True):
+        steps = range(done, self.steps)
+        with bar(out.name, self.steps, start=done) as shown, closing(self._batches(steps, logs)) as batches:
+            for step, batch in zip(steps, batches, strict=True):
                 row = self._step(step, batch, out, logs)
                 last = step + 1 == self.steps
                 due = last or (self.settings.validate_every > 0 and (step + 1) % self.settings.validate_every == 0)
@@ -172,6 +171,18 @@ class Trainer:
                     self._save(checkpoints, step + 1)
                     saved = time.monotonic()
                     logs.meter.pause()
+
+    def _batches(self, steps: range, logs: Logs) -> Generator[Batch]:
+        """This process's batches of these steps."""
+        reader = self.parallel.data_rank, self.parallel.data_ranks
+        if not isinstance(self.batches, OnPolicy):
+            yield from read_ahead(self.batches, steps, *reader)
+            return
+        self.batches.begin(self)
+        for step in steps:
+            batch = self.batches.batch(step, *reader)
+            logs.meter.pause()
+            yield batch
 
     def _introduce(self, done: int) -> None:
         if not is_leader():
@@ -188,7 +199,7 @@ class Trainer:
 
     def _save(self, checkpoints: Checkpoints, step: int) -> None:
         """The last one is there when this returns; the others are written beside training."""
-        facts = {"updates": self.optimizer.updates, "recent": list(self.watch.recent)}
+        facts = {"updates": self.optimizer.updates, "behind": self.optimizer.behind, "recent": list(self.watch.recent)}
         if step == self.steps:
             hardware.trim_heap()  # no step needs it again
         while True:
@@ -212,7 +223,7 @@ class Trainer:
             self.optimizer.step(rate)
         else:
             self._went_wrong(step, wrong, batch, out)
-        logs.meter.tick(targets, self.settings.rows * self.settings.sequence_length)
+        logs.meter.tick(targets, batch.tokens.numel() * self.parallel.data_ranks)
         return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), **sums}
 
     def backward(self, batch: Batch, divisor: float) -> Outcome:
@@ -253,6 +264,22 @@ class Trainer:
         with self._precision(), torch.compiler.set_stance("force_eager"):
             return {f"validation.{name}": value for name, value in self.task(self.validate).items()}
 
+    @torch.no_grad()
+    def ask(self, ask: Any, *arguments: Any) -> Any:
+        """ask(model, *arguments), computed as in a step, without gradients."""
+        with self._precision():
+            return self.task(ask, *arguments)
+
+    def whole(self) -> Decoder:
+        """The model as it is now, to generate with, of one process; what it does not train in parts is its own."""
+        return self._filled(whole_tensors(self.task.model, self.parallel))
+
+    def _filled(self, tensors: dict[str, Tensor]) -> Decoder:
+        """Another decoder with these weights, and those that do not learn."""
+        found = shape_of(self.model).eval()
+        fill(found, {**tensors, **kept(self.model)})
+        return found
+
     def _snapshot(self, step: int, out: Path) -> None:
         every, batch = self.settings.snapshot_tokens, self.settings.rows * self.settings.sequence_length
         if not every or self.snapshot is None or (step + 1) * batch // every == step * batch // every:
@@ -260,8 +287,7 @@ class Trainer:
         path = out / "snapshots" / f"tokens-{(step + 1) * batch:014d}"
         tensors = whole_tensors(self.task.model, self.parallel)
         if is_leader() and not path.exists():
-            whole = shape_of(self.model).eval()
-            fill(whole, {**tensors, **kept(self.model)})
+            whole = self._filled(tensors)
             when_it_fits(partial(_write_snapshot, self.snapshot, whole, path), out,
                          sum(one.nbytes for one in tensors.values()), "a snapshot")
 

@@ -13,7 +13,7 @@ from headwater.model.adapters import LoraSettings, attach
 from headwater.model.checkpoint import load_model
 from headwater.train.batches import IGNORE
 from headwater.train.loss import divergence
-from headwater.train.objective import next_token
+from headwater.train.objective import Reference, next_token
 from headwater.train.packing import PackedBatches
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -48,7 +48,7 @@ def test_a_model_is_no_way_from_itself_and_some_way_once_it_has_changed(adapter)
         attach(model, LoraSettings(), seed=0)
     else:
         base = initialise(Decoder(CONFIG), 0).requires_grad_(False)
-    batch, objective = counting(0, 4).batch(0), NearBase(2.0, base)
+    batch, objective = counting(0, 4).batch(0), NearBase(2.0, Reference(base))
     outcome, plain = objective(model, batch, 10), next_token(model, batch, 10)
     assert outcome.loss.item() == pytest.approx(plain.loss.item(), rel=1e-5)
     for name, parameter in model.named_parameters():

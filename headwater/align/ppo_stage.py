@@ -1,0 +1,193 @@
+"""The PPO stage: a model learns from its own answers, which rewards judge, and is held to what it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from rich.table import Table
+
+from headwater.align.answers import tell, usable
+from headwater.align.critic import CRITIC, POLICY, Critic
+from headwater.align.iterations import write_iterations
+from headwater.align.ppo import Ppo
+from headwater.align.ppo_settings import PRESETS, PpoMethod
+from headwater.align.prompts import Prompt, read_prompts
+from headwater.align.rewards import RewardSettings, Scorer, Source, scorer
+from headwater.align.rollouts import Reading, Rollouts, sampled
+from headwater.artifacts import read_json, write_json
+from headwater.errors import InputError
+from headwater.model import Decoder
+from headwater.model.adapters import LoraSettings, attach, require_no_prefix, save_adapter
+from headwater.model.checkpoint import load_model, read_config, save_model
+from headwater.plan import Trained
+from headwater.progress import print_result
+from headwater.settings import InputPath, Seed, laid_over
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.fitting import record_template, require_template
+from headwater.train.machine import products
+from headwater.train.memory import Frozen, require_memory
+from headwater.train.objective import Reference
+from headwater.train.processes import ranks
+from headwater.train.settings import TrainerSettings
+from headwater.train.trainer import Trainer
+
+VALIDATION = 0x7FFF_FFFF
+"""The seed of the answers to validation prompts, which no iteration has."""
+OURS: dict[str, Any] = {"log_every": 1, "compile": "off", "record_places": False}
+"""Of the trainer: a step is long, the answers' rows have many shapes, and their places are of one iteration."""
+
+
+class PpoSettings(PpoMethod):
+    """What is aligned, on which prompts, by what rewards, and how."""
+
+    model: InputPath = Path("${finetune}")
+    """Where the policy begins, and what it is held to."""
+    critic: InputPath | None = None
+    """full: where the critic begins, a reward model's folder or a model's; the policy when not set."""
+    prompts: list[InputPath] = Field(min_length=1)
+    """JSON lines or arrays of {"messages": [...]} that end with the user's."""
+    validation: list[InputPath] = []
+    """Prompts that are not learned from, answered before and after."""
+    rewards: RewardSettings
+    method: Literal["full", "lora"] = "full"
+    """full: policy, critic and reference are three models. lora: one frozen model is all of them, without adapters the
+    reference, with one the policy, with another the critic."""
+    lora: LoraSettings = LoraSettings()
+    force_template: bool = False
+    """Use the tokenizer's chat template even where the checkpoint records another."""
+    seed: Seed = 0
+    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    """rows: of answers that are computed at once; a step has as many as its answers fill."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_follow(cls, values: Any) -> Any:
+        """The trainer's epochs are iterations."""
+        trainer = values.get("trainer") or {} if isinstance(values, Mapping) else None
+        if not isinstance(trainer, Mapping):
+            return values
+        preset = PRESETS.get(values.get("preset") or "", {})
+        iterations = values.get("iterations") or preset.get("iterations") or cls.model_fields["iterations"].default
+        found = laid_over(laid_over(OURS, preset.get("trainer", {})), trainer)
+        return {**values, "trainer": {"epochs": iterations, **found}}
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        trainer, given = self.trainer, self.trainer.model_fields_set
+        if trainer.epochs != self.iterations:
+            raise ValueError("the steps follow from iterations, passes and minibatches: leave out trainer.steps and "
+                             "trainer.epochs")
+        for name in ("micro_rows", "validate_every", "snapshot_tokens"):
+            if name in given and getattr(trainer, name):
+                raise ValueError(f"trainer.{name} has no effect on PPO")
+        if trainer.compile != "off":
+            raise ValueError("answers fill rows of many shapes, each of which would be compiled for: leave out "
+                             "trainer.compile")
+        if self.max_tokens >= trainer.sequence_length:
+            raise ValueError(f"max_tokens {self.max_tokens} leaves no room for a prompt in trainer.sequence_length "
+                             f"{trainer.sequence_length}")
+        if self.method == "full" and self.lora != LoraSettings():
+            raise ValueError("lora has no effect with method full")
+        if self.method == "lora" and self.critic is not None:
+            raise ValueError("critic has no effect with method lora: it shares the policy's model")
+        if self.method == "lora" and trainer.recompute != "none":
+            raise ValueError("trainer.recompute would give the critic's blocks again with the policy's adapter: leave "
+                             "it out with method lora")
+        return self
+
+
+def check(settings: PpoSettings) -> None:
+    """Raises `InputError` for what this machine does not have."""
+    settings.trainer.check_machine()
+    if ranks() > 1:
+        raise InputError("the policy is sampled by one process, and its answers are learned from there", where="ppo",
+                         fix="start one process; it uses all cores, or its GPU")
+
+
+def run(settings: PpoSettings, out: Path, others: Mapping[str, tuple[Source, float]] | None = None
+        ) -> dict[str, float]:
+    """Write a model's folder, or an adapter's, the critic's below it, and `iterations.jsonl`. others: sources of reward
+    with their weights, beside those of the settings. Figures: of the last iterations reward, KL to the reference and
+    length; mean rewards of validation prompts before and after."""
+    check(settings)
+    require_no_prefix(settings.model, "aligned")
+    tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
+    require_template(tokenizer, settings.model, force=settings.force_template)
+    config = read_config(settings.model)[0]
+    frozen = None if settings.method == "full" else Frozen(None, Trained(rank=2 * settings.lora.rank))
+    require_memory(config, trainer, frozen)
+    room = trainer.sequence_length - settings.max_tokens
+    prompts, unseen = (read_prompts(paths, tokenizer, room) if paths else []
+                       for paths in (settings.prompts, settings.validation))
+    judge = scorer(settings.rewards, trainer.training_device(), kept=out / "reward_scales.json", others=others)
+    model, objective = _models(settings)
+    reading = Reading(prompts, tokenizer, config, trainer.sequence_length, trainer.rows, settings.seed)
+    before = _once(out / "before.json", lambda: judged(model, reading, unseen, settings, judge))
+    figures = Trainer(model, objective, Rollouts(reading, judge, objective, out), trainer, frozen=frozen).fit(out)
+    _save(settings, model, objective, tokenizer, out)
+    found = {"before": before, "after": judged(model, reading, unseen, settings, judge)}
+    write_json(out / "ppo.json", found)
+    if unseen:
+        print_result(_table(found))
+    last = write_iterations(out, settings.steps_each)[-1]
+    return {**{name: value for name, value in figures.items() if name in ("steps", "parameters", "trained_parameters")},
+            "reward": last["reward"]["total"]["mean"], "kl": last["kl"], "length": last["length"],
+            "entropy": last["entropy"], "prompts": float(len(prompts)),
+            **{f"{when}.{name}": value for when, values in found.items() for name, value in values.items()}}
+
+
+def _models(settings: PpoSettings) -> tuple[Decoder, Ppo]:
+    """The policy, and the objective with reference and critic."""
+    if settings.method == "lora":
+        base = load_model(settings.model, dtype=getattr(torch, products(settings.trainer)))
+        model = attach(base, settings.lora, settings.seed, (POLICY, CRITIC))
+        return model, Ppo(Critic.beside(model), Reference(None), settings)
+    model = load_model(settings.model).float()
+    reference = Reference(load_model(settings.model, dtype=torch.float32))
+    return model, Ppo(Critic.load(settings.critic or settings.model), reference, settings)
+
+
+def _save(settings: PpoSettings, model: Decoder, objective: Ppo, tokenizer: Tokenizer, out: Path) -> None:
+    objective.critic.save(out / "critic", model, settings.model)
+    if settings.method == "lora":
+        save_adapter(model, out, settings.model, POLICY)
+    else:
+        save_model(model, out, tokenizer_from=settings.model)
+        record_template(tokenizer, out)
+
+
+def judged(model: Decoder, reading: Reading, prompts: list[Prompt], settings: PpoMethod, judge: Scorer
+           ) -> dict[str, float]:
+    """Mean rewards of answers to prompts, in all and by part, mean length and the share that none can be learned from.
+    """
+    if not prompts:
+        return {}
+    answers = sampled(model, reading, prompts, settings, VALIDATION)
+    scored, left_out = judge(answers), Counter[str]()
+    good = torch.tensor(usable(answers, scored.total, left_out))
+    tell(left_out, len(answers))
+    means = {f"reward.{name}": float(part[good].nanmean()) for name, part in
+             {"total": scored.total, **scored.parts}.items() if good.any()}
+    return {**means, "length": sum(len(one.ids) for one in answers) / len(answers),
+            "left_out": 1 - float(good.float().mean())}
+
+
+def _once(path: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Taken before the training, and not again by a run that goes on."""
+    if not path.exists():
+        write_json(path, measure())
+    return dict(read_json(path))
+
+
+def _table(found: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="Answers to validation prompts")
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in found["after"] | found["before"]:
+        table.add_row(name, *(f"{found[when].get(name, float('nan')):.3f}" for when in ("before", "after")))
+    return table
