@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -160,7 +162,7 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 def numbered_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """`read_jsonl` with the line of each row."""
     try:
-        with open(path, encoding="utf-8-sig") as stream:
+        with open_text(path) as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
@@ -172,6 +174,18 @@ def numbered_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         raise InputError("no such file", where=path, fix="check the path") from None
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A file of UTF-8 text, of which one whose name ends with .gz is unpacked. Raises `InputError` where that is
+    damaged."""
+    packed = Path(path).suffix.lower() == ".gz"
+    with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as stream:
+        try:
+            yield stream
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"cannot be unpacked: {error}", where=path, fix="fetch the file again") from None
 
 
 def hash_file(path: Path, seen: Callable[[int], None] | None = None) -> str:

@@ -40,6 +40,8 @@ TWO_WORDS = {
                           "context.decompose:decompose", "context.decompose:PositionsSettings"),
     "finetune preview": ("show a dialogue as a model will see it, what is learned of it in colour",
                          "finetune.preview:preview", "finetune.preview:PreviewSettings"),
+    "reward preview": ("show a pair as a reward model will read it, where the rewards are taken in colour",
+                       "align.preview:preview", "align.preview:PairPreviewSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings"),
     "study scaling": ("predict the loss of a larger model from a ladder of small ones", "studies.scaling:run",
@@ -69,10 +71,11 @@ _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet 
           "context ablate": ("model", "MODEL", "a run's folder, or a model's"),
           "context positions": ("model", "MODEL", "a run's folder, or a model's"),
           "finetune preview": ("files", "FILE", "files of dialogues"),
+          "reward preview": ("files", "FILE", "files of preferences"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings; `files` are one or more."""
 
-_PRINT_ONLY = ("corpus explain", "context bound", "finetune preview")
+_PRINT_ONLY = ("corpus explain", "context bound", "finetune preview", "reward preview")
 """Those that need no folder for what they make."""
 
 # Everything else is imported by the command that uses it: `headwater --help` answers at once.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from headwater.settings import Settings
 
 _BATCH = 64
 Action = Literal["drop", "keep"]
+T = TypeVar("T")
 
 
 class CheckSettings(Settings):
@@ -36,34 +37,41 @@ class CheckSettings(Settings):
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
-        if "leaks" in self.model_fields_set and not self.benchmarks:
+        if self.leaks != "drop" and not self.benchmarks:
             raise ValueError("leaks without benchmarks has no effect: give benchmarks")
         return self
 
 
-class Checked(NamedTuple):
+class Checked(NamedTuple, Generic[T]):
     """What is left of the dialogues, and how many were found."""
 
-    dialogues: list[Dialogue]
+    dialogues: list[T]
     copies: int
     """Those that another one stands for."""
     leaks: int
     """Those with a question of a benchmark, among what is left without copies."""
 
 
-def checked(dialogues: list[Dialogue], settings: CheckSettings, held_out: Sequence[Dialogue] = ()) -> Checked:
+def checked(dialogues: list[Dialogue], settings: CheckSettings, held_out: Sequence[Dialogue] = ()
+            ) -> Checked[Dialogue]:
     """Count copies, among the dialogues and of the `held_out` ones, and leaked questions; drop them as set.
 
     Takes about 400 bytes for each dialogue while copies are sought.
     """
-    texts = [said(dialogue) for dialogue in (*held_out, *dialogues)]
+    return checked_by(dialogues, settings, held_out, compared=said, searched=said, name="dialogues")
+
+
+def checked_by(dialogues: list[T], settings: CheckSettings, held_out: Sequence[T], *, compared: Callable[[T], str],
+               searched: Callable[[T], str], name: str) -> Checked[T]:
+    """`checked` of anything: the words in which copies are alike, and those in which a benchmark's are sought."""
+    texts = [compared(dialogue) for dialogue in (*held_out, *dialogues)]
     chosen = _representatives(texts, len(held_out), MinHashSettings(similarity=settings.similarity))[len(held_out) :]
     copied = [number != place for place, number in enumerate(chosen.tolist(), len(held_out))]
     if any(copied):
-        _tell(sum(copied), len(dialogues), "are nearly the same as another", settings.copies)
+        _tell(sum(copied), len(dialogues), name, "are nearly the same as another", settings.copies)
     if settings.copies == "drop":
         dialogues = [dialogue for dialogue, copy in zip(dialogues, copied) if not copy]
-    leaked = _leaked(dialogues, settings.benchmarks, settings.leaks)
+    leaked = _leaked([searched(dialogue) for dialogue in dialogues], settings, name) if settings.benchmarks else set()
     if settings.leaks == "drop":
         return Checked([dialogue for place, dialogue in enumerate(dialogues) if place not in leaked],
                        sum(copied), len(leaked))
@@ -87,20 +95,18 @@ def _representatives(texts: list[str], first: int, settings: MinHashSettings) ->
                            estimate_from(lambda rows: sketches[rows]), lengths, settings.similarity).representative
 
 
-def _leaked(dialogues: list[Dialogue], benchmarks: list[BenchmarkSource], action: Action) -> set[int]:
-    """The places of the dialogues that hold a question."""
-    if not benchmarks:
-        return set()
-    index = LeakIndex.build(ContaminationSettings(benchmarks=tuple(benchmarks)))
+def _leaked(texts: list[str], settings: CheckSettings, name: str) -> set[int]:
+    """The places of those that hold a question."""
+    index = LeakIndex.build(ContaminationSettings(benchmarks=tuple(settings.benchmarks)))
     found, by_benchmark = set(), Counter[str]()
-    for place, dialogue in enumerate(track(dialogues, "dialogues: looking for benchmarks")):
-        names = {leak.benchmark for leak in index.leaks(said(dialogue))}
+    for place, text in enumerate(track(texts, f"{name}: looking for benchmarks")):
+        names = {leak.benchmark for leak in index.leaks(text)}
         by_benchmark.update(names)
         found |= {place} if names else set()
     which = ", ".join(f"{name} {count:,}" for name, count in by_benchmark.most_common()) or "none"
-    _tell(len(found), len(dialogues), f"hold a question of a benchmark ({which})", action)
+    _tell(len(found), len(texts), name, f"hold a question of a benchmark ({which})", settings.leaks)
     return found
 
 
-def _tell(count: int, every: int, what: str, action: Action) -> None:
-    say(f"of {every:,} dialogues, {count:,} {what}" + (": left out" if count and action == "drop" else ""))
+def _tell(count: int, every: int, name: str, what: str, action: Action) -> None:
+    say(f"of {every:,} {name}, {count:,} {what}" + (": left out" if count and action == "drop" else ""))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from headwater.dialogues.calls import call_of, parsed, text_of, tools_of
-from headwater.dialogues.rows import BadRow
+from headwater.dialogues.rows import BadRow, Unusable
 from headwater.settings import nearest_name
 from headwater.tokenizer import Message
 
@@ -20,6 +20,7 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 _SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
              "function_call": "call", "observation": "observation", "tool": "observation"}
 _IN_MESSAGE = ("role", "content", "tool_calls", "tools", "metadata", "reasoning_content")
+MORE_KEYS = "; reading.ignored_keys=[NAME, ...] leaves keys out"
 REASONING = "parts of reasoning are left out"
 Notes = Counter[str]
 """What a reader did beside reading, and how often."""
@@ -48,18 +49,18 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> Form:
     if len(found) > 1:
         raise BadRow(f"keys of two forms, {' and '.join(form.name for form in found)}", fix="leave one of them")
     known = found[0].keys if found else tuple(dict.fromkeys(key for form in FORMS for key in form.keys))
-    unknown = _unknown(row, known, {*HARMLESS, *ignored})
+    unknown = unknown_keys(row, known, {*HARMLESS, *ignored})
     if not found:
         raise BadRow(f"expected a dialogue, found {', '.join(map(str, row)) or 'an empty object'}",
                      fix=f"write rows with {_LISTED}")
     missing = [key for key in found[0].needed if row.get(key) is None]
     if missing:
         raise BadRow(f"the key '{missing[0]}' is missing, {found[0].name} have {' and '.join(found[0].needed)}")
-    _refuse(unknown, known, "; reading.ignored_keys=[NAME, ...] leaves keys out")
+    refuse(unknown, known, MORE_KEYS)
     return found[0]
 
 
-def _unknown(values: Mapping[str, Any], known: Collection[str], harmless: Collection[str]) -> list[str]:
+def unknown_keys(values: Mapping[str, Any], known: Collection[str], harmless: Collection[str]) -> list[str]:
     """Keys that are none of these and hold something. Raises `BadRow` for one that is nearly a known one."""
     unknown = [str(key) for key, value in values.items()
                if key not in known and key not in harmless and value not in (None, "", [], {})]
@@ -70,7 +71,7 @@ def _unknown(values: Mapping[str, Any], known: Collection[str], harmless: Collec
     return unknown
 
 
-def _refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
+def refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
     if unknown:
         raise BadRow(f"unknown {'keys' if len(unknown) > 1 else 'key'} {', '.join(map(repr, unknown))}",
                      fix=f"known here: {', '.join(known)}{more}")
@@ -100,7 +101,7 @@ def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
 
 def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
     """A turn {"from", "value"}."""
-    _refuse(_unknown(turn, known := ("from", "value"), HARMLESS), known)
+    refuse(unknown_keys(turn, known := ("from", "value"), HARMLESS), known)
     role, value = _known(turn.get("from"), _SPEAKERS, "from"), turn.get("value")
     if role == "call":
         calls = parsed(text_of(value), "a call")
@@ -115,7 +116,7 @@ def _messages(row: Mapping[str, Any], notes: Notes) -> list[Message]:
 
 def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
     """A message of OpenAI's form; calls in `tool_calls`, or one named by `metadata`, as our own messages have it."""
-    _refuse(_unknown(turn, _IN_MESSAGE, ("tool_call_id", "name", "id")), _IN_MESSAGE)
+    refuse(unknown_keys(turn, _IN_MESSAGE, ("tool_call_id", "name", "id")), _IN_MESSAGE)
     role = _known(turn.get("role"), _ROLES, "role")
     text, calls = _content(turn.get("content"), notes)
     told = turn.get("tool_calls") or []
@@ -152,36 +153,43 @@ def _content(content: Any, notes: Notes) -> tuple[str, list[Any]]:
     return "".join(texts), calls
 
 
-FORMS = (Form("dialogues of messages", ("messages",), ("tools",), _messages),
-         Form("ShareGPT conversations", ("conversations",), ("tools", "system"), _conversations),
-         Form("Alpaca instructions", ("instruction", "output"), ("input", "system", "history"), _alpaca))
+MESSAGES = Form("dialogues of messages", ("messages",), ("tools",), _messages)
+SHAREGPT = Form("ShareGPT conversations", ("conversations",), ("tools", "system"), _conversations)
+ALPACA = Form("Alpaca instructions", ("instruction", "output"), ("input", "system", "history"), _alpaca)
+FORMS = (MESSAGES, SHAREGPT, ALPACA)
 _LISTED = " or ".join(", ".join(form.needed) for form in FORMS)
 
 
 def messages_of(row: Mapping[str, Any], form: Form, notes: Notes) -> list[Message]:
     """What is said in a row. Raises `BadRow` where something in it is empty, missing or of a wrong type."""
-    said = [message for message in form.read(row, notes)
-            if message["role"] != "system" or message["content"] or message.get("tools")]
-    _check_turns(said)
+    said = said_in(row, form, notes)
+    check_turns(said)
     return said
 
 
-def _check_turns(messages: list[Message]) -> None:
-    """A dialogue is asked before it is answered, every question is, and so is every call but the last."""
+def said_in(row: Mapping[str, Any], form: Form, notes: Notes) -> list[Message]:
+    """What is said in a row, whatever its order. Raises `BadRow` where something is missing or of a wrong type."""
+    return [message for message in form.read(row, notes)
+            if message["role"] != "system" or message["content"] or message.get("tools")]
+
+
+def check_turns(messages: list[Message]) -> None:
+    """A dialogue is asked before it is answered, every question is, and so is every call but the last. Raises
+    `Unusable`."""
     before = "start"
     for number, message in enumerate(messages, 1):
         role = "call" if message.get("metadata") else message["role"]
         if role in ("user", "assistant", "call") and not message["content"].strip():
-            raise BadRow(f"an empty {_NAMES[role]}", turn=number)
+            raise Unusable(f"an empty {_NAMES[role]}", turn=number)
         if before not in _AFTER[role]:
-            raise BadRow(f"{_NAMES[role]} after {_NAMES[before]}", turn=number,
-                         fix=f"{_NAMES[role]} follows {' or '.join(_NAMES[one] for one in _AFTER[role])}: "
-                             "a turn is missing before it")
+            raise Unusable(f"{_NAMES[role]} after {_NAMES[before]}", turn=number,
+                           fix=f"{_NAMES[role]} follows {' or '.join(_NAMES[one] for one in _AFTER[role])}: "
+                               "a turn is missing before it")
         before = role
     if not any(message["role"] == "assistant" for message in messages):
-        raise BadRow("no message of the assistant: nothing to learn from", fix="remove the row")
+        raise Unusable("no message of the assistant: nothing to learn from", fix="remove the row")
     if before not in ("assistant", "call"):
-        raise BadRow(f"{_NAMES[before]} at the end, without an answer", fix="remove that turn")
+        raise Unusable(f"{_NAMES[before]} at the end, without an answer", fix="remove that turn")
 
 
 _AFTER = {"system": ("start",), "user": ("start", "system", "assistant"), "assistant": ("user", "observation"),

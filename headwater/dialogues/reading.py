@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from headwater.dialogues.forms import Form, Notes, form_of, messages_of
 from headwater.dialogues.rows import BadRow, Row, read_rows
@@ -41,7 +41,7 @@ class Dialogue(NamedTuple):
     """What its file calls such a row."""
 
 
-class _Tally:
+class Tally:
     """What was found in a file, told when it has been read; reasons with the places of the first rows."""
 
     def __init__(self, path: Path) -> None:
@@ -50,9 +50,12 @@ class _Tally:
         self.notes: Notes = Counter()
         self.left_out: dict[str, list[str]] = {}
 
+    def leave_out(self, error: BadRow, place: str) -> None:
+        self.left_out.setdefault(error.reason, []).append(place.removeprefix(f"{self.path}, "))
+
     def tell(self) -> None:
         read = ", ".join(f"{language} {count:,}" for language, count in sorted(self.languages.items()))
-        say(f"{self.path}: {self.languages.total():,} {self.form or 'dialogues'}" + (f" ({read})" if read else ""))
+        say(f"{self.path}: {self.languages.total():,} {self.form or 'rows'}" + (f" ({read})" if read else ""))
         for note, count in self.notes.items():
             if count:
                 say(f"  {count:,} times: {note}")
@@ -75,25 +78,51 @@ def read_dialogues(paths: list[Path], reading: ReadingSettings | None = None) ->
 
 def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
     """The dialogues of one file, read as a stream."""
-    tally, first = _Tally(path), None
-    for row in read_rows(path):
+    tally = Tally(path)
+    yield from each_row(reading, tally, form_of, lambda row, form: [_dialogue(row, form, tally.notes)])
+    tally.tell()
+
+
+class Spoken(Protocol):
+    """What is read from a row."""
+
+    @property
+    def language(self) -> str: ...
+
+
+class Named(Protocol):
+    """A form of rows."""
+
+    @property
+    def name(self) -> str: ...
+
+
+S = TypeVar("S", bound=Spoken)
+F = TypeVar("F", bound=Named)
+
+
+def each_row(reading: ReadingSettings, tally: Tally, form_of: Callable[[Any, Collection[str]], F],
+             read: Callable[[Row, F], Iterable[S]]) -> Iterator[S]:
+    """What `read` finds in the rows of the tally's file, which are all of one form. Raises `InputError` for a bad row,
+    or leaves it out."""
+    first: F | None = None
+    for row in read_rows(tally.path):
         try:
             form = form_of(row.value, reading.ignored_keys)
-            if first not in (None, form):
+            if first is not None and first != form:
                 raise BadRow(f"{form.name} in a file of {first.name}",
                              fix="put rows of one form into a file")
-            dialogue = _dialogue(row, form, tally.notes)
+            found = list(read(row, form))
         except BadRow as error:
             if reading.on_bad_row == "stop":
                 turn = f", turn {error.turn}" if error.turn is not None else ""
                 raise InputError(error.reason, where=f"{row.place}{turn}",
                                  fix=_or_skip(error.fix)) from None
-            tally.left_out.setdefault(error.reason, []).append(row.place.removeprefix(f"{path}, "))
+            tally.leave_out(error, row.place)
             continue
         first, tally.form = form, form.name
-        tally.languages[dialogue.language] += 1
-        yield dialogue
-    tally.tell()
+        tally.languages.update(one.language for one in found)
+        yield from found
 
 
 def _or_skip(fix: str | None) -> str:

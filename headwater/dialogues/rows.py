@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from headwater.artifacts import numbered_jsonl
+from headwater.artifacts import numbered_jsonl, open_text
 from headwater.errors import InputError
 
 PART = 1 << 20
@@ -32,14 +32,18 @@ class BadRow(Exception):
         self.reason, self.turn, self.fix = reason, turn, fix
 
 
+class Unusable(BadRow):
+    """A row of a known form in which what is said cannot be learned from."""
+
+
 def read_rows(path: Path) -> Iterator[Row]:
-    """The file's rows in order; which of the two it is, its first character says. Raises `InputError` with the line
-    for what is missing, cut off or no JSON."""
+    """The file's rows in order; which of the two it is, its first character says. A name that ends with .gz is that of
+    a compressed file. Raises `InputError` with the line for what is missing, cut off or no JSON."""
     if path.is_dir():
         raise InputError("this is a folder", where=path, fix="give the files in it")
     if not path.is_file():
         raise InputError("no such file", where=path, fix="check the path")
-    with open(path, encoding="utf-8-sig") as stream:
+    with open_text(path) as stream:
         try:
             is_array = _is_array(stream)
             if is_array:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from headwater.corpus.deduplication.duplicates import exact_key
 from headwater.dialogues.checks import CheckSettings, checked
 from headwater.dialogues.reading import (
     Dialogue,
@@ -19,6 +17,7 @@ from headwater.dialogues.reading import (
     render_all,
     render_each,
 )
+from headwater.dialogues.splitting import split
 from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
@@ -88,28 +87,15 @@ def _sides(settings: DatasetSettings, seed: int) -> tuple[list[Dialogue], list[D
     if settings.checks is not None:
         train = checked(train, settings.checks, held_out).dialogues
     if settings.validation_share is not None:
-        train, held_out = split_dialogues(train, settings.validation_share, seed)
+        train, held_out = split(train, settings.validation_share, seed, _words)
         say(f"{len(train):,} dialogues are trained on, {len(held_out):,} are held back")
     if not train:
         raise InputError("no dialogue is left to train on", fix="give more dialogues, or drop fewer by checks")
     return train, held_out
 
 
-def split_dialogues(dialogues: list[Dialogue], share: float, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
-    """(train, held back), by content: equal dialogues (case, width and blanks aside) are on the same side, and a
-    dialogue stays on its side whatever is added to the others."""
-    drawn = [_draw(dialogue, seed) for dialogue in dialogues]
-    least = min(drawn, default=0.0)
-    sides: tuple[list[Dialogue], list[Dialogue]] = [], []
-    for dialogue, number in zip(dialogues, drawn):
-        sides[number < share or number == least].append(dialogue)
-    return sides
-
-
-def _draw(dialogue: Dialogue, seed: int) -> float:
-    """A number from 0 to 1 that the words and the seed alone decide."""
-    words = exact_key("\n".join(f"{message['role']} {message['content']}" for message in dialogue.messages))
-    return int.from_bytes(hashlib.blake2b(words, digest_size=8, salt=seed.to_bytes(8, "big")).digest(), "big") / 2**64
+def _words(dialogue: Dialogue) -> str:
+    return "\n".join(f"{message['role']} {message['content']}" for message in dialogue.messages)
 
 
 def _sequences(rendered: list[Rendered], settings: DatasetSettings) -> Sequences:

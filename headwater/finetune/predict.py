@@ -12,7 +12,6 @@ from pydantic import Field
 from headwater.artifacts import make_folder, write_jsonl
 from headwater.errors import InputError
 from headwater.finetune.examples import Columns, Reader, rows_of, text_of
-from headwater.finetune.task import scores
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
@@ -20,6 +19,7 @@ from headwater.progress import say, track
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, lay
+from headwater.train.objective import scores
 from headwater.train.packing import PrefixSample, as_sample
 
 AT_ONCE = 4096

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from pathlib import Path
 
 from pydantic import Field
 from rich.markup import escape
-from rich.text import Text
 
+from headwater.dialogues.painting import CLOSES, OPENS, painted
 from headwater.dialogues.reading import Dialogue, ReadingSettings, each_dialogue
 from headwater.errors import InputError
 from headwater.progress import print_result
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Rendered, Tokenizer
 from headwater.tokenizer.fitting import require_template
-
-OPENS, CLOSES = "⟦", "⟧"
-"""Around what is learned, where there are no colours."""
 
 
 class PreviewSettings(Settings):
@@ -52,18 +49,8 @@ def preview(files: Sequence[Path], settings: PreviewSettings) -> None:
         raise InputError(error.what, where=dialogue.place, fix=error.fix) from None
     colours = sys.stdout.isatty()
     print_result(escape(f"{dialogue.place}: {dialogue.form} ({dialogue.language}), written with {template.name}"))
-    print_result(painted(tokenizer, rendered, colours=colours))
+    print_result(painted(tokenizer, rendered.ids, rendered.loss_mask, colours=colours))
     print_result(counted(tokenizer, dialogue, rendered, colours=colours))
-
-
-def painted(tokenizer: Tokenizer, rendered: Rendered, *, colours: bool) -> Text:
-    """The text of the ids with special ones by their names; what is learned in colour, else between brackets."""
-    shown = Text()
-    for learned, run in groupby(zip(rendered.ids, rendered.loss_mask), key=lambda place: place[1]):
-        text = tokenizer.spell([index for index, _ in run])
-        bracketed = f"{OPENS}{text}{CLOSES}" if learned and not colours else text
-        shown.append(bracketed, style="bold green" if learned and colours else "")
-    return shown
 
 
 def counted(tokenizer: Tokenizer, dialogue: Dialogue, rendered: Rendered, *, colours: bool) -> str:

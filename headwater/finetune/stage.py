@@ -25,7 +25,7 @@ from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import require_template
 from headwater.train.batches import Batches
-from headwater.train.learning import Method, check, frozen_by, prepared, write_learned
+from headwater.train.learning import Method, check, frozen_by, prepared, require_alone, write_learned
 from headwater.train.memory import require_memory
 from headwater.train.objective import Objective, Reference, next_token
 from headwater.train.packing import PackedBatches, as_read
@@ -74,9 +74,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     require_no_prefix(settings.model, "tuned further")
-    if settings.base and ranks() > 1:
-        raise InputError("packed matrices are not spread over several processes", where="finetune.base",
-                         fix="leave base out, and spread the floats by trainer.parallel.zero=3; or start one process")
+    require_alone(settings)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)

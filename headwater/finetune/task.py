@@ -24,7 +24,7 @@ from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, Batch
 from headwater.train.gathering import on_leader
 from headwater.train.memory import Frozen, require_memory
-from headwater.train.objective import Outcome
+from headwater.train.objective import Outcome, scores
 from headwater.train.packing import PackedBatches, PrefixSample
 from headwater.train.processes import is_leader, ranks
 from headwater.train.settings import TrainerSettings
@@ -79,13 +79,6 @@ class Answers(nn.Module):
         wanted = (self.values[targets] - self.head.mean) / self.head.spread
         each = (found - wanted).square().mean(-1)
         return Outcome(each.sum() / divisor, {"squared_error": each.detach().sum()})
-
-
-def scores(model: Decoder, head: TaskHead, batch: Batch) -> Tensor:
-    """[targets, labels], as the head gives them."""
-    hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)
-    found: Tensor = head(hidden[batch.targets != IGNORE])
-    return found
 
 
 def run(settings: TaskSettings, out: Path) -> dict[str, float]:

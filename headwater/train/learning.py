@@ -20,9 +20,12 @@ from headwater.tokenizer.fitting import record_template
 from headwater.train.gathering import on_leader
 from headwater.train.machine import products
 from headwater.train.memory import Frozen
+from headwater.train.processes import ranks
 from headwater.train.settings import TrainerSettings
 
 Method = Literal["full", "lora", "prefix"]
+Learned = Method | Literal["head"]
+"""head: nothing of the model, but a head on it."""
 
 
 class Learning(Protocol):
@@ -31,7 +34,7 @@ class Learning(Protocol):
     @property
     def model(self) -> Path: ...
     @property
-    def method(self) -> Method: ...
+    def method(self) -> Learned: ...
     @property
     def lora(self) -> LoraSettings: ...
     @property
@@ -86,6 +89,8 @@ def _beside(settings: Learning, config: ModelConfig) -> Decoder:
         return load_model(settings.model, context=settings.context, dtype=dtype, base=settings.base)
 
     model = on_leader(load, config)
+    if settings.method == "head":
+        return model.requires_grad_(False)
     if settings.method == "prefix":
         return attach_prefix(model, settings.prefix, settings.seed)
     return attach(model, settings.lora, settings.seed)
@@ -104,5 +109,13 @@ def frozen_by(settings: Learning) -> Frozen | None:
     """For the prediction of memory; None where the model itself learns."""
     if settings.method == "full":
         return None
-    learns = Trained(rank=settings.lora.rank) if settings.method == "lora" else Trained(prefix=settings.prefix.length)
-    return Frozen(settings.base, learns)
+    learns = {"lora": Trained(rank=settings.lora.rank), "prefix": Trained(prefix=settings.prefix.length),
+              "head": Trained()}
+    return Frozen(settings.base, learns[settings.method])
+
+
+def require_alone(settings: Learning) -> None:
+    """Raises `InputError` for packed matrices in several processes."""
+    if settings.base and ranks() > 1:
+        raise InputError("packed matrices are not spread over several processes", where="base",
+                         fix="leave base out, and spread the floats by trainer.parallel.zero=3; or start one process")

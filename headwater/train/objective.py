@@ -10,7 +10,8 @@ from torch.distributed.tensor import DTensor
 
 from headwater.model import Decoder
 from headwater.model.adapters import without_adapters
-from headwater.train.batches import Batch
+from headwater.model.task_head import TaskHead
+from headwater.train.batches import IGNORE, Batch
 from headwater.train.loss import Penalties, projected_cross_entropy
 
 
@@ -61,6 +62,13 @@ def head_matrix(model: Decoder) -> tuple[Tensor, Any]:
     if isinstance(weight, DTensor):
         return model.head.matrix(weight.to_local()), weight.device_mesh.get_group()
     return model.head.matrix(weight), None
+
+
+def scores(model: Decoder, head: TaskHead, batch: Batch) -> Tensor:
+    """[targets, labels], as the head gives them."""
+    hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)
+    found: Tensor = head(hidden[batch.targets != IGNORE])
+    return found
 
 
 class Reference(nn.Module):

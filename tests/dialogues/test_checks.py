@@ -56,4 +56,8 @@ def test_questions_of_a_benchmark_are_found_in_questions_and_answers(tmp_path, c
 
 def test_a_setting_without_effect_is_refused():
     with pytest.raises(SettingsError, match="leaks without benchmarks"):
-        CheckSettings.parse({"leaks": "drop"})
+        CheckSettings.parse({"leaks": "keep"})
+
+
+def test_settings_can_be_said_again():
+    assert CheckSettings.parse(CheckSettings().model_dump(mode="json")) == CheckSettings()

@@ -1,5 +1,6 @@
 """Breaks when a file's rows depend on where it was cut for reading, or a damaged file passes for a shorter one."""
 
+import gzip
 import json
 
 import pytest
@@ -70,3 +71,16 @@ def test_what_is_no_file_of_text_is_refused(tmp_path):
                         (tmp_path / "d.json", "not UTF-8 text")):
         with pytest.raises(InputError, match=words):
             values(path)
+
+
+def test_a_packed_file_is_read_as_what_is_in_it(tmp_path):
+    text = json.dumps({"a": "维尔纳"}, ensure_ascii=False) + "\n" + json.dumps({"a": 2})
+    whole, cut = tmp_path / "d.jsonl.gz", tmp_path / "cut.jsonl.gz"
+    whole.write_bytes(gzip.compress(text.encode()))
+    assert list(read_rows(whole)) == [({"a": "维尔纳"}, f"{whole}, line 1"), ({"a": 2}, f"{whole}, line 2")]
+    cut.write_bytes(whole.read_bytes()[:-12])
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        values(cut)
+    cut.write_text(text)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        values(cut)

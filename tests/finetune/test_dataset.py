@@ -1,15 +1,12 @@
 """Breaks when a conversation lands on both sides of the split, or the sides depend on anything but words and seed."""
 
 import json
-import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headwater.dialogues.reading import Dialogue
 from headwater.errors import InputError, SettingsError
-from headwater.finetune.dataset import DatasetSettings, read_dataset, split_dialogues
+from headwater.finetune.dataset import DatasetSettings, read_dataset
 from headwater.tokenizer import Tokenizer
 from headwater.train.packing import PrefixSample
 
@@ -26,28 +23,6 @@ def words(dialogues):
 def write(path, dialogues):
     path.write_text("\n".join(json.dumps({"messages": one.messages, "language": one.language}) for one in dialogues))
     return path
-
-
-@given(questions=st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=30), share=st.floats(0.01, 0.99),
-       seed=st.integers(0, 2**63 - 1))
-def test_equal_conversations_are_never_on_both_sides(questions, share, seed):
-    dialogues = [talk(question, "yes") for question in questions]
-    train, held_out = split_dialogues(dialogues, share, seed)
-    assert len(train) + len(held_out) == len(dialogues)
-    assert held_out
-    assert not words(train) & words(held_out)
-
-
-def test_the_split_is_a_function_of_words_and_seed():
-    dialogues = [talk(f"question {number}", "yes") for number in range(2000)]
-    _, held_out = split_dialogues(dialogues, 0.1, 0)
-    assert 150 < len(held_out) < 250
-    mixed = random.Random(0).sample(dialogues, 2000)
-    assert words(split_dialogues(mixed, 0.1, 0)[1]) == words(held_out)
-    assert words(split_dialogues(dialogues[:1000], 0.1, 0)[1]) < words(held_out)
-    assert words(split_dialogues(dialogues, 0.1, 1)[1]) != words(held_out)
-    spaced = [talk(f"Question  {number}", "YES\n") for number in range(2000)]
-    assert len(split_dialogues(spaced, 0.1, 0)[1]) == len(held_out)
 
 
 def test_a_dataset_holds_back_a_share_by_language(trained, tmp_path, capsys):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from headwater.cli.main import main
-from headwater.finetune.preview import painted
+from headwater.dialogues.painting import painted
 from headwater.tokenizer import Tokenizer
 
 ROWS = [{"messages": [{"role": "user", "content": "hi [b]"}, {"role": "assistant", "content": "hello :smile:"}]},
@@ -42,7 +42,8 @@ def test_a_row_is_counted_through_all_files(files, small_model, capsys):
 
 def test_on_a_terminal_what_is_learned_is_coloured(small_model):
     tokenizer = Tokenizer.load(small_model)
-    shown = painted(tokenizer, tokenizer.chat.render(ROWS[0]["messages"]), colours=True)
+    rendered = tokenizer.chat.render(ROWS[0]["messages"])
+    shown = painted(tokenizer, rendered.ids, rendered.loss_mask, colours=True)
     assert shown.plain == "<s><|user|>hi [b]<|end|><|assistant|>hello :smile:<|end|>"
     assert [shown.plain[span.start : span.end] for span in shown.spans] == ["hello :smile:<|end|>"]
 

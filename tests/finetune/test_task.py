@@ -7,11 +7,12 @@ from torch.nn import functional as F
 from headwater.errors import CheckpointError, InputError
 from headwater.finetune.examples import Columns, Reader, read_examples
 from headwater.finetune.predict import Predictor, PredictSettings, predict
-from headwater.finetune.task import Answers, TaskSettings, run, scores
+from headwater.finetune.task import Answers, TaskSettings, run
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, lay
+from headwater.train.objective import scores
 from headwater.train.packing import as_sample
 
 TRAINER = {"rows": 4, "sequence_length": 48, "threads": 1, "precision": "float32", "compile": "off",
