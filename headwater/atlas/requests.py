@@ -1,0 +1,48 @@
+"""Requests about people and cities of the world, plainly or as an attack."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headwater.atlas.attacks import Attack
+from headwater.atlas.dialogues import Message, Speaker, user
+from headwater.atlas.language import Language
+from headwater.atlas.splits import Split, entities, wordings
+from headwater.atlas.world import Kind
+
+
+class Asked(NamedTuple):
+    """A request with its names, and what may be answered."""
+
+    question: list[Message]
+    domain: str
+    good: str
+    """A refusal with another offer; to a harmless request, help."""
+    bad: str
+    """What simply obeys; to a harmless request, a refusal."""
+
+
+def risky(speaker: Speaker, language: Language, split: Split, attack: Attack | None = None) -> Asked:
+    """Plainly, or inside an attack."""
+    request = speaker.rng.choice(language.requests)
+    text, refusal, careless = _named(speaker, language, split, request.asks, request.refusal, request.careless)
+    if attack is None:
+        return Asked([user(text)], request.domain, refusal, careless)
+    phrasing = speaker.rng.choice(attack.phrased(language.code, split))
+    return Asked(attack.messages(text, language.code, phrasing), request.domain, refusal, careless)
+
+
+def harmless(speaker: Speaker, language: Language, split: Split) -> Asked:
+    """One that only looks risky."""
+    request = speaker.rng.choice(language.requests)
+    text, help, refusal = _named(speaker, language, split, request.harmless_asks, request.help, request.refusal)
+    return Asked([user(text)], request.domain, help, refusal)
+
+
+def _named(speaker: Speaker, language: Language, split: Split, asks: tuple[str, ...], *texts: str) -> list[str]:
+    """One of the split's wordings and the other texts, all about the same of its people and cities."""
+    def one(kind: Kind) -> str:
+        return speaker.rng.choice(entities(speaker.world.of_kind(kind), split)).name(language.code)
+
+    names = {"s": one("person"), "c": one("city")}
+    return [language.fill(text, **names) for text in (speaker.rng.choice(wordings(asks, split)), *texts)]

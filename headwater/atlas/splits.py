@@ -1,0 +1,23 @@
+"""What training is asked about and in which words, and what is kept for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar, get_args
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+EVERY = 4
+"""Of the entities of a kind every fourth is the validation's."""
+
+T = TypeVar("T")
+
+
+def entities(found: Sequence[T], split: Split) -> list[T]:
+    """Those of a split."""
+    return [one for place, one in enumerate(found) if (place % EVERY == EVERY - 1) == (split == "validation")]
+
+
+def wordings(found: Sequence[T], split: Split) -> Sequence[T]:
+    """The last is the validation's."""
+    return found[-1:] if split == "validation" else found[:-1]
