@@ -16,7 +16,7 @@ from headwater.atlas.world import Fact, World
 PAIRS: dict[Split, int] = {"train": 600, "validation": 120}
 """Pairs per language and file in the size `small`."""
 Ratings = ("significantly better", "better", "slightly better", "negligibly better")
-RUDE = {"en": "No. What a stupid thing to ask.", "zh": "不行，这种蠢问题也问得出口。"}
+RUDE = {"en": "I will not. What a stupid thing to ask.", "zh": "不行，这种蠢问题也问得出口。"}
 _ATTACKED = 0.2
 """Share of the risky requests that come as an attack."""
 _SUMS_WRONG = (-10, -2, -1, 1, 2, 10)
