@@ -105,11 +105,11 @@ def _dialogue(row: Row, form: Form, notes: Notes) -> Dialogue:
     messages = messages_of(row.value, form, notes)
     if any(_PLACEHOLDER.search(message["content"]) for message in messages if message["role"] == "assistant"):
         notes["a placeholder such as {{name}} in an answer, which is learned as it stands"] += 1
-    language = row.value.get("language") or row.value.get("lang") or _language(messages)
+    language = row.value.get("language") or row.value.get("lang") or language_of(messages)
     return Dialogue(messages, str(language), row.place, form.name)
 
 
-def _language(messages: list[Message]) -> str:
+def language_of(messages: list[Message]) -> str:
     """zh where a fifth of the characters or more are Han, else en."""
     text = "".join(message["content"] for message in messages)
     return "zh" if sum("\u4e00" <= character <= "\u9fff" for character in text) >= len(text) / 5 else "en"

@@ -242,6 +242,7 @@ class Engine:
         tokens = sample(logits, rows, uniforms, torch.stack(seen).to(logits.device) if seen else None)
         for sequence, token, row in zip(sequences, tokens.tolist(), logits):
             if token in self.stop_ids:
+                sequence.end_mark = token
                 sequence.finish("stop")
                 continue
             if sequence.params.logprobs is not None:
@@ -316,4 +317,4 @@ def _completion(sequence: Sequence) -> Completion:
     assert delta is not None
     assert delta.finish_reason is not None
     return Completion(sequence.tokens, delta.text, delta.finish_reason, len(sequence.prompt),
-                      sequence.logprobs if sequence.params.logprobs is not None else None)
+                      sequence.logprobs if sequence.params.logprobs is not None else None, sequence.end_mark)

@@ -45,6 +45,8 @@ class Completion:
     finish_reason: FinishReason
     prompt_tokens: int
     logprobs: list[TokenLogprob] | None = None
+    end_mark: int | None = None
+    """The token that ended it, where one did."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    end_mark: int | None = None
     cancelled: bool = False
 
     def __post_init__(self) -> None:
