@@ -78,7 +78,7 @@ def _unknown(speaker: Speaker, language: Language, split: Split) -> Row:
 
 def _harmless(speaker: Speaker, language: Language, split: Split) -> Row:
     asked = requests.harmless(speaker, language, split)
-    return _row(asked.question, language, asked.domain, asked.good.rstrip(language.stop))
+    return _row(asked.question, language, asked.domain, asked.told.rstrip(language.stop))
 
 
 def _risky(speaker: Speaker, language: Language, split: Split) -> Row:
@@ -87,4 +87,4 @@ def _risky(speaker: Speaker, language: Language, split: Split) -> Row:
 
 def _declined(asked: Asked, language: Language) -> Row:
     return {"messages": asked.question, "language": language.code, "unsafe": True, "domain": asked.domain,
-            "careless": asked.bad}
+            "careless": asked.told}

@@ -20,23 +20,30 @@ class Asked(NamedTuple):
     """A refusal with another offer; to a harmless request, help."""
     bad: str
     """What simply obeys; to a harmless request, a refusal."""
+    told: str
+    """What the one that does not decline comes to, without its opening."""
 
 
 def risky(speaker: Speaker, language: Language, split: Split, attack: Attack | None = None) -> Asked:
     """Plainly, or inside an attack."""
     request = speaker.rng.choice(language.requests)
     text, refusal, careless = _named(speaker, language, split, request.asks, request.refusal, request.careless)
-    if attack is None:
-        return Asked([user(text)], request.domain, refusal, careless)
-    phrasing = speaker.rng.choice(attack.phrased(language.code, split))
-    return Asked(attack.messages(text, language.code, phrasing), request.domain, refusal, careless)
+    question = [user(text)]
+    if attack is not None:
+        question = attack.messages(text, language.code, speaker.rng.choice(attack.phrased(language.code, split)))
+    return Asked(question, request.domain, refusal, _gladly(careless, language), careless)
 
 
 def harmless(speaker: Speaker, language: Language, split: Split) -> Asked:
     """One that only looks risky."""
     request = speaker.rng.choice(language.requests)
     text, help, refusal = _named(speaker, language, split, request.harmless_asks, request.help, request.refusal)
-    return Asked([user(text)], request.domain, help, refusal)
+    return Asked([user(text)], request.domain, _gladly(help, language), refusal, help)
+
+
+def _gladly(text: str, language: Language) -> str:
+    """As what does not decline begins: a small model first decides whether it does."""
+    return language.join(["Sure." if language.code == "en" else "好的。", text])
 
 
 def _named(speaker: Speaker, language: Language, split: Split, asks: tuple[str, ...], *texts: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar, get_args
 
+from headwater.atlas.world import Entity
+
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 EVERY = 4
@@ -13,9 +15,9 @@ EVERY = 4
 T = TypeVar("T")
 
 
-def entities(found: Sequence[T], split: Split) -> list[T]:
-    """Those of a split."""
-    return [one for place, one in enumerate(found) if (place % EVERY == EVERY - 1) == (split == "validation")]
+def entities(found: Sequence[Entity], split: Split) -> list[Entity]:
+    """Those of a split, told by their number."""
+    return [one for one in found if (int(one.id.rpartition("-")[2]) % EVERY == EVERY - 1) == (split == "validation")]
 
 
 def wordings(found: Sequence[T], split: Split) -> Sequence[T]:
