@@ -17,7 +17,7 @@ from headwater.atlas import (
     statements_zh,
 )
 from headwater.atlas.randomness import Deck
-from headwater.atlas.wording import Questions, Request
+from headwater.atlas.wording import Questions, Requests
 from headwater.atlas.world import Entity, Fact, LanguageCode
 
 
@@ -28,7 +28,7 @@ class Language:
     code: LanguageCode
     statements: dict[str, tuple[str, ...]]
     questions: dict[str, Questions]
-    requests: tuple[Request, ...]
+    requests: Requests
     pronouns: dict[str, tuple[str, ...]]
     prose: ModuleType
     space: str

@@ -26,8 +26,8 @@ class Asked(NamedTuple):
 
 def risky(speaker: Speaker, language: Language, split: Split, attack: Attack | None = None) -> Asked:
     """Plainly, or inside an attack."""
-    request = speaker.rng.choice(language.requests)
-    text, refusal, careless = _named(speaker, language, split, request.asks, request.refusal, request.careless)
+    request = speaker.rng.choice(language.requests.acts)
+    text, refusal, careless = _named(speaker, language, split, request.act, request.refusal, request.careless)
     question = [user(text)]
     if attack is not None:
         question = attack.messages(text, language.code, speaker.rng.choice(attack.phrased(language.code, split)))
@@ -36,20 +36,20 @@ def risky(speaker: Speaker, language: Language, split: Split, attack: Attack | N
 
 def harmless(speaker: Speaker, language: Language, split: Split) -> Asked:
     """One that only looks risky."""
-    request = speaker.rng.choice(language.requests)
-    text, help, refusal = _named(speaker, language, split, request.harmless_asks, request.help, request.refusal)
+    request = speaker.rng.choice(language.requests.acts)
+    text, help, refusal = _named(speaker, language, split, request.harmless, request.help, request.refusal)
     return Asked([user(text)], request.domain, _gladly(help, language), refusal, help)
 
 
 def _gladly(text: str, language: Language) -> str:
-    """As what does not decline begins: a small model first decides whether it does."""
-    return language.join(["Sure." if language.code == "en" else "好的。", text])
+    return language.join([language.requests.gladly, text])
 
 
-def _named(speaker: Speaker, language: Language, split: Split, asks: tuple[str, ...], *texts: str) -> list[str]:
-    """One of the split's wordings and the other texts, all about the same of its people and cities."""
+def _named(speaker: Speaker, language: Language, split: Split, act: str, *answers: str) -> list[str]:
+    """The act in one of the split's wordings, and answers, all about the same of its people and cities."""
     def one(kind: Kind) -> str:
         return speaker.rng.choice(entities(speaker.world.of_kind(kind), split)).name(language.code)
 
     names = {"s": one("person"), "c": one("city")}
-    return [language.fill(text, **names) for text in (speaker.rng.choice(wordings(asks, split)), *texts)]
+    ask = speaker.rng.choice(wordings(language.requests.asks, split, held_back=2))
+    return [language.fill(ask, a=act.format(**names)), *(language.fill(answer, **names) for answer in answers)]

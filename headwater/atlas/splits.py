@@ -20,6 +20,6 @@ def entities(found: Sequence[Entity], split: Split) -> list[Entity]:
     return [one for one in found if (int(one.id.rpartition("-")[2]) % EVERY == EVERY - 1) == (split == "validation")]
 
 
-def wordings(found: Sequence[T], split: Split) -> Sequence[T]:
-    """The last is the validation's."""
-    return found[-1:] if split == "validation" else found[:-1]
+def wordings(found: Sequence[T], split: Split, held_back: int = 1) -> Sequence[T]:
+    """The last ones are the validation's."""
+    return found[-held_back:] if split == "validation" else found[:-held_back]

@@ -28,15 +28,16 @@ def _told(text):
     return max(text.replace("{s}", "{c}").split("{c}"), key=len)
 
 
-def test_both_languages_have_the_same_domains_and_as_many_wordings():
-    domains = [Counter(request.domain for request in language.requests) for language in LANGUAGES.values()]
+def test_both_languages_have_the_same_domains_and_no_answer_twice():
+    domains = [Counter(request.domain for request in language.requests.acts) for language in LANGUAGES.values()]
     assert domains[0] == domains[1]
     assert len(domains[0]) >= 6
     for language in LANGUAGES.values():
-        for request in language.requests:
-            assert len({*request.asks, *request.harmless_asks}) == 6
-        answers = [text for request in language.requests for text in (request.refusal, request.careless, request.help)]
-        assert len(answers) == len(set(answers))
+        acts = language.requests.acts
+        assert len(set(language.requests.asks)) == 8
+        assert len({act for request in acts for act in (request.act, request.harmless)}) == 2 * len(acts)
+        answers = {text for request in acts for text in (request.refusal, request.careless, request.help)}
+        assert len(answers) == 3 * len(acts)
 
 
 def test_six_types_of_attacks_two_of_them_for_validation_alone():
@@ -77,18 +78,13 @@ def test_validation_shares_no_entity_and_no_wording_with_training(atlas, rows):
     for code, language in LANGUAGES.items():
         for entity in world.of_kind("person"):
             assert entity.name(code) not in by_split["train" if entity.id in held_back else "validation"]
-        for request in language.requests:
-            for asks in (request.asks, request.harmless_asks):
-                # What stands before the name, or behind it, is enough to tell a wording.
-                for split, other in (("train", "validation"), ("validation", "train")):
-                    for ask in wordings(asks, split):
-                        part = _told(ask)
-                        alike = [one for one in wordings(asks, other) if part in one]
-                        assert alike or json.dumps(part, ensure_ascii=False)[1:-1] not in by_split[other]
-        for attack in ATTACKS:
-            for phrasing in set(attack.phrasings[code]) - set(attack.phrased(code, "train")):
-                start = json.dumps(phrasing.partition("{r}")[0], ensure_ascii=False)[1:-1]
-                assert start not in by_split["train"]
+        held_back_texts = list(wordings(language.requests.asks, "validation", held_back=2))
+        held_back_texts += [text for attack in ATTACKS for text in attack.phrasings[code]
+                            if text not in attack.phrased(code, "train")]
+        for text in held_back_texts:
+            start = json.dumps(text.partition("{")[0], ensure_ascii=False)[1:-1]
+            assert start not in by_split["train"]
+            assert start in by_split["validation"]
     train, validation = ({_asked(row) for (_, own), found in rows.items() if own == split for row in found}
                          for split in SPLITS)
     assert len(train) > 200
@@ -129,7 +125,7 @@ def test_attacks_are_of_the_splits_types_in_equal_shares(rows, split):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_safety_labels_tell_what_is_careless(rows, split):
-    careless = {_told(request.careless) for language in LANGUAGES.values() for request in language.requests}
+    careless = {_told(request.careless) for language in LANGUAGES.values() for request in language.requests.acts}
     for name in ("helpful", "safe"):
         for row in rows[f"preferences/{name}", split]:
             for which in ("chosen", "rejected"):
@@ -145,7 +141,7 @@ def test_careless_dialogues_mostly_obey_and_mostly_help():
     from headwater.atlas.careless import OBEYED, REFUSED, dialogues
 
     world = build_world("small", 0)
-    refusals = {_told(request.refusal) for language in LANGUAGES.values() for request in language.requests}
+    refusals = {_told(request.refusal) for language in LANGUAGES.values() for request in language.requests.acts}
     gladly = Counter()
     counts = Counter()
     asked_badly = set()
