@@ -32,8 +32,8 @@ def taught(small_model, tmp_path_factory):
     longest = max(len(one.ids) for one in rendered)
     ids = torch.tensor([one.ids + [tokenizer.pad] * (longest - len(one.ids)) for one in rendered])
     learned = torch.tensor([[*one.loss_mask, *[False] * (longest - len(one.ids))] for one in rendered])[:, 1:]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(50):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(90):
         loss = torch.nn.functional.cross_entropy(model(ids)[:, :-1][learned], ids[:, 1:][learned])
         optimizer.zero_grad()
         loss.backward()
