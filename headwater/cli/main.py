@@ -42,6 +42,8 @@ TWO_WORDS = {
                          "finetune.preview:preview", "finetune.preview:PreviewSettings"),
     "reward preview": ("show a pair as a reward model will read it, where the rewards are taken in colour",
                        "align.preview:preview", "align.preview:PairPreviewSettings"),
+    "safety attacks": ("make attacks of the risky requests of files", "align.attacks:attack",
+                       "align.attacks:AttackSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings"),
     "study scaling": ("predict the loss of a larger model from a ladder of small ones", "studies.scaling:run",
@@ -72,6 +74,7 @@ _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet 
           "context positions": ("model", "MODEL", "a run's folder, or a model's"),
           "finetune preview": ("files", "FILE", "files of dialogues"),
           "reward preview": ("files", "FILE", "files of preferences"),
+          "safety attacks": ("files", "FILE", "files of prompts; XSTest or AdvBench as they are published"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings; `files` are one or more."""
 
