@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from headwater.artifacts import numbered_jsonl
+from headwater.artifacts import not_utf8, numbered_jsonl
 from headwater.errors import InputError
 
 PART = 1 << 20
@@ -44,8 +44,8 @@ def read_rows(path: Path) -> Iterator[Row]:
             is_array = _is_array(stream)
             if is_array:
                 yield from _array(stream, path)
-        except UnicodeDecodeError as error:
-            raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
+        except UnicodeDecodeError:
+            raise not_utf8(path) from None
     if not is_array:
         yield from (Row(value, f"{path}, line {line}") for line, value in numbered_jsonl(path))
 

@@ -64,9 +64,18 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, words):
         values(path)
 
 
+@pytest.mark.parametrize("text", [b'{"a": 1}\n{"a": "caf\xe9"}\n{"a": 3}', b'[{"a": 1},\n{"a": "caf\xe9"}]',
+                                  b'{"a": 1}\n{"a": "caf\xe9'])
+def test_a_byte_that_is_no_utf8_is_named_by_its_line(tmp_path, text):
+    (tmp_path / "d.jsonl").write_bytes(text)
+    with pytest.raises(InputError, match=r"line 2 is not UTF-8 text: byte 0xe9 at place 11") as told:
+        values(tmp_path / "d.jsonl")
+    assert told.value.where == str(tmp_path / "d.jsonl")
+
+
 def test_what_is_no_file_of_text_is_refused(tmp_path):
     (tmp_path / "d.json").write_bytes(b'["\xff\xfe"]')
     for path, words in ((tmp_path, "this is a folder"), (tmp_path / "x", "no such file"),
-                        (tmp_path / "d.json", "not UTF-8 text")):
+                        (tmp_path / "d.json", "line 1 is not UTF-8 text")):
         with pytest.raises(InputError, match=words):
             values(path)
