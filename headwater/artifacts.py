@@ -157,15 +157,15 @@ def read_jsonl(path: Path) -> Iterator[Any]:
     return (row for _, row in numbered_jsonl(path))
 
 
-def numbered_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """`read_jsonl` with the line of each row."""
+def numbered_jsonl(path: Path, parse: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, Any]]:
+    """`read_jsonl` with the line of each row. parse: what reads a line."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
-                        yield number, json.loads(line)
-                    except (json.JSONDecodeError, RecursionError) as error:
+                        yield number, parse(line)
+                    except (ValueError, RecursionError) as error:
                         raise InputError(f"line {number} is not valid JSON: {error}", where=path,
                                          fix="correct or remove that line") from None
     except FileNotFoundError:

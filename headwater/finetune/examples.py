@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from headwater.artifacts import read_json, read_jsonl
+from headwater.artifacts import not_utf8
 from headwater.errors import InputError
+from headwater.finetune.rows import Row, read_rows
 from headwater.model import ModelConfig
 from headwater.model.task_head import Kind
 from headwater.settings import Settings, nearest_name
@@ -40,25 +41,25 @@ class Example(NamedTuple):
 def read_examples(paths: Iterable[Path], columns: Columns, kind: Kind) -> list[Example]:
     """Of JSON lines, a JSON array, or CSV with a header. Raises `InputError` with file and row for one that lacks a
     field or holds something else in it."""
-    found = [_example(row, f"{path}, row {number}", columns, kind)
-             for path in paths for number, row in enumerate(rows_of(path), 1)]
+    found = [_example(row.value, row.place, columns, kind) for path in paths for row in rows_of(path)]
     if not found:
         raise InputError("no examples", where=", ".join(map(str, paths)), fix="give rows with a text and a label")
     return found
 
 
-def rows_of(path: Path) -> Iterator[Any]:
+def rows_of(path: Path) -> Iterator[Row]:
     """A file's rows, one after the other. Raises `InputError`."""
-    if path.is_dir():
-        raise InputError("this is a folder", where=path, fix="give the files in it")
-    if path.suffix == ".csv":
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as stream:
-                yield from csv.DictReader(stream)
-        except (OSError, csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"not a UTF-8 CSV file: {error}", where=path, fix="write the file again") from None
-    else:
-        yield from read_json(path) if path.suffix == ".json" else read_jsonl(path)
+    if path.suffix != ".csv":
+        yield from read_rows(path)
+        return
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            for number, row in enumerate(csv.DictReader(stream), 1):
+                yield Row(row, f"{path}, row {number}")
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"not a CSV file: {error}", where=path, fix="write the file again") from None
 
 
 def text_of(row: Any, where: str, columns: Columns, kind: Kind) -> str | list[str]:

@@ -79,8 +79,8 @@ def predict(folder: Path, out: Path, settings: PredictSettings) -> None:
     """Write `predictions.jsonl` below `out`: the label, or the labels of the words, with their probability; or the
     number."""
     predictor = Predictor.load(folder)
-    texts = [text_of(row, f"{path}, row {number}", settings.columns, predictor.head.kind)
-             for path in settings.texts for number, row in enumerate(rows_of(path), 1)]
+    texts = [text_of(row.value, row.place, settings.columns, predictor.head.kind)
+             for path in settings.texts for row in rows_of(path)]
     if not texts:
         raise InputError("no texts", where=", ".join(map(str, settings.texts)), fix="give rows with a text")
     make_folder(out, fix="give another folder")

@@ -151,7 +151,7 @@ def test_scores_are_those_of_the_transformers_librarys_head(shared):
 
 @pytest.mark.parametrize(("rows", "kind", "words"), [
     ([{"txt": "a", "label": "b"}], "classification", r"no field 'text'(.|\n)*columns\.text=txt"),
-    ([{"text": " ", "label": "b"}], "classification", "row 1(.|\n)*empty"),
+    ([{"text": " ", "label": "b"}], "classification", "line 1: the text is empty"),
     ([{"text": "a", "label": "far"}], "regression", "'far' is not a number"),
     ([{"text": ["a", "b"], "label": ["c"]}], "tokens", "not a list of one label a word"),
     ([{"text": "a b", "label": ["c"]}], "tokens", "not a list of words"), ([], "classification", "no examples")])
@@ -164,6 +164,15 @@ def test_csv_is_read_by_its_header(tmp_path):
     (tmp_path / "e.csv").write_text("\ufeff,TEXT,class\n0,\"a, b\",1\n", encoding="utf-8")
     found = read_examples([tmp_path / "e.csv"], Columns(text="TEXT", label="class"), "classification")
     assert found == [("a, b", "1")]
+
+
+def test_examples_are_read_from_an_array_and_refused_where_a_key_stands_twice(tmp_path):
+    (tmp_path / "e.json").write_text('[{"text": "a", "label": "b"},\n{"text": "a", "label": "b", "label": "c"}]')
+    with pytest.raises(InputError, match="row 2 on line 2: not valid JSON: the key 'label' stands twice"):
+        read_examples([tmp_path / "e.json"], Columns(), "classification")
+    (tmp_path / "e.csv").write_bytes(b"text,label\na,b\ncaf\xe9,b\n")
+    with pytest.raises(InputError, match="line 3 is not UTF-8 text"):
+        read_examples([tmp_path / "e.csv"], Columns(), "classification")
 
 
 def test_one_label_alone_and_unknown_ones_are_refused(small_model, tmp_path):
