@@ -23,7 +23,8 @@ def test_dialogues_are_read_with_their_language(tmp_path):
 
 @pytest.mark.parametrize(("row", "words"), [
     ({"mesages": [1]}, "line 2: unknown key 'mesages'"), ("{", "line 2 is not valid JSON"),
-    ([1], "found list"), ({"messages": [*GOOD["messages"], "hi"]}, "line 2, turn 3: a turn is no object"),
+    ([1], "found list"),
+    ({"messages": [*GOOD["messages"], "hi"]}, "line 2, turn 3: expected an object in 'messages', found str"),
     ({"instruction": "a", "output": "b"}, "line 2: Alpaca instructions in a file of dialogues of messages"),
     ({"messages": [{"role": "user", "content": "hi"}]}, "nothing to learn from")])
 def test_a_row_of_another_form_is_named_by_its_line(tmp_path, row, words):
