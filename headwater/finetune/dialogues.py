@@ -148,7 +148,7 @@ def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, o
         except InputError as error:
             if on_bad_row == "stop":
                 raise InputError(error.what, where=dialogue.place or None, fix=_or_skip(error.fix)) from None
-            refused[re.sub(r"message \d+", "a message", error.what)] += 1
+            refused[re.sub(r"turn \d+", "a turn", error.what)] += 1
             rendered.append(None)
             continue
         fits = len(whole.ids) <= longest

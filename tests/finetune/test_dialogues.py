@@ -64,10 +64,10 @@ def test_what_was_read_is_said_aloud_and_bad_rows_are_counted_by_reason(tmp_path
 def test_a_dialogue_the_chat_format_cannot_say_is_named_or_left_out(trained, capsys):
     user = {"role": "user", "content": "hi", "metadata": "x"}
     strange = Dialogue([user, GOOD["messages"][1]], "en", "d.jsonl, line 7")
-    with pytest.raises(InputError, match=r"d.jsonl, line 7: message 0 has metadata"):
+    with pytest.raises(InputError, match=r"d.jsonl, line 7: turn 1 has metadata"):
         render_all([strange], trained, 48)
     assert len(render_all([strange, Dialogue(GOOD["messages"], "en")], trained, 48, "skip")) == 1
-    assert "of 2 dialogues, 1 were left out: a message has metadata" in capsys.readouterr().err
+    assert "of 2 dialogues, 1 were left out: a turn has metadata" in capsys.readouterr().err
     with pytest.raises(InputError, match="none can be said in headwater"):
         render_all([strange], trained, 48, "skip")
 
