@@ -72,9 +72,16 @@ def test_a_dialogue_the_chat_format_cannot_say_is_named_or_left_out(trained, cap
         render_all([strange], trained, 48, "skip")
 
 
-def test_an_empty_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no dialogues"):
-        read_dialogues([write(tmp_path)])
+@pytest.mark.parametrize("text", ["", "\n \n", "[]", "[\n]\n"])
+def test_an_empty_file_is_refused_by_its_name(tmp_path, text):
+    (tmp_path / "none.json").write_text(text)
+    with pytest.raises(InputError, match=r"none\.json: the file is empty"):
+        read_dialogues([write(tmp_path, GOOD), tmp_path / "none.json"])
+
+
+def test_files_of_which_all_rows_are_left_out_are_refused(tmp_path):
+    with pytest.raises(InputError, match="all rows were left out"):
+        read_dialogues([write(tmp_path, [1])], ReadingSettings(on_bad_row="skip"))
 
 
 def test_long_dialogues_keep_their_first_whole_rounds(trained, capsys):
