@@ -240,8 +240,10 @@ def test_an_adapter_of_another_model_is_refused(folder, tmp_path):
 def test_an_adapter_whose_model_is_gone_says_so(folder, tmp_path):
     save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match="the adapter's model is not at"):
+    with pytest.raises(CheckpointError, match="the adapter's model is not at '../model'") as told:
         load_model(tmp_path / "adapter")
+    assert f"no model in {folder} or " in told.value.what
+    assert f"chat MODEL adapter={tmp_path / 'adapter'}" in told.value.fix
 
 
 def test_an_adapter_beside_other_weights_is_told(folder, tmp_path, capsys):
