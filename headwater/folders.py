@@ -52,8 +52,8 @@ def base_of(folder: Path) -> Path:
             return base
     places = " or ".join(dict.fromkeys(os.path.abspath(base) for base in tried))
     raise CheckpointError(f"the adapter's model is not at {said!r}: no model in {places}", where=path,
-                          fix="write the way to it into base_model_name_or_path; or give the model's folder as MODEL and "
-                              f"this one beside it: chat MODEL adapter={folder}, serve MODEL adapters.NAME={folder}")
+                          fix="write the way to it into base_model_name_or_path; or give the model's folder as MODEL "
+                              f"and this one beside it: chat MODEL adapter={folder} or serve MODEL adapters.X={folder}")
 
 
 def model_folder(folder: Path) -> Path:
