@@ -15,6 +15,7 @@ from headwater.errors import InputError
 from headwater.finetune.rows import Row, read_rows
 from headwater.model import ModelConfig
 from headwater.model.task_head import Kind
+from headwater.progress import say
 from headwater.settings import Settings, nearest_name
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, counted
@@ -119,6 +120,8 @@ class Reader:
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig, kind: Kind, length: int) -> None:
         self.tokenizer, self.axes, self.kind, self.length = tokenizer, config.position_axes, kind, length
         self.blank = glm_ids(tokenizer) if config.prefix_ids or config.position_axes == 2 else None
+        self.cut = 0
+        """Texts of which the beginning alone was read, since it was told."""
 
     def sample(self, text: str | list[str], asked: int | list[int]) -> PrefixSample | None:
         """A text, and what is asked at its end, or at every word; None where a text to be answered word by word does
@@ -126,6 +129,7 @@ class Reader:
         ids, places = self._ids(text)
         if len(ids) > self.length - 2 and self.kind == "tokens":
             return None
+        self.cut += len(ids) > self.length - 2
         ids = ids[: self.length - 2]
         before, after = ([], [self.blank.gmask, self.blank.sop]) if self.blank else (
             [self.tokenizer.bos], [self.tokenizer.eos])
@@ -137,6 +141,12 @@ class Reader:
             targets[-1] = asked
         prefix = len(whole) - 1 if self.blank else 0
         return PrefixSample(whole, [False] * len(whole), prefix, targets.tolist(), self._positions(len(whole)))
+
+    def tell_cut(self, texts: int) -> None:
+        """Say how many of so many were cut."""
+        if self.cut:
+            say(f"of {texts:,} texts, {self.cut:,} are longer than {self.length} tokens: their beginning is read")
+        self.cut = 0
 
     def _ids(self, text: str | list[str]) -> tuple[list[int], list[int]]:
         """The text's ids, and where each word begins."""
