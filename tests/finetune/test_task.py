@@ -192,7 +192,7 @@ def test_examples_are_read_from_an_array_and_refused_where_a_key_stands_twice(tm
     (tmp_path / "e.json").write_text('[{"text": "a", "label": "b"},\n{"text": "a", "label": "b", "label": "c"}]')
     with pytest.raises(InputError, match="row 2 on line 2: not valid JSON: the key 'label' stands twice"):
         read_examples([tmp_path / "e.json"], Columns(), "classification")
-    (tmp_path / "e.csv").write_bytes(b"text,label\na,b\ncaf\xe9,b\n")
+    (tmp_path / "e.csv").write_bytes(b"text,label\na,b\nMalm\xf6,b\n")
     with pytest.raises(InputError, match="line 3 is not UTF-8 text"):
         read_examples([tmp_path / "e.csv"], Columns(), "classification")
 
