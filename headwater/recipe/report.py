@@ -55,7 +55,7 @@ def _context(run: Path) -> dict[str, Any]:
         "headline": sections.headline(figures, stages), "funnel": sections.funnel(run),
         "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
         "longer": sections.longer(run),
-        "tuning": sections.tuning(run, stages),
+        "tuning": sections.tuning(run, stages), "safety": sections.safety(run),
         "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
         "samples": sections.samples(run), "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
