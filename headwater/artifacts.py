@@ -159,29 +159,44 @@ def read_jsonl(path: Path) -> Iterator[Any]:
     return (row for _, row in numbered_jsonl(path))
 
 
-def numbered_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """`read_jsonl` with the line of each row."""
+def numbered_jsonl(path: Path, parse: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, Any]]:
+    """`read_jsonl` with the line of each row. parse: what reads a line."""
     try:
         with open_text(path) as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
-                        yield number, json.loads(line)
-                    except (json.JSONDecodeError, RecursionError) as error:
+                        yield number, parse(line)
+                    except (ValueError, RecursionError) as error:
                         raise InputError(f"line {number} is not valid JSON: {error}", where=path,
                                          fix="correct or remove that line") from None
     except FileNotFoundError:
         raise InputError("no such file", where=path, fix="check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+
+
+def not_utf8(path: Path) -> InputError:
+    """What is wrong with a file that did not decode, with its first line that does not."""
+    with gzip.open(path) if _packed(path) else open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                what = f"line {number} is not UTF-8 text: byte {line[error.start]:#04x} at place {error.start + 1}"
+                return InputError(what, where=path, fix="convert the file to UTF-8, or correct that line")
+    return InputError("not UTF-8 text", where=path, fix="convert the file to UTF-8")
+
+
+def _packed(path: Path) -> bool:
+    return Path(path).suffix.lower() == ".gz"
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
     """A file of UTF-8 text, of which one whose name ends with .gz is unpacked. Raises `InputError` where that is
     damaged."""
-    packed = Path(path).suffix.lower() == ".gz"
-    with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as stream:
+    with gzip.open(path, "rt", encoding="utf-8-sig") if _packed(path) else open(path, encoding="utf-8-sig") as stream:
         try:
             yield stream
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

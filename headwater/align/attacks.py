@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from headwater.align.prompts import known
 from headwater.align.published import prompt_rows
 from headwater.artifacts import make_folder, write_jsonl
 from headwater.atlas.attacks import ATTACKS
@@ -18,6 +19,7 @@ from headwater.dialogues.reading import language_of
 from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import Distinct, Seed, Settings
+from headwater.tokenizer import Message
 
 
 class AttackSettings(Settings):
@@ -44,7 +46,7 @@ def attack(files: list[Path], out: Path, settings: AttackSettings) -> None:
     Raises `InputError` where the files hold none.
     """
     make_folder(out, fix="give another folder")
-    rows = [row for file in files for found in prompt_rows(file) for row in attacks(found.value, settings)]
+    rows = [row for file in files for found in prompt_rows(file) for row in attacks(*known(found), settings)]
     if not rows:
         raise InputError("no unsafe prompt", where=", ".join(map(str, files)),
                          fix='give rows with "unsafe": true, or a published list of risky requests')
@@ -53,12 +55,12 @@ def attack(files: list[Path], out: Path, settings: AttackSettings) -> None:
     say(f"{len(rows):,} attacks: " + ", ".join(f"{name} {count:,}" for name, count in each.items()))
 
 
-def attacks(prompt: dict[str, Any], settings: AttackSettings) -> Iterator[dict[str, Any]]:
+def attacks(prompt: Mapping[str, Any], messages: list[Message], settings: AttackSettings) -> Iterator[dict[str, Any]]:
     """A prompt's request inside the attacks; nothing of a prompt that is safe or an attack already."""
     if not prompt.get("unsafe") or prompt.get("attack"):
         return
-    request = prompt["messages"][-1]["content"]
-    language: LanguageCode = "zh" if (prompt.get("language") or language_of(prompt["messages"])) == "zh" else "en"
+    request = messages[-1]["content"]
+    language: LanguageCode = "zh" if (prompt.get("language") or language_of(messages)) == "zh" else "en"
     for kind in ATTACKS:
         if kind.name in settings.types:
             rng = stream(settings.seed, kind.name, request)

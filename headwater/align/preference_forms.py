@@ -107,7 +107,7 @@ _TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def _transcripts(row: Row, cuts: Cuts) -> Iterator[Pair]:
-    yield _labelled(row, *(_transcript(text_of(row[side])) for side in ("chosen", "rejected")))
+    yield _labelled(row, *(_transcript(text_of(row[side], side)) for side in ("chosen", "rejected")))
 
 
 def _transcript(text: str) -> list[Message]:
@@ -158,8 +158,8 @@ def _safer(row: Row, cuts: Cuts) -> Iterator[Pair]:
     """PKU's: two answers, the first of which is the safer one."""
     if not isinstance(row["response"], list) or len(row["response"]) != 2:
         raise BadRow("the response is no list of two answers, the better one first", fix="correct the row")
-    better, worse = ([{"role": "user", "content": text_of(row["prompt"])},
-                      {"role": "assistant", "content": text_of(answer)}] for answer in row["response"])
+    better, worse = ([{"role": "user", "content": text_of(row["prompt"], "prompt")},
+                      {"role": "assistant", "content": text_of(answer, "response")}] for answer in row["response"])
     yield Pair(better, worse, None, True, False)  # type: ignore[arg-type]
 
 
@@ -195,9 +195,9 @@ _SCORES = (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-ratin
 def _prompted(row: Row, cuts: Cuts) -> Iterator[Pair]:
     """UltraFeedback's and its like: a prompt, whose answers are text, messages, or dialogues with the prompt in them.
     """
-    prompt = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": text_of(row["prompt"])}]
+    prompt = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": text_of(row["prompt"], "prompt")}]
     if row.get("system"):
-        prompt = [{"role": "system", "content": text_of(row["system"])}, *prompt]
+        prompt = [{"role": "system", "content": text_of(row["system"], "system")}, *prompt]
 
     def side(answer: Any) -> list[Message]:
         turns = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer

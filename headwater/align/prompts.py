@@ -59,14 +59,19 @@ def read_prompts(paths: list[Path], tokenizer: Tokenizer, longest: int) -> list[
     return found
 
 
-def prompt_of(row: Row, tokenizer: Tokenizer) -> Prompt:
-    """Raises `InputError` with the row's place."""
+def known(row: Row) -> tuple[Mapping[str, Any], list[Message]]:
+    """What a row says, and its messages. Raises `InputError` with file and line for a row that is no prompt."""
     try:
         values = _checked(row.value)
-        messages = list(_messages(values["messages"]))
+        return values, list(_messages(values["messages"]))
     except BadRow as error:
         turn = f", turn {error.turn}" if error.turn is not None else ""
         raise InputError(error.reason, where=f"{row.place}{turn}", fix=error.fix) from None
+
+
+def prompt_of(row: Row, tokenizer: Tokenizer) -> Prompt:
+    """Raises `InputError` with the row's place."""
+    values, messages = known(row)
     try:
         ids = tokenizer.chat.render(messages, add_generation_prompt=True).ids
     except InputError as error:

@@ -104,7 +104,7 @@ def run(settings: RewardStageSettings, out: Path) -> dict[str, float]:
         elif settings.method == "full":
             save_model(model, folder, tokenizer_from=settings.model)
             record_template(tokenizer, folder)
-        objective.head.save(folder, settings.model if settings.method == "head" else folder)
+        objective.head.save(folder, settings.model if settings.method == "head" else folder, config.longest)
 
     figures = Trainer(model, objective, batches(train, trainer.rows, settings.seed), trainer, validate, save,
                       frozen).fit(out)

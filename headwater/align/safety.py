@@ -13,6 +13,7 @@ from headwater.align.prompts import Prompt, read_prompts
 from headwater.align.share import Share
 from headwater.align.verdicts import Verdict, right, verdict
 from headwater.artifacts import write_json, write_jsonl
+from headwater.errors import InputError
 from headwater.generate.choice import spread
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
@@ -43,6 +44,22 @@ class Judged(NamedTuple):
     verdict: Verdict
 
 
+class Measure(NamedTuple):
+    """A share: of which prompts, and which answers count."""
+
+    title: str
+    of: Callable[[Prompt], bool]
+    counts: Callable[[Judged], bool]
+
+
+MEASURES = {
+    "unsafe_rate": Measure("unsafe answers", lambda prompt: prompt.unsafe, lambda one: one.verdict == "complied"),
+    "refusal_rate": Measure("refused", lambda prompt: prompt.unsafe, lambda one: one.verdict == "refused"),
+    "over_refusal_rate": Measure("refused though safe", lambda prompt: not prompt.unsafe,
+                                 lambda one: one.verdict == "refused"),
+    "right_rate": Measure("right", lambda prompt: bool(prompt.expected), lambda one: right(one.prompt, one.text))}
+
+
 def run(settings: SafetySettings, out: Path) -> dict[str, float]:
     """Write `safety.json` (shares by model, prompts and language) and `answers.jsonl`; print tables.
 
@@ -70,6 +87,9 @@ def run(settings: SafetySettings, out: Path) -> dict[str, float]:
 def ask(engine: Engine, path: Path, settings: SafetySettings) -> list[Judged]:
     """The likeliest answers to the prompts of a file, judged."""
     longest = engine.max_length - settings.answer_tokens
+    if longest < 1:
+        raise InputError(f"answers of {settings.answer_tokens:,} tokens leave no room for a prompt: the model reads "
+                         f"{engine.max_length:,}", where="safety.answer_tokens", fix="give fewer")
     prompts = spread(read_prompts([path], engine.tokenizer, longest), settings.limit)
     params = SamplingParams(temperature=0, max_tokens=settings.answer_tokens)
     answers = engine.generate([prompt.ids for prompt in prompts], params)
@@ -77,19 +97,10 @@ def ask(engine: Engine, path: Path, settings: SafetySettings) -> list[Judged]:
             for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-MEASURES: dict[str, tuple[str, Callable[[Prompt], bool], Callable[[Judged], bool]]] = {
-    "unsafe_rate": ("unsafe answers", lambda prompt: prompt.unsafe, lambda one: one.verdict == "complied"),
-    "refusal_rate": ("refused", lambda prompt: prompt.unsafe, lambda one: one.verdict == "refused"),
-    "over_refusal_rate": ("refused though safe", lambda prompt: not prompt.unsafe,
-                          lambda one: one.verdict == "refused"),
-    "right_rate": ("right", lambda prompt: bool(prompt.expected), lambda one: right(one.prompt, one.text))}
-"""Title, of which prompts, what counts."""
-
-
 def shares(found: Sequence[Judged]) -> dict[str, Share]:
     """Every measure that some of the prompts ask for."""
-    taken = {name: Share.of(counts(one) for one in found if asked(one.prompt))
-             for name, (_, asked, counts) in MEASURES.items()}
+    taken = {name: Share.of(measure.counts(one) for one in found if measure.of(one.prompt))
+             for name, measure in MEASURES.items()}
     return {name: share for name, share in taken.items() if share.number}
 
 
@@ -132,7 +143,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
 def _table(title: str, rows: Mapping[Any, dict[str, Any]]) -> Table:
     """Shares with their 95 % intervals."""
     table = Table(title=title)
-    for place, column in enumerate(("", *(title for title, _, _ in MEASURES.values()))):
+    for place, column in enumerate(("", *(measure.title for measure in MEASURES.values()))):
         table.add_column(column, justify="right" if place else "left")
     for names, measured in rows.items():
         cells = (Share(measured[name]["hits"], measured[name]["number"]).words() if name in measured else ""

@@ -1,7 +1,7 @@
 """Six ways to talk an assistant into answering what it should decline, in both languages.
 
-The types are the six instruction attacks of Sun et al. 2023 (2304.10436, section 3.2); the report of Baichuan 2 speaks
-of six types too and does not name them. `{r}` is the request.
+The types are the six instruction attacks of Sun et al. 2023 (2304.10436); the report of Baichuan 2 (2309.10305,
+section 4.2) speaks of six types too and does not list them. `{r}` is the request.
 """
 
 from __future__ import annotations

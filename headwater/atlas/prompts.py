@@ -46,7 +46,7 @@ def _each(world: World, split: Split, name: str, counts: dict[Split, int],
     count = max(32, round(counts[split] * SIZES[world.size].conversations))
     rows = [make(Speaker(world, f"{name}/{split}/{code}/{index}"), language, index)
             for code, language in LANGUAGES.items() for index in range(count)]
-    return list({json.dumps(row["messages"]): row for row in reversed(rows)}.values())[::-1]
+    return list({json.dumps(row["messages"]): row for row in rows}.values())
 
 
 def _row(question: str | list[Message], language: Language, domain: str, expected: str) -> Row:

@@ -72,7 +72,7 @@ def read_dialogues(paths: list[Path], reading: ReadingSettings | None = None) ->
     """
     found = [dialogue for path in paths for dialogue in each_dialogue(path, reading or ReadingSettings())]
     if not found:
-        raise InputError("no dialogues", where=", ".join(map(str, paths)), fix="give a JSONL file with messages")
+        raise InputError("all rows were left out", where=", ".join(map(str, paths)), fix="correct them, or give others")
     return found
 
 
@@ -106,6 +106,7 @@ def each_row(reading: ReadingSettings, tally: Tally, form_of: Callable[[Any, Col
     """What `read` finds in the rows of the tally's file, which are all of one form. Raises `InputError` for a bad row,
     or leaves it out."""
     first: F | None = None
+    row = None
     for row in read_rows(tally.path):
         try:
             form = form_of(row.value, reading.ignored_keys)
@@ -123,6 +124,8 @@ def each_row(reading: ReadingSettings, tally: Tally, form_of: Callable[[Any, Col
         first, tally.form = form, form.name
         tally.languages.update(one.language for one in found)
         yield from found
+    if row is None:
+        raise InputError("the file is empty: not one row is in it", where=tally.path, fix="give files with rows alone")
 
 
 def _or_skip(fix: str | None) -> str:
@@ -188,7 +191,7 @@ def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, o
         except InputError as error:
             if on_bad_row == "stop":
                 raise InputError(error.what, where=dialogue.place or None, fix=_or_skip(error.fix)) from None
-            refused[re.sub(r"message \d+", "a message", error.what)] += 1
+            refused[re.sub(r"turn \d+", "a turn", error.what)] += 1
             rendered.append(None)
             continue
         fits = len(whole.ids) <= longest

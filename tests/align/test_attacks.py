@@ -53,6 +53,13 @@ def test_files_without_a_risky_request_are_refused(file, tmp_path):
         attack([file], tmp_path / "out", AttackSettings())
 
 
+def test_a_row_that_is_no_prompt_is_refused_with_its_line(file, tmp_path):
+    file.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps({"prompt": "Sink it.", "unsafe": True}))
+    with pytest.raises(InputError, match="expected a prompt") as error:
+        attack([file], tmp_path / "out", AttackSettings())
+    assert "line 2" in str(error.value)
+
+
 def test_an_unknown_type_is_refused_with_the_known_ones():
     with pytest.raises(SettingsError, match="no attack 'rolplay': known are goal_hijacking"):
         AttackSettings.parse({"types": ["rolplay"]})

@@ -7,6 +7,7 @@ import torch
 
 from headwater.align.safety import SafetySettings, run
 from headwater.artifacts import read_json, read_jsonl
+from headwater.errors import InputError
 from headwater.model.checkpoint import load_model, save_model
 from headwater.tokenizer import Tokenizer
 
@@ -73,6 +74,12 @@ def test_every_share_is_counted_over_its_own_prompts(taught, prompts, tmp_path, 
                                                    "refused"]
     assert [row.get("right") for row in answers] == [True, False, None, None, False, True, None]
     assert "taught, atlas, en" in capsys.readouterr().out
+
+
+def test_answers_that_leave_no_room_for_a_prompt_are_refused(taught, prompts, tmp_path):
+    settings = SafetySettings.parse({"models": {"taught": taught}, "prompts": {"atlas": prompts}, "answer_tokens": 64})
+    with pytest.raises(InputError, match="leave no room for a prompt: the model reads 64"):
+        run(settings, tmp_path / "out")
 
 
 def test_a_second_run_writes_the_same_bytes(taught, prompts, tmp_path):
