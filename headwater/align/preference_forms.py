@@ -195,7 +195,9 @@ _SCORES = (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-ratin
 def _prompted(row: Row, cuts: Cuts) -> Iterator[Pair]:
     """UltraFeedback's and its like: a prompt, whose answers are text, messages, or dialogues with the prompt in them.
     """
-    prompt = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": text_of(row["prompt"], "prompt")}]
+    prompt = row["prompt"]
+    if not isinstance(prompt, list):
+        prompt = [{"role": "user", "content": text_of(prompt, "prompt")}]
     if row.get("system"):
         prompt = [{"role": "system", "content": text_of(row["system"], "system")}, *prompt]
 

@@ -138,7 +138,7 @@ def judges(small_model, tmp_path):
     for place, name in enumerate(("helpful", "safe")):
         head = TaskHead("regression", 64, [REWARD]).draw(place)
         (tmp_path / name).mkdir()
-        head.save(tmp_path / name, small_model)
+        head.save(tmp_path / name, small_model, 64)
     return tmp_path
 
 
