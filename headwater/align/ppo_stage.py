@@ -73,15 +73,15 @@ class PpoSettings(PpoMethod):
             return values
         preset = PRESETS.get(values.get("preset") or "", {})
         iterations = values.get("iterations") or preset.get("iterations") or cls.model_fields["iterations"].default
+        if trainer.get("steps") or trainer.get("epochs") not in (None, iterations):
+            raise ValueError("the steps follow from iterations, passes and minibatches: leave out trainer.steps and "
+                             "trainer.epochs")
         found = laid_over(laid_over(OURS, preset.get("trainer", {})), trainer)
-        return {**values, "trainer": {"epochs": iterations, **found}}
+        return {**values, "trainer": {**found, "epochs": iterations}}
 
     @model_validator(mode="after")
     def _used(self) -> Self:
         trainer, given = self.trainer, self.trainer.model_fields_set
-        if trainer.epochs != self.iterations:
-            raise ValueError("the steps follow from iterations, passes and minibatches: leave out trainer.steps and "
-                             "trainer.epochs")
         for name in ("micro_rows", "validate_every", "snapshot_tokens"):
             if name in given and getattr(trainer, name):
                 raise ValueError(f"trainer.{name} has no effect on PPO")
