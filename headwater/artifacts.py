@@ -157,21 +157,33 @@ def read_jsonl(path: Path) -> Iterator[Any]:
     return (row for _, row in numbered_jsonl(path))
 
 
-def numbered_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """`read_jsonl` with the line of each row."""
+def numbered_jsonl(path: Path, parse: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, Any]]:
+    """`read_jsonl` with the line of each row. parse: what reads a line."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
-                        yield number, json.loads(line)
-                    except (json.JSONDecodeError, RecursionError) as error:
+                        yield number, parse(line)
+                    except (ValueError, RecursionError) as error:
                         raise InputError(f"line {number} is not valid JSON: {error}", where=path,
                                          fix="correct or remove that line") from None
     except FileNotFoundError:
         raise InputError("no such file", where=path, fix="check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+
+
+def not_utf8(path: Path) -> InputError:
+    """What is wrong with a file that did not decode, with its first line that does not."""
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                what = f"line {number} is not UTF-8 text: byte {line[error.start]:#04x} at place {error.start + 1}"
+                return InputError(what, where=path, fix="convert the file to UTF-8, or correct that line")
+    return InputError("not UTF-8 text", where=path, fix="convert the file to UTF-8")
 
 
 def hash_file(path: Path, seen: Callable[[int], None] | None = None) -> str:

@@ -43,11 +43,17 @@ def base_of(folder: Path) -> Path:
     path = Path(folder) / ADAPTER_CONFIG
     values = read_json(path)
     said = values.get("base_model_name_or_path") if isinstance(values, dict) else None
-    for base in (path.parent / str(said), Path(str(said))):
-        if isinstance(said, str) and said and ((base / CONFIG).is_file() or is_adapter(base)):
-            return Path(os.path.normpath(base))
-    raise CheckpointError(f"the adapter's model is not at {said!r}", where=path,
-                          fix="write its folder into base_model_name_or_path")
+    if not isinstance(said, str) or not said:
+        raise CheckpointError(f"base_model_name_or_path is {said!r}, not the adapter's model", where=path,
+                              fix="write the model's folder into it")
+    tried = [Path(os.path.normpath(base)) for base in (path.parent / said, Path(said))]
+    for base in tried:
+        if (base / CONFIG).is_file() or is_adapter(base):
+            return base
+    places = " or ".join(dict.fromkeys(os.path.abspath(base) for base in tried))
+    raise CheckpointError(f"the adapter's model is not at {said!r}: no model in {places}", where=path,
+                          fix="write the way to it into base_model_name_or_path; or give the model's folder as MODEL "
+                              f"and this one beside it: chat MODEL adapter={folder} or serve MODEL adapters.X={folder}")
 
 
 def model_folder(folder: Path) -> Path:

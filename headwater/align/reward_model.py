@@ -41,7 +41,7 @@ class RewardModel:
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Self:
         """From what the reward stage wrote. Raises `CheckpointError`."""
-        head, source = TaskHead.load(folder)
+        head, source, _ = TaskHead.load(folder)
         if head.kind != "regression" or head.labels != [REWARD]:
             raise CheckpointError(f"a head for {head.kind}, and no reward model", where=folder,
                                   fix="give a folder that 'headwater reward' wrote")

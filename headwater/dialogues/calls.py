@@ -9,10 +9,16 @@ from headwater.dialogues.rows import BadRow
 from headwater.tokenizer import Message
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, key: str) -> str:
     if not isinstance(value, str):
-        raise BadRow(f"expected text, found {type(value).__name__}", fix="give a string")
+        raise expected("text", key, value)
     return value
+
+
+def expected(what: str, key: str, found: Any) -> BadRow:
+    """What is wrong with a key that holds another type."""
+    name = "nothing" if found is None else type(found).__name__
+    return BadRow(f"expected {what} in '{key}', found {name}", fix=f"give {what}")
 
 
 def parsed(text: str, what: str) -> Any:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from headwater.dialogues.calls import call_of, parsed, text_of, tools_of
+from headwater.dialogues.calls import call_of, expected, parsed, text_of, tools_of
 from headwater.dialogues.rows import BadRow
 from headwater.settings import nearest_name
 from headwater.tokenizer import Message
@@ -19,6 +19,7 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 _SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
              "function_call": "call", "observation": "observation", "tool": "observation"}
 _IN_MESSAGE = ("role", "content", "tool_calls", "tools", "metadata", "reasoning_content")
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 REASONING = "parts of reasoning are left out"
 Notes = Counter[str]
 """What a reader did beside reading, and how often."""
@@ -59,14 +60,14 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> Form:
 
 
 def _unknown(values: Mapping[str, Any], known: Collection[str], harmless: Collection[str]) -> list[str]:
-    """Keys that are none of these and hold something. Raises `BadRow` for one that is nearly a known one."""
-    unknown = [str(key) for key, value in values.items()
-               if key not in known and key not in harmless and value not in (None, "", [], {})]
-    for key in unknown:
-        near = nearest_name(key, known, at_least=0.7)
+    """Keys that are none of these and hold something. Raises `BadRow` for one that is nearly a known one; an empty one
+    must be nearer, since files have columns for what other rows hold."""
+    unknown = {str(key): value for key, value in values.items() if key not in known and key not in harmless}
+    for key, value in unknown.items():
+        near = nearest_name(key, known, at_least=0.8 if value in _NOTHING else 0.7)
         if near:
             raise BadRow(f"unknown key '{key}'", fix=f"did you mean '{near}'?")
-    return unknown
+    return [key for key, value in unknown.items() if value not in _NOTHING]
 
 
 def _refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
@@ -76,24 +77,30 @@ def _refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
 
 
 def _alpaca(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    said: list[Message] = []
-    if row.get("system"):
-        said.append({"role": "system", "content": text_of(row["system"])})
+    system = _text(row, "system")
+    said: list[Message] = [{"role": "system", "content": system}] if system else []
     history = row.get("history") or []
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise BadRow("the history is not a list of [question, answer]")
-    question = "\n".join(filter(None, [text_of(row["instruction"]), text_of(row.get("input") or "")]))
-    for asked, answered in (*history, (question, row["output"])):
-        said += [{"role": "user", "content": text_of(asked)}, {"role": "assistant", "content": text_of(answered)}]
+    asked = "\n".join(filter(None, (_text(row, "instruction"), _text(row, "input"))))
+    for question, answer, key in (*((*pair, "history") for pair in history), (asked, row["output"], "output")):
+        said += [{"role": "user", "content": text_of(question, key)},
+                 {"role": "assistant", "content": text_of(answer, key)}]
     return said
 
 
+def _text(row: Mapping[str, Any], key: str) -> str:
+    """Empty where the row has none."""
+    return "" if row.get(key) is None else text_of(row[key], key)
+
+
 def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    said = list(_each(row["conversations"], _spoken))
-    if row.get("system"):
+    said = list(_each(row, "conversations", _spoken))
+    system = _text(row, "system")
+    if system:
         if said and said[0]["role"] == "system":
             raise BadRow("a system message beside the turns and another among them", fix="leave one of them")
-        said.insert(0, {"role": "system", "content": text_of(row["system"])})
+        said.insert(0, {"role": "system", "content": system})
     return _offered(said, tools_of(row.get("tools")))
 
 
@@ -102,14 +109,14 @@ def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
     _refuse(_unknown(turn, known := ("from", "value"), HARMLESS), known)
     role, value = _known(turn.get("from"), _SPEAKERS, "from"), turn.get("value")
     if role == "call":
-        calls = parsed(text_of(value), "a call")
+        calls = parsed(text_of(value, "value"), "a call")
         yield from map(call_of, calls if isinstance(calls, list) else [calls])
     else:
-        yield {"role": role, "content": text_of(value)}
+        yield {"role": role, "content": text_of(value, "value")}
 
 
 def _messages(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    return _offered(list(_each(row["messages"], lambda turn: _message(turn, notes))), tools_of(row.get("tools")))
+    return _offered(list(_each(row, "messages", lambda turn: _message(turn, notes))), tools_of(row.get("tools")))
 
 
 def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
@@ -119,7 +126,7 @@ def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
     text, calls = _content(turn.get("content"), notes)
     told = turn.get("tool_calls") or []
     if not isinstance(told, list):
-        raise BadRow(f"tool_calls are no list but {type(told).__name__}")
+        raise expected("a list", "tool_calls", told)
     calls += told
     notes[REASONING] += bool(turn.get("reasoning_content"))
     if turn.get("metadata"):
@@ -135,15 +142,16 @@ def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
 def _content(content: Any, notes: Notes) -> tuple[str, list[Any]]:
     """The text of a message and the calls among its parts."""
     if not isinstance(content, list):
-        return text_of(content if content is not None else ""), []
+        return text_of(content if content is not None else "", "content"), []
     texts, calls = [], []
     for part in content:
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        value = (part.get("text") or part.get("value") or "") if isinstance(part, dict) else ""
+        if not isinstance(part, dict):
+            raise expected("text or a list of objects", "content", content)
+        kind, value = part.get("type"), part.get("text") or part.get("value") or ""
         if kind == "text":
-            texts.append(text_of(value))
+            texts.append(text_of(value, "content"))
         elif kind == "tool_call":
-            calls.append(parsed(text_of(value), "a call"))
+            calls.append(parsed(text_of(value, "content"), "a call"))
         elif kind == "reasoning":
             notes[REASONING] += 1
         else:
@@ -189,22 +197,23 @@ _NAMES = {"start": "the beginning", "system": "system message", "user": "questio
           "call": "call", "observation": "observation"}
 
 
-def _each(turns: Any, read: Callable[[Mapping[str, Any]], Iterable[Message]]) -> Iterator[Message]:
-    if not isinstance(turns, list):
-        raise BadRow(f"the turns are no list but {type(turns).__name__}")
-    for number, turn in enumerate(turns, 1):
-        if not isinstance(turn, Mapping):
-            raise BadRow(f"a turn is no object but {type(turn).__name__}", turn=number)
+def _each(row: Mapping[str, Any], key: str, read: Callable[[Mapping[str, Any]], Iterable[Message]]
+          ) -> Iterator[Message]:
+    if not isinstance(row[key], list):
+        raise expected("a list", key, row[key])
+    for number, turn in enumerate(row[key], 1):
         try:
+            if not isinstance(turn, Mapping):
+                raise expected("an object", key, turn)
             yield from read(turn)
         except BadRow as error:
             raise BadRow(str(error), turn=number, fix=error.fix) from None
 
 
 def _known(name: Any, known: Mapping[str, str], key: str) -> str:
-    if not isinstance(name, str):
+    if name is None:
         raise BadRow(f"a turn without '{key}'", fix=f"write {key} with one of {', '.join(known)}")
-    if name not in known:
+    if text_of(name, key) not in known:
         near = nearest_name(name, known, at_least=0.6)
         raise BadRow(f"unknown role '{name}'", fix=f"did you mean '{near}'?" if near else f"use {', '.join(known)}")
     return known[name]

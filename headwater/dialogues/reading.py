@@ -68,13 +68,13 @@ def read_dialogues(paths: list[Path], reading: ReadingSettings | None = None) ->
     """
     found = [dialogue for path in paths for dialogue in each_dialogue(path, reading or ReadingSettings())]
     if not found:
-        raise InputError("no dialogues", where=", ".join(map(str, paths)), fix="give a JSONL file with messages")
+        raise InputError("all rows were left out", where=", ".join(map(str, paths)), fix="correct them, or give others")
     return found
 
 
 def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
     """The dialogues of one file, read as a stream."""
-    tally, first = _Tally(path), None
+    tally, first, row = _Tally(path), None, None
     for row in read_rows(path):
         try:
             form = form_of(row.value, reading.ignored_keys)
@@ -92,6 +92,8 @@ def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
         first, tally.form = form, form.name
         tally.languages[dialogue.language] += 1
         yield dialogue
+    if row is None:
+        raise InputError("the file is empty: not one row is in it", where=path, fix="give files with dialogues alone")
     tally.tell()
 
 
@@ -148,7 +150,7 @@ def render_each(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, o
         except InputError as error:
             if on_bad_row == "stop":
                 raise InputError(error.what, where=dialogue.place or None, fix=_or_skip(error.fix)) from None
-            refused[re.sub(r"message \d+", "a message", error.what)] += 1
+            refused[re.sub(r"turn \d+", "a turn", error.what)] += 1
             rendered.append(None)
             continue
         fits = len(whole.ids) <= longest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from headwater.artifacts import numbered_jsonl
+from headwater.artifacts import not_utf8, numbered_jsonl
 from headwater.errors import InputError
 
 PART = 1 << 20
@@ -32,9 +32,21 @@ class BadRow(Exception):
         self.reason, self.turn, self.fix = reason, turn, fix
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises `ValueError` for a key that it has twice: which of the two is meant, nobody can tell."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The file's rows in order; which of the two it is, its first character says. Raises `InputError` with the line
-    for what is missing, cut off or no JSON."""
+    for what is missing, cut off, no JSON, or has a key twice."""
     if path.is_dir():
         raise InputError("this is a folder", where=path, fix="give the files in it")
     if not path.is_file():
@@ -44,10 +56,10 @@ def read_rows(path: Path) -> Iterator[Row]:
             is_array = _is_array(stream)
             if is_array:
                 yield from _array(stream, path)
-        except UnicodeDecodeError as error:
-            raise InputError(f"not UTF-8 text: {error}", where=path, fix="convert the file to UTF-8") from None
+        except UnicodeDecodeError:
+            raise not_utf8(path) from None
     if not is_array:
-        yield from (Row(value, f"{path}, line {line}") for line, value in numbered_jsonl(path))
+        yield from (Row(value, f"{path}, line {line}") for line, value in numbered_jsonl(path, _DECODER.decode))
 
 
 def _is_array(stream: IO[str]) -> bool:
@@ -113,7 +125,7 @@ def _value(text: _Text, place: str) -> Any:
     """The JSON value that begins here, read as far as it goes."""
     while True:
         try:
-            value, end = json.JSONDecoder().raw_decode(text.text, text.at)
+            value, end = _DECODER.raw_decode(text.text, text.at)
             if end < len(text.text) or text.ended:  # a number might go on beyond the window
                 text.advance(end)
                 return value
@@ -124,5 +136,7 @@ def _value(text: _Text, place: str) -> Any:
             if len(text.text) - text.at >= LONGEST or not text.more():
                 raise InputError(f"not valid JSON: {error.msg} (line {line})", where=place,
                                  fix="correct that row") from None
+        except ValueError as error:
+            raise InputError(f"not valid JSON: {error}", where=place, fix="correct that row") from None
         else:
             text.more()

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from headwater.artifacts import read_json, read_jsonl
+from headwater.artifacts import not_utf8
+from headwater.dialogues.rows import Row, read_rows
 from headwater.errors import InputError
 from headwater.model import ModelConfig
 from headwater.model.task_head import Kind
+from headwater.progress import say
 from headwater.settings import Settings, nearest_name
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, counted
@@ -40,25 +42,25 @@ class Example(NamedTuple):
 def read_examples(paths: Iterable[Path], columns: Columns, kind: Kind) -> list[Example]:
     """Of JSON lines, a JSON array, or CSV with a header. Raises `InputError` with file and row for one that lacks a
     field or holds something else in it."""
-    found = [_example(row, f"{path}, row {number}", columns, kind)
-             for path in paths for number, row in enumerate(rows_of(path), 1)]
+    found = [_example(row.value, row.place, columns, kind) for path in paths for row in rows_of(path)]
     if not found:
         raise InputError("no examples", where=", ".join(map(str, paths)), fix="give rows with a text and a label")
     return found
 
 
-def rows_of(path: Path) -> Iterator[Any]:
+def rows_of(path: Path) -> Iterator[Row]:
     """A file's rows, one after the other. Raises `InputError`."""
-    if path.is_dir():
-        raise InputError("this is a folder", where=path, fix="give the files in it")
-    if path.suffix == ".csv":
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as stream:
-                yield from csv.DictReader(stream)
-        except (OSError, csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"not a UTF-8 CSV file: {error}", where=path, fix="write the file again") from None
-    else:
-        yield from read_json(path) if path.suffix == ".json" else read_jsonl(path)
+    if path.suffix != ".csv":
+        yield from read_rows(path)
+        return
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            for number, row in enumerate(csv.DictReader(stream), 1):
+                yield Row(row, f"{path}, row {number}")
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"not a CSV file: {error}", where=path, fix="write the file again") from None
 
 
 def text_of(row: Any, where: str, columns: Columns, kind: Kind) -> str | list[str]:
@@ -118,6 +120,8 @@ class Reader:
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig, kind: Kind, length: int) -> None:
         self.tokenizer, self.axes, self.kind, self.length = tokenizer, config.position_axes, kind, length
         self.blank = glm_ids(tokenizer) if config.prefix_ids or config.position_axes == 2 else None
+        self.cut = 0
+        """Texts of which the beginning alone was read, since it was told."""
 
     def sample(self, text: str | list[str], asked: int | list[int]) -> PrefixSample | None:
         """A text, and what is asked at its end, or at every word; None where a text to be answered word by word does
@@ -125,6 +129,7 @@ class Reader:
         ids, places = self._ids(text)
         if len(ids) > self.length - 2 and self.kind == "tokens":
             return None
+        self.cut += len(ids) > self.length - 2
         ids = ids[: self.length - 2]
         before, after = ([], [self.blank.gmask, self.blank.sop]) if self.blank else (
             [self.tokenizer.bos], [self.tokenizer.eos])
@@ -136,6 +141,12 @@ class Reader:
             targets[-1] = asked
         prefix = len(whole) - 1 if self.blank else 0
         return PrefixSample(whole, [False] * len(whole), prefix, targets.tolist(), self._positions(len(whole)))
+
+    def tell_cut(self, texts: int) -> None:
+        """Say how many of so many were cut."""
+        if self.cut:
+            say(f"of {texts:,} texts, {self.cut:,} are longer than {self.length} tokens: their beginning is read")
+        self.cut = 0
 
     def _ids(self, text: str | list[str]) -> tuple[list[int], list[int]]:
         """The text's ids, and where each word begins."""

@@ -45,25 +45,29 @@ class Predictor(NamedTuple):
     @classmethod
     def load(cls, folder: Path) -> Predictor:
         """From what the task stage wrote. Raises `CheckpointError`."""
-        head, source = TaskHead.load(folder)
+        head, source, length = TaskHead.load(folder)
         model, tokenizer = load_model(source), Tokenizer.load(source)
-        return cls(model, head, Reader(tokenizer, model.config, head.kind, model.config.longest), tokenizer.pad)
+        return cls(model, head, Reader(tokenizer, model.config, head.kind, length), tokenizer.pad)
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[str | list[str]]) -> Iterator[list[list[float]]]:
         """For every text, at its end or at each of its words: probabilities of the labels, or a regression's numbers.
+
+        Of a text longer than those of the training the beginning is read, as there, and said how many these are.
+        Raises `InputError` for one whose words are to be told.
         """
         waiting: list[PrefixSample] = []
         for number, text in enumerate(track(texts, "reading texts"), 1):
             sample = self.reader.sample(text, list(range(len(text))) if isinstance(text, list) else 0)
             if sample is None:
-                raise InputError(f"text {number} is longer than the {self.reader.length:,} tokens that the model reads",
-                                 fix="cut it")
+                raise InputError(f"text {number} is longer than the {self.reader.length:,} tokens that the head was "
+                                 "trained on, and every word is to be told", fix="cut it into several texts")
             if waiting and sum(len(one.ids) for one in (*waiting, sample)) > AT_ONCE:
                 yield from self._read(waiting)
                 waiting = []
             waiting.append(sample)
         yield from self._read(waiting)
+        self.reader.tell_cut(len(texts))
 
     def _read(self, samples: list[PrefixSample]) -> list[list[list[float]]]:
         """Several texts in one row, none of which sees another."""
@@ -79,8 +83,8 @@ def predict(folder: Path, out: Path, settings: PredictSettings) -> None:
     """Write `predictions.jsonl` below `out`: the label, or the labels of the words, with their probability; or the
     number."""
     predictor = Predictor.load(folder)
-    texts = [text_of(row, f"{path}, row {number}", settings.columns, predictor.head.kind)
-             for path in settings.texts for number, row in enumerate(rows_of(path), 1)]
+    texts = [text_of(row.value, row.place, settings.columns, predictor.head.kind)
+             for path in settings.texts for row in rows_of(path)]
     if not texts:
         raise InputError("no texts", where=", ".join(map(str, settings.texts)), fix="give rows with a text")
     make_folder(out, fix="give another folder")

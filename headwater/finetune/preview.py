@@ -43,8 +43,9 @@ def preview(files: Sequence[Path], settings: PreviewSettings) -> None:
     found = list(islice(chain.from_iterable(each_dialogue(Path(file), settings.reading) for file in files),
                         settings.row - 1, settings.row))
     if not found:
-        raise InputError(f"the files have fewer than {settings.row} dialogues", where=", ".join(map(str, files)),
-                         fix="give a smaller row")
+        what, fix = (f"the files have fewer than {settings.row} dialogues", "give a smaller row") if settings.row > 1 \
+            else ("all rows were left out", "correct them, or give others")
+        raise InputError(what, where=", ".join(map(str, files)), fix=fix)
     dialogue, template = found[0], tokenizer.chat
     try:
         rendered = template.render(dialogue.messages)

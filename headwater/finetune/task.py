@@ -111,8 +111,7 @@ def run(settings: TaskSettings, out: Path) -> dict[str, float]:
         model.requires_grad_(False)
     options: dict[str, Any] = {"length": trainer.sequence_length, "pad": tokenizer.pad, "axes": config.position_axes}
     batches = PackedBatches(_samples(reader, head, examples), rows=trainer.rows, seed=settings.seed, **options)
-    values = torch.tensor([[float(one.label)] for one in examples]) if head.kind == "regression" else None  # type: ignore[arg-type]
-    objective = Answers(head, values)
+    objective = Answers(head, _numbers(examples)[:, None] if head.kind == "regression" else None)
     held_back = PackedBatches(_samples(reader, head, unseen), rows=trainer.rows_at_once(ranks()), seed=0,
                               **options) if unseen else None
 
@@ -124,7 +123,8 @@ def run(settings: TaskSettings, out: Path) -> dict[str, float]:
             save_adapter(model, folder, settings.model)
         elif settings.method == "full":
             save_model(model, folder, tokenizer_from=settings.model)
-        objective.head.save(folder, settings.model if settings.method == "head" else folder)
+        objective.head.save(folder, settings.model if settings.method == "head" else folder,
+                            reader.length)
 
     figures = Trainer(model, objective, batches, trainer, validate, save, frozen).fit(out)
     if is_leader():
@@ -135,7 +135,7 @@ def run(settings: TaskSettings, out: Path) -> dict[str, float]:
 def _head(settings: TaskSettings, examples: list[Example], width: int) -> TaskHead:
     if settings.kind == "regression":
         head = TaskHead(settings.kind, width, [settings.columns.label])
-        values = torch.tensor([float(one.label) for one in examples])  # type: ignore[arg-type]
+        values = _numbers(examples)
         head.mean[:], head.spread[:] = values.mean(), values.std(correction=0).clamp_min(1e-6)
         return head.draw(settings.seed)
     counts = Counter(label for one in examples for label in _labels(one))
@@ -144,6 +144,11 @@ def _head(settings: TaskSettings, examples: list[Example], width: int) -> TaskHe
                          fix="give examples of another label too")
     say("labels: " + ", ".join(f"{name} {number:,}" for name, number in counts.most_common(20)))
     return TaskHead(settings.kind, width, sorted(counts)).draw(settings.seed)
+
+
+def _numbers(examples: list[Example]) -> Tensor:
+    """A regression's labels [N]."""
+    return torch.tensor([one.label for one in examples], dtype=torch.float32)
 
 
 def _labels(example: Example) -> list[str]:
@@ -169,6 +174,7 @@ def _samples(reader: Reader, head: TaskHead, examples: list[Example]) -> list[Pr
     if len(found) < len(examples):
         say(f"of {len(examples):,} texts, {len(examples) - len(found):,} are longer than {reader.length} tokens and "
             "left out")
+    reader.tell_cut(len(examples))
     return found
 
 
@@ -182,7 +188,7 @@ def judged(model: Decoder, head: TaskHead, batches: PackedBatches, examples: lis
         targets.append(batch.targets[batch.targets != IGNORE])
     each, wanted = torch.cat(found), torch.cat(targets)
     if head.kind == "regression":
-        values = torch.tensor([float(one.label) for one in examples], device=each.device)[wanted]  # type: ignore[arg-type]
+        values = _numbers(examples).to(each.device)[wanted]
         told = each[:, 0] * head.spread + head.mean
         return {"rmse": float((told - values).square().mean().sqrt()),
                 "rmse_of_mean": float((head.mean - values).square().mean().sqrt())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -295,6 +296,7 @@ def load_adapter(model: Decoder, folder: Path, name: str = ONE, *, dtype: torch.
     config, tensors = _read(Path(folder))
     known = targets(model)
     found = _pairs(tensors, model, known, Path(folder))
+    _check_targets(config, set(known), set(found), Path(folder) / ADAPTER_CONFIG)
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     ranks = {official: len(pair["A"]) for official, pair in found.items()}
     if set(ranks.values()) != {config["r"]}:
@@ -326,6 +328,32 @@ def _pairs(tensors: dict[str, Tensor], model: Decoder, known: dict[str, Target],
             raise CheckpointError(f"{official} has {shapes}, the model asks for A [r, {width}] and B "
                                   f"[{rows.stop - rows.start}, r]", where=folder, fix=fix)
     return found
+
+
+def _check_targets(config: dict[str, Any], known: set[str], found: set[str], path: Path) -> None:
+    """Raises `CheckpointError` where `target_modules` names other matrices of the model than those that are here."""
+    wanted = config.get("target_modules")
+    if wanted is None or wanted == "all-linear":
+        return
+    named = {official for official in known if _is_target(official, wanted, path)}
+    narrowed = any(config.get(key) not in (None, [], "") for key in ("layers_to_transform", "exclude_modules"))
+    wrong = [*(f"{official} is here and not named" for official in sorted(found - named)),
+             *(f"{official} is named and not here" for official in sorted(named - found) if not narrowed)]
+    if wrong:
+        raise CheckpointError(f"target_modules {wanted!r} and the tensors disagree: {', '.join(wrong[:3])}"
+                              + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""), where=path,
+                              fix="copy the adapter again, configuration and tensors of one training")
+
+
+def _is_target(official: str, wanted: Any, path: Path) -> bool:
+    """As `peft` says: a pattern of whole names, or a list of names or of their ends."""
+    if isinstance(wanted, list) and all(isinstance(one, str) for one in wanted):
+        return any(official == one or official.endswith(f".{one}") for one in wanted)
+    try:
+        return re.fullmatch(wanted, official) is not None
+    except (re.error, TypeError):
+        raise CheckpointError(f"target_modules {wanted!r} is neither a list of names nor a pattern", where=path,
+                              fix="copy the adapter again") from None
 
 
 def _official(key: str) -> tuple[str, str | None]:

@@ -47,34 +47,38 @@ class TaskHead(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             return hidden.float() @ self.weight.float().t()
 
-    def save(self, folder: Path, model: Path) -> None:
-        """model: the folder of the model that it answers for, kept as the way from `folder` to it."""
-        write_json(folder / CONFIG, {"kind": self.kind, "labels": self.labels, "model": os.path.relpath(model, folder)})
+    def save(self, folder: Path, model: Path, length: int) -> None:
+        """model: the folder of the model that it answers for, kept as the way from `folder` to it. length: of the
+        longest text that it was trained on, in tokens."""
+        write_json(folder / CONFIG, {"kind": self.kind, "labels": self.labels, "length": length,
+                                     "model": os.path.relpath(model, folder)})
         # Not its `state_dict`, which is of the parts again where several processes have trained it.
         write_tensors(folder / WEIGHTS, {"weight": self.weight.detach(), "mean": self.mean, "spread": self.spread})
 
     @classmethod
-    def load(cls, folder: Path) -> tuple[TaskHead, Path]:
-        """The head, and the folder of its model. Raises `CheckpointError` for a folder without one, or a damaged one.
-        """
+    def load(cls, folder: Path) -> tuple[TaskHead, Path, int]:
+        """The head, the folder of its model, and the length of its texts. Raises `CheckpointError` for a folder without
+        one, or a damaged one."""
         path, fix = Path(folder) / CONFIG, "copy the folder again"
         if not path.is_file():
             raise CheckpointError("no task head here", where=folder, fix="give a folder that 'headwater task' wrote")
         values, tensors = read_json(path), read_tensors(Path(folder) / WEIGHTS)
-        kind, labels, model = _said(values, path)
+        kind, labels, model, length = _said(values, path)
         weight = tensors.get("weight")
         head = cls(kind, weight.shape[1] if weight is not None and weight.dim() == 2 else 0, labels)
         if {name: one.shape for name, one in tensors.items()} != {
                 name: one.shape for name, one in head.state_dict().items()}:
             raise CheckpointError("the head's tensors do not fit its labels", where=path, fix=fix)
         head.load_state_dict(tensors)
-        return head.eval(), Path(os.path.normpath(Path(folder) / model))
+        return head.eval(), Path(os.path.normpath(Path(folder) / model)), length
 
 
-def _said(values: Any, path: Path) -> tuple[Kind, list[str], str]:
-    """Kind, labels and model of a head's file. Raises `CheckpointError`."""
+def _said(values: Any, path: Path) -> tuple[Kind, list[str], str, int]:
+    """Kind, labels, model and length of a head's file. Raises `CheckpointError`."""
     if isinstance(values, dict) and values.get("kind") in get_args(Kind):
-        labels, model = values.get("labels"), values.get("model")
-        if isinstance(labels, list) and all(isinstance(one, str) for one in labels) and isinstance(model, str):
-            return values["kind"], labels, model
-    raise CheckpointError("not the description of a task head", where=path, fix="copy the folder again")
+        labels, model, length = (values.get(key) for key in ("labels", "model", "length"))
+        if isinstance(labels, list) and all(isinstance(one, str) for one in labels) and isinstance(model, str) \
+                and isinstance(length, int) and length > 2:
+            return values["kind"], labels, model, length
+    raise CheckpointError("not the description of a task head: kind, labels, model and length", where=path,
+                          fix="copy the folder again, or train the head again")

@@ -24,6 +24,8 @@ WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
+FEW = 10
+"""The number of points below which they are marked: of two, a line alone would hardly be seen."""
 WIDE = 20
 """The ratio of its ends from which on an axis is logarithmic."""
 
@@ -110,7 +112,8 @@ def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
     shown = {key: points for key, points in held_out.items() if len(points) > 1}
     figure, axes = _figure(1, 2 if shown else 1, WIDTH, 2.9)
     tokens, losses = [row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows]
-    axes[0].plot(tokens, losses, color=SERIES[0], linewidth=1, alpha=0.3)
+    axes[0].plot(tokens, losses, color=SERIES[0], linewidth=1, alpha=0.3, marker="o" if len(rows) < FEW else "",
+                 markersize=3)
     axes[0].plot(tokens, _smooth(losses), color=SERIES[0], linewidth=1.8)
     axes[0].set_title("training loss (nats per token)", **_TITLE)
     for number, (key, points) in enumerate(shown.items()):

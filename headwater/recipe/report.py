@@ -87,7 +87,8 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
         return {"plots_missing": "",
                 "funnel_plot": plots.funnel_plot(content["funnel"]["steps"]) if content["funnel"] else "",
                 "mix_plot": plots.mix_plot(content["funnel"]["mix"]) if content["funnel"].get("mix") else "",
-                "loss_plots": {name: plots.loss_plot(name, rows) for name, rows in content["curves"].items()},
+                "loss_plots": {name: plots.loss_plot(name, rows) for name, rows in content["curves"].items()
+                               if len(rows) > 1},
                 "context_plot": plots.context_plot(content["longer"]) if content["longer"] else "",
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:

@@ -91,6 +91,8 @@ class ChatTemplate(ABC):
     roles: tuple[str, ...] = ROLES
     has_tools = False
     """Whether messages may carry `metadata` and `tools`."""
+    without_tools = "leave it out, or say it in the content"
+    """What to do about them where they may not."""
     learns_every_answer = True
     """Whether the mask is true on every answer of a conversation, or on the last one alone."""
     spoken_ids: tuple[int, ...] = ()
@@ -111,7 +113,7 @@ class ChatTemplate(ABC):
         Raises `InputError` for a role or an order the family does not have, a system message that is not first,
         content that is not text, or `metadata` and `tools` where the family has none.
         """
-        for number, message in enumerate(messages):
+        for number, message in enumerate(messages, 1):
             self._check(message, number)
         ids: list[int] = []
         mask: list[bool] = []
@@ -127,30 +129,30 @@ class ChatTemplate(ABC):
     def _check(self, message: Message, number: int) -> None:
         role, content = message.get("role"), message.get("content")
         if role not in self.roles:
-            raise InputError(f"message {number} has role {role!r}, which {self.name} does not have",
+            raise InputError(f"turn {number} has role {role!r}, which {self.name} does not have",
                              fix=f"use one of {', '.join(self.roles)}")
         if not isinstance(content, str):
-            raise InputError(f"message {number} has content of type {type(content).__name__}", fix="give a string")
-        if role == "system" and number > 0:
-            raise InputError(f"message {number} is a system message", fix="put the system message first")
+            raise InputError(f"turn {number} has content of type {type(content).__name__}", fix="give a string")
+        if role == "system" and number > 1:
+            raise InputError(f"turn {number} is a system message", fix="put the system message first")
         self._check_extras(message, number)
 
     def _check_extras(self, message: Message, number: int) -> None:
         extras = [key for key in ("metadata", "tools") if message.get(key)]
         if extras and not self.has_tools:
-            raise InputError(f"message {number} has {' and '.join(extras)}, which {self.name} does not have",
-                             fix="leave it out, or say it in the content")
+            raise InputError(f"turn {number} has {' and '.join(extras)}, which {self.name} does not have",
+                             fix=self.without_tools)
         metadata = message.get("metadata", "")
         if not isinstance(metadata, str) or "\n" in metadata:
-            raise InputError(f"message {number} has metadata that is not one line of text", fix="give a single line")
+            raise InputError(f"turn {number} has metadata that is not one line of text", fix="give a single line")
         tools = message.get("tools")
         if not tools:
             return
         if message["role"] != "system":
-            raise InputError(f"message {number} has tools, its role is {message['role']}",
+            raise InputError(f"turn {number} has tools, its role is {message['role']}",
                              fix="put the tools into the system message")
         if not isinstance(tools, list) or not all(isinstance(tool, dict) and "name" in tool for tool in tools):
-            raise InputError(f"message {number} has tools that are not a list of objects with a name",
+            raise InputError(f"turn {number} has tools that are not a list of objects with a name",
                              fix='give [{"name": ..., "description": ..., "parameters": ...}]')
 
 
@@ -162,6 +164,8 @@ class HeadwaterTemplate(ChatTemplate):
     """
 
     name = "headwater's template"
+    without_tools = ("this tokenizer was trained before there were tools: use a model whose tokenizer has "
+                     f"{CALL} and {TOOLS} (train one anew), or leave them out")
 
     def __init__(self, tokenizer: TextEncoder) -> None:
         super().__init__(tokenizer)
@@ -193,5 +197,5 @@ class HeadwaterTemplate(ChatTemplate):
     def _check_extras(self, message: Message, number: int) -> None:
         super()._check_extras(message, number)
         if message.get("metadata") and message["role"] != "assistant":
-            raise InputError(f"message {number} has metadata, its role is {message['role']}",
+            raise InputError(f"turn {number} has metadata, its role is {message['role']}",
                              fix="name a called function in the assistant's message alone")

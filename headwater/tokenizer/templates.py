@@ -23,8 +23,8 @@ class RoundsTemplate(ChatTemplate):
         for number, message in enumerate(turns):
             expected = ("user", "assistant")[number % 2]
             if message["role"] != expected:
-                raise InputError(f"{self.name} has questions and answers in turn: message "
-                                 f"{number + (system is not None)} has role {message['role']!r}, not {expected!r}",
+                raise InputError(f"{self.name} has questions and answers in turn: turn "
+                                 f"{number + 1 + (system is not None)} has role {message['role']!r}, not {expected!r}",
                                  fix="begin with the user and alternate")
         if not turns:
             raise InputError(f"{self.name} needs a user's message, the conversation has none", fix="add one")

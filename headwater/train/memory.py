@@ -60,6 +60,7 @@ def begin(model: Decoder) -> int:
     weights = [one.detach() for one in (*model.parameters(), *model.buffers()) if not one.is_meta]
     for one in weights:
         one.flatten()[::1024].sum()  # those mapped from a file are read in: they count as held
+    hardware.trim_heap()  # what was freed before would be taken again unseen
     hardware.forget_peak_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

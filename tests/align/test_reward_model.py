@@ -58,6 +58,6 @@ def test_what_cannot_be_judged_is_refused(small_model, tmp_path):
         judged_ids(said("How long?"), judge.tokenizer)
     with pytest.raises(InputError, match="the reward model reads 64"):
         judge.scores([[1] * 65])
-    TaskHead("classification", 64, ["a", "b"]).save(tmp_path, small_model)
+    TaskHead("classification", 64, ["a", "b"]).save(tmp_path, small_model, 64)
     with pytest.raises(CheckpointError, match="no reward model"):
         RewardModel.load(tmp_path)

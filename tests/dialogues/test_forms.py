@@ -102,15 +102,26 @@ def spoken(*turns):
     ({"question": "a", "std_answer": "b"}, "expected a dialogue, found question, std_answer", "write rows with"),
     ([1], "expected a dialogue, found list", "write rows with"),
     ({"messages": [ASK, ANSWER], "output": "b"}, "keys of two forms", "leave one of them"),
-    ({"messages": "hi"}, "the turns are no list but str", "correct"),
-    ({"messages": ["hi"]}, "a turn is no object but str", "correct"),
+    ({"messages": "hi"}, "expected a list in 'messages', found str", "give a list"),
+    ({"messages": ["hi"]}, "expected an object in 'messages', found str", "give an object"),
     ({"messages": [{"content": "x"}]}, "a turn without 'role'", "write role with one of system"),
     (spoken(("humann", "x"), ("gpt", "y")), "unknown role 'humann'", "did you mean 'human'?"),
     (spoken(("bing", "x"), ("gpt", "y")), "unknown role 'bing'", "use system, human"),
-    (spoken(("human", 3), ("gpt", "y")), "expected text, found int", "give a string"),
+    (spoken(("human", 3), ("gpt", "y")), "expected text in 'value', found int", "give text"),
     (spoken(("human", " "), ("gpt", "y")), "an empty question", "correct"),
     (spoken(("human", "x"), ("gpt", "")), "an empty answer", "correct"),
-    (alpaca(output=["better", "worse"]), "expected text, found list", "give a string"),
+    (alpaca(output=["better", "worse"]), "expected text in 'output', found list", "give text"),
+    (alpaca(instruction=5), "expected text in 'instruction', found int", "give text"),
+    (alpaca(input=0), "expected text in 'input', found int", "give text"),
+    (alpaca(system=[]), "expected text in 'system', found list", "give text"),
+    (alpaca(history=[["q", None]]), "expected text in 'history', found nothing", "give text"),
+    ({"messages": [{**ASK, "content": [1]}]}, "expected text or a list of objects in 'content', found list", "give"),
+    ({"messages": [{**ASK, "content": 1.5}]}, "expected text in 'content', found float", "give text"),
+    ({"messages": [{**ASK, "role": 1}]}, "expected text in 'role', found int", "give text"),
+    ({"messages": [ASK, {**ANSWER, "tool_calls": {"name": "f"}}]},
+     "expected a list in 'tool_calls', found dict", "give a list"),
+    (alpaca(imput=""), "unknown key 'imput'", "did you mean 'input'?"),
+    ({"messages": [ASK, {**ANSWER, "contents": None}]}, "unknown key 'contents'", "did you mean 'content'?"),
     (alpaca(output=""), "an empty answer", "correct"),
     (alpaca(history=[["q"]]), "the history is not a list of [question, answer]", "correct"),
     (spoken(("gpt", "x"), ("human", "y")), "answer after the beginning", "answer follows question or observation"),
@@ -163,5 +174,6 @@ def test_a_mistake_in_a_turn_names_it():
 
 def test_keys_that_hold_nothing_or_are_named_are_left_out():
     assert form_of(alpaca(audio=None, weight=[])).name == "Alpaca instructions"
+    assert form_of({"messages": [], "images": []}).name == "dialogues of messages"
     assert form_of(alpaca(worker="w7"), ignored=["worker"]).name == "Alpaca instructions"
     assert form_of(alpaca(messages=[ASK]), ignored=["messages"]).name == "Alpaca instructions"

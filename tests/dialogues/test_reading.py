@@ -23,7 +23,8 @@ def test_dialogues_are_read_with_their_language(tmp_path):
 
 @pytest.mark.parametrize(("row", "words"), [
     ({"mesages": [1]}, "line 2: unknown key 'mesages'"), ("{", "line 2 is not valid JSON"),
-    ([1], "found list"), ({"messages": [*GOOD["messages"], "hi"]}, "line 2, turn 3: a turn is no object"),
+    ([1], "found list"),
+    ({"messages": [*GOOD["messages"], "hi"]}, "line 2, turn 3: expected an object in 'messages', found str"),
     ({"instruction": "a", "output": "b"}, "line 2: Alpaca instructions in a file of dialogues of messages"),
     ({"messages": [{"role": "user", "content": "hi"}]}, "nothing to learn from")])
 def test_a_row_of_another_form_is_named_by_its_line(tmp_path, row, words):
@@ -63,17 +64,24 @@ def test_what_was_read_is_said_aloud_and_bad_rows_are_counted_by_reason(tmp_path
 def test_a_dialogue_the_chat_format_cannot_say_is_named_or_left_out(trained, capsys):
     user = {"role": "user", "content": "hi", "metadata": "x"}
     strange = Dialogue([user, GOOD["messages"][1]], "en", "d.jsonl, line 7")
-    with pytest.raises(InputError, match=r"d.jsonl, line 7: message 0 has metadata"):
+    with pytest.raises(InputError, match=r"d.jsonl, line 7: turn 1 has metadata"):
         render_all([strange], trained, 48)
     assert len(render_all([strange, Dialogue(GOOD["messages"], "en")], trained, 48, "skip")) == 1
-    assert "of 2 dialogues, 1 were left out: a message has metadata" in capsys.readouterr().err
+    assert "of 2 dialogues, 1 were left out: a turn has metadata" in capsys.readouterr().err
     with pytest.raises(InputError, match="none can be said in headwater"):
         render_all([strange], trained, 48, "skip")
 
 
-def test_an_empty_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no dialogues"):
-        read_dialogues([write(tmp_path)])
+@pytest.mark.parametrize("text", ["", "\n \n", "[]", "[\n]\n"])
+def test_an_empty_file_is_refused_by_its_name(tmp_path, text):
+    (tmp_path / "none.json").write_text(text)
+    with pytest.raises(InputError, match=r"none\.json: the file is empty"):
+        read_dialogues([write(tmp_path, GOOD), tmp_path / "none.json"])
+
+
+def test_files_of_which_all_rows_are_left_out_are_refused(tmp_path):
+    with pytest.raises(InputError, match="all rows were left out"):
+        read_dialogues([write(tmp_path, [1])], ReadingSettings(on_bad_row="skip"))
 
 
 def test_long_dialogues_keep_their_first_whole_rounds(trained, capsys):

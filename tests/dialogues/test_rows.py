@@ -56,7 +56,9 @@ def test_the_content_and_not_the_name_tells_the_form(tmp_path, suffix):
     ('[{"a": 1}\n{"a": 2}]', "line 2: the array is cut off or broken after row 1"),
     ('[{"a": 1},]', "row 2 on line 1: not valid JSON"), ('[{"a": 1}]\n[2]', "line 2: more text behind the array"),
     ('[\n1,\n{"a": yes}]', r"Expecting value \(line 3\)"), ('{"a": 1}\n{', "line 2 is not valid JSON"),
-    ("[" * 100_000, "nested too deeply")])
+    ("[" * 100_000, "nested too deeply"),
+    ('{"a": 1}\n{"b": {"a": 1, "a": 2}}', "line 2(.|\n)*the key 'a' stands twice"),
+    ('[{"a": 1},\n{"a": 1, "b": 2, "a": 3}]', "row 2 on line 2: not valid JSON: the key 'a' stands twice")])
 def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, words):
     path = tmp_path / "d.json"
     path.write_text(text)
@@ -64,9 +66,18 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, words):
         values(path)
 
 
+@pytest.mark.parametrize("text", [b'{"a": 1}\n{"a": "Malm\xf6"}\n{"a": 3}', b'[{"a": 1},\n{"a": "Malm\xf6"}]',
+                                  b'{"a": 1}\n{"a": "Malm\xf6'])
+def test_a_byte_that_is_no_utf8_is_named_by_its_line(tmp_path, text):
+    (tmp_path / "d.jsonl").write_bytes(text)
+    with pytest.raises(InputError, match=r"line 2 is not UTF-8 text: byte 0xf6 at place 12") as told:
+        values(tmp_path / "d.jsonl")
+    assert told.value.where == str(tmp_path / "d.jsonl")
+
+
 def test_what_is_no_file_of_text_is_refused(tmp_path):
     (tmp_path / "d.json").write_bytes(b'["\xff\xfe"]')
     for path, words in ((tmp_path, "this is a folder"), (tmp_path / "x", "no such file"),
-                        (tmp_path / "d.json", "not UTF-8 text")):
+                        (tmp_path / "d.json", "line 1 is not UTF-8 text")):
         with pytest.raises(InputError, match=words):
             values(path)

@@ -54,6 +54,12 @@ def test_mistakes_are_told(files, small_model, capsys, words, said):
     assert said in capsys.readouterr().err
 
 
+def test_an_empty_file_is_told(small_model, tmp_path, capsys):
+    (tmp_path / "none.jsonl").write_text("")
+    assert main(["finetune", "preview", str(tmp_path / "none.jsonl"), f"model={small_model}"]) == 2
+    assert "none.jsonl: the file is empty" in capsys.readouterr().err
+
+
 def test_the_files_are_needed(small_model, capsys):
     assert main(["finetune", "preview", f"model={small_model}"]) == 2
     assert "needs a FILE" in capsys.readouterr().err

@@ -93,6 +93,28 @@ def test_packed_texts_are_told_as_each_alone(small_model):
     torch.testing.assert_close(torch.tensor(alone[2][0]), (head.weight @ state).softmax(-1), atol=1e-5, rtol=1e-4)
 
 
+def test_a_text_beyond_the_trained_length_is_cut_as_in_training_and_counted(small_model, tmp_path, capsys):
+    long = {"text": "Oslo is " + "far " * 40, "label": "city"}
+    examples = write(tmp_path / "e.jsonl", [about("Nile"), long])
+    trainer = {**TRAINER, "sequence_length": 24, "steps": 1}
+    run(TaskSettings.parse({"model": small_model, "examples": [examples], "trainer": trainer}), tmp_path / "out")
+    said = "of 2 texts, 1 are longer than 24 tokens: their beginning is read"
+    assert said in capsys.readouterr().err
+    texts = write(tmp_path / "t.jsonl", [{"text": long["text"]}, {"text": long["text"] + "and cold"}])
+    predict(tmp_path / "out", tmp_path / "told", PredictSettings.parse({"texts": [texts]}))
+    assert said.replace("1 are", "2 are") in capsys.readouterr().err
+    told = [json.loads(line) for line in (tmp_path / "told" / "predictions.jsonl").read_text().splitlines()]
+    assert told[0]["probability"] == told[1]["probability"]
+
+
+def test_words_beyond_the_trained_length_are_refused(small_model):
+    model, tokenizer = load_model(small_model), Tokenizer.load(small_model)
+    predictor = Predictor(model, TaskHead("tokens", 64, ["a", "b"]), Reader(tokenizer, model.config, "tokens", 24),
+                          tokenizer.pad)
+    with pytest.raises(InputError, match="text 2 is longer than the 24 tokens that the head was trained on"):
+        list(predictor.scores([["far"], ["far"] * 40]))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_takes_a_step_and_a_blank_sees_all_of_the_text(shared, name):
     model = load_model(shared / "vectors" / name, dtype=torch.float32)
@@ -151,7 +173,7 @@ def test_scores_are_those_of_the_transformers_librarys_head(shared):
 
 @pytest.mark.parametrize(("rows", "kind", "words"), [
     ([{"txt": "a", "label": "b"}], "classification", r"no field 'text'(.|\n)*columns\.text=txt"),
-    ([{"text": " ", "label": "b"}], "classification", "row 1(.|\n)*empty"),
+    ([{"text": " ", "label": "b"}], "classification", "line 1: the text is empty"),
     ([{"text": "a", "label": "far"}], "regression", "'far' is not a number"),
     ([{"text": ["a", "b"], "label": ["c"]}], "tokens", "not a list of one label a word"),
     ([{"text": "a b", "label": ["c"]}], "tokens", "not a list of words"), ([], "classification", "no examples")])
@@ -166,6 +188,15 @@ def test_csv_is_read_by_its_header(tmp_path):
     assert found == [("a, b", "1")]
 
 
+def test_examples_are_read_from_an_array_and_refused_where_a_key_stands_twice(tmp_path):
+    (tmp_path / "e.json").write_text('[{"text": "a", "label": "b"},\n{"text": "a", "label": "b", "label": "c"}]')
+    with pytest.raises(InputError, match="row 2 on line 2: not valid JSON: the key 'label' stands twice"):
+        read_examples([tmp_path / "e.json"], Columns(), "classification")
+    (tmp_path / "e.csv").write_bytes(b"text,label\na,b\nMalm\xf6,b\n")
+    with pytest.raises(InputError, match="line 3 is not UTF-8 text"):
+        read_examples([tmp_path / "e.csv"], Columns(), "classification")
+
+
 def test_one_label_alone_and_unknown_ones_are_refused(small_model, tmp_path):
     one = write(tmp_path / "one.jsonl", [about("Oslo")] * 3)
     with pytest.raises(InputError, match="all examples have the label 'city'"):
@@ -178,7 +209,8 @@ def test_one_label_alone_and_unknown_ones_are_refused(small_model, tmp_path):
 def test_a_folder_without_a_head_is_refused(small_model, tmp_path):
     with pytest.raises(CheckpointError, match="no task head here"):
         Predictor.load(small_model)
-    TaskHead("classification", 8, ["a", "b"]).save(tmp_path, tmp_path)
-    (tmp_path / "task.json").write_text(json.dumps({"kind": "classification", "labels": ["a"], "model": "."}))
+    TaskHead("classification", 8, ["a", "b"]).save(tmp_path, tmp_path, 48)
+    (tmp_path / "task.json").write_text(json.dumps({"kind": "classification", "labels": ["a"], "model": ".",
+                                                     "length": 48}))
     with pytest.raises(CheckpointError, match="do not fit its labels"):
         TaskHead.load(tmp_path)

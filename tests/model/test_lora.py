@@ -214,6 +214,9 @@ def test_unknown_matrices_are_refused_with_the_nearest(model):
 @pytest.mark.parametrize(("change", "words"), [
     ({"use_dora": True}, "use_dora True is not supported"), ({"peft_type": "IA3"}, "an adapter of peft_type 'IA3'"),
     ({"r": 0}, "r 0 is not a number"), ({"bias": "all"}, "bias 'all'"),
+    ({"target_modules": ["q_proj"]}, r"disagree: model.layers.0.mlp.down_proj is here and not named(.|\n)* 9 more"),
+    ({"target_modules": r".*\.mlp\..*"}, "0.self_attn.k_proj is here and not named"),
+    ({"target_modules": "("}, "neither a list of names nor a pattern"), ({"target_modules": 5}, "neither a list"),
     ({"r": 4}, "r 4 is not the rank of the matrices"), ({"lora_alpha": 1e300}, "lora_alpha 1e\\+300 is not")])
 def test_what_is_not_plain_lora_is_refused(folder, tmp_path, change, words):
     save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
@@ -221,6 +224,27 @@ def test_what_is_not_plain_lora_is_refused(folder, tmp_path, change, words):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(CheckpointError, match=words):
         load_adapter(load_model(folder), tmp_path / "adapter")
+
+
+def test_tensors_that_the_configuration_names_must_be_there(folder, tmp_path):
+    save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    write_tensors(weights, {name: one for name, one in read_tensors(weights).items() if "layers.1.mlp.up" not in name})
+    with pytest.raises(CheckpointError, match=r"layers.1.mlp.up_proj is named and not here"):
+        load_adapter(load_model(folder), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("change", [{"target_modules": ["q_proj", "query_key_value"]}, {"target_modules": r".*q_proj"},
+                                    {"target_modules": ["q_proj", "v_proj"], "exclude_modules": ["v_proj"]},
+                                    {"target_modules": ["q_proj"], "layers_to_transform": [0]}])
+def test_whatever_peft_targets_is_opened(folder, tmp_path, change):
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    theirs = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(folder),
+                                 peft.LoraConfig(r=3, **change))
+    theirs.save_pretrained(tmp_path / "peft")
+    model = load_model(folder)
+    load_adapter(model, tmp_path / "peft")
+    assert len(list(adapted(model))) == (1 if "layers_to_transform" in change else 2)
 
 
 def test_an_adapter_of_another_model_is_refused(folder, tmp_path):
@@ -240,8 +264,10 @@ def test_an_adapter_of_another_model_is_refused(folder, tmp_path):
 def test_an_adapter_whose_model_is_gone_says_so(folder, tmp_path):
     save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match="the adapter's model is not at"):
+    with pytest.raises(CheckpointError, match=r"the adapter's model is not at '\.\./model'") as told:
         load_model(tmp_path / "adapter")
+    assert f"no model in {folder} or " in told.value.what
+    assert f"chat MODEL adapter={tmp_path / 'adapter'}" in told.value.fix
 
 
 def test_an_adapter_beside_other_weights_is_told(folder, tmp_path, capsys):

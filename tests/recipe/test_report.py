@@ -98,6 +98,15 @@ def test_what_tuning_changed_is_shown_for_every_way(run, tmp_path):
     assert sections.tuning(out, {"train": manifest}) == {}
 
 
+@pytest.mark.parametrize(("steps", "drawn"), [(1, 0), (2, 1)])
+def test_a_run_of_few_steps_has_no_empty_plot(finished, steps, drawn):
+    lines = [json.dumps(row) + "\n" for row in ROWS[:steps]]
+    (finished / "train" / "metrics.jsonl").write_text("".join(lines))
+    text = render(finished)
+    assert text.count('aria-label="Loss of the stage train') == drawn
+    assert f"{steps} steps" in text
+
+
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(finished):
     text = render(finished)
     page = Page(text)
@@ -138,6 +147,11 @@ def test_without_matplotlib_the_page_says_so_in_the_plots_place(finished, monkey
     text = render(finished)
     assert "headwater[report]" in text
     assert "<figure>" not in text
+
+
+def test_few_points_of_a_curve_are_marked():
+    bare = [{"step": row["step"], "loss": row["loss"], "tokens": row["tokens"]} for row in ROWS]
+    assert [plots.loss_plot("train", rows).count("<use") for rows in (bare[:2], bare)] == [2, 0]
 
 
 def test_plots_follow_the_pages_colours_and_keep_text_as_text():

@@ -69,8 +69,9 @@ def test_a_tokenizer_of_ours_without_marks_for_tools_has_none(trained, tmp_path)
     older = Tokenizer.load(tmp_path)
     assert (older.chat.has_tools, older.chat.name) == (False, "headwater's template")
     assert older.chat.render(TALK).loss_mask == trained.chat.render(TALK).loss_mask
-    with pytest.raises(InputError, match="message 0 has tools, which headwater's template does not have"):
+    with pytest.raises(InputError, match="turn 1 has tools, which headwater's template does not have") as told:
         older.chat.render(CALLED)
+    assert "this tokenizer was trained before there were tools" in told.value.fix
     with pytest.raises(InputError, match="role 'observation'"):
         older.chat.render([{"role": "observation", "content": "x"}])
 

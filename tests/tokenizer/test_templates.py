@@ -175,8 +175,8 @@ def test_what_a_user_types_never_becomes_a_mark(families, family, text):
     ("ChatGLM3", [{**ASK, "tools": [{"name": "x"}]}], "put the tools into the system message"),
     ("GLM-4", [{**SYSTEM, "tools": ["x"]}], "not a list of objects with a name"),
     ("ChatGLM3", [{**ASK, "metadata": "a\nb"}], "not one line of text"),
-    ("LLaMA 2", [ASK, ASK], "message 1 has role 'user', not 'assistant'"),
-    ("ChatGLM2", [{"role": "assistant", "content": "x"}], "message 0 has role 'assistant', not 'user'"),
+    ("LLaMA 2", [ASK, ASK], "turn 2 has role 'user', not 'assistant'"),
+    ("ChatGLM2", [{"role": "assistant", "content": "x"}], "turn 1 has role 'assistant', not 'user'"),
     ("LLaMA 2", [SYSTEM], "needs a user's message"),
     ("ChatGLM-6B", ANSWERED, "nothing to answer")])
 def test_what_a_family_lacks_is_refused(families, family, messages, words):

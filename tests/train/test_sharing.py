@@ -35,9 +35,9 @@ FOUR = {
 }
 
 
-def start(processes, out, cases, *options):
+def start(processes, out, cases, *options, script=Path(__file__).with_name("sharing.py")):  # noqa: B008
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone",
-               *options, str(Path(__file__).with_name("sharing.py")), str(out), json.dumps(cases)]
+               *options, str(script), str(out), json.dumps(cases)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -57,8 +57,8 @@ def finished(worker):
         raise
 
 
-def together(processes, out, cases):
-    worker = start(processes, out, cases)
+def together(processes, out, cases, **options):
+    worker = start(processes, out, cases, **options)
     said = finished(worker)
     assert worker.returncode == 0, said[:6000]
 
