@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,16 @@ def language_of(messages: list[Message]) -> str:
     """zh where a fifth of the characters or more are Han, else en."""
     text = "".join(message["content"] for message in messages)
     return "zh" if sum("\u4e00" <= character <= "\u9fff" for character in text) >= len(text) / 5 else "en"
+
+
+def in_language(text: str, language: str) -> bool:
+    """Whether the text's letters are of the language's script: mostly Han for zh, none of them Han otherwise.
+
+    A text without letters (a bare number) is of any language.
+    """
+    letters = [character for character in text if character.isalpha()]
+    han = sum(unicodedata.name(character, "").startswith("CJK") for character in letters)
+    return not letters or (han > len(letters) / 2 if language == "zh" else han == 0)
 
 
 def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-
+from headwater.dialogues.reading import in_language
 from headwater.generate.choice import Question
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
@@ -18,16 +17,6 @@ def ask(engine: Engine, questions: list[Question]) -> list[str]:
     prompts = [engine.tokenizer.chat.render(turn, add_generation_prompt=True).ids for turn in turns]
     params = SamplingParams(temperature=0, max_tokens=ANSWER_TOKENS)
     return [answer.text for answer in engine.generate(prompts, params)]
-
-
-def in_language(text: str, language: str) -> bool:
-    """Whether the text's letters are of the language's script: mostly Han for zh, none of them Han otherwise.
-
-    A text without letters (a bare number) is of any language.
-    """
-    letters = [character for character in text if character.isalpha()]
-    han = sum(unicodedata.name(character, "").startswith("CJK") for character in letters)
-    return not letters or (han > len(letters) / 2 if language == "zh" else han == 0)
 
 
 def scores(engine: Engine, questions: list[Question], language: str) -> dict[str, float]:

@@ -99,7 +99,7 @@ STAGES: dict[str, Stage] = {
               ("compress", "model", "plan"), _MODEL),
         Stage("evaluate", "measure every model of the run, in both languages",
               "headwater.evaluate.stage:EvaluateSettings", "headwater.evaluate.stage:run",
-              ("evaluate", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS),
+              ("evaluate", "dialogues", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS),
     )
 }
 """In the order in which a run walks them."""

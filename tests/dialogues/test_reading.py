@@ -4,7 +4,7 @@ import pytest
 
 from headwater.atlas.tools import tool_dialogues
 from headwater.atlas.world import build_world
-from headwater.dialogues.reading import Dialogue, ReadingSettings, read_dialogues, render_all
+from headwater.dialogues.reading import Dialogue, ReadingSettings, in_language, read_dialogues, render_all
 from headwater.errors import InputError
 
 GOOD = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}], "language": "en"}
@@ -115,3 +115,11 @@ def test_the_invented_worlds_tool_dialogues_are_read_and_learned(trained, tmp_pa
     mark = trained.specials["<|call|>"]
     assert sum(one.ids.count(mark) for one in rendered) == calls
     assert all(inside for one in rendered for index, inside in zip(one.ids, one.loss_mask) if index == mark)
+
+
+@pytest.mark.parametrize(("text", "language", "same"), [
+    ("The Red Hills.", "en", True), ("红土丘陵。", "zh", True), ("The 红 Hills", "en", False),
+    ("It is 732.", "zh", False), ("1362.", "zh", True),
+    ("", "en", True), ("732公里 km。", "zh", False), ("全长732公里。", "zh", True)])
+def test_the_script_of_an_answer_tells_its_language(text, language, same):
+    assert in_language(text, language) is same

@@ -1,16 +1,6 @@
-import pytest
-
-from headwater.evaluate.spoken import in_language, scores
+from headwater.evaluate.spoken import scores
 from headwater.generate.choice import Question
 from headwater.generate.engine import Engine
-
-
-@pytest.mark.parametrize(("text", "language", "same"), [
-    ("The Red Hills.", "en", True), ("红土丘陵。", "zh", True), ("The 红 Hills", "en", False),
-    ("It is 732.", "zh", False), ("1362.", "zh", True),
-    ("", "en", True), ("732公里 km。", "zh", False), ("全长732公里。", "zh", True)])
-def test_the_script_of_an_answer_tells_its_language(text, language, same):
-    assert in_language(text, language) is same
 
 
 def test_answers_are_scored_by_their_beginning(small_model):
