@@ -140,10 +140,11 @@ def scorer(settings: RewardSettings, device: torch.device | str = "cpu", *, kept
     sources: dict[str, Source] = {name: judge(RewardModel.load(folder, device=device))
                                   for name, folder in ((HELPFUL, settings.helpful), (SAFE, settings.safe)) if folder}
     weights = {COMBINED: 1.0} if len(sources) == 2 else dict.fromkeys(sources, 1.0)
-    added = {**{name: (by_rule(RULES[name]), weight) for name, weight in settings.rules.items()}, **(others or {})}
-    return Scorer(sources | {name: source for name, (source, _) in added.items()},
-                  weights | {name: weight for name, (_, weight) in added.items()},
-                  threshold=settings.threshold, kept=kept)
+    for rule, weight in settings.rules.items():
+        sources[rule], weights[rule] = by_rule(RULES[rule]), weight
+    for name, (source, weight) in (others or {}).items():
+        sources[name], weights[name] = source, weight
+    return Scorer(sources, weights, threshold=settings.threshold, kept=kept)
 
 
 def judge(model: RewardModel) -> Source:
@@ -157,8 +158,8 @@ def judge(model: RewardModel) -> Source:
                 for place, answer in enumerate(answers) if answer.text.strip()}
         fitting = {place: ids for place, ids in said.items() if len(ids) <= longest}
         if len(fitting) < len(said):
-            say(f"of {len(answers):,} answers, {len(said) - len(fitting):,} are longer than the {longest:,} tokens that "
-                "the reward model reads")
+            say(f"of {len(answers):,} answers, {len(said) - len(fitting):,} are longer than the {longest:,} tokens "
+                "that the reward model reads")
         if fitting:
             found[list(fitting)] = model.scores(list(fitting.values()))
         return found
