@@ -39,7 +39,7 @@ class Critic(nn.Module):
         if not (folder / "task.json").is_file():
             trunk = load_model(folder).float()
             return cls(TaskHead("regression", trunk.config.hidden_size, [VALUE]), trunk)
-        reward, source = TaskHead.load(folder)
+        reward, source, _ = TaskHead.load(folder)
         trunk = load_model(source).float()
         head = TaskHead("regression", trunk.config.hidden_size, [VALUE])
         head.weight.data.copy_(reward.weight)
@@ -65,4 +65,4 @@ class Critic(nn.Module):
             save_model(self.trunk, folder, tokenizer_from=source)
         else:
             save_adapter(policy, folder, source, CRITIC)
-        self.head.save(folder, folder)
+        self.head.save(folder, folder, policy.config.longest)
