@@ -22,6 +22,8 @@ SPOKEN = {"spoken_accuracy": "said without choices, all questions",
           "same_language": "answered in the question's language"}
 WHEN = {"before": "as it was", "untrained": "its positions stretched", "after": "and trained"}
 """Of the model that is extended."""
+ITERATIONS = "iterations.jsonl"
+"""Of a stage that learns from its own answers: its loss says nothing."""
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
 
 
@@ -41,8 +43,9 @@ def tokenizer(run: Path) -> dict[str, Any]:
 
 
 def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str, float]]]:
-    """Every training stage's logged steps."""
-    files = {name: stage_folder(run, name) / "metrics.jsonl" for name in stages}
+    """The logged steps of every stage that trains on data."""
+    files = {name: stage_folder(run, name) / "metrics.jsonl" for name in stages
+             if not (stage_folder(run, name) / ITERATIONS).exists()}
     rows = {name: list(read_jsonl(path)) for name, path in files.items() if path.exists()}
     return {name: [row for row in ones if "loss" in row and "tokens" in row] for name, ones in rows.items() if ones}
 
@@ -84,6 +87,19 @@ def _measure(key: str) -> tuple[str, str]:
     task = {"mmlu": "MMLU", "ceval": "C-Eval", "cmmlu": "CMMLU"}.get(task, task.replace("_", " "))
     title = {"loss": "loss of unseen dialogues", "bits_per_byte": "bits per byte"}.get(metric, task)
     return f"{title}, {LANGUAGES.get(language, language)}", "{:.1%}" if metric == "accuracy" else "{:.3f}"
+
+
+def rewarded(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """Of every stage of PPO its iterations, and `ppo.json`: rewards of validation prompts before and after."""
+    found = {}
+    for name in stages:
+        path = stage_folder(run, name) / ITERATIONS
+        if path.exists() and (rows := list(read_jsonl(path))):
+            asked = _read(stage_folder(run, name) / "ppo.json")
+            found[name] = {"rows": rows, "parts": [part for part in rows[-1]["reward"] if part != "total"],
+                           "cells": {key.removeprefix("reward."): (asked["before"].get(key), value)
+                                     for key, value in asked.get("after", {}).items()}}
+    return found
 
 
 def samples(run: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from headwater.artifacts import hash_file
 STARTER = """
 import json, os, sys, traceback, torch
 from pathlib import Path
-from headwater.align.ppo_stage import PpoSettings, run
+from headwater.align.ppo_settings import PpoSettings
+from headwater.align.ppo_stage import run
 import torch.distributed.checkpoint, headwater.generate.engine
 lake = lambda answers: torch.tensor([float("lake" in answer.text) for answer in answers])
 for line in sys.stdin:

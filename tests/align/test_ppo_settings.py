@@ -1,7 +1,6 @@
 import pytest
 
-from headwater.align.ppo_settings import KlSettings
-from headwater.align.ppo_stage import PpoSettings
+from headwater.align.ppo_settings import KlSettings, PpoSettings
 from headwater.errors import SettingsError
 
 

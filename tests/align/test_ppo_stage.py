@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from headwater.align.answers import Answer
-from headwater.align.ppo_stage import PpoSettings, run
+from headwater.align.ppo_settings import PpoSettings
+from headwater.align.ppo_stage import run
 from headwater.align.rollouts import Rollouts
 from headwater.artifacts import hash_file
 from headwater.errors import CheckpointError, HeadwaterError, InputError
