@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from headwater.align.critic import Critic
+from headwater.align.critic import CRITIC, POLICY, Critic
 from headwater.align.ppo_settings import PpoMethod
 from headwater.model import Decoder
 from headwater.train.batches import IGNORE, Batch
 from headwater.train.loss import log_probabilities
-from headwater.train.objective import Outcome, Reference, head_matrix
+from headwater.train.objective import Networks, Outcome, Reference, head_matrix
 
 VALUE_WEIGHT = 0.5
 """Of the squared error, as in 1707.06347, eq. 9: its gradient is then the error itself."""
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
     values: Tensor
 
 
-class Ppo(nn.Module):
+class Ppo(nn.Module, Networks):
     """The objective: clipped surrogate and clipped value loss, on the answers that `numbers` is of.
 
     While `policy_learns` is false the critic alone does, and nothing reaches the policy's weights.
@@ -53,6 +53,10 @@ class Ppo(nn.Module):
         self.critic, self.reference, self.method = critic, reference, method
         self.numbers: Numbers | None = None
         self.policy_learns = True
+
+    def network(self, name: str) -> str:
+        """The critic's errors may be large; they do not shorten the policy's steps."""
+        return CRITIC if f".{CRITIC}." in name else POLICY
 
     def forward(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
         assert self.numbers is not None, "answers come before what is learned from them"
@@ -85,14 +89,16 @@ class Ppo(nn.Module):
         hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)
         return log_probabilities(hidden[used], head_matrix(model)[0], batch.targets[used], self.method.temperature)
 
-    @torch.no_grad()
     def measured(self, model: Decoder, batch: Batch) -> Measured:
-        """By the arithmetic of the loss: the ratio of a policy to itself is 1, exactly."""
+        """By the arithmetic of the loss: the ratio of a policy to itself is 1, exactly. (Without gradients some kernels
+        round otherwise.)"""
         used = batch.targets != IGNORE
-        own, entropies = self._policy(model, batch, used)
+        with torch.enable_grad():
+            own, entropies = (one.detach() for one in self._policy(model, batch, used))
+            values = self.critic(model, batch)[used].detach()
         hidden, rows = self.reference(model, batch)
         near, _ = log_probabilities(hidden[used], rows, batch.targets[used], self.method.temperature)
-        return Measured(own, entropies, near, self.critic(model, batch)[used])
+        return Measured(own, entropies, near.detach(), values)
 
 
 def clipped_surrogate(ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headwater.settings import Settings, laid_over
+from headwater.align.rewards import RewardSettings
+from headwater.model.adapters import LoraSettings
+from headwater.settings import InputPath, Seed, Settings, laid_over
+from headwater.train.settings import TrainerSettings
 
 Preset = Literal["baichuan2", "llama2"]
 PRESETS: dict[str, dict[str, Any]] = {
@@ -22,6 +26,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What the reports say, and no more: Baichuan 2 (2309.10305, section 3.3), LLaMA 2 of 7B and 13B (2307.09288, section
 3.2.3; 200 to 400 iterations)."""
+
+
+OURS: dict[str, Any] = {"log_every": 1, "compile": "off", "record_places": False}
+"""Of the trainer: a step is long, the answers' rows have many shapes, and their places are of one iteration."""
 
 
 class KlSettings(Settings):
@@ -102,3 +110,62 @@ class PpoMethod(Settings):
     def steps_each(self) -> int:
         """Optimizer steps of an iteration."""
         return self.minibatches * self.passes
+
+
+class PpoSettings(PpoMethod):
+    """What is aligned, on which prompts, by what rewards, and how."""
+
+    model: InputPath = Path("${finetune}")
+    """Where the policy begins, and what it is held to."""
+    critic: InputPath | None = None
+    """full: where the critic begins, a reward model's folder or a model's; the policy when not set."""
+    prompts: list[InputPath] = Field(min_length=1)
+    """JSON lines or arrays of {"messages": [...]} that end with the user's."""
+    validation: list[InputPath] = []
+    """Prompts that are not learned from, answered before and after."""
+    rewards: RewardSettings
+    method: Literal["full", "lora"] = "full"
+    """full: policy, critic and reference are three models. lora: one frozen model is all of them, without adapters the
+    reference, with one the policy, with another the critic."""
+    lora: LoraSettings = LoraSettings()
+    force_template: bool = False
+    """Use the tokenizer's chat template even where the checkpoint records another."""
+    seed: Seed = 0
+    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    """rows: of answers that are computed at once; a step has as many as its answers fill."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_follow(cls, values: Any) -> Any:
+        """The trainer's epochs are iterations."""
+        trainer = values.get("trainer") or {} if isinstance(values, Mapping) else None
+        if not isinstance(trainer, Mapping):
+            return values
+        preset = PRESETS.get(values.get("preset") or "", {})
+        iterations = values.get("iterations") or preset.get("iterations") or cls.model_fields["iterations"].default
+        if trainer.get("steps") or trainer.get("epochs") not in (None, iterations):
+            raise ValueError("the steps follow from iterations, passes and minibatches: leave out trainer.steps and "
+                             "trainer.epochs")
+        found = laid_over(laid_over(OURS, preset.get("trainer", {})), trainer)
+        return {**values, "trainer": {**found, "epochs": iterations}}
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        trainer, given = self.trainer, self.trainer.model_fields_set
+        for name in ("micro_rows", "validate_every", "snapshot_tokens"):
+            if name in given and getattr(trainer, name):
+                raise ValueError(f"trainer.{name} has no effect on PPO")
+        if trainer.compile != "off":
+            raise ValueError("answers fill rows of many shapes, each of which would be compiled for: leave out "
+                             "trainer.compile")
+        if self.max_tokens >= trainer.sequence_length:
+            raise ValueError(f"max_tokens {self.max_tokens} leaves no room for a prompt in trainer.sequence_length "
+                             f"{trainer.sequence_length}")
+        if self.method == "full" and self.lora != LoraSettings():
+            raise ValueError("lora has no effect with method full")
+        if self.method == "lora" and self.critic is not None:
+            raise ValueError("critic has no effect with method lora: it shares the policy's model")
+        if self.method == "lora" and trainer.recompute != "none":
+            raise ValueError("trainer.recompute would give the critic's blocks again with the policy's adapter: leave "
+                             "it out with method lora")
+        return self

@@ -5,100 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from rich.table import Table
 
 from headwater.align.answers import tell, usable
 from headwater.align.critic import CRITIC, POLICY, Critic
 from headwater.align.iterations import write_iterations
 from headwater.align.ppo import Ppo
-from headwater.align.ppo_settings import PRESETS, PpoMethod
+from headwater.align.ppo_settings import PpoMethod, PpoSettings
 from headwater.align.prompts import Prompt, read_prompts
-from headwater.align.rewards import RewardSettings, Scorer, Source, scorer
+from headwater.align.rewards import Scorer, Source, scorer
 from headwater.align.rollouts import Reading, Rollouts, sampled
 from headwater.artifacts import read_json, write_json
 from headwater.errors import InputError
 from headwater.model import Decoder
-from headwater.model.adapters import LoraSettings, attach, require_no_prefix, save_adapter
+from headwater.model.adapters import attach, require_no_prefix, save_adapter
 from headwater.model.checkpoint import load_model, read_config, save_model
 from headwater.plan import Trained
 from headwater.progress import print_result
-from headwater.settings import InputPath, Seed, laid_over
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import record_template, require_template
 from headwater.train.machine import products
 from headwater.train.memory import Frozen, require_memory
 from headwater.train.objective import Reference
 from headwater.train.processes import ranks
-from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer
 
 VALIDATION = 0x7FFF_FFFF
 """The seed of the answers to validation prompts, which no iteration has."""
-OURS: dict[str, Any] = {"log_every": 1, "compile": "off", "record_places": False}
-"""Of the trainer: a step is long, the answers' rows have many shapes, and their places are of one iteration."""
-
-
-class PpoSettings(PpoMethod):
-    """What is aligned, on which prompts, by what rewards, and how."""
-
-    model: InputPath = Path("${finetune}")
-    """Where the policy begins, and what it is held to."""
-    critic: InputPath | None = None
-    """full: where the critic begins, a reward model's folder or a model's; the policy when not set."""
-    prompts: list[InputPath] = Field(min_length=1)
-    """JSON lines or arrays of {"messages": [...]} that end with the user's."""
-    validation: list[InputPath] = []
-    """Prompts that are not learned from, answered before and after."""
-    rewards: RewardSettings
-    method: Literal["full", "lora"] = "full"
-    """full: policy, critic and reference are three models. lora: one frozen model is all of them, without adapters the
-    reference, with one the policy, with another the critic."""
-    lora: LoraSettings = LoraSettings()
-    force_template: bool = False
-    """Use the tokenizer's chat template even where the checkpoint records another."""
-    seed: Seed = 0
-    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
-    """rows: of answers that are computed at once; a step has as many as its answers fill."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _steps_follow(cls, values: Any) -> Any:
-        """The trainer's epochs are iterations."""
-        trainer = values.get("trainer") or {} if isinstance(values, Mapping) else None
-        if not isinstance(trainer, Mapping):
-            return values
-        preset = PRESETS.get(values.get("preset") or "", {})
-        iterations = values.get("iterations") or preset.get("iterations") or cls.model_fields["iterations"].default
-        found = laid_over(laid_over(OURS, preset.get("trainer", {})), trainer)
-        return {**values, "trainer": {"epochs": iterations, **found}}
-
-    @model_validator(mode="after")
-    def _used(self) -> Self:
-        trainer, given = self.trainer, self.trainer.model_fields_set
-        if trainer.epochs != self.iterations:
-            raise ValueError("the steps follow from iterations, passes and minibatches: leave out trainer.steps and "
-                             "trainer.epochs")
-        for name in ("micro_rows", "validate_every", "snapshot_tokens"):
-            if name in given and getattr(trainer, name):
-                raise ValueError(f"trainer.{name} has no effect on PPO")
-        if trainer.compile != "off":
-            raise ValueError("answers fill rows of many shapes, each of which would be compiled for: leave out "
-                             "trainer.compile")
-        if self.max_tokens >= trainer.sequence_length:
-            raise ValueError(f"max_tokens {self.max_tokens} leaves no room for a prompt in trainer.sequence_length "
-                             f"{trainer.sequence_length}")
-        if self.method == "full" and self.lora != LoraSettings():
-            raise ValueError("lora has no effect with method full")
-        if self.method == "lora" and self.critic is not None:
-            raise ValueError("critic has no effect with method lora: it shares the policy's model")
-        if self.method == "lora" and trainer.recompute != "none":
-            raise ValueError("trainer.recompute would give the critic's blocks again with the policy's adapter: leave "
-                             "it out with method lora")
-        return self
 
 
 def check(settings: PpoSettings) -> None:

@@ -211,7 +211,7 @@ def _told(answers: list[Answer], scored: Scored, kept: list[int], left_out: Coun
     parts = {"total": scored.total, **scored.parts}
     of_parts = {name: [one for one in part[kept].tolist() if one == one] for name, part in parts.items()}
     first = answers[kept[0]]
-    return {"answers": len(answers), "left_out": dict(left_out),
+    return {"answers": len(answers), "learned_from": len(kept), "left_out": dict(left_out),
             "reward": {name: {"mean": float(np.mean(part)), "spread": float(np.std(part))}
                        for name, part in of_parts.items() if part},
             "length": float(np.mean([len(answers[place].ids) for place in kept])),

@@ -62,6 +62,8 @@ TWO_WORDS = {
                      "studies.norms:NormsSettings"),
     "study long-context": ("read small models further by every method: perplexity, and what is found again",
                            "studies.long_context:run", "studies.long_models:LongSettings"),
+    "study reward-hacking": ("learn from a flawed reward at several prices of leaving the reference",
+                             "studies.reward_hacking:run", "studies.reward_hacking:RewardHackingSettings"),
     "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
                      "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""

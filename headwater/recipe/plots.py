@@ -157,6 +157,26 @@ def context_plot(longer: Mapping[str, Any]) -> str:
     return _svg(figure, "context", "Perplexity and needles found again by the length of the context")
 
 
+def reward_plot(name: str, rows: Sequence[Mapping[str, Any]], parts: Sequence[str]) -> str:
+    """What the answers of every iteration came to: rewards, distance from the reference, length and entropy."""
+    at = [row["iteration"] for row in rows]
+    figure, axes = _figure(2, 2, WIDTH, 4.6)
+    for part, colour in zip(parts, SERIES, strict=False):
+        axes[0].plot(at, [row["reward"].get(part, {}).get("mean") for row in rows], color=colour, linewidth=1.6,
+                     label=part)
+    axes[0].legend(frameon=False, fontsize=8, labelcolor=INK)
+    for one, key in ((axes[1], "kl"), (axes[2], "length"), (axes[3], "entropy")):
+        one.plot(at, [row[key] for row in rows], color=SERIES[0], linewidth=1.6)
+    titles = ("mean reward", "KL to the reference, nats an answer", "tokens an answer", "entropy, nats a token")
+    for one, title in zip(axes, titles, strict=True):
+        one.set_title(title, **_TITLE)
+        one.grid(color=GRID, linewidth=0.6)
+        one.set_axisbelow(True)
+    for one in axes[2:]:
+        one.set_xlabel("iteration", fontsize=9, color=SOFT)
+    return _svg(figure, f"reward-{name}", f"Rewards, KL, length and entropy over the iterations of {name}")
+
+
 def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Accuracy by task, model and language (`scores[task][model][language]`), with the line of chance."""
     columns = min(2, len(scores))

@@ -24,6 +24,8 @@ WHEN = {"before": "as it was", "untrained": "its positions stretched", "after": 
 """Of the model that is extended."""
 SAFETY = {"unsafe_rate": "unsafe answers to risky requests", "refusal_rate": "risky requests refused",
           "over_refusal_rate": "harmless requests refused", "right_rate": "right answers"}
+ITERATIONS = "iterations.jsonl"
+"""Of a stage that learns from its own answers: its loss says nothing."""
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
 
 
@@ -43,8 +45,9 @@ def tokenizer(run: Path) -> dict[str, Any]:
 
 
 def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str, float]]]:
-    """Every training stage's logged steps."""
-    files = {name: stage_folder(run, name) / "metrics.jsonl" for name in stages}
+    """The logged steps of every stage that trains on data."""
+    files = {name: stage_folder(run, name) / "metrics.jsonl" for name in stages
+             if not (stage_folder(run, name) / ITERATIONS).exists()}
     rows = {name: list(read_jsonl(path)) for name, path in files.items() if path.exists()}
     return {name: [row for row in ones if "loss" in row and "tokens" in row] for name, ones in rows.items() if ones}
 
@@ -104,6 +107,19 @@ def safety(run: Path) -> dict[str, Any]:
 
 def _share(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"{found['rate']:.1%} ({found['low']:.0%} to {found['high']:.0%})"
+
+
+def rewarded(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """Of every stage of PPO its iterations, and `ppo.json`: rewards of validation prompts before and after."""
+    found = {}
+    for name in stages:
+        path = stage_folder(run, name) / ITERATIONS
+        if path.exists() and (rows := list(read_jsonl(path))):
+            asked = _read(stage_folder(run, name) / "ppo.json")
+            found[name] = {"rows": rows, "parts": [part for part in rows[-1]["reward"] if part != "total"],
+                           "cells": {key.removeprefix("reward."): (asked["before"].get(key), value)
+                                     for key, value in asked.get("after", {}).items()}}
+    return found
 
 
 def samples(run: Path) -> list[dict[str, Any]]:

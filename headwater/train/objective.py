@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -30,6 +31,14 @@ class Objective(Protocol):
     def __call__(self, model: Decoder, batch: Batch, divisor: float) -> Outcome:
         """divisor: the number of targets in the whole batch, of which these rows may be a part."""
         ...
+
+
+class Networks(ABC):
+    """An objective of which several networks learn: the gradients of each are clipped by their own norm."""
+
+    @abstractmethod
+    def network(self, name: str) -> str:
+        """Which one a parameter belongs to, by its name in the `Task`."""
 
 
 class NextToken:

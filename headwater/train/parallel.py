@@ -139,7 +139,8 @@ class Parallel:
     def clip(self, parameters: list[nn.Parameter], norm: Tensor, largest: float) -> None:
         """Scale all gradients, whose norm is `norm`, so that it is at most `largest`."""
         gradients = [_local(one.grad) for one in parameters if one.grad is not None]
-        torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+        if gradients:
+            torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
 
     def _shard_group(self) -> Any:
         return None if self.mesh is None or self.mesh["shard"].size() == 1 else self.mesh["shard"].get_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -25,7 +26,7 @@ from headwater.train.gathering import hand_out, whole_again, whole_tensors
 from headwater.train.logs import Logs
 from headwater.train.machine import Machine, choose
 from headwater.train.metrics import Meter, Watch, figures
-from headwater.train.objective import Objective, Outcome, Task
+from headwater.train.objective import Networks, Objective, Outcome, Task
 from headwater.train.optimizer import Optimizer, learning_rate, shrink_gradient
 from headwater.train.parallel import Parallel
 from headwater.train.parts import fill, give_away, kept, shape_of, skeleton, take_back, working_copy
@@ -199,7 +200,8 @@ class Trainer:
 
     def _save(self, checkpoints: Checkpoints, step: int) -> None:
         """The last one is there when this returns; the others are written beside training."""
-        facts = {"updates": self.optimizer.updates, "behind": self.optimizer.behind, "recent": list(self.watch.recent)}
+        facts = {"updates": self.optimizer.updates, "behind": dict(self.optimizer.behind),
+                 "recent": list(self.watch.recent)}
         if step == self.steps:
             hardware.trim_heap()  # no step needs it again
         while True:
@@ -214,17 +216,28 @@ class Trainer:
         outcome = self.backward(batch, max(1, targets))
         sums = {name: float(value) / max(1, targets) for name, value in outcome.sums.items()}
         loss = float(outcome.loss)
-        parameters = [one for one in self.task.parameters() if one.requires_grad]
-        norm = self.parallel.gradient_norm(parameters)
-        wrong = self.watch.wrong(loss, float(norm))
+        networks = self._networks()
+        norms = [self.parallel.gradient_norm(parameters) for parameters in networks]
+        norm = math.hypot(*map(float, norms))
+        wrong = self.watch.wrong(loss, norm)
         logs.saw(step, batch, skipped=wrong)
         if wrong is None:
-            self.parallel.clip(parameters, norm, self.settings.optimizer.clip)
+            for parameters, own in zip(networks, norms, strict=True):
+                self.parallel.clip(parameters, own, self.settings.optimizer.clip)
             self.optimizer.step(rate)
         else:
             self._went_wrong(step, wrong, batch, out)
         logs.meter.tick(targets, batch.tokens.numel() * self.parallel.data_ranks)
-        return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), **sums}
+        return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": norm, **sums}
+
+    def _networks(self) -> list[list[nn.Parameter]]:
+        """What learns, by the networks whose gradients are clipped together."""
+        found: dict[str, list[nn.Parameter]] = {}
+        for name, one in self.task.named_parameters():
+            if one.requires_grad:
+                network = self.objective.network(name) if isinstance(self.objective, Networks) else ""
+                found.setdefault(network, []).append(one)
+        return list(found.values())
 
     def backward(self, batch: Batch, divisor: float) -> Outcome:
         """Gradients of the whole batch, of which this process has these rows; the outcome, summed over all.

@@ -22,7 +22,8 @@ TRAINER = {"sequence_length": 64, "rows": 8, "precision": "float32", "compile": 
 def taught(tokenizer: Tokenizer, answers: list[str], folder: Path, steps: int = 60) -> Path:
     """A model's folder: asked "Which?", it gives each of the answers as often as the others."""
     config = ModelConfig(vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                         num_attention_heads=2, max_position_embeddings=64)
+                         num_attention_heads=2, max_position_embeddings=64,
+                         initializer_range=0.2)  # so that the head tells the words apart when it is frozen
     dialogues = [tokenizer.chat.render([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": text}])
                  for text in answers]
     batches = PackedBatches([(one.ids, one.loss_mask) for one in dialogues] * 64, rows=8, length=64, seed=0,
@@ -55,7 +56,8 @@ def asking(tmp_path_factory) -> Path:
 def settled() -> Callable[..., dict]:
     """Settings of a short PPO of such a model."""
     def settings(model: Path, prompts: Path, **changes) -> dict:
-        trainer = {**TRAINER, "optimizer": {"learning_rate": 3e-3, "schedule": "constant", "warmup_steps": 0},
+        trainer = {**TRAINER, "optimizer": {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0,
+                                             "weight_decay": 0.0},
                    **changes.pop("trainer", {})}
         return {"model": model, "prompts": [prompts], "rewards": {"rules": {"brevity": 1e-9}}, "iterations": 10,
                 "answers": 32, "minibatches": 2, "max_tokens": 8, "kl": {"start": 0.0}, "trainer": trainer, **changes}

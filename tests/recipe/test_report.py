@@ -90,6 +90,22 @@ def test_a_longer_context_is_shown_before_and_after(finished):
     assert "found, 1,024" not in render(finished)
 
 
+def test_what_rewards_taught_is_shown_by_iteration(run, tmp_path):
+    run()
+    out = tmp_path / "run"
+    rows = [{"iteration": number, "answers": 8, "learned_from": 7, "kl": 0.1 * number, "length": 5.0, "entropy": 0.3,
+             "reward": {"total": {"mean": 0.1, "spread": 1.0}, "right": {"mean": 0.2, "spread": 0.4}}}
+            for number in (1, 2, 3)]
+    (out / "train" / "iterations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (out / "train" / "ppo.json").write_text(json.dumps({"before": {"reward.right": 0.25}, "after": {
+        "reward.right": 0.75, "left_out": 0.0}}))
+    text = render(out)
+    for part in ("Learning from rewards", "0.250", "0.750", "left out", "of 24 answers", "21 were learned from",
+                 "KL to the reference"):
+        assert part in text
+    assert "loss-train" not in text  # what PPO minimises says nothing of the model
+
+
 def test_what_tuning_changed_is_shown_for_every_way(run, tmp_path):
     run()
     out, manifest = tmp_path / "run", read_manifest(tmp_path / "run" / "train")

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.heads import ROWS
 from headwater.train import loss as module
-from headwater.train.loss import IGNORE, Penalties, projected_cross_entropy
+from headwater.train.loss import IGNORE, Penalties, log_probabilities, projected_cross_entropy
 
 
 def plain(hidden, weight, targets, divisor, penalties):
@@ -127,7 +127,7 @@ def test_any_number_of_targets_takes_no_memory_of_its_own():
     script = """
 import torch
 from headwater import hardware
-from headwater.train.loss import IGNORE, Penalties, projected_cross_entropy
+from headwater.train.loss import IGNORE, Penalties, log_probabilities, projected_cross_entropy
 hidden = torch.randn(1024, 128).bfloat16().requires_grad_()
 weight = torch.randn(1024, 128).requires_grad_()
 for skipped in range(0, 1000, 5):
@@ -140,3 +140,40 @@ print(hardware.memory_bytes() - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
     assert grown < 40 << 20
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 150), st.integers(1, 9), st.integers(2, 70), st.floats(0.3, 3), st.integers(0, 99))
+def test_log_probabilities_and_entropies_are_those_of_all_logits(positions, width, vocabulary, temperature, seed):
+    hidden, weight, targets = drawn(positions, width, vocabulary, 1.0, seed)
+    ours, theirs = ([one.clone().to(dtype).requires_grad_() for one in (hidden, weight)]
+                    for dtype in (torch.float32, torch.float64))
+    found = log_probabilities(*ours, targets, temperature)
+    every = (theirs[0] @ theirs[1].t() / temperature).log_softmax(-1)
+    wanted = every.gather(1, targets[:, None])[:, 0], -(every.exp() * every).sum(-1)
+    for own, other in zip(found, wanted):
+        assert torch.allclose(own.double(), other, atol=1e-4)
+    slopes = torch.arange(positions) % 3 - 1.0
+    (slopes * found[0] + found[1]).sum().backward()
+    (slopes * wanted[0] + wanted[1]).sum().backward()
+    for own, other in zip(ours, theirs):
+        assert torch.allclose(own.grad.double(), other.grad, atol=1e-3)
+
+
+def test_log_probabilities_never_hold_all_logits(monkeypatch):
+    monkeypatch.setitem(module.LOGITS_AT_ONCE, "cpu", 4 * 1000 * 64)  # fewer rows of 1,000 pieces than are taken
+    hidden, weight = torch.randn(640, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            for one in out if isinstance(out, tuple) else (out,):
+                largest = max(largest, one.numel() if isinstance(one, torch.Tensor) else 0)
+            return out
+
+    with Watch():
+        found = log_probabilities(hidden, weight, torch.zeros(640, dtype=torch.int64))
+        (found[0].sum() + found[1].sum()).backward()
+    assert largest == module.FEWEST_ROWS * 1000

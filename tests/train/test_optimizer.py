@@ -87,3 +87,33 @@ def test_the_shrunk_embedding_gradient_is_exactly_a_tenth_and_the_forward_pass_t
     shrunk = shrink_gradient(table(ids), 0.1)
     assert torch.equal(shrunk, table(ids))
     assert torch.equal(torch.autograd.grad(shrunk.square().sum(), table.weight)[0], whole * 0.1)
+
+
+def test_what_has_no_gradient_stays_and_counts_no_step_also_when_it_goes_on():
+    def begun():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False))
+        return model, Optimizer(model, OptimizerSettings())
+
+    def step(model, optimizer, number):
+        used = model[1:] if number < 3 else model  # the first layer warms up later
+        used(torch.full((2, 4), 1.0 + number)).square().sum().backward()
+        optimizer.step(1e-2)
+
+    whole, optimizer = begun()
+    first = whole[0].weight.clone()
+    for number in range(3):
+        step(whole, optimizer, number)
+    assert torch.equal(whole[0].weight, first)  # not decayed either
+    kept = {name: one.clone() for name, one in (*whole.state_dict().items(), *optimizer.momenta.items())}
+    behind = dict(optimizer.behind)
+    assert behind == {"0.weight": 3}
+    gone_on, again = begun()
+    for name, one in (*gone_on.state_dict().items(), *again.momenta.items()):
+        one.copy_(kept[name])
+    again.restore(3, behind)
+    for number in range(3, 6):
+        step(whole, optimizer, number)
+        step(gone_on, again, number)
+    for ours, theirs in zip(gone_on.parameters(), whole.parameters()):
+        assert torch.equal(ours, theirs)
