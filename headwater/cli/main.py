@@ -60,6 +60,8 @@ TWO_WORDS = {
                      "studies.norms:NormsSettings"),
     "study long-context": ("read small models further by every method: perplexity, and what is found again",
                            "studies.long_context:run", "studies.long_models:LongSettings"),
+    "study reward-gap": ("train reward models on planted preferences with and without margins",
+                         "studies.reward_gap:run", "studies.reward_gap:RewardGapSettings"),
     "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
                      "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""
