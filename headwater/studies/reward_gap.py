@@ -59,7 +59,7 @@ class RewardGapSettings(Settings):
     """Tokens of an answer."""
     spread: Annotated[float, Field(gt=0)] = 1.2
     """Deviation of the planted difference of two answers, where that of the annotator's noise is 1.8."""
-    seeds: Annotated[int, Field(ge=1)] = 8
+    seeds: Annotated[int, Field(ge=1)] = 16
     """Worlds, in each of which a model of every kind learns from the same pairs."""
     seed: Seed = 0
     hidden_size: Annotated[int, Field(ge=16, multiple_of=16)] = 32
