@@ -40,6 +40,8 @@ TWO_WORDS = {
                           "context.decompose:decompose", "context.decompose:PositionsSettings"),
     "finetune preview": ("show a dialogue as a model will see it, what is learned of it in colour",
                          "finetune.preview:preview", "finetune.preview:PreviewSettings"),
+    "reward judge": ("compare a reward model with the preferences of other files", "align.judge:judge",
+                     "align.judge:JudgeSettings"),
     "reward preview": ("show a pair as a reward model will read it, where the rewards are taken in colour",
                        "align.preview:preview", "align.preview:PairPreviewSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
@@ -73,6 +75,7 @@ _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet 
           "context ablate": ("model", "MODEL", "a run's folder, or a model's"),
           "context positions": ("model", "MODEL", "a run's folder, or a model's"),
           "finetune preview": ("files", "FILE", "files of dialogues"),
+          "reward judge": ("folder", "FOLDER", "what 'headwater reward' wrote"),
           "reward preview": ("files", "FILE", "files of preferences"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings; `files` are one or more."""

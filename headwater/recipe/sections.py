@@ -86,6 +86,12 @@ def _measure(key: str) -> tuple[str, str]:
     return f"{title}, {LANGUAGES.get(language, language)}", "{:.1%}" if metric == "accuracy" else "{:.3f}"
 
 
+def rewards(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """`reward.json` of every reward model that was judged by unseen pairs."""
+    found = {name: _read(stage_folder(run, name) / "reward.json") for name in stages}
+    return {name: values for name, values in found.items() if values.get("accuracy")}
+
+
 def samples(run: Path) -> list[dict[str, Any]]:
     """Conversations by what the user first said, so that the models' answers stand together."""
     path = stage_folder(run, "evaluate") / "samples.json"

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from headwater.align.preference_forms import RATINGS, form_of
 from headwater.align.preferences import PairSettings, Preference, PreferenceReading, read_preferences, read_sides
+from headwater.atlas.preferences import helpful, safe
+from headwater.atlas.world import build_world
 from headwater.dialogues.rows import BadRow
 from headwater.errors import InputError, SettingsError
 
@@ -217,6 +219,15 @@ def test_the_votes_of_a_real_file_with_answers_that_are_no_text(shared):
         read_preferences([path])
     found = read_preferences([path], PreferenceReading(on_bad_row="skip"))
     assert Counter(one.rating for one in found) == {RATINGS[0]: 530, RATINGS[1]: 20, RATINGS[2]: 51}
+
+
+def test_the_invented_worlds_preferences_are_read(tmp_path):
+    world = build_world("tiny", 0)
+    found = read_preferences([write(tmp_path / f"{number}.json", *rows)
+                              for number, rows in enumerate((helpful(world), safe(world)))])
+    assert {one.language for one in found} == {"en", "zh"}
+    assert {one.rating for one in found} == set(RATINGS)
+    assert all(one.domain for one in found)
 
 
 def test_single_answers_with_a_label_are_no_pairs(shared):

@@ -15,6 +15,7 @@ from headwater.align.preferences import Preference
 from headwater.align.ranking import Ranking
 from headwater.align.reward import RewardStageSettings, run
 from headwater.align.reward_model import REWARD, RewardModel, judged_ids
+from headwater.cli.main import main
 from headwater.errors import InputError, SettingsError
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
@@ -118,6 +119,19 @@ def test_every_family_learns_from_a_pair(shared, trained, name):
         torch.stack([rewards[::2], -rewards[1::2]])).mean()
     with torch.no_grad():
         assert float(asked(model, batch, 4).loss) == pytest.approx(float(wished), abs=2e-4)
+
+
+def test_a_reward_model_is_judged_by_other_pairs_and_stays_as_it_is(small_model, tmp_path, capsys):
+    pairs = write(tmp_path / "p.jsonl", rows())
+    run(settings(small_model, pairs), tmp_path / "out")
+    before = (tmp_path / "out" / "task.safetensors").read_bytes()
+    turned = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows(6)]
+    other = write(tmp_path / "o.jsonl", turned)
+    assert main(["reward", "judge", str(tmp_path / "out"), f"pairs=[{other}]", "--out", str(tmp_path / "told")]) == 0
+    assert "0.0%" in capsys.readouterr().out
+    told = json.loads((tmp_path / "told" / "reward.json").read_text())
+    assert told["accuracy"]["all"][0]["accuracy"] == 0
+    assert (tmp_path / "out" / "task.safetensors").read_bytes() == before
 
 
 WORDS = {"validation_share": 0.3, "seed": 3}
