@@ -41,6 +41,7 @@ from headwater.train.settings import TrainerSettings
 
 GAPS = 5
 ARMS: tuple[Margins, ...] = ("none", "small", "large")
+NAMES = (*ARMS, "best")
 PUBLISHED = (0.545, 0.611, 0.702, 0.778, 0.815)
 """Baichuan 2's, unsure to significantly better."""
 RISE = 0.20
@@ -112,10 +113,10 @@ def run(out: Path, settings: RewardGapSettings) -> list[Result]:
     keep(out, settings)
     torch.set_num_threads(settings.threads or cores())
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    found = [_result(name, seed, settings, out) for seed in seeds for name in (*ARMS, "best")]
+    found = [_result(name, seed, settings, out) for seed in seeds for name in NAMES]
     means = {name: [Estimate.of(one.accuracy[gap] for one in found if one.margins == name) for gap in range(GAPS)]
-             for name in (*ARMS, "best")}
-    titles = {**{name: f"margins {name}" for name in ARMS}, "best": "who knows the worth"}
+             for name in NAMES}
+    titles = {name: f"margins {name}" if name in ARMS else "who knows the worth" for name in means}
     rows = [(titles[name], *(one.words(".1%") for one in row)) for name, row in means.items()]
     rows.append(("Baichuan 2 (published)", *(f"{share:.1%}" for share in PUBLISHED)))
     table = make_table(f"Agreement with an annotator by gap, {settings.seeds} worlds",

@@ -45,10 +45,11 @@ def settings(small_model, pairs, **values):
                                       "trainer": trainer, **values})
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "head"])
-def test_what_is_preferred_has_the_higher_reward_when_loaded_again(small_model, tmp_path, method):
+@pytest.mark.parametrize("how", [{}, {"frozen_blocks": 1}, {"method": "lora"}, {"method": "lora", "base": "nf4"},
+                                 {"method": "head"}])
+def test_what_is_preferred_has_the_higher_reward_when_loaded_again(small_model, tmp_path, how):
     pairs = write(tmp_path / "p.jsonl", rows(rating="better"))
-    figures = run(settings(small_model, pairs, method=method, margins="small"), tmp_path / "out")
+    figures = run(settings(small_model, pairs, margins="small", **how), tmp_path / "out")
     assert figures["accuracy"] == 1
     assert figures["accuracy_low"] < 1 == figures["accuracy_high"]
     judge = RewardModel.load(tmp_path / "out")
@@ -58,7 +59,7 @@ def test_what_is_preferred_has_the_higher_reward_when_loaded_again(small_model, 
     assert told["held_back"] == figures["held_back"] == told["accuracy"]["gap"][0]["pairs"]
     assert told["accuracy"]["gap"][0]["gap"] == 3
     assert told["calibration"]["scale"] == pytest.approx(float(judge.head.spread[0]))
-    assert (tmp_path / "out" / "model.safetensors").exists() == (method == "full")
+    assert (tmp_path / "out" / "model.safetensors").exists() == ("method" not in how)
 
 
 def test_unsafe_answers_fall_below_the_threshold_where_labels_say_so(small_model, tmp_path):
