@@ -83,9 +83,9 @@ def test_scores_are_cut_where_the_settings_say(tmp_path):
 @pytest.mark.parametrize(("row", "told", "fix"), [
     ({"chosn": said(GOOD), "rejected": said(BAD)}, "unknown key 'chosn'", "'chosen'"),
     ({**OURS, "ratng": "better"}, "unknown key 'ratng'", "'rating'"),
-    ({"promt": ASK, "chosen": GOOD, "rejected": BAD}, "unknown key 'promt'", "'prompt'"),
+    ({"prompd": ASK, "chosen": GOOD, "rejected": BAD}, "unknown key 'prompd'", "'prompt'"),
     ({"conversations": TURNS, "chosen": GOOD, "rejeced": BAD}, "unknown key 'rejeced'", "'rejected'"),
-    ({**OURS, "rating": "beter"}, "unknown rating 'beter'", "'better'"),
+    ({**OURS, "rating": "betterr"}, "unknown rating 'betterr'", "'better'"),
     ({**OURS, "chosen_safe": "yes"}, "true or false", ""), ({**OURS, "mood": 3}, "unknown key 'mood'", "known here"),
     ({"chosen": said(GOOD)}, "the key 'rejected' is missing", ""), ({"text": "a"}, "expected a preference", ""),
     (["a"], "expected a preference", ""), ({"chosen": GOOD, "rejected": BAD}, "transcript", "lists of messages"),
