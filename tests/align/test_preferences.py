@@ -3,11 +3,13 @@
 import gzip
 import json
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.align.preference_forms import FORMS as PAIR_FORMS
 from headwater.align.preference_forms import RATINGS, form_of
 from headwater.align.preferences import PairSettings, Preference, PreferenceReading, read_preferences, read_sides
 from headwater.atlas.preferences import helpful, safe
@@ -106,6 +108,20 @@ def test_rows_of_no_form_are_left_out_where_the_settings_say_so(tmp_path, capsys
     path = write(tmp_path / "p.json", OURS, {**OURS, "mood": 3}, "a")
     assert [one.chosen for one in read_preferences([path], PreferenceReading(on_bad_row="skip"))] == [said(GOOD)]
     assert "1 left out: unknown key 'mood' (row 2 on line 1)" in capsys.readouterr().err
+
+
+JUNK = st.recursive(st.none() | st.booleans() | st.integers(-1, 3) | st.floats() | st.text("ab\n", max_size=3)
+                    | st.sampled_from(["user", "assistant", "gpt", "human", HH["chosen"], "better"]),
+                    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(
+                        ["role", "content", "from", "value"]), inner, max_size=2), max_leaves=5)
+
+
+@given(st.sampled_from(PAIR_FORMS).flatmap(lambda form: st.fixed_dictionaries(
+    dict.fromkeys(form.needed, JUNK), optional=dict.fromkeys(form.others, JUNK))))
+def test_whatever_a_row_holds_it_is_read_or_refused(row):
+    with suppress(BadRow):
+        for pair in form_of(row).read(row, (3, 2, 1)):
+            assert all(isinstance(message["content"], str) for side in pair[:2] for message in side)
 
 
 BAD_PAIRS = {
