@@ -71,10 +71,7 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> PairForm:
     missing = [key for key in form.needed if row.get(key) is None]
     if missing:
         raise BadRow(f"the key '{missing[0]}' is missing, {form.name} have {' and '.join(form.needed)}")
-    near = [nearest_name(key, {name for one in FORMS for name in one.keys}, at_least=0.7) for key in unknown]
-    if any(near):
-        raise BadRow(f"unknown key '{unknown[near.index(found := next(filter(None, near)))]}'",
-                     fix=f"did you mean '{found}'?")
+    unknown_keys(row, {key for one in FORMS for key in one.keys}, {*HARMLESS, *ignored})  # nearly another form's
     refuse(unknown, form.keys, MORE_KEYS)
     return TRANSCRIPTS if form is PAIRS and isinstance(row["chosen"], str) else form
 
@@ -169,9 +166,9 @@ _ANNOTATORS = ("annotator1", "annotator2", "annotator3")
 def _voted(row: Row, cuts: Cuts) -> Iterator[Pair]:
     """PandaLM's: three annotators say 1, 2, or 0 for a tie. All for one: significantly better; two, and a tie: better;
     two against one: slightly better."""
-    votes = Counter(row[key] for key in _ANNOTATORS)
-    if not set(votes) <= {0, 1, 2}:
+    if not all(row[key] in (0, 1, 2) for key in _ANNOTATORS):
         raise BadRow("annotators say 0, 1 or 2", fix="correct the row")
+    votes = Counter(row[key] for key in _ANNOTATORS)
     best, count = votes.most_common(1)[0]
     if count == 1 or best == 0:
         raise Unusable("a tie, or no majority among the annotators")

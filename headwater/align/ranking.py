@@ -21,7 +21,7 @@ MARGINS: dict[Margins, dict[Rating, float]] = {
     "none": dict.fromkeys(RATINGS, 0.0),
     "small": dict(zip(RATINGS, (1.0, 2 / 3, 1 / 3, 0.0))),
     "large": dict(zip(RATINGS, (3.0, 2.0, 1.0, 0.0)))}
-"""By which the better answer's reward is to be higher: LLaMA 2 (2307.09288), table 27."""
+"""By which the better answer's reward is to be higher: LLaMA 2 (2307.09288), appendix A.3.3."""
 
 
 def margins(pairs: Sequence[Preference], name: Margins) -> Tensor:
@@ -42,7 +42,7 @@ def ranking_loss(chosen: Tensor, rejected: Tensor, margin: Tensor) -> Tensor:
 
 def safety_loss(rewards: Tensor, safe: Tensor) -> Tensor:
     """Cross-entropy of sigmoid(r) with what is known of the answers' safety [N]; 0 where nothing is: the auxiliary loss
-    of LLaMA 2's appendix A.3.3 (table 28)."""
+    of the same appendix."""
     known = ~safe.isnan()
     each = F.binary_cross_entropy_with_logits(rewards, safe.nan_to_num(), reduction="none")
     return torch.where(known, each, torch.zeros_like(each))

@@ -135,9 +135,10 @@ def _require_labels(settings: RewardStageSettings, pairs: Sequence[Preference]) 
 def _measured(model: Decoder, objective: Ranking, batches: PackedBatches) -> dict[str, float]:
     """Ranking loss and accuracy over one epoch of the batches."""
     sums, targets = {"ranking": 0.0, "accuracy": 0.0}, 0
+    objective.to(model.device)
     for step in range(batches.batches_per_epoch):
         batch = batches.batch(step).to(model.device)
-        found = objective.to(model.device)(model, batch, 1)
+        found = objective(model, batch, 1)
         targets += int((batch.targets >= 0).sum())
         sums = {name: value + float(found.sums[name]) for name, value in sums.items()}
     return {name: value / targets for name, value in sums.items()}

@@ -131,6 +131,26 @@ def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
     return _svg(figure, f"loss-{name}", f"Loss of the stage {name} over the tokens seen")
 
 
+def judgement_plot(name: str, found: Mapping[str, Any]) -> str:
+    """A reward model's accuracy by gap, or by language where no pair is rated, and how its probabilities come true."""
+    groups, bins = found["accuracy"]["gap"] or found["accuracy"]["language"], found["calibration"]["bins"]
+    figure, (left, right) = _figure(1, 2, WIDTH, 2.9)
+    for place, one in enumerate(groups):
+        left.bar(place, one["accuracy"], width=0.6, color=SERIES[0])
+        left.vlines(place, one["low"], one["high"], color=INK, linewidth=1)
+    left.axhline(0.5, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    left.set_xticks(range(len(groups)), [str(one.get("gap", one["name"])) for one in groups])
+    left.set_ylim(0, 1.05)
+    left.set_title("accuracy by gap" if found["accuracy"]["gap"] else "accuracy", **_TITLE)
+    right.plot([0.5, 1], [0.5, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    right.plot([one["probability"] for one in bins], [one["accuracy"] for one in bins], color=SERIES[1], linewidth=1.8,
+               marker="o", markersize=4)
+    right.set_ylim(-0.05, 1.05)
+    right.set_title("accuracy by probability", **_TITLE)
+    right.set_xlabel("probability of the answer preferred", fontsize=9, color=SOFT)
+    return _svg(figure, f"reward-{name}", f"Accuracy of the reward model {name} by gap and by its probability")
+
+
 def context_plot(longer: Mapping[str, Any]) -> str:
     """Perplexity and needles found by the length of the context, before and after."""
     shown = {"perplexity": "perplexity", "found": "needles found again"}

@@ -122,6 +122,12 @@ def rewarded(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, A
     return found
 
 
+def rewards(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """`reward.json` of every reward model that was judged by unseen pairs."""
+    found = {name: _read(stage_folder(run, name) / "reward.json") for name in stages}
+    return {name: values for name, values in found.items() if values.get("accuracy")}
+
+
 def samples(run: Path) -> list[dict[str, Any]]:
     """Conversations by what the user first said, so that the models' answers stand together."""
     path = stage_folder(run, "evaluate") / "samples.json"

@@ -15,6 +15,7 @@ from headwater.align.preferences import Preference
 from headwater.align.ranking import Ranking
 from headwater.align.reward import RewardStageSettings, run
 from headwater.align.reward_model import REWARD, RewardModel, judged_ids
+from headwater.cli.main import main
 from headwater.errors import InputError, SettingsError
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
@@ -44,10 +45,11 @@ def settings(small_model, pairs, **values):
                                       "trainer": trainer, **values})
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "head"])
-def test_what_is_preferred_has_the_higher_reward_when_loaded_again(small_model, tmp_path, method):
+@pytest.mark.parametrize("how", [{}, {"frozen_blocks": 1}, {"method": "lora"}, {"method": "lora", "base": "nf4"},
+                                 {"method": "head"}])
+def test_what_is_preferred_has_the_higher_reward_when_loaded_again(small_model, tmp_path, how):
     pairs = write(tmp_path / "p.jsonl", rows(rating="better"))
-    figures = run(settings(small_model, pairs, method=method, margins="small"), tmp_path / "out")
+    figures = run(settings(small_model, pairs, margins="small", **how), tmp_path / "out")
     assert figures["accuracy"] == 1
     assert figures["accuracy_low"] < 1 == figures["accuracy_high"]
     judge = RewardModel.load(tmp_path / "out")
@@ -57,7 +59,7 @@ def test_what_is_preferred_has_the_higher_reward_when_loaded_again(small_model, 
     assert told["held_back"] == figures["held_back"] == told["accuracy"]["gap"][0]["pairs"]
     assert told["accuracy"]["gap"][0]["gap"] == 3
     assert told["calibration"]["scale"] == pytest.approx(float(judge.head.spread[0]))
-    assert (tmp_path / "out" / "model.safetensors").exists() == (method == "full")
+    assert (tmp_path / "out" / "model.safetensors").exists() == ("method" not in how)
 
 
 def test_unsafe_answers_fall_below_the_threshold_where_labels_say_so(small_model, tmp_path):
@@ -118,6 +120,19 @@ def test_every_family_learns_from_a_pair(shared, trained, name):
         torch.stack([rewards[::2], -rewards[1::2]])).mean()
     with torch.no_grad():
         assert float(asked(model, batch, 4).loss) == pytest.approx(float(wished), abs=2e-4)
+
+
+def test_a_reward_model_is_judged_by_other_pairs_and_stays_as_it_is(small_model, tmp_path, capsys):
+    pairs = write(tmp_path / "p.jsonl", rows())
+    run(settings(small_model, pairs), tmp_path / "out")
+    before = (tmp_path / "out" / "task.safetensors").read_bytes()
+    turned = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows(6)]
+    other = write(tmp_path / "o.jsonl", turned)
+    assert main(["reward", "judge", str(tmp_path / "out"), f"pairs=[{other}]", "--out", str(tmp_path / "told")]) == 0
+    assert "0.0%" in capsys.readouterr().out
+    told = json.loads((tmp_path / "told" / "reward.json").read_text())
+    assert told["accuracy"]["all"][0]["accuracy"] == 0
+    assert (tmp_path / "out" / "task.safetensors").read_bytes() == before
 
 
 WORDS = {"validation_share": 0.3, "seed": 3}

@@ -30,6 +30,14 @@ LONGER = {"settings": {"last": 64}, "lengths": [256, 1024], "measured": {"before
 SHARE = {"hits": 3, "number": 4, "rate": 0.75, "low": 0.301, "high": 0.954}
 SAFETY = {"ppo": {"atlas": {"zh": {"all": {"unsafe_rate": SHARE, "right_rate": SHARE}, "domains": {},
                                    "attacks": {"role_play": {"unsafe_rate": SHARE}}}}}}
+REWARD = {"accuracy": {"all": [{"name": "all pairs", "pairs": 40, "accuracy": 0.75, "low": 0.6, "high": 0.86}],
+                       "gap": [{"name": "better", "gap": 3, "pairs": 40, "accuracy": 0.75, "low": 0.6, "high": 0.86}],
+                       "language": [], "domain": [{"name": "<b>", "pairs": 4, "accuracy": 0.5, "low": 0, "high": 1}]},
+          "calibration": {"scale": 0.5, "error": 0.02, "error_before": 0.1,
+                          "bins": [{"probability": 0.6, "accuracy": 0.7, "pairs": 40}]},
+          "safety": {"auc": 0.9, "threshold": 0.15, "recall": 0.5},
+          "probes": {"length": 0.3, "repetition": -0.1, "changes": {"flattery": {"answers": 3, "mean": 0.2},
+                                                                    "twice": {"answers": 0}}}}
 ROWS = [{"step": step, "loss": 8 / step, "lr": 0.1, "tokens": 1000 * step, "tokens_per_second": 1234.5,
          "validation.text.en.bits_per_byte": 2 / step} for step in range(1, 30)]
 
@@ -41,7 +49,7 @@ def finished(run, tmp_path):
     out = tmp_path / "run"
     for name, value in {"corpus/funnel.json": FUNNEL, "tokenizer/compression.json": COMPRESSION,
                         "evaluate/samples.json": SAMPLES, "extend/extend.json": LONGER,
-                        "safety/safety.json": SAFETY}.items():
+                        "safety/safety.json": SAFETY, "train/reward.json": REWARD}.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(json.dumps(value))
     (out / "train" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -67,9 +75,11 @@ class Page(HTMLParser):
 def test_the_page_shows_every_part(finished):
     text = write_report(finished).read_text(encoding="utf-8")
     for part in ("tiny", "清澜河有多长？", "near duplicates", "0.600", "50.0%", "headwater run", "Conversations",
-                 "20.09", "75.0% (30% to 95%)"):
+                 "20.09", "75.0% (30% to 95%)", "gap 3: better", "60.0 % to 86.0 %", "flattery before the answer",
+                 "AUC 0.900"):
         assert part in text
-    assert Page(text).tags.count("figure") == 5
+    assert "the answer twice" not in text
+    assert Page(text).tags.count("figure") == 6
 
 
 def test_safety_is_shown_of_all_and_by_type_of_attack(finished):
