@@ -67,7 +67,7 @@ def find(stages: Stages, name: str) -> Stage | None:
 _MACHINE = "headwater.train.stage:check_machine"
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
-_ALIGN = ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan")
+_ALIGN = ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus")
 _MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
 
 STAGES: dict[str, Stage] = {
@@ -100,7 +100,10 @@ STAGES: dict[str, Stage] = {
               _MACHINE, shared=True),
         Stage("rejection", "let a model answer many times, and tune one on the best answers",
               "headwater.align.rejection:RejectionSettings", "headwater.align.rejection:run", _ALIGN,
-              _MODEL + _READERS),
+              _MODEL + _READERS, "headwater.align.tuning:check_machine"),
+        Stage("dpo", "tune a chat model on preferences, without a reward model",
+              "headwater.align.dpo_stage:DpoSettings", "headwater.align.dpo_stage:run", _ALIGN, _MODEL + _READERS,
+              "headwater.align.tuning:check_machine"),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model", "plan"), _MODEL),
