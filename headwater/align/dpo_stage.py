@@ -23,6 +23,7 @@ from headwater.model.tensors import read_tensors, write_tensors
 from headwater.progress import print_result, say, track
 from headwater.tokenizer import Tokenizer
 from headwater.train.learning import check
+from headwater.train.machine import products
 from headwater.train.packing import PackedBatches
 from headwater.train.settings import TrainerSettings
 
@@ -58,7 +59,8 @@ def run(settings: DpoSettings, out: Path) -> dict[str, float]:
     batches = pack(pairs, rows=trainer.rows, seed=settings.seed)
     held_back = pack(unseen, rows=trainer.rows_at_once(1), seed=0) if unseen else None
     answers, others = answer_tokens(pairs, tokenizer), answer_tokens(unseen, tokenizer)
-    reference = _reference(model, {"train": (batches, answers), "validation": (held_back, others)}, trainer, out)
+    read = Likelihoods(trainer)
+    reference = _reference(model, {"train": (batches, answers), "validation": (held_back, others)}, read, out)
     objective = DirectPreference(answers, reference["train"], settings.beta, settings.label_smoothing,
                                  settings.sft_weight)
     asked = DirectPreference(others, reference["validation"], settings.beta)
@@ -69,7 +71,7 @@ def run(settings: DpoSettings, out: Path) -> dict[str, float]:
     figures = tuning.fit(model, objective, batches, out, validate)
     found = {}
     if held_back is not None:
-        after = likelihoods(model.to(trainer.training_device()), held_back, others, 1)
+        after = read(model, held_back, others)
         found = _found(unseen, reference["validation"], after, settings.beta)
         print_result(accuracy_table(found["accuracy"], "Which answer is better: implied rewards of unseen pairs"))
         print_result(_likelihoods_told(found["log_probability"]))
@@ -86,28 +88,33 @@ def answer_tokens(pairs: Sequence[ReadPair], tokenizer: Tokenizer) -> Tensor:
     return torch.tensor(found, dtype=torch.bool)
 
 
-@torch.no_grad()
-def likelihoods(model: Decoder, batches: PackedBatches, answers: Tensor, rows: int) -> Tensor:
-    """Log-probabilities of all answers by their numbers, float32 [2N], read so many rows at a time."""
-    found = torch.empty(len(batches.sequences))
-    answers = answers.to(model.device)
-    for step in track(range(batches.batches_per_epoch), "log-probabilities"):
-        for part in batches.batch(step).split(rows):
-            said = spoken(model, part.to(model.device), answers)
-            found[said.numbers.cpu()] = said.log_probability.cpu()
-    return found
+class Likelihoods:
+    """How likely answers are to a model, in the precision of its training."""
+
+    def __init__(self, trainer: TrainerSettings) -> None:
+        self.device, self.rows = trainer.training_device(), trainer.rows_at_once(1)
+        self.half = products(trainer) == "bfloat16"
+
+    @torch.no_grad()
+    def __call__(self, model: Decoder, batches: PackedBatches, answers: Tensor) -> Tensor:
+        """Log-probabilities of all answers by their numbers, float32 [2N]."""
+        found, answers = torch.empty(len(batches.sequences)), answers.to(self.device)
+        model.to(self.device).eval()
+        for step in track(range(batches.batches_per_epoch), "log-probabilities"):
+            for part in batches.batch(step).split(self.rows):
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+                    said = spoken(model, part.to(self.device), answers)
+                found[said.numbers.cpu()] = said.log_probability.cpu()
+        return found
 
 
-def _reference(model: Decoder, sides: dict[str, tuple[PackedBatches | None, Tensor]], trainer: TrainerSettings,
-               out: Path) -> dict[str, Tensor]:
+def _reference(model: Decoder, sides: dict[str, tuple[PackedBatches | None, Tensor]], read: Likelihoods, out: Path
+               ) -> dict[str, Tensor]:
     """Log-probabilities before anything is learned; computed once and kept, so that no second model is held."""
     if not (out / REFERENCE).exists():
-        model.to(trainer.training_device())
         with without_adapters(model):
-            write_tensors(out / REFERENCE, {
-                name: torch.empty(0) if batches is None else
-                likelihoods(model, batches, answers, trainer.rows_at_once(1))
-                for name, (batches, answers) in sides.items()})
+            write_tensors(out / REFERENCE, {name: torch.empty(0) if batches is None else read(model, batches, answers)
+                                            for name, (batches, answers) in sides.items()})
     return read_tensors(out / REFERENCE)
 
 

@@ -7,12 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from headwater.align.dpo import DirectPreference, dpo_loss, spoken
-from headwater.align.dpo_stage import answer_tokens, likelihoods
+from headwater.align.dpo_stage import Likelihoods, answer_tokens
 from headwater.align.pairs import ReadPair, packed, read_pairs
 from headwater.align.preferences import Preference
 from headwater.model.checkpoint import load_model
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE
+from headwater.train.settings import TrainerSettings
 
 FAMILIES = ["baichuan2_13b", "chatglm2_6b", "chatglm_6b", "glm4_0414", "glm_10b", "llama2_gqa"]
 
@@ -20,6 +21,7 @@ FAMILIES = ["baichuan2_13b", "chatglm2_6b", "chatglm_6b", "glm4_0414", "glm_10b"
 def said(*texts):
     return [{"role": "assistant" if place % 2 else "user", "content": text} for place, text in enumerate(texts)]
 
+likelihoods = Likelihoods(TrainerSettings(steps=1, rows=1, precision="float32"))
 
 PAIRS = [Preference(said("How long?", "482 km."), said("How long?", "I hate you, go away.")),
          Preference(said("多长?", "482公里。", "And the lake?", "120 m."),
@@ -73,7 +75,7 @@ def test_answers_of_every_family_are_as_likely_in_whatever_row(shared, trained, 
         pairs = [ReadPair(PAIRS[0], *(prompt + said for prompt, said in asked[start : start + 2]))
                  for start in range(0, len(asked), 2)]
         answers = torch.tensor([own for prompt, said in asked for own in [False] * len(prompt) + [True] * len(said)])
-        return likelihoods(model, rows_of(pairs, model, trained), answers, rows=1).tolist()
+        return likelihoods(model, rows_of(pairs, model, trained), answers).tolist()
 
     together = likely([0, 1, 2, 3])
     assert likely([1, 0]) == pytest.approx([together[1], together[0]], abs=1e-3)
@@ -82,7 +84,7 @@ def test_answers_of_every_family_are_as_likely_in_whatever_row(shared, trained, 
 
 def test_answers_are_as_likely_as_alone(small_model, trained, read):
     model = load_model(small_model, dtype=torch.float32)
-    found = likelihoods(model, rows_of(read, model, trained), answer_tokens(read, trained), rows=1)
+    found = likelihoods(model, rows_of(read, model, trained), answer_tokens(read, trained))
     with torch.no_grad():
         alone = [float(each.sum()) for pair in read for each in by_hand(model, pair, trained)]
     assert found.tolist() == pytest.approx(alone, abs=1e-3)
@@ -109,7 +111,7 @@ def test_loss_and_gradients_are_those_of_the_formula(small_model, trained, read)
                       - sft * chosen.mean())
         margins.append(float(margin.detach()))
     torch.stack(losses).mean().backward()
-    assert float(found.loss) == pytest.approx(float(torch.stack(losses).mean()), abs=1e-4)
+    assert float(found.loss.detach()) == pytest.approx(float(torch.stack(losses).mean()), abs=1e-4)
     assert float(found.sums["margin"]) / divisor == pytest.approx(sum(margins) / 3, abs=1e-4)
     assert float(found.sums["accuracy"]) / divisor == pytest.approx(sum(one > 0 for one in margins) / 3)
     for name, one in model.named_parameters():
@@ -123,7 +125,7 @@ def test_rows_of_a_batch_add_up_to_it(small_model, trained, read):
     parts = [objective(model, part, 6) for part in batch.split(1) if (part.targets != IGNORE).any()]
     whole = objective(model, batch, 6)
     assert len(parts) > 1
-    assert float(sum(part.loss for part in parts)) == pytest.approx(float(whole.loss), abs=1e-5)
+    assert float(sum(part.loss for part in parts).detach()) == pytest.approx(float(whole.loss.detach()), abs=1e-5)
     for name, total in whole.sums.items():
         assert float(sum(part.sums[name] for part in parts)) == pytest.approx(float(total), abs=1e-3)
 
@@ -131,9 +133,9 @@ def test_rows_of_a_batch_add_up_to_it(small_model, trained, read):
 def test_a_model_at_its_reference_is_at_log_two_and_its_gradient_parts_the_answers(small_model, trained, read):
     model = load_model(small_model, dtype=torch.float32)
     batches, answers = rows_of(read, model, trained, rows=3), answer_tokens(read, trained)
-    objective = DirectPreference(answers, likelihoods(model, batches, answers, rows=3), 0.1)
+    objective = DirectPreference(answers, likelihoods(model, batches, answers), 0.1)
     before = objective(model, batches.batch(0), 6)
-    assert float(before.loss) == pytest.approx(math.log(2), abs=1e-6)
+    assert float(before.loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
     before.loss.backward()
     with torch.no_grad():
         for one in model.parameters():
