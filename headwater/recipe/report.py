@@ -56,6 +56,7 @@ def _context(run: Path) -> dict[str, Any]:
         "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
         "longer": sections.longer(run),
         "tuning": sections.tuning(run, stages), "safety": sections.safety(run),
+        "best_of": sections.best_of(run, stages),
         "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
         "samples": sections.samples(run), "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
@@ -89,7 +90,9 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                 "mix_plot": plots.mix_plot(content["funnel"]["mix"]) if content["funnel"].get("mix") else "",
                 "loss_plots": {name: plots.loss_plot(name, rows) for name, rows in content["curves"].items()},
                 "context_plot": plots.context_plot(content["longer"]) if content["longer"] else "",
+                "best_of_plots": {name: plots.best_of_plot(name, one["curves"])
+                                  for name, one in content["best_of"].items()},
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
         return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "context_plot": "",
-                "accuracy_plot": ""}
+                "best_of_plots": {}, "accuracy_plot": ""}
