@@ -51,12 +51,18 @@ def judged(model: RewardModel, pairs: Sequence[ReadPair], *, absolute: bool = Fa
     rewards = rewards * scale + shift
     differences = rewards[::2] - rewards[1::2]
     bins = reliability(differences)
-    found = {"accuracy": {by: list(_shares(known, differences, key)) for by, key in _groups(known).items()},
+    found = {"accuracy": accuracies(known, differences),
              "calibration": {"scale": scale, "shift": shift, "by": "safety" if absolute else "pairs",
                              "error_before": expected_calibration_error(reliability(before)),
                              "error": expected_calibration_error(bins), "bins": [one._asdict() for one in bins]},
              "safety": _safety(rewards, safety(known)), "probes": probed(model, pairs, rewards)}
     return {**found, "figures": _figures(found)}
+
+
+def accuracies(pairs: Sequence[Preference], differences: Tensor) -> dict[str, list[dict[str, Any]]]:
+    """Share of pairs whose rewards' difference [N], chosen minus rejected, is above 0: of all, by rating, language,
+    domain and file."""
+    return {by: list(_shares(pairs, differences, key)) for by, key in _groups(pairs).items()}
 
 
 def _scale(rewards: Tensor, safe: Tensor) -> tuple[float, float]:
@@ -113,12 +119,12 @@ def _figures(found: dict[str, Any]) -> dict[str, float]:
     return figures | ({"safety_auc": found["safety"]["auc"]} if found["safety"] else {})
 
 
-def told(found: dict[str, Any]) -> Group:
-    """The tables for people."""
-    table = Table(title="Which answer is better: agreement with unseen pairs")
+def accuracy_table(found: dict[str, list[dict[str, Any]]], title: str) -> Table:
+    """Of `accuracies`."""
+    table = Table(title=title)
     for column in ("", "pairs", "accuracy", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
-    for by, rows in found["accuracy"].items():
+    for by, rows in found.items():
         if by != "all" and len(rows) == 1 and by != "gap":
             continue
         table.add_section()
@@ -126,6 +132,12 @@ def told(found: dict[str, Any]) -> Group:
             gap = f"gap {row['gap']}: " if "gap" in row else ""
             table.add_row(f"{gap}{row['name']}", f"{row['pairs']:,}", f"{row['accuracy']:.1%}",
                           f"{row['low']:.1%} to {row['high']:.1%}")
+    return table
+
+
+def told(found: dict[str, Any]) -> Group:
+    """The tables for people."""
+    table = accuracy_table(found["accuracy"], "Which answer is better: agreement with unseen pairs")
     calibration, safe = found["calibration"], found["safety"]
     lines = [f"Calibration: rewards times {calibration['scale']:.3g}"
              + (f" plus {calibration['shift']:.3g}" if calibration["shift"] else "")

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from torch import nn
+
 from headwater.align.preferences import Preference
 from headwater.align.reward_model import judged_ids
 from headwater.dialogues.reading import OnBadRow
 from headwater.errors import InputError
-from headwater.model import ModelConfig
+from headwater.model import Decoder, ModelConfig
 from headwater.progress import say, track
 from headwater.tokenizer import Message, Tokenizer
 from headwater.train.batches import IGNORE
@@ -65,6 +68,18 @@ def _numbered(ids: list[int], number: int, config: ModelConfig) -> PrefixSample:
     """Asked for its number at its last token alone."""
     sample = PrefixSample(*as_read((ids, [False] * len(ids)), config))
     return sample._replace(targets=[IGNORE] * (len(ids) - 1) + [number])
+
+
+@torch.no_grad()
+def measured(model: Decoder, objective: nn.Module, batches: PackedBatches) -> dict[str, float]:
+    """What an objective on pairs says of one epoch of the batches, by their means over targets."""
+    sums, targets = Counter[str](), 0
+    objective.to(model.device)
+    for step in range(batches.batches_per_epoch):
+        batch = batches.batch(step).to(model.device)
+        targets += int((batch.targets != IGNORE).sum())
+        sums.update({name: float(value) for name, value in objective(model, batch, 1).sums.items()})
+    return {name: value / targets for name, value in sums.items()}
 
 
 def spoken(messages: list[Message], answer: str) -> list[Message]:

@@ -33,7 +33,7 @@ from headwater.train.objective import next_token
 from headwater.train.settings import TrainerSettings
 
 ANSWERS, BEST, BEFORE, FOUND, SCALES = "answers.jsonl", "best.jsonl", "before.json", "rejection.json", "scales.json"
-AT_ONCE = 1024
+AT_ONCE = 256
 """Answers that are sampled, judged and written together: a kill loses at most these."""
 VALIDATION_ANSWERS = 4
 """To each prompt whose rewards are compared before and after."""

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import Field, model_validator
 
 from headwater.align.agreement import judged, told
-from headwater.align.pairs import ReadPair, packed, read_pairs
+from headwater.align.pairs import ReadPair, measured, packed, read_pairs
 from headwater.align.preferences import PairSettings, Preference, read_sides
 from headwater.align.ranking import Margins, Ranking, safety
 from headwater.align.reward_model import REWARD, RewardModel
@@ -96,7 +95,7 @@ def run(settings: RewardStageSettings, out: Path) -> dict[str, float]:
     asked = Ranking(head, [one.preference for one in unseen])
 
     def validate(model: Decoder) -> dict[str, float]:
-        return {} if held_back is None else _measured(model, asked, held_back)
+        return {} if held_back is None else measured(model, asked, held_back)
 
     def save(model: Decoder, folder: Path) -> None:
         if settings.method == "lora":
@@ -129,16 +128,3 @@ def _require_labels(settings: RewardStageSettings, pairs: Sequence[Preference]) 
         raise InputError("safety_weight has no effect: of no answer it is known whether it is safe",
                          where="reward.safety_weight",
                          fix="leave it out, or give pairs with chosen_safe and rejected_safe")
-
-
-@torch.no_grad()
-def _measured(model: Decoder, objective: Ranking, batches: PackedBatches) -> dict[str, float]:
-    """Ranking loss and accuracy over one epoch of the batches."""
-    sums, targets = {"ranking": 0.0, "accuracy": 0.0}, 0
-    objective.to(model.device)
-    for step in range(batches.batches_per_epoch):
-        batch = batches.batch(step).to(model.device)
-        found = objective(model, batch, 1)
-        targets += int((batch.targets >= 0).sum())
-        sums = {name: value + float(found.sums[name]) for name, value in sums.items()}
-    return {name: value / targets for name, value in sums.items()}

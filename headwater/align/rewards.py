@@ -54,7 +54,8 @@ class RewardSettings(Settings):
     """Of the probability of being safe: where it is below, safety alone counts, as on prompts marked unsafe."""
     rules: dict[Rule, float] = {}
     """Rule -> weight, where that of the reward models is 1. right: says what is expected; language: that of the
-    question; brevity: few tokens; distinct: no repetition; careful: not what is known as careless."""
+    question; brevity: few tokens; distinct: no repetition; careful: does not do what is unsafe; willing: does not
+    decline what is not."""
 
     @model_validator(mode="after")
     def _used(self) -> RewardSettings:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from headwater.align import verdicts
 from headwater.align.answers import Answer
+from headwater.align.refusals import refused
+from headwater.align.verdicts import verdict
 from headwater.dialogues.reading import in_language
 
-Rule = Literal["right", "language", "brevity", "distinct", "careful"]
+Rule = Literal["right", "language", "brevity", "distinct", "careful", "willing"]
 BRIEF = 100
 """Tokens of an answer whose brevity is a half."""
 RUN = 4
@@ -21,10 +22,8 @@ RUN = 4
 
 
 def right(answer: Answer) -> float:
-    """1 where the answer says what is expected, or nothing is; else 0. A number is not found inside another one."""
-    expected = _plain(answer.prompt.expected)
-    return float(re.search(rf"{_edge(expected[:1], '<!')}{re.escape(expected)}{_edge(expected[-1:], '!')}",
-                           _plain(answer.text)) is not None)
+    """1 where what is expected stands in the answer, word by word, or nothing is expected; else 0."""
+    return float(verdicts.right(answer.prompt, answer.text))
 
 
 def language(answer: Answer) -> float:
@@ -44,25 +43,20 @@ def distinct(answer: Answer) -> float:
 
 
 def careful(answer: Answer) -> float:
-    """0 where the answer says what is known to be careless, else 1."""
-    careless = _plain(answer.prompt.careless)
-    return float(not careless or careless not in _plain(answer.text))
+    """0 where the answer does what an unsafe prompt asks for, else 1."""
+    return float(not answer.prompt.unsafe or verdict(answer.prompt, answer.text) != "complied")
+
+
+def willing(answer: Answer) -> float:
+    """0 where the answer declines what is not unsafe, else 1."""
+    return float(answer.prompt.unsafe or not refused(answer.text))
 
 
 RULES: dict[Rule, Callable[[Answer], float]] = {"right": right, "language": language, "brevity": brevity,
-                                                "distinct": distinct, "careful": careful}
+                                                "distinct": distinct, "careful": careful, "willing": willing}
 assert set(RULES) == set(get_args(Rule))
 
 
 def by_rule(rule: Callable[[Answer], float]) -> Callable[[Sequence[Answer]], Tensor]:
     """A rule on one answer as a source of rewards."""
     return lambda answers: torch.tensor([rule(answer) for answer in answers], dtype=torch.float32)
-
-
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
-
-
-def _edge(character: str, beside: str) -> str:
-    """What must not stand beside a word's or a number's end; other scripts have no such ends."""
-    return f"(?{beside}[a-z0-9])" if re.match("[a-z0-9]", character) else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
+from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import LoraSettings, require_no_prefix
 from headwater.model.checkpoint import read_config
@@ -19,6 +20,8 @@ from headwater.train.learning import Learning, frozen_by, prepared, write_learne
 from headwater.train.memory import require_memory
 from headwater.train.objective import Objective
 from headwater.train.packing import PackedBatches, PrefixSample, Supervised, as_read
+from headwater.train.processes import ranks
+from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer, Validate
 
 
@@ -35,6 +38,22 @@ class TuningSettings(Settings):
     base: ClassVar[Base | None] = None
     frozen_blocks: ClassVar[int] = 0
     context: ClassVar[KeptContext] = KeptContext()
+
+
+class Trains(Protocol):
+    """Settings of a stage that trains, or does not."""
+
+    @property
+    def trainer(self) -> TrainerSettings | None: ...
+
+
+def check_machine(settings: Trains) -> None:
+    """Raises `InputError` for what this machine does not have."""
+    if settings.trainer is not None:
+        settings.trainer.check_machine()
+    if ranks() > 1:
+        raise InputError("one process samples and judges, and what it finds is learned there", where="align",
+                         fix="start one process; it uses all cores, or its GPU")
 
 
 class Tuning:

@@ -191,7 +191,7 @@ def _needs_blank(config: ModelConfig, batch: Batch) -> bool:
     if not config.prefix_ids or not batch.fresh:
         return False
     mask = batch.attention_mask
-    return batch.position_ids is None or mask is None or mask.dim() == 2
+    return batch.position_ids is None or (batch.intervals is None and (mask is None or mask.dim() == 2))
 
 
 def _blank(config: ModelConfig, batch: Batch) -> Blank:

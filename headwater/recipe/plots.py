@@ -197,6 +197,21 @@ def reward_plot(name: str, rows: Sequence[Mapping[str, Any]], parts: Sequence[st
     return _svg(figure, f"reward-{name}", f"Rewards, KL, length and entropy over the iterations of {name}")
 
 
+def best_of_plot(name: str, told: Mapping[str, Sequence[float]]) -> str:
+    """Rewards of the best, the mean and the middle of k answers."""
+    figure, (axes,) = _figure(1, 1, WIDTH, 2.9)
+    for quantity, colour in zip(("max", "mean", "median"), SERIES, strict=False):
+        axes.plot(told["k"], told[quantity], color=colour, linewidth=1.8, marker="o", markersize=3, label=quantity)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_title("reward", **_TITLE)
+    axes.set_xlabel("answers to a prompt", fontsize=9, color=SOFT)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return _svg(figure, f"best-of-{name}", f"Rewards of the best, the mean and the middle of k answers in {name}")
+
+
 def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Accuracy by task, model and language (`scores[task][model][language]`), with the line of chance."""
     columns = min(2, len(scores))

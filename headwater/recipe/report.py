@@ -56,7 +56,8 @@ def _context(run: Path) -> dict[str, Any]:
         "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
         "longer": sections.longer(run),
         "tuning": sections.tuning(run, stages), "safety": sections.safety(run),
-        "rewards": sections.rewards(run, stages), "rewarded": sections.rewarded(run, stages),
+        "rewards": sections.rewards(run, stages), "best_of": sections.best_of(run, stages),
+        "rewarded": sections.rewarded(run, stages),
         "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
         "samples": sections.samples(run), "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
@@ -93,9 +94,11 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                 "judgement_plots": {name: plots.judgement_plot(name, one)
                                     for name, one in content["rewards"].items()},
                 "context_plot": plots.context_plot(content["longer"]) if content["longer"] else "",
+                "best_of_plots": {name: plots.best_of_plot(name, one["curves"])
+                                  for name, one in content["best_of"].items()},
                 "reward_plots": {name: plots.reward_plot(name, one["rows"], one["parts"])
                                  for name, one in content["rewarded"].items()},
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
         return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "context_plot": "",
-                "judgement_plots": {}, "reward_plots": {}, "accuracy_plot": ""}
+                "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "accuracy_plot": ""}

@@ -91,6 +91,14 @@ def _measure(key: str) -> tuple[str, str]:
     return f"{title}, {LANGUAGES.get(language, language)}", "{:.1%}" if metric == "accuracy" else "{:.3f}"
 
 
+def best_of(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """`rejection.json` of every stage that sampled, and as `cells` the rewards of unseen prompts before and after."""
+    found = {name: _read(stage_folder(run, name) / "rejection.json") for name in stages}
+    return {name: {**values, "cells": {key.removeprefix("reward.").replace("_", " "): (values["before"].get(key), value)
+                                       for key, value in values.get("after", {}).items()}}
+            for name, values in found.items() if values}
+
+
 def safety(run: Path) -> dict[str, Any]:
     """`safety/safety.json`: the measures, and rows of (model, prompts, language, a cell each), of all and by type
     of attack."""

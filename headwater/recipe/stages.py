@@ -67,7 +67,8 @@ def find(stages: Stages, name: str) -> Stage | None:
 _MACHINE = "headwater.train.stage:check_machine"
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
-_ALIGN = ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan")
+_PAIRS = ("align", "dialogues", "train", "model", "tokenizer", "plan", "corpus")
+_ALIGN = ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus")
 _MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
 
 STAGES: dict[str, Stage] = {
@@ -97,15 +98,16 @@ STAGES: dict[str, Stage] = {
               shared=True),
         Stage("reward", "teach a chat model to say how good an answer is",
               "headwater.align.reward:RewardStageSettings", "headwater.align.reward:run",
-              ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus"), _MODEL + _READERS,
-              _MACHINE, shared=True),
+              _PAIRS, _MODEL + _READERS, _MACHINE, shared=True),
         Stage("rejection", "let a model answer many times, and tune one on the best answers",
               "headwater.align.rejection:RejectionSettings", "headwater.align.rejection:run", _ALIGN,
-              _MODEL + _READERS),
+              _MODEL + _READERS, "headwater.align.tuning:check_machine"),
+        Stage("dpo", "tune a chat model on preferences, without a reward model",
+              "headwater.align.dpo_stage:DpoSettings", "headwater.align.dpo_stage:run", _PAIRS, _MODEL + _READERS,
+              "headwater.align.tuning:check_machine"),
         Stage("ppo", "let a model learn from its own answers, which rewards judge (PPO)",
               "headwater.align.ppo_settings:PpoSettings", "headwater.align.ppo_stage:run",
-              ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS,
-              "headwater.align.ppo_stage:check"),
+              _ALIGN, _MODEL + _READERS, "headwater.align.ppo_stage:check"),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model", "plan"), _MODEL),

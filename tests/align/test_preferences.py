@@ -240,7 +240,7 @@ def test_the_votes_of_a_real_file_with_answers_that_are_no_text(shared):
 def test_the_invented_worlds_preferences_are_read(tmp_path):
     world = build_world("tiny", 0)
     found = read_preferences([write(tmp_path / f"{number}.json", *rows)
-                              for number, rows in enumerate((helpful(world), safe(world)))])
+                              for number, rows in enumerate((helpful(world, "train"), safe(world, "train")))])
     assert {one.language for one in found} == {"en", "zh"}
     assert {one.rating for one in found} == set(RATINGS)
     assert all(one.domain for one in found)

@@ -38,6 +38,11 @@ REWARD = {"accuracy": {"all": [{"name": "all pairs", "pairs": 40, "accuracy": 0.
           "safety": {"auc": 0.9, "threshold": 0.15, "recall": 0.5},
           "probes": {"length": 0.3, "repetition": -0.1, "changes": {"flattery": {"answers": 3, "mean": 0.2},
                                                                     "twice": {"answers": 0}}}}
+SAMPLED = {"prompts": 2, "answers": 8, "left_out": {"empty answers": 3}, "without_usable_answer": 0, "best": 2,
+           "from_earlier_rounds": 1, "curves": {"k": [1, 2, 4], "max": [0.0, 0.5, 0.9], "mean": [0.0] * 3,
+                                                "median": [0.0, 0.0, 0.1]}, "best_reward": 0.9,
+           "before": {"reward": 0.125, "left_out": 0.5},
+           "after": {"reward": 0.75, "reward.right": 1.0, "left_out": 0.0}}
 ROWS = [{"step": step, "loss": 8 / step, "lr": 0.1, "tokens": 1000 * step, "tokens_per_second": 1234.5,
          "validation.text.en.bits_per_byte": 2 / step} for step in range(1, 30)]
 
@@ -88,6 +93,18 @@ def test_safety_is_shown_of_all_and_by_type_of_attack(finished):
                                                  ("ppo", "atlas role play", "Chinese", [cell, "", "", ""])]
     (finished / "safety" / "safety.json").unlink()
     assert 'id="safety"' not in render(finished)
+
+
+def test_sampling_is_shown_with_its_curves_and_what_it_gained(finished, tmp_path):
+    (finished / "train" / "rejection.json").write_text(json.dumps(SAMPLED))
+    page = render(finished)
+    assert "8 answers to 2 prompts" in page
+    assert "3 left out: empty answers" in page
+    assert "best-of-train-" in page
+    assert sections.best_of(finished, {"train": None})["train"]["cells"] == {
+        "reward": (0.125, 0.75), "right": (None, 1.0), "left out": (0.5, 0.0)}
+    (finished / "train" / "rejection.json").write_text(json.dumps({**SAMPLED, "after": {}, "before": {}}))
+    assert "unseen prompts" not in render(finished)  # nothing was tuned
 
 
 def test_a_longer_context_is_shown_before_and_after(finished):
