@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from headwater import hardware, plan
 from headwater.artifacts import atomic_folder, sweep_temporaries
-from headwater.errors import HeadwaterError, InputError
+from headwater.errors import HeadwaterError, InputError, Interrupted
 from headwater.model import Decoder
 from headwater.model.tensors import write_tensors
 from headwater.progress import bar, say
@@ -33,6 +33,7 @@ from headwater.train.processes import agree, is_leader
 from headwater.train.recompute import recompute
 from headwater.train.settings import TrainerSettings
 from headwater.train.state import WEIGHT, Checkpoints, DiskFull
+from headwater.train.stopping import stops_between_steps
 
 Validate = Callable[[Decoder], dict[str, float]]
 Snapshot = Callable[[Decoder, Path], None]
@@ -69,7 +70,8 @@ class Trainer:
         """Train to the last step; writes logs, checkpoints and snapshots below `out`. Returns the stage's figures.
 
         The model holds no weights until then, and the trained ones after; of several processes the leader's alone.
-        Raises `HeadwaterError` for a bad step where the settings say to stop.
+        Raises `HeadwaterError` for a bad step where the settings say to stop, and `Interrupted` behind the step at
+        which one process was told to end, its checkpoint written.
         """
         deterministic = torch.are_deterministic_algorithms_enabled()
         try:
@@ -155,7 +157,7 @@ class Trainer:
         self._introduce(done)
         saved = time.monotonic()
         steps, reader = range(done, self.steps), (self.parallel.data_rank, self.parallel.data_ranks)
-        with bar(out.name, self.steps, start=done) as shown, closing(
+        with bar(out.name, self.steps, start=done) as shown, stops_between_steps() as stop, closing(
                 read_ahead(self.batches, steps, *reader)) as ahead:
             for step, batch in zip(steps, ahead, strict=True):
                 row = self._step(step, batch, out, logs)
@@ -168,10 +170,14 @@ class Trainer:
                 self._snapshot(step, out)
                 logs.meter.pause()
                 shown.advance()
-                if agree(last or time.monotonic() - saved > self.settings.checkpoint_seconds):
-                    self._save(checkpoints, step + 1)
+                asked = stop.asked
+                if agree(last or asked or time.monotonic() - saved > self.settings.checkpoint_seconds):
+                    self._save(checkpoints, step + 1, wait=last or asked)
                     saved = time.monotonic()
                     logs.meter.pause()
+                if asked:
+                    raise Interrupted(f"stopped; {step + 1:,} of {self.steps:,} steps are done and kept", where=out,
+                                      fix="train into this folder again to go on")
 
     def _introduce(self, done: int) -> None:
         if not is_leader():
@@ -186,14 +192,14 @@ class Trainer:
             say(f"the learning rate warms up over {self.settings.optimizer.warmup_steps:,} steps, the run has "
                 f"{self.steps:,}: it never reaches its peak")
 
-    def _save(self, checkpoints: Checkpoints, step: int) -> None:
-        """The last one is there when this returns; the others are written beside training."""
+    def _save(self, checkpoints: Checkpoints, step: int, *, wait: bool) -> None:
+        """wait: until it is there; else it is written beside training."""
         facts = {"updates": self.optimizer.updates, "recent": list(self.watch.recent)}
         if step == self.steps:
             hardware.trim_heap()  # no step needs it again
         while True:
             try:
-                return checkpoints.save(step, self._tensors(), facts, wait=step == self.steps)
+                return checkpoints.save(step, self._tensors(), facts, wait=wait)
             except DiskFull:  # met by this one, or by the one before while it was being written
                 continue
 
