@@ -66,13 +66,21 @@ def begin(model: Decoder) -> int:
     return hardware.memory_bytes() - sum(one.nbytes for one in weights)
 
 
-def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
-         saved: bool, frozen: Frozen | None = None) -> dict[str, float]:
-    """Predicted and measured memory of this process, in bytes; both are said.
+class Used(NamedTuple):
+    """Memory of one process, in bytes."""
+
+    measured: float
+    predicted: float
+    checkpoints: float
+    """What writing them beside the steps takes; 0 where none was."""
+
+
+def used(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
+         saved: bool, frozen: Frozen | None = None) -> Used:
+    """What this process has taken so far, and what was to be expected.
 
     before: what `begin` returned. saved: whether a checkpoint was written beside the steps.
     """
-    global _libraries_loaded
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
     gpu = machine.device == "cuda"
     if frozen is None:
@@ -85,9 +93,16 @@ def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, befor
         predicted = max(predicted, steps + beside)
     if _libraries_loaded and not gpu:  # by a training before in this process; what compiling takes comes again
         predicted -= plan.LIBRARIES[False]
-    _libraries_loaded = True
     measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
+    return Used(float(measured), float(predicted), float(beside) if saved else 0.0)
+
+
+def told(found: Used, device: str) -> dict[str, float]:
+    """Predicted and measured memory at the end of a run, as figures; both are said."""
+    global _libraries_loaded
+    _libraries_loaded = True
     if is_leader():
-        of_it = f" ({beside / 2**20:,.0f} {'more of the host' if gpu else 'of it'} for checkpoints)" if saved else ""
-        say(f"memory: {predicted / 2**20:,.0f} MiB predicted{of_it}, {measured / 2**20:,.0f} MiB measured")
-    return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}
+        how = "more of the host" if device == "cuda" else "of it"
+        of_it = f" ({found.checkpoints / 2**20:,.0f} {how} for checkpoints)" if found.checkpoints else ""
+        say(f"memory: {found.predicted / 2**20:,.0f} MiB predicted{of_it}, {found.measured / 2**20:,.0f} MiB measured")
+    return {"predicted_memory_bytes": found.predicted, "measured_memory_bytes": found.measured}

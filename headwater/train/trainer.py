@@ -84,10 +84,11 @@ class Trainer:
         if is_leader():
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
-        before = memory.begin(self.model)
+        self._before = memory.begin(self.model)
         self.prepare(choose(out / "machine.json", self.settings, self._flops_per_step() * self.steps))
         checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
-        facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
+        facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": [], "memory": []}
+        self._earlier = [memory.Used(*facts["memory"])] if facts["memory"] else []
         self.optimizer.restore(facts["updates"])
         self.watch = Watch(self.settings.spike_deviations, facts["recent"])
         meter = Meter(self._flops_per_step(), self.machine.matmul_flops * self.parallel.ranks)
@@ -108,8 +109,13 @@ class Trainer:
         say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
                                     if name in ("steps", "loss") or name.startswith("validation.")))
         return {**found, "parameters": float(plan.parameters(self.model.config)), "trained_parameters": self.trained,
-                **memory.told(self.model.config, self.settings, self.machine, before, saved=checkpoints.beside,
-                              frozen=self.frozen)}
+                **memory.told(self._memory(checkpoints), self.device)}
+
+    def _memory(self, checkpoints: Checkpoints) -> memory.Used:
+        """Of the attempt that took most, up to now."""
+        now = memory.used(self.model.config, self.settings, self.machine, self._before, saved=checkpoints.beside,
+                          frozen=self.frozen)
+        return max([now, *self._earlier])
 
     def _flops_per_step(self) -> float:
         length, frozen = self.settings.sequence_length, self.frozen is not None
@@ -194,7 +200,8 @@ class Trainer:
 
     def _save(self, checkpoints: Checkpoints, step: int, *, wait: bool) -> None:
         """wait: until it is there; else it is written beside training."""
-        facts = {"updates": self.optimizer.updates, "recent": list(self.watch.recent)}
+        facts = {"updates": self.optimizer.updates, "recent": list(self.watch.recent),
+                 "memory": self._memory(checkpoints)}
         if step == self.steps:
             hardware.trim_heap()  # no step needs it again
         while True:

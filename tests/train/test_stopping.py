@@ -74,3 +74,11 @@ def test_the_signals_do_again_what_they_did_when_a_run_has_ended(tmp_path):
     before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     run(tmp_path, steps=1)
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_the_memory_of_a_run_is_that_of_the_attempt_that_took_most(tmp_path):
+    """The second has nothing to do but to read the checkpoint."""
+    trained, read = (run(tmp_path, steps=2, rows=64, sequence_length=128).figures for _ in range(2))
+    assert trained["measured_memory_bytes"] > 20e6
+    assert read["measured_memory_bytes"] > 0.9 * trained["measured_memory_bytes"]
+    assert read["predicted_memory_bytes"] >= trained["predicted_memory_bytes"]
