@@ -16,7 +16,7 @@ from headwater.finetune.general import GeneralSettings, Measured, before_and_aft
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, require_no_prefix, save_adapter, without_adapters
-from headwater.model.checkpoint import load_model, read_config, save_model
+from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
@@ -74,6 +74,8 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     require_no_prefix(settings.model, "tuned further")
+    if settings.method == "full":
+        require_floats(settings.model, "trained", "give the float model, or set method=lora or prefix")
     if settings.base and ranks() > 1:
         raise InputError("packed matrices are not spread over several processes", where="finetune.base",
                          fix="leave base out, and spread the floats by trainer.parallel.zero=3; or start one process")

@@ -70,8 +70,9 @@ def require_floats(folder: Path, doing: str, fix: str) -> None:
     """Refuse a folder whose matrices are packed, and do not learn: `doing` says what is asked. Raises `InputError`."""
     packed = read_config(folder)[1].get("quantization_config")
     if packed:
-        raise InputError(f"the matrices of this model are packed ({packed.get('quant_method')}), and cannot be {doing}",
-                         where=folder, fix=fix)
+        form = packed.get("quant_method") if isinstance(packed, dict) else packed
+        raise InputError(f"the matrices of this model are packed ({form}), and cannot be {doing}", where=folder,
+                         fix=fix)
 
 
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,

@@ -208,3 +208,16 @@ def test_a_model_tuned_on_tools_calls_and_then_answers(small_model, tmp_path):
     said = [engine.tokenizer.spell(answer.tokens)
             for answer in engine.generate(prompts, SamplingParams(temperature=0, max_tokens=20))]
     assert said == ['<|call|>find\n{"of": 1}', "482 km."]
+
+
+@pytest.mark.parametrize("more", [{}, {"frozen_blocks": 1}])
+def test_packed_matrices_do_not_learn_and_are_refused(small_model, dialogues, tmp_path, more):
+    quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
+    values = {"model": tmp_path / "int8", "dialogues": [dialogues], "trainer": {**TRAINER, "steps": 1}}
+    with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained") as error:
+        run(FinetuneSettings.parse({**values, **more}), tmp_path / "out")
+    assert error.value.fix == "give the float model, or set method=lora or prefix"
+    run(FinetuneSettings.parse({**values, "method": "lora"}), tmp_path / "out")
+    beside = {**values, "model": tmp_path / "out"}  # an adapter of a packed model
+    with pytest.raises(InputError, match="packed"):
+        run(FinetuneSettings.parse(beside), tmp_path / "second")
