@@ -146,7 +146,7 @@ def test_a_wrong_override_is_a_settings_error(override):
 
 
 def test_an_override_that_is_given_twice_is_refused():
-    with pytest.raises(SettingsError, match=r"override a\.b is given twice"):
+    with pytest.raises(SettingsError, match=r"override 'a\.b' is given twice"):
         with_overrides({}, ["a.b=1", "a.c=2", "a.b=1"])
 
 
