@@ -85,6 +85,7 @@ def _sides(settings: DatasetSettings, seed: int) -> tuple[list[Dialogue], list[D
     train, held_out = read_dialogues(settings.dialogues, settings.reading), []
     if settings.validation:
         held_out = read_dialogues(settings.validation, settings.reading)
+        train = _without(held_out, train)
     if settings.checks is not None:
         train = checked(train, settings.checks, held_out).dialogues
     if settings.validation_share is not None:
@@ -93,6 +94,20 @@ def _sides(settings: DatasetSettings, seed: int) -> tuple[list[Dialogue], list[D
     if not train:
         raise InputError("no dialogue is left to train on", fix="give more dialogues, or drop fewer by checks")
     return train, held_out
+
+
+def _without(held_out: list[Dialogue], train: list[Dialogue]) -> list[Dialogue]:
+    """The dialogues that are not held back, word for word. Raises `InputError` where that is none."""
+    held, learned = ({_words(dialogue) for dialogue in side} for side in (held_out, train))
+    both = sum(_words(dialogue) in learned for dialogue in held_out)
+    kept = [dialogue for dialogue in train if _words(dialogue) not in held]
+    if both:
+        say(f"{both:,} of {len(held_out):,} validation dialogues are also among those that are trained on: "
+            f"{len(train) - len(kept):,} left out of the training")
+    if not kept:
+        raise InputError("all dialogues are held back too", where="validation",
+                         fix="give other files, or validation_share in their place")
+    return kept
 
 
 def split_dialogues(dialogues: list[Dialogue], share: float, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
@@ -108,8 +123,13 @@ def split_dialogues(dialogues: list[Dialogue], share: float, seed: int) -> tuple
 
 def _draw(dialogue: Dialogue, seed: int) -> float:
     """A number from 0 to 1 that the words and the seed alone decide."""
-    words = exact_key("\n".join(f"{message['role']} {message['content']}" for message in dialogue.messages))
-    return int.from_bytes(hashlib.blake2b(words, digest_size=8, salt=seed.to_bytes(8, "big")).digest(), "big") / 2**64
+    salted = hashlib.blake2b(_words(dialogue), digest_size=8, salt=seed.to_bytes(8, "big"))
+    return int.from_bytes(salted.digest(), "big") / 2**64
+
+
+def _words(dialogue: Dialogue) -> bytes:
+    """What equal dialogues share; case, width and blanks aside."""
+    return exact_key("\n".join(f"{message['role']} {message['content']}" for message in dialogue.messages))
 
 
 def _sequences(rendered: list[Rendered], settings: DatasetSettings) -> Sequences:

@@ -81,6 +81,17 @@ def test_copies_of_validation_dialogues_are_not_trained_on(trained, tmp_path):
     assert len(found.validation["en"]) == 1
 
 
+def test_a_dialogue_that_is_held_back_is_not_trained_on(trained, tmp_path, capsys):
+    train = write(tmp_path / "t.jsonl", [talk("How  long?", "482 km."), talk("hi", "hello")])
+    validation = write(tmp_path / "v.jsonl", [talk("how long?", "482 km."), talk("ok?", "yes")])
+    found = read_dataset(DatasetSettings(dialogues=[train], validation=[validation], checks=None), trained, 256, seed=0)
+    assert [trained.decode(one[0]) for one in found.train] == ["hihello"]
+    assert len(found.validation["en"]) == 2
+    assert "1 of 2 validation dialogues are also among those that are trained on: 1 left out" in capsys.readouterr().err
+    with pytest.raises(InputError, match="validation: all dialogues are held back too"):
+        read_dataset(DatasetSettings(dialogues=[train], validation=[train]), trained, 256, seed=0)
+
+
 def test_two_ways_to_validate_exclude_each_other(tmp_path):
     with pytest.raises(SettingsError, match="exclude each other"):
         DatasetSettings.parse({"dialogues": ["a"], "validation": ["b"], "validation_share": 0.1})

@@ -26,8 +26,19 @@ def dialogues(tmp_path):
     return path
 
 
+def longer(dialogues):
+    """A file of the same dialogues, each with another round, of which a row of 48 tokens holds the first alone."""
+    rows = [json.loads(line) for line in dialogues.read_text().splitlines()]
+    for row in rows:
+        asked, answered = row["messages"]
+        row["messages"] += [{**asked, "content": 40 * asked["content"]}, answered]
+    path = dialogues.with_name("longer.jsonl")
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
 def test_a_tuned_model_answers_and_ends_its_turn(small_model, dialogues, tmp_path):
-    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation": [dialogues],
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation": [longer(dialogues)],
                                        "trainer": {**TRAINER, "epochs": 60}})
     figures = run(settings, tmp_path / "out")
     model, tokenizer = load_model(tmp_path / "out"), Tokenizer.load(tmp_path / "out")
@@ -101,7 +112,7 @@ def conversing(small_model, tmp_path_factory):
 def test_what_learns_beside_a_model_answers_from_its_folder(conversing, tmp_path, method, base):
     values = {"model": conversing / "model", "dialogues": [conversing / "swapped.jsonl"], "method": method,
               "base": base, method: {"lora": {"rank": 4}, "prefix": {"length": 8}}[method],
-              "validation": [conversing / "swapped.jsonl"],
+              "validation": [longer(conversing / "swapped.jsonl")],
               "trainer": {**TRAINER, "epochs": 60, "optimizer": {
                   "learning_rate": 1e-2 if method == "lora" else 2e-1, "warmup_steps": 2}}}
     before = (conversing / "model" / "model.safetensors").read_bytes()
