@@ -116,12 +116,13 @@ def language_of(messages: list[Message]) -> str:
 
 
 def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,
-               cut: bool = True) -> list[Rendered]:
-    """Every dialogue that `render_each` renders. Raises `InputError` where there is none."""
+               cut: bool = True, longer: str = "raise trainer.sequence_length") -> list[Rendered]:
+    """Every dialogue that `render_each` renders. Raises `InputError` where there is none; longer: what to do then for
+    longer ones."""
     rendered = [one for one in render_each(dialogues, tokenizer, longest, on_bad_row, cut=cut) if one is not None]
     if not rendered:
         raise InputError(f"no dialogue fits {longest} tokens, or none can be said in {tokenizer.chat.name}",
-                         fix="raise trainer.sequence_length, or use a model with such a chat format")
+                         fix=f"{longer}, or use a model with such a chat format")
     return rendered
 
 

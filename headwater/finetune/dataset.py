@@ -62,8 +62,13 @@ class Dataset(NamedTuple):
     """By language."""
 
 
-def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, seed: int) -> Dataset:
-    """Read, check, split and render. Raises `InputError` for rows that cannot be used, and where nothing is left."""
+def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, seed: int, *,
+                 reads: int | None = None) -> Dataset:
+    """Read, check, split and render. Raises `InputError` for rows that cannot be used, and where nothing is left.
+
+    reads: the tokens that the model reads, for what to do where no dialogue fits `longest`.
+    """
+    longer = "raise trainer.sequence_length" + (" and context.length" if reads is not None and longest >= reads else "")
     train, held_out = _sides(settings, seed)
     last_alone, how = not tokenizer.chat.learns_every_answer, settings.reading.on_bad_row
     apart = last_alone and settings.turns == "separate"
@@ -71,12 +76,12 @@ def read_dataset(settings: DatasetSettings, tokenizer: Tokenizer, longest: int, 
         train, held_out = answer_by_answer(train), answer_by_answer(held_out)
     elif last_alone:
         say(f"{tokenizer.chat.name} learns the last answer of a dialogue alone; turns=separate learns each")
-    learned, unseen = render_all(train, tokenizer, longest, how, cut=not apart), defaultdict(list)
+    learned, unseen = render_all(train, tokenizer, longest, how, cut=not apart, longer=longer), defaultdict(list)
     for dialogue, rendered in zip(held_out, render_each(held_out, tokenizer, longest, how, cut=not apart)):
         if rendered is not None:
             unseen[dialogue.language].append(rendered)
     if held_out and not unseen:
-        raise InputError(f"no validation dialogue fits {longest} tokens", fix="raise trainer.sequence_length")
+        raise InputError(f"no validation dialogue fits {longest} tokens", fix=longer)
     return Dataset(_sequences(learned, settings), {name: _sequences(unseen[name], settings) for name in sorted(unseen)})
 
 

@@ -20,7 +20,7 @@ from headwater.model.checkpoint import load_model, read_config, require_floats, 
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
-from headwater.progress import print_result
+from headwater.progress import print_result, say
 from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import record_template, require_template
@@ -84,7 +84,8 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     config = extended(read_config(settings.model)[0], settings.context)
     frozen = frozen_by(settings)
     require_memory(config, trainer, frozen)
-    dataset = read_dataset(settings, tokenizer, trainer.sequence_length, settings.seed)
+    dataset = read_dataset(settings, tokenizer, trainer.sequence_length, settings.seed, reads=config.longest)
+    tell_length(dataset.train, config)
     model = prepared(settings, config)
 
     def packed(sequences: Sequences, rows: int, seed: int) -> PackedBatches:
@@ -125,6 +126,20 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
             print_result(before_and_after(found))
         figures |= {f"{when}.{name}": value for when, values in found.items() for name, value in values.items()}
     return {**figures, "dialogues": float(len(dataset.train))}
+
+
+def tell_length(dialogues: Sequences, config: ModelConfig) -> None:
+    """Say so where dialogues are longer than what the model reads. Raises `InputError` where its positions end."""
+    sizes = [len(one[0]) for one in dialogues]
+    longer = sum(size > config.longest for size in sizes)
+    what = f"{longer:,} of {len(sizes):,} dialogues are longer than the {config.longest:,} tokens that this model reads"
+    if longer and config.position.endswith("_2d"):
+        raise InputError(f"{what}, and its positions end there", where="trainer.sequence_length",
+                         fix=f"give at most {config.longest}: longer dialogues keep their first rounds")
+    if longer:
+        how = " with context.method=yarn" if config.position == "rope" else ""
+        say(f"note: {what}: give context.length={max(sizes)} or more{how}, or a trainer.sequence_length of at most "
+            f"{config.longest}")
 
 
 def _replayed(settings: FinetuneSettings, dialogues: Batches, sequences: Sequences, tokenizer: Tokenizer,

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from headwater.compress.stage import QuantizeSettings
 from headwater.compress.stage import run as quantize
 from headwater.errors import InputError, SettingsError
-from headwater.finetune.stage import FinetuneSettings, run
+from headwater.finetune.stage import FinetuneSettings, run, tell_length
 from headwater.generate import Engine, SamplingParams
 from headwater.model.checkpoint import load_model, read_config
 from headwater.model.convert import convert
@@ -38,8 +39,8 @@ def longer(dialogues):
 
 
 def test_a_tuned_model_answers_and_ends_its_turn(small_model, dialogues, tmp_path):
-    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation": [longer(dialogues)],
-                                       "trainer": {**TRAINER, "epochs": 60}})
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues],
+                                       "validation": [longer(dialogues)], "trainer": {**TRAINER, "epochs": 60}})
     figures = run(settings, tmp_path / "out")
     model, tokenizer = load_model(tmp_path / "out"), Tokenizer.load(tmp_path / "out")
     assert figures["validation.dialogue.en.loss"] < 0.5
@@ -232,3 +233,29 @@ def test_packed_matrices_do_not_learn_and_are_refused(small_model, dialogues, tm
     beside = {**values, "model": tmp_path / "out"}  # an adapter of a packed model
     with pytest.raises(InputError, match="packed"):
         run(FinetuneSettings.parse(beside), tmp_path / "second")
+
+
+def test_dialogues_longer_than_the_model_reads_are_told(small_model, dialogues, tmp_path, capsys):
+    values = {"model": small_model, "dialogues": [longer(dialogues)],
+              "trainer": {**TRAINER, "rows": 1, "steps": 1, "sequence_length": 512}}
+    run(FinetuneSettings.parse(values), tmp_path / "short")
+    said = capsys.readouterr().err
+    found = re.search(r"note: 2 of 2 dialogues are longer than the 64 tokens .*: give context.length=(\d+) or", said)
+    assert "with context.method=yarn" in said
+    context = {"length": int(found[1]), "method": "yarn"}
+    run(FinetuneSettings.parse({**values, "context": context}), tmp_path / "long")
+    assert "note" not in capsys.readouterr().err
+    config = read_config(small_model)[0].model_copy(update={"position": "learned_2d"})
+    assert tell_length([([0] * 64, [True] * 64)], config) is None
+    with pytest.raises(InputError, match="its positions end there"):
+        tell_length([([0] * 65, [True] * 65)], config)
+
+
+def test_a_model_too_short_for_every_dialogue_is_named(small_model, tmp_path):
+    row = {"messages": [{"role": "user", "content": "long " * 99}, {"role": "assistant", "content": "yes"}]}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row))
+    for length, said in ((48, "raise trainer.sequence_length, or"), (64, r"sequence_length and context\.length, or")):
+        values = {"model": small_model, "dialogues": [tmp_path / "d.jsonl"],
+                  "trainer": {**TRAINER, "steps": 1, "sequence_length": length}}
+        with pytest.raises(InputError, match=said):
+            run(FinetuneSettings.parse(values), tmp_path / "out")
