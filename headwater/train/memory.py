@@ -43,9 +43,17 @@ def require_memory(config: ModelConfig, settings: TrainerSettings, frozen: Froze
     halves = {"float32": [False], "bfloat16": [True], "auto": [True, False]}[settings.precision]
     ways = {"on": [True], "off": [False], "auto": [True, False]}[settings.compile]
     memory = plan.training_memory if frozen is None else frozen.memory
-    needed = min(memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
-                 for half in halves for compiled in ways) * (local_ranks() if device == "cpu" else 1)
+    alone = min(memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
+                for half in halves for compiled in ways)
+    needed = alone * (local_ranks() if device == "cpu" else 1)
     available = hardware.total_memory_bytes(device)
+    learned = 0 if frozen is None else frozen.beside.parameters(config)
+    # weights, gradients and two moments in float32
+    if needed > available and frozen is not None and 16 * learned > alone / 2:
+        name = "lora.rank" if frozen.beside.rank else "prefix.length"
+        raise InputError(f"what learns beside the model, {learned / 1e6:,.0f} M parameters, needs about "
+                         f"{needed / 2**30:,.0f} GiB of memory; {device} has {available / 2**30:,.0f} GiB", where=name,
+                         fix=f"lower {name}")
     if needed > available:
         raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
                          f"{settings.sequence_length:,} tokens needs about {needed / 2**30:,.0f} GiB of memory; "

@@ -183,6 +183,15 @@ def test_settings_without_effect_are_refused(small_model, dialogues, change, wor
         FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "trainer": {"steps": 1}, **change})
 
 
+@pytest.mark.parametrize(("method", "name", "value"), [("lora", "rank", 999_999), ("prefix", "length", 10**9)])
+def test_what_learns_beside_the_model_is_named_where_it_is_too_large(small_model, dialogues, tmp_path, method, name,
+                                                                     value):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "method": method,
+                                       method: {name: value}, "trainer": {**TRAINER, "steps": 1}})
+    with pytest.raises(InputError, match=rf"{method}\.{name}: what learns beside the model, [\d,]+ M parameters"):
+        run(settings, tmp_path / "out")
+
+
 @pytest.mark.parametrize("turns", ["together", "separate"])
 def test_the_template_is_recorded_and_a_share_is_held_back(small_model, dialogues, tmp_path, turns):
     settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation_share": 0.5,
