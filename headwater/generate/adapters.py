@@ -84,7 +84,8 @@ def _adapter(name: str, folder: Path, context: ContextSettings | None) -> Path:
         raise InputError(f"adapter {name}: {error.what.replace('model', 'adapter')}", where=error.where, fix=fix
                          ) from None
     if not is_adapter(found):
-        raise InputError(f"adapter {name}: a model, and not an adapter", where=found, fix=f"serve it by itself, or {fix}")
+        raise InputError(f"adapter {name}: a model, and not an adapter", where=found,
+                         fix=f"serve it by itself, or {fix}")
     own = context_of(found)
     if own != KeptContext() and (context is None or own.model_dump() != context.model_dump()):
         raise InputError(f"adapter {name} was trained with a longer context than the model's", where=found,
