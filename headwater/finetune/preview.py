@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from itertools import chain, groupby, islice
@@ -20,6 +21,8 @@ from headwater.tokenizer.fitting import require_template
 
 OPENS, CLOSES = "⟦", "⟧"
 """Around what is learned, where there are no colours."""
+TYPED = "␛"
+"""Before a special token's name that is plain text, where there are no colours."""
 
 
 class PreviewSettings(Settings):
@@ -57,12 +60,16 @@ def preview(files: Sequence[Path], settings: PreviewSettings) -> None:
 
 
 def painted(tokenizer: Tokenizer, rendered: Rendered, *, colours: bool) -> Text:
-    """The text of the ids with special ones by their names; what is learned in colour, else between brackets."""
-    shown = Text()
+    """The text of the ids with special ones by their names. In colours what is learned is green, and special ones are
+    underlined; else what is learned stands between brackets, and a name that was typed behind ␛."""
+    shown, names = Text(), re.compile("|".join(re.escape(tokenizer.piece(index)) for index in tokenizer.marks))
     for learned, run in groupby(zip(rendered.ids, rendered.loss_mask), key=lambda place: place[1]):
-        text = tokenizer.spell([index for index, _ in run])
-        bracketed = f"{OPENS}{text}{CLOSES}" if learned and not colours else text
-        shown.append(bracketed, style="bold green" if learned and colours else "")
+        shown.append(OPENS if learned and not colours else "")
+        for special, part in groupby((index for index, _ in run), key=tokenizer.marks.__contains__):
+            text = tokenizer.spell(list(part))
+            style = ("bold green" if learned else "") + (" underline" if special else "")
+            shown.append(text if special or colours else names.sub(rf"{TYPED}\g<0>", text), style=style * colours)
+        shown.append(CLOSES if learned and not colours else "")
     return shown
 
 
