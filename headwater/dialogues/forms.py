@@ -32,7 +32,8 @@ class Form(NamedTuple):
     needed: tuple[str, ...]
     """Keys that tell the form; each must be there."""
     others: tuple[str, ...]
-    read: Callable[[Mapping[str, Any], Notes], list[Message]]
+    read: Callable[[Mapping[str, Any], Notes, Collection[str]], list[Message]]
+    """From a row; of its messages too the keys named last are no part."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> Form:
     missing = [key for key in found[0].needed if row.get(key) is None]
     if missing:
         raise BadRow(f"the key '{missing[0]}' is missing, {found[0].name} have {' and '.join(found[0].needed)}")
-    _refuse(unknown, known, "; reading.ignored_keys=[NAME, ...] leaves keys out")
+    _refuse(unknown, known)
     return found[0]
 
 
@@ -69,13 +70,14 @@ def _unknown(values: Mapping[str, Any], known: Collection[str], harmless: Collec
     return unknown
 
 
-def _refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
+def _refuse(unknown: list[str], known: Collection[str]) -> None:
     if unknown:
         raise BadRow(f"unknown {'keys' if len(unknown) > 1 else 'key'} {', '.join(map(repr, unknown))}",
-                     fix=f"known here: {', '.join(known)}{more}")
+                     fix=f"known here: {', '.join(known)}; reading.ignored_keys=[NAME, ...] leaves keys out, of rows and of "
+                         "messages")
 
 
-def _alpaca(row: Mapping[str, Any], notes: Notes) -> list[Message]:
+def _alpaca(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
     said: list[Message] = []
     if row.get("system"):
         said.append({"role": "system", "content": text_of(row["system"])})
@@ -88,8 +90,8 @@ def _alpaca(row: Mapping[str, Any], notes: Notes) -> list[Message]:
     return said
 
 
-def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    said = list(_each(row["conversations"], _spoken))
+def _conversations(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
+    said = list(_each(row["conversations"], lambda turn: _spoken(turn, ignored)))
     if row.get("system"):
         if said and said[0]["role"] == "system":
             raise BadRow("a system message beside the turns and another among them", fix="leave one of them")
@@ -97,9 +99,9 @@ def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
     return _offered(said, tools_of(row.get("tools")))
 
 
-def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
+def _spoken(turn: Mapping[str, Any], ignored: Collection[str]) -> Iterator[Message]:
     """A turn {"from", "value"}."""
-    _refuse(_unknown(turn, known := ("from", "value"), HARMLESS), known)
+    _refuse(_unknown(turn, known := ("from", "value"), {*HARMLESS, *ignored}), known)
     role, value = _known(turn.get("from"), _SPEAKERS, "from"), turn.get("value")
     if role == "call":
         calls = parsed(text_of(value), "a call")
@@ -108,13 +110,14 @@ def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
         yield {"role": role, "content": text_of(value)}
 
 
-def _messages(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    return _offered(list(_each(row["messages"], lambda turn: _message(turn, notes))), tools_of(row.get("tools")))
+def _messages(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
+    said = list(_each(row["messages"], lambda turn: _message(turn, notes, ignored)))
+    return _offered(said, tools_of(row.get("tools")))
 
 
-def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
+def _message(turn: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> Iterator[Message]:
     """A message of OpenAI's form; calls in `tool_calls`, or one named by `metadata`, as our own messages have it."""
-    _refuse(_unknown(turn, _IN_MESSAGE, ("tool_call_id", "name", "id")), _IN_MESSAGE)
+    _refuse(_unknown(turn, _IN_MESSAGE, {"tool_call_id", "name", "id", *ignored}), _IN_MESSAGE)
     role = _known(turn.get("role"), _ROLES, "role")
     text, calls = _content(turn.get("content"), notes)
     told = turn.get("tool_calls") or []
@@ -157,9 +160,9 @@ FORMS = (Form("dialogues of messages", ("messages",), ("tools",), _messages),
 _LISTED = " or ".join(", ".join(form.needed) for form in FORMS)
 
 
-def messages_of(row: Mapping[str, Any], form: Form, notes: Notes) -> list[Message]:
-    """What is said in a row. Raises `BadRow` where something in it is empty, missing or of a wrong type."""
-    said = [message for message in form.read(row, notes)
+def messages_of(row: Mapping[str, Any], form: Form, notes: Notes, ignored: Collection[str] = ()) -> list[Message]:
+    """What is said in a row. ignored: keys that are no part of it. Raises `BadRow` where something in it is empty, missing or of a wrong type."""
+    said = [message for message in form.read(row, notes, ignored)
             if message["role"] != "system" or message["content"] or message.get("tools")]
     _check_turns(said)
     return said
@@ -173,9 +176,10 @@ def _check_turns(messages: list[Message]) -> None:
         if role in ("user", "assistant", "call") and not message["content"].strip():
             raise BadRow(f"an empty {_NAMES[role]}", turn=number)
         if before not in _AFTER[role]:
+            known = " or ".join(_NAMES[one] for one in _AFTER[role])
+            missing = "move it to the front" if role == "system" else "a turn is missing before it"
             raise BadRow(f"{_NAMES[role]} after {_NAMES[before]}", turn=number,
-                         fix=f"{_NAMES[role]} follows {' or '.join(_NAMES[one] for one in _AFTER[role])}: "
-                             "a turn is missing before it")
+                         fix=f"{_NAMES[role]} follows {known}: {missing}")
         before = role
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no message of the assistant: nothing to learn from", fix="remove the row")

@@ -26,7 +26,8 @@ class ReadingSettings(Settings):
     """What a row does that is no dialogue, or that the model's chat format cannot say: stop the run, or be left out
     and counted aloud by its reason. A file that is no JSON always stops it."""
     ignored_keys: list[str] = []
-    """Keys of a row that are no part of the dialogue, beside id, language, source, category and their like."""
+    """Keys of a row or of its messages that are no part of the dialogue, beside id, language, source, category and
+    their like."""
 
 
 class Dialogue(NamedTuple):
@@ -81,7 +82,7 @@ def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
             if first not in (None, form):
                 raise BadRow(f"{form.name} in a file of {first.name}",
                              fix="put rows of one form into a file")
-            dialogue = _dialogue(row, form, tally.notes)
+            dialogue = _dialogue(row, form, tally.notes, reading.ignored_keys)
         except BadRow as error:
             if reading.on_bad_row == "stop":
                 turn = f", turn {error.turn}" if error.turn is not None else ""
@@ -101,8 +102,8 @@ def _or_skip(fix: str | None) -> str:
     return skip if fix is None else f"{fix}{'' if fix.endswith('?') else ';'} {skip}"
 
 
-def _dialogue(row: Row, form: Form, notes: Notes) -> Dialogue:
-    messages = messages_of(row.value, form, notes)
+def _dialogue(row: Row, form: Form, notes: Notes, ignored: list[str]) -> Dialogue:
+    messages = messages_of(row.value, form, notes, ignored)
     if any(_PLACEHOLDER.search(message["content"]) for message in messages if message["role"] == "assistant"):
         notes["a placeholder such as {{name}} in an answer, which is learned as it stands"] += 1
     language = row.value.get("language") or row.value.get("lang") or language_of(messages)
