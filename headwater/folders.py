@@ -41,13 +41,17 @@ def base_of(folder: Path) -> Path:
     """The folder of the model that an adapter was learned beside, which its configuration names by the way from the
     adapter to it. Raises `CheckpointError` where it is not there."""
     path = Path(folder) / ADAPTER_CONFIG
-    values = read_json(path)
-    said = values.get("base_model_name_or_path") if isinstance(values, dict) else None
+    values, fix = read_json(path), "write its folder into base_model_name_or_path"
+    if not isinstance(values, dict):
+        raise CheckpointError(f"expected an object, found {type(values).__name__}", where=path,
+                              fix="copy the adapter again")
+    said = values.get("base_model_name_or_path")
+    if not said:
+        raise CheckpointError("the adapter does not name its model", where=path, fix=fix)
     for base in (path.parent / str(said), Path(str(said))):
-        if isinstance(said, str) and said and ((base / CONFIG).is_file() or is_adapter(base)):
+        if isinstance(said, str) and ((base / CONFIG).is_file() or is_adapter(base)):
             return Path(os.path.normpath(base))
-    raise CheckpointError(f"the adapter's model is not at {said!r}", where=path,
-                          fix="write its folder into base_model_name_or_path")
+    raise CheckpointError(f"the adapter's model is not at {said!r}", where=path, fix=fix)
 
 
 def model_folder(folder: Path) -> Path:
