@@ -73,8 +73,8 @@ def _unknown(values: Mapping[str, Any], known: Collection[str], harmless: Collec
 def _refuse(unknown: list[str], known: Collection[str]) -> None:
     if unknown:
         raise BadRow(f"unknown {'keys' if len(unknown) > 1 else 'key'} {', '.join(map(repr, unknown))}",
-                     fix=f"known here: {', '.join(known)}; reading.ignored_keys=[NAME, ...] leaves keys out, of rows and of "
-                         "messages")
+                     fix=f"known here: {', '.join(known)}; reading.ignored_keys=[NAME, ...] leaves keys out, of rows "
+                         "and of messages")
 
 
 def _alpaca(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
@@ -161,7 +161,8 @@ _LISTED = " or ".join(", ".join(form.needed) for form in FORMS)
 
 
 def messages_of(row: Mapping[str, Any], form: Form, notes: Notes, ignored: Collection[str] = ()) -> list[Message]:
-    """What is said in a row. ignored: keys that are no part of it. Raises `BadRow` where something in it is empty, missing or of a wrong type."""
+    """What is said in a row. ignored: keys that are no part of it. Raises `BadRow` where something in it is empty,
+    missing or of a wrong type."""
     said = [message for message in form.read(row, notes, ignored)
             if message["role"] != "system" or message["content"] or message.get("tools")]
     _check_turns(said)

@@ -96,6 +96,10 @@ def _sides(settings: DatasetSettings, seed: int) -> tuple[list[Dialogue], list[D
     if settings.validation_share is not None:
         train, held_out = split_dialogues(train, settings.validation_share, seed)
         say(f"{len(train):,} dialogues are trained on, {len(held_out):,} are held back")
+        if not train:
+            raise InputError(f"all {len(held_out):,} dialogues are held back", where="validation_share",
+                             fix="give more dialogues, or leave it out" if len(held_out) == 1 else
+                             "give a smaller share, or more dialogues")
     if not train:
         raise InputError("no dialogue is left to train on", fix="give more dialogues, or drop fewer by checks")
     return train, held_out

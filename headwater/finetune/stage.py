@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import InputError
+from headwater.finetune import general
 from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
@@ -79,6 +80,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     if settings.base and ranks() > 1:
         raise InputError("packed matrices are not spread over several processes", where="finetune.base",
                          fix="leave base out, and spread the floats by trainer.parallel.zero=3; or start one process")
+    general.check(settings.general)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)

@@ -60,6 +60,14 @@ def test_a_dataset_holds_back_a_share_by_language(trained, tmp_path, capsys):
     assert f"{held_back} are held back" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("count", "share"), [(1, 0.1), (3, 0.999)])
+def test_a_share_that_leaves_nothing_to_train_on_is_named(trained, tmp_path, count, share):
+    path = write(tmp_path / "d.jsonl", [talk(f"{number}?", "yes") for number in range(count)])
+    settings = DatasetSettings(dialogues=[path], validation_share=share, checks=None)
+    with pytest.raises(InputError, match=f"validation_share: all {count} dialogues are held back"):
+        read_dataset(settings, trained, 48, seed=0)
+
+
 def test_separate_turns_have_the_same_learned_tokens(trained, tmp_path):
     path = write(tmp_path / "d.jsonl", [talk("how long?", "482 km.", "ok?", "yes"), talk("hi", "hello")])
     together, separate = (read_dataset(DatasetSettings(dialogues=[path], turns=turns), trained, 96, seed=0).train

@@ -192,6 +192,13 @@ def test_what_learns_beside_the_model_is_named_where_it_is_too_large(small_model
         run(settings, tmp_path / "out")
 
 
+def test_a_benchmark_without_questions_is_named_before_anything_is_read(small_model, tmp_path):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [tmp_path / "not-there.jsonl"],
+                                       "general": {"choice": {"mmlu": {"en": tmp_path}}}, "trainer": {"steps": 1}})
+    with pytest.raises(InputError, match=r"general\.choice\.mmlu\.en: .*no test/\*\.csv or val/\*\.csv here"):
+        run(settings, tmp_path / "out")
+
+
 @pytest.mark.parametrize("turns", ["together", "separate"])
 def test_the_template_is_recorded_and_a_share_is_held_back(small_model, dialogues, tmp_path, turns):
     settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation_share": 0.5,
