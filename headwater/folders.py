@@ -41,11 +41,15 @@ def base_of(folder: Path) -> Path:
     """The folder of the model that an adapter was learned beside, which its configuration names by the way from the
     adapter to it. Raises `CheckpointError` where it is not there."""
     path = Path(folder) / ADAPTER_CONFIG
-    values = read_json(path)
-    said = values.get("base_model_name_or_path") if isinstance(values, dict) else None
-    if not isinstance(said, str) or not said:
-        raise CheckpointError(f"base_model_name_or_path is {said!r}, not the adapter's model", where=path,
-                              fix="write the model's folder into it")
+    values, fix = read_json(path), "write the model's folder into base_model_name_or_path"
+    if not isinstance(values, dict):
+        raise CheckpointError(f"expected an object, found {type(values).__name__}", where=path,
+                              fix="copy the adapter again")
+    said = values.get("base_model_name_or_path")
+    if said is None or said == "":
+        raise CheckpointError("the adapter does not name its model", where=path, fix=fix)
+    if not isinstance(said, str):
+        raise CheckpointError(f"base_model_name_or_path is {said!r}, not the adapter's model", where=path, fix=fix)
     tried = [Path(os.path.normpath(base)) for base in (path.parent / said, Path(said))]
     for base in tried:
         if (base / CONFIG).is_file() or is_adapter(base):

@@ -321,6 +321,8 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         path, equals, text = override.partition("=")
         if not equals or not all(path.split(".")):
             raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
+        if path in given:
+            raise SettingsError(f"override {_short(path)} is given twice", fix="leave one of them")
         dropped = next((one for one in given if one.startswith(f"{path}.")), None)
         if dropped is not None:
             raise SettingsError(f"override {_short(path)} would drop {_short(dropped)}, which is given before it",

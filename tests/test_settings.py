@@ -145,6 +145,11 @@ def test_a_wrong_override_is_a_settings_error(override):
         with_overrides({"a": {"b": [1, 2]}}, [override])
 
 
+def test_an_override_that_is_given_twice_is_refused():
+    with pytest.raises(SettingsError, match=r"override 'a\.b' is given twice"):
+        with_overrides({}, ["a.b=1", "a.c=2", "a.b=1"])
+
+
 PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.text("abc ${}._", max_size=8),
                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner))
 

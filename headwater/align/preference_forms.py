@@ -14,7 +14,6 @@ from headwater.dialogues.forms import (
     ALPACA,
     HARMLESS,
     MESSAGES,
-    MORE_KEYS,
     SHAREGPT,
     Notes,
     refuse,
@@ -72,7 +71,7 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> PairForm:
     if missing:
         raise BadRow(f"the key '{missing[0]}' is missing, {form.name} have {' and '.join(form.needed)}")
     unknown_keys(row, {key for one in FORMS for key in one.keys}, {*HARMLESS, *ignored})  # nearly another form's
-    refuse(unknown, form.keys, MORE_KEYS)
+    refuse(unknown, form.keys)
     return TRANSCRIPTS if form is PAIRS and isinstance(row["chosen"], str) else form
 
 

@@ -106,7 +106,11 @@ def _type_name(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
-    for mark in field.metadata:
+    """Of the field, or of what it may be beside null."""
+    either = get_args(field.annotation) if _is_union(field.annotation) else ()
+    inside = [bound for one in either for mark in getattr(one, "__metadata__", ()) if isinstance(mark, FieldInfo)
+              for bound in mark.metadata]
+    for mark in (*field.metadata, *inside):
         for key, sign in _BOUNDS.items():
             if getattr(mark, key, None) is not None:
                 yield f"{sign} {getattr(mark, key)}"

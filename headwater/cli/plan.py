@@ -124,7 +124,9 @@ def _of_recipe(model: str, settings: PlanSettings, overrides: Sequence[str]) -> 
     from headwater.train.stage import PretrainSettings, model_config
 
     variables = read_yaml(find_recipe(model)).get("variables") or {}
-    unset = [f"variables.{name}=any" for name, value in variables.items() if value is None]  # no plan depends on them
+    given = {one.partition("=")[0] for one in overrides}
+    unset = [f"variables.{name}=any" for name, value in variables.items()  # no plan depends on them
+             if value is None and f"variables.{name}" not in given]
     stages = [step.settings for step in load_recipe(model, [*unset, *overrides]).steps]
     pretrain = next((one for one in stages if isinstance(one, PretrainSettings)), None)
     tokenizer = next((one for one in stages if isinstance(one, TokenizerSettings)), None)

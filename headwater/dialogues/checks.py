@@ -67,8 +67,10 @@ def checked_by(dialogues: list[T], settings: CheckSettings, held_out: Sequence[T
     texts = [compared(dialogue) for dialogue in (*held_out, *dialogues)]
     chosen = _representatives(texts, len(held_out), MinHashSettings(similarity=settings.similarity))[len(held_out) :]
     copied = [number != place for place, number in enumerate(chosen.tolist(), len(held_out))]
-    if any(copied):
-        _tell(sum(copied), len(dialogues), name, "are nearly the same as another", settings.copies)
+    of_held_out = sum(number < len(held_out) for number in chosen.tolist())
+    for count, what in ((of_held_out, "one that is held back"), (sum(copied) - of_held_out, "another")):
+        if count:
+            _tell(count, len(dialogues), name, f"are nearly the same as {what}", settings.copies)
     if settings.copies == "drop":
         dialogues = [dialogue for dialogue, copy in zip(dialogues, copied) if not copy]
     leaked = _leaked([searched(dialogue) for dialogue in dialogues], settings, name) if settings.benchmarks else set()

@@ -20,7 +20,6 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 _SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
              "function_call": "call", "observation": "observation", "tool": "observation"}
 _IN_MESSAGE = ("role", "content", "tool_calls", "tools", "metadata", "reasoning_content")
-MORE_KEYS = "; reading.ignored_keys=[NAME, ...] leaves keys out"
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 REASONING = "parts of reasoning are left out"
 Notes = Counter[str]
@@ -35,7 +34,8 @@ class Form(NamedTuple):
     needed: tuple[str, ...]
     """Keys that tell the form; each must be there."""
     others: tuple[str, ...]
-    read: Callable[[Mapping[str, Any], Notes], list[Message]]
+    read: Callable[[Mapping[str, Any], Notes, Collection[str]], list[Message]]
+    """From a row; of its messages too the keys named last are no part."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> Form:
     missing = [key for key in found[0].needed if row.get(key) is None]
     if missing:
         raise BadRow(f"the key '{missing[0]}' is missing, {found[0].name} have {' and '.join(found[0].needed)}")
-    refuse(unknown, known, MORE_KEYS)
+    refuse(unknown, known)
     return found[0]
 
 
@@ -72,13 +72,14 @@ def unknown_keys(values: Mapping[str, Any], known: Collection[str], harmless: Co
     return [key for key, value in unknown.items() if value not in _NOTHING]
 
 
-def refuse(unknown: list[str], known: Collection[str], more: str = "") -> None:
+def refuse(unknown: list[str], known: Collection[str]) -> None:
     if unknown:
         raise BadRow(f"unknown {'keys' if len(unknown) > 1 else 'key'} {', '.join(map(repr, unknown))}",
-                     fix=f"known here: {', '.join(known)}{more}")
+                     fix=f"known here: {', '.join(known)}; reading.ignored_keys=[NAME, ...] leaves keys out, of rows "
+                         "and of messages")
 
 
-def _alpaca(row: Mapping[str, Any], notes: Notes) -> list[Message]:
+def _alpaca(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
     system = _text(row, "system")
     said: list[Message] = [{"role": "system", "content": system}] if system else []
     history = row.get("history") or []
@@ -96,8 +97,8 @@ def _text(row: Mapping[str, Any], key: str) -> str:
     return "" if row.get(key) is None else text_of(row[key], key)
 
 
-def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    said = list(_each(row, "conversations", _spoken))
+def _conversations(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
+    said = list(_each(row, "conversations", lambda turn: _spoken(turn, ignored)))
     system = _text(row, "system")
     if system:
         if said and said[0]["role"] == "system":
@@ -106,9 +107,9 @@ def _conversations(row: Mapping[str, Any], notes: Notes) -> list[Message]:
     return _offered(said, tools_of(row.get("tools")))
 
 
-def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
+def _spoken(turn: Mapping[str, Any], ignored: Collection[str]) -> Iterator[Message]:
     """A turn {"from", "value"}."""
-    refuse(unknown_keys(turn, known := ("from", "value"), HARMLESS), known)
+    refuse(unknown_keys(turn, known := ("from", "value"), {*HARMLESS, *ignored}), known)
     role, value = _known(turn.get("from"), _SPEAKERS, "from"), turn.get("value")
     if role == "call":
         calls = parsed(text_of(value, "value"), "a call")
@@ -117,13 +118,14 @@ def _spoken(turn: Mapping[str, Any]) -> Iterator[Message]:
         yield {"role": role, "content": text_of(value, "value")}
 
 
-def _messages(row: Mapping[str, Any], notes: Notes) -> list[Message]:
-    return _offered(list(_each(row, "messages", lambda turn: _message(turn, notes))), tools_of(row.get("tools")))
+def _messages(row: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> list[Message]:
+    said = list(_each(row, "messages", lambda turn: _message(turn, notes, ignored)))
+    return _offered(said, tools_of(row.get("tools")))
 
 
-def _message(turn: Mapping[str, Any], notes: Notes) -> Iterator[Message]:
+def _message(turn: Mapping[str, Any], notes: Notes, ignored: Collection[str]) -> Iterator[Message]:
     """A message of OpenAI's form; calls in `tool_calls`, or one named by `metadata`, as our own messages have it."""
-    refuse(unknown_keys(turn, _IN_MESSAGE, ("tool_call_id", "name", "id")), _IN_MESSAGE)
+    refuse(unknown_keys(turn, _IN_MESSAGE, {"tool_call_id", "name", "id", *ignored}), _IN_MESSAGE)
     role = _known(turn.get("role"), _ROLES, "role")
     text, calls = _content(turn.get("content"), notes)
     told = turn.get("tool_calls") or []
@@ -168,16 +170,17 @@ FORMS = (MESSAGES, SHAREGPT, ALPACA)
 _LISTED = " or ".join(", ".join(form.needed) for form in FORMS)
 
 
-def messages_of(row: Mapping[str, Any], form: Form, notes: Notes) -> list[Message]:
-    """What is said in a row. Raises `BadRow` where something in it is empty, missing or of a wrong type."""
-    said = said_in(row, form, notes)
+def messages_of(row: Mapping[str, Any], form: Form, notes: Notes, ignored: Collection[str] = ()) -> list[Message]:
+    """What is said in a row. ignored: keys that are no part of it. Raises `BadRow` where something in it is empty,
+    missing or of a wrong type."""
+    said = said_in(row, form, notes, ignored)
     check_turns(said)
     return said
 
 
-def said_in(row: Mapping[str, Any], form: Form, notes: Notes) -> list[Message]:
+def said_in(row: Mapping[str, Any], form: Form, notes: Notes, ignored: Collection[str] = ()) -> list[Message]:
     """What is said in a row, whatever its order. Raises `BadRow` where something is missing or of a wrong type."""
-    return [message for message in form.read(row, notes)
+    return [message for message in form.read(row, notes, ignored)
             if message["role"] != "system" or message["content"] or message.get("tools")]
 
 
@@ -190,9 +193,10 @@ def check_turns(messages: list[Message]) -> None:
         if role in ("user", "assistant", "call") and not message["content"].strip():
             raise Unusable(f"an empty {_NAMES[role]}", turn=number)
         if before not in _AFTER[role]:
+            known = " or ".join(_NAMES[one] for one in _AFTER[role])
+            missing = "move it to the front" if role == "system" else "a turn is missing before it"
             raise Unusable(f"{_NAMES[role]} after {_NAMES[before]}", turn=number,
-                           fix=f"{_NAMES[role]} follows {' or '.join(_NAMES[one] for one in _AFTER[role])}: "
-                               "a turn is missing before it")
+                           fix=f"{_NAMES[role]} follows {known}: {missing}")
         before = role
     if not any(message["role"] == "assistant" for message in messages):
         raise Unusable("no message of the assistant: nothing to learn from", fix="remove the row")

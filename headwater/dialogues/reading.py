@@ -27,7 +27,8 @@ class ReadingSettings(Settings):
     """What a row does that is no dialogue, or that the model's chat format cannot say: stop the run, or be left out
     and counted aloud by its reason. A file that is no JSON always stops it."""
     ignored_keys: list[str] = []
-    """Keys of a row that are no part of the dialogue, beside id, language, source, category and their like."""
+    """Keys of a row or of its messages that are no part of the dialogue, beside id, language, source, category and
+    their like."""
 
 
 class Dialogue(NamedTuple):
@@ -79,7 +80,8 @@ def read_dialogues(paths: list[Path], reading: ReadingSettings | None = None) ->
 def each_dialogue(path: Path, reading: ReadingSettings) -> Iterator[Dialogue]:
     """The dialogues of one file, read as a stream."""
     tally = Tally(path)
-    yield from each_row(reading, tally, form_of, lambda row, form: [_dialogue(row, form, tally.notes)])
+    yield from each_row(reading, tally, form_of,
+                        lambda row, form: [_dialogue(row, form, tally.notes, reading.ignored_keys)])
     tally.tell()
 
 
@@ -134,8 +136,8 @@ def _or_skip(fix: str | None) -> str:
     return skip if fix is None else f"{fix}{'' if fix.endswith('?') else ';'} {skip}"
 
 
-def _dialogue(row: Row, form: Form, notes: Notes) -> Dialogue:
-    messages = messages_of(row.value, form, notes)
+def _dialogue(row: Row, form: Form, notes: Notes, ignored: list[str]) -> Dialogue:
+    messages = messages_of(row.value, form, notes, ignored)
     if any(_PLACEHOLDER.search(message["content"]) for message in messages if message["role"] == "assistant"):
         notes["a placeholder such as {{name}} in an answer, which is learned as it stands"] += 1
     language = row.value.get("language") or row.value.get("lang") or language_of(messages)
@@ -159,12 +161,13 @@ def in_language(text: str, language: str) -> bool:
 
 
 def render_all(dialogues: list[Dialogue], tokenizer: Tokenizer, longest: int, on_bad_row: OnBadRow = "stop", *,
-               cut: bool = True) -> list[Rendered]:
-    """Every dialogue that `render_each` renders. Raises `InputError` where there is none."""
+               cut: bool = True, longer: str = "raise trainer.sequence_length") -> list[Rendered]:
+    """Every dialogue that `render_each` renders. Raises `InputError` where there is none; longer: what to do then for
+    longer ones."""
     rendered = [one for one in render_each(dialogues, tokenizer, longest, on_bad_row, cut=cut) if one is not None]
     if not rendered:
         raise InputError(f"no dialogue fits {longest} tokens, or none can be said in {tokenizer.chat.name}",
-                         fix="raise trainer.sequence_length, or use a model with such a chat format")
+                         fix=f"{longer}, or use a model with such a chat format")
     return rendered
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from rich.table import Table
 
 from headwater.documents import corpus_files
+from headwater.errors import InputError
 from headwater.generate.choice import accuracy, answer_all, read_questions, spread
 from headwater.generate.engine import Engine
 from headwater.model import Decoder
@@ -34,6 +35,17 @@ class GeneralSettings(Settings):
     @property
     def asked(self) -> bool:
         return self.corpus is not None or bool(self.choice)
+
+
+def check(settings: GeneralSettings) -> None:
+    """Raises `InputError` that names the setting of a benchmark without questions."""
+    for name, folders in settings.choice.items():
+        for language, folder in folders.items():
+            try:
+                read_questions(folder)
+            except InputError as error:
+                raise InputError(f"{error.where}: {error.what}", where=f"general.choice.{name}.{language}",
+                                 fix=error.fix) from None
 
 
 def measured(model: Decoder, tokenizer: Tokenizer, source: Path, settings: GeneralSettings, out: Path) -> Measured:

@@ -11,16 +11,17 @@ from pydantic import Field, model_validator
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import InputError
+from headwater.finetune import general
 from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, require_no_prefix, without_adapters
-from headwater.model.checkpoint import load_model, read_config
+from headwater.model.checkpoint import load_model, read_config, require_floats
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
-from headwater.progress import print_result
+from headwater.progress import print_result, say
 from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import require_template
@@ -74,13 +75,17 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     require_no_prefix(settings.model, "tuned further")
+    if settings.method == "full":
+        require_floats(settings.model, "trained", "give the float model, or set method=lora or prefix")
     require_alone(settings)
+    general.check(settings.general)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)
     frozen = frozen_by(settings)
     require_memory(config, trainer, frozen)
-    dataset = read_dataset(settings, tokenizer, trainer.sequence_length, settings.seed)
+    dataset = read_dataset(settings, tokenizer, trainer.sequence_length, settings.seed, reads=config.longest)
+    tell_length(dataset.train, config)
     model = prepared(settings, config)
 
     def packed(sequences: Sequences, rows: int, seed: int) -> PackedBatches:
@@ -117,6 +122,20 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
             print_result(before_and_after(found))
         figures |= {f"{when}.{name}": value for when, values in found.items() for name, value in values.items()}
     return {**figures, "dialogues": float(len(dataset.train))}
+
+
+def tell_length(dialogues: Sequences, config: ModelConfig) -> None:
+    """Say so where dialogues are longer than what the model reads. Raises `InputError` where its positions end."""
+    sizes = [len(one[0]) for one in dialogues]
+    longer = sum(size > config.longest for size in sizes)
+    what = f"{longer:,} of {len(sizes):,} dialogues are longer than the {config.longest:,} tokens that this model reads"
+    if longer and config.position.endswith("_2d"):
+        raise InputError(f"{what}, and its positions end there", where="trainer.sequence_length",
+                         fix=f"give at most {config.longest}: longer dialogues keep their first rounds")
+    if longer:
+        how = " with context.method=yarn" if config.position == "rope" else ""
+        say(f"note: {what}: give context.length={max(sizes)} or more{how}, or a trainer.sequence_length of at most "
+            f"{config.longest}")
 
 
 def _replayed(settings: FinetuneSettings, dialogues: Batches, sequences: Sequences, tokenizer: Tokenizer,

@@ -77,10 +77,15 @@ class Adapters:
 
 def _adapter(name: str, folder: Path, context: ContextSettings | None) -> Path:
     """The folder of an adapter that reads as far as the model. Raises `InputError`."""
-    found = find_model(folder)
+    fix = "give the folder of one that was tuned with method=lora or prefix"
+    try:
+        found = find_model(folder)
+    except InputError as error:  # "no model here", "several models"
+        raise InputError(f"adapter {name}: {error.what.replace('model', 'adapter')}", where=error.where, fix=fix
+                         ) from None
     if not is_adapter(found):
         raise InputError(f"adapter {name}: a model, and not an adapter", where=found,
-                         fix="serve it by itself, or give the folder of one that was tuned with method=lora or prefix")
+                         fix=f"serve it by itself, or {fix}")
     own = context_of(found)
     if own != KeptContext() and (context is None or own.model_dump() != context.model_dump()):
         raise InputError(f"adapter {name} was trained with a longer context than the model's", where=found,

@@ -367,15 +367,19 @@ def _official(key: str) -> tuple[str, str | None]:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = folder / ADAPTER_CONFIG
     config = read_json(path)
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise CheckpointError(f"an adapter of peft_type {kind!r}; known are 'LORA' and {PREFIX!r}", where=path,
-                              fix="give a LoRA adapter's folder, or a prefix of ours")
-    for key, usual in _USUAL.items():
-        if key in config and config[key] not in usual:
-            raise CheckpointError(f"{key} {config[key]!r} is not supported", where=path,
-                                  fix="give a plain LoRA adapter: low-rank matrices of linear layers alone")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"expected an object, found {type(config).__name__}", where=path,
+                              fix="copy the adapter again")
+    if config.get("peft_type") != "LORA":
+        raise CheckpointError(f"an adapter of peft_type {config.get('peft_type')!r}; known are 'LORA' and {PREFIX!r}",
+                              where=path, fix="give a LoRA adapter's folder, or a prefix of ours")
+    unusual = [f"{key} {config[key]!r}" for key, usual in _USUAL.items() if key in config and config[key] not in usual]
+    if unusual:
+        raise CheckpointError(f"{' and '.join(unusual)} {'are' if len(unusual) > 1 else 'is'} not supported",
+                              where=path, fix="give a plain LoRA adapter: low-rank matrices of linear layers alone")
     for key in ("r", "lora_alpha"):
+        if key not in config:
+            raise CheckpointError(f"{key} is missing", where=path, fix="copy the adapter again")
         if not isinstance(config.get(key), (int, float)) or not 0 < config[key] <= MOST:
             raise CheckpointError(f"{key} {config.get(key)!r} is not a number above 0, up to {MOST:,}", where=path,
                                   fix="copy the adapter again")

@@ -66,6 +66,15 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
         raise CheckpointError(f"unusable configuration: {what}", where=path, fix=fix) from None
 
 
+def require_floats(folder: Path, doing: str, fix: str) -> None:
+    """Refuse a folder whose matrices are packed, and do not learn: `doing` says what is asked. Raises `InputError`."""
+    packed = read_config(folder)[1].get("quantization_config")
+    if packed:
+        form = packed.get("quant_method") if isinstance(packed, dict) else packed
+        raise InputError(f"the matrices of this model are packed ({form}), and cannot be {doing}", where=folder,
+                         fix=fix)
+
+
 def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
                mmap: bool = True, context: ContextSettings | None = None, base: Base | None = None) -> Decoder:
     """A decoder in evaluation mode from an official model folder of any family, or from an adapter's folder: its model

@@ -56,8 +56,8 @@ def stoppable(resume: Sequence[str]) -> Iterator[None]:
     except BaseException as error:
         # A library may answer the interrupt with an error of its own.
         if told or isinstance(error, KeyboardInterrupt | Interrupted):
-            raise Interrupted("stopped; everything finished so far is kept",
-                              fix=f"go on with the same command:\n  {shlex.join(resume)}") from error
+            kept = error.what if isinstance(error, Interrupted) else "stopped; what was saved so far is kept"
+            raise Interrupted(kept, fix=f"go on with the same command:\n  {shlex.join(resume)}") from error
         raise
     finally:
         sys.unraisablehook = hook

@@ -96,6 +96,7 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
 
 def bring_up_to_date(stage: Stage, settings: Settings, folder: Path, command: Sequence[str]) -> None:
     """Run the stage into `folder` unless its manifest says that the same was done from the same."""
+    _require_inputs_outside(stage.name, settings, folder)
     with locked(folder.parent / f".{folder.name}.lock", folder), explained(folder.parent, f"stage {stage.name}"):
         earlier = read_manifest(folder) or read_started(folder)
         inputs = {name: hash_input(path, earlier.inputs.get(name) if earlier else None, where=f"{stage.name}.{name}")
@@ -121,6 +122,14 @@ def bring_up_to_date(stage: Stage, settings: Settings, folder: Path, command: Se
             if replaced is not None and begun is None and time.time() - started.session < kept.WORTH_SECONDS:
                 kept.put_back(stage.name, folder, replaced)
             raise
+
+
+def _require_inputs_outside(name: str, settings: Settings, folder: Path) -> None:
+    """Raises `InputError` where a stage would write over, or move aside, what it reads."""
+    for setting, path in input_paths(settings).items():
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"the input {path} lies in --out {folder}, which the stage writes",
+                             where=f"{name}.{setting}", fix=_OTHER_OUT)
 
 
 def _tell_changes(name: str, begun: Started | None, basis: Basis) -> None:

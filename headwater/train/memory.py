@@ -43,9 +43,17 @@ def require_memory(config: ModelConfig, settings: TrainerSettings, frozen: Froze
     halves = {"float32": [False], "bfloat16": [True], "auto": [True, False]}[settings.precision]
     ways = {"on": [True], "off": [False], "auto": [True, False]}[settings.compile]
     memory = plan.training_memory if frozen is None else frozen.memory
-    needed = min(memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
-                 for half in halves for compiled in ways) * (local_ranks() if device == "cpu" else 1)
+    alone = min(memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
+                for half in halves for compiled in ways)
+    needed = alone * (local_ranks() if device == "cpu" else 1)
     available = hardware.total_memory_bytes(device)
+    learned = 0 if frozen is None else frozen.beside.parameters(config)
+    # weights, gradients and two moments in float32
+    if needed > available and frozen is not None and 16 * learned > alone / 2:
+        name = "lora.rank" if frozen.beside.rank else "prefix.length"
+        raise InputError(f"what learns beside the model, {learned / 1e6:,.0f} M parameters, needs about "
+                         f"{needed / 2**30:,.0f} GiB of memory; {device} has {available / 2**30:,.0f} GiB", where=name,
+                         fix=f"lower {name}")
     if needed > available:
         raise InputError(f"training {plan.parameters(config) / 1e6:,.0f} M parameters on {settings.rows:,} rows of "
                          f"{settings.sequence_length:,} tokens needs about {needed / 2**30:,.0f} GiB of memory; "
@@ -67,13 +75,21 @@ def begin(model: Decoder) -> int:
     return hardware.memory_bytes() - sum(one.nbytes for one in weights)
 
 
-def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
-         saved: bool, frozen: Frozen | None = None) -> dict[str, float]:
-    """Predicted and measured memory of this process, in bytes; both are said.
+class Used(NamedTuple):
+    """Memory of one process, in bytes."""
+
+    measured: float
+    predicted: float
+    checkpoints: float
+    """What writing them beside the steps takes; 0 where none was."""
+
+
+def used(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
+         saved: bool, frozen: Frozen | None = None) -> Used:
+    """What this process has taken so far, and what was to be expected.
 
     before: what `begin` returned. saved: whether a checkpoint was written beside the steps.
     """
-    global _libraries_loaded
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
     gpu = machine.device == "cuda"
     if frozen is None:
@@ -86,9 +102,16 @@ def told(config: ModelConfig, settings: TrainerSettings, machine: Machine, befor
         predicted = max(predicted, steps + beside)
     if _libraries_loaded and not gpu:  # by a training before in this process; what compiling takes comes again
         predicted -= plan.LIBRARIES[False]
-    _libraries_loaded = True
     measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
+    return Used(float(measured), float(predicted), float(beside) if saved else 0.0)
+
+
+def told(found: Used, device: str) -> dict[str, float]:
+    """Predicted and measured memory at the end of a run, as figures; both are said."""
+    global _libraries_loaded
+    _libraries_loaded = True
     if is_leader():
-        of_it = f" ({beside / 2**20:,.0f} {'more of the host' if gpu else 'of it'} for checkpoints)" if saved else ""
-        say(f"memory: {predicted / 2**20:,.0f} MiB predicted{of_it}, {measured / 2**20:,.0f} MiB measured")
-    return {"predicted_memory_bytes": float(predicted), "measured_memory_bytes": float(measured)}
+        how = "more of the host" if device == "cuda" else "of it"
+        of_it = f" ({found.checkpoints / 2**20:,.0f} {how} for checkpoints)" if found.checkpoints else ""
+        say(f"memory: {found.predicted / 2**20:,.0f} MiB predicted{of_it}, {found.measured / 2**20:,.0f} MiB measured")
+    return {"predicted_memory_bytes": found.predicted, "measured_memory_bytes": found.measured}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from headwater import hardware, plan
 from headwater.artifacts import atomic_folder, sweep_temporaries
-from headwater.errors import HeadwaterError, InputError
+from headwater.errors import HeadwaterError, InputError, Interrupted
 from headwater.model import Decoder
 from headwater.model.tensors import write_tensors
 from headwater.progress import bar, say
@@ -34,6 +34,7 @@ from headwater.train.processes import agree, is_leader
 from headwater.train.recompute import recompute
 from headwater.train.settings import TrainerSettings
 from headwater.train.state import WEIGHT, Checkpoints, DiskFull
+from headwater.train.stopping import stops_between_steps
 
 Validate = Callable[[Decoder], dict[str, float]]
 Snapshot = Callable[[Decoder, Path], None]
@@ -70,7 +71,8 @@ class Trainer:
         """Train to the last step; writes logs, checkpoints and snapshots below `out`. Returns the stage's figures.
 
         The model holds no weights until then, and the trained ones after; of several processes the leader's alone.
-        Raises `HeadwaterError` for a bad step where the settings say to stop.
+        Raises `HeadwaterError` for a bad step where the settings say to stop, and `Interrupted` behind the step at
+        which one process was told to end, its checkpoint written.
         """
         deterministic = torch.are_deterministic_algorithms_enabled()
         try:
@@ -83,10 +85,11 @@ class Trainer:
         if is_leader():
             out.mkdir(parents=True, exist_ok=True)
             sweep_temporaries(out)
-        before = memory.begin(self.model)
+        self._before = memory.begin(self.model)
         self.prepare(choose(out / "machine.json", self.settings, self._flops_per_step() * self.steps))
         checkpoints = Checkpoints(out / "checkpoints", self.parallel, self.settings.keep_checkpoints)
-        facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": []}
+        facts = checkpoints.load(self._tensors()) or {"step": 0, "updates": 0, "recent": [], "memory": []}
+        self._earlier = [memory.Used(*facts["memory"])] if facts["memory"] else []
         self.optimizer.restore(facts["updates"], facts.get("behind", {}))
         self.watch = Watch(self.settings.spike_deviations, facts["recent"])
         meter = Meter(self._flops_per_step(), self.machine.matmul_flops * self.parallel.ranks)
@@ -107,8 +110,13 @@ class Trainer:
         say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
                                     if name in ("steps", "loss") or name.startswith("validation.")))
         return {**found, "parameters": float(plan.parameters(self.model.config)), "trained_parameters": self.trained,
-                **memory.told(self.model.config, self.settings, self.machine, before, saved=checkpoints.beside,
-                              frozen=self.frozen)}
+                **memory.told(self._memory(checkpoints), self.device)}
+
+    def _memory(self, checkpoints: Checkpoints) -> memory.Used:
+        """Of the attempt that took most, up to now."""
+        now = memory.used(self.model.config, self.settings, self.machine, self._before, saved=checkpoints.beside,
+                          frozen=self.frozen)
+        return max([now, *self._earlier])
 
     def _flops_per_step(self) -> float:
         length, frozen = self.settings.sequence_length, self.frozen is not None
@@ -156,7 +164,8 @@ class Trainer:
         self._introduce(done)
         saved = time.monotonic()
         steps = range(done, self.steps)
-        with bar(out.name, self.steps, start=done) as shown, closing(self._batches(steps, logs)) as batches:
+        with bar(out.name, self.steps, start=done) as shown, stops_between_steps() as stop, closing(
+                self._batches(steps, logs)) as batches:
             for step, batch in zip(steps, batches, strict=True):
                 row = self._step(step, batch, out, logs)
                 last = step + 1 == self.steps
@@ -168,10 +177,14 @@ class Trainer:
                 self._snapshot(step, out)
                 logs.meter.pause()
                 shown.advance()
-                if agree(last or time.monotonic() - saved > self.settings.checkpoint_seconds):
-                    self._save(checkpoints, step + 1)
+                asked = stop.asked
+                if agree(last or asked or time.monotonic() - saved > self.settings.checkpoint_seconds):
+                    self._save(checkpoints, step + 1, wait=last or asked)
                     saved = time.monotonic()
                     logs.meter.pause()
+                if asked:
+                    raise Interrupted(f"stopped; {step + 1:,} of {self.steps:,} steps are done and kept", where=out,
+                                      fix="train into this folder again to go on")
 
     def _batches(self, steps: range, logs: Logs) -> Generator[Batch]:
         """This process's batches of these steps."""
@@ -198,15 +211,15 @@ class Trainer:
             say(f"the learning rate warms up over {self.settings.optimizer.warmup_steps:,} steps, the run has "
                 f"{self.steps:,}: it never reaches its peak")
 
-    def _save(self, checkpoints: Checkpoints, step: int) -> None:
-        """The last one is there when this returns; the others are written beside training."""
+    def _save(self, checkpoints: Checkpoints, step: int, *, wait: bool) -> None:
+        """wait: until it is there; else it is written beside training."""
         facts = {"updates": self.optimizer.updates, "behind": dict(self.optimizer.behind),
-                 "recent": list(self.watch.recent)}
+                 "recent": list(self.watch.recent), "memory": self._memory(checkpoints)}
         if step == self.steps:
             hardware.trim_heap()  # no step needs it again
         while True:
             try:
-                return checkpoints.save(step, self._tensors(), facts, wait=step == self.steps)
+                return checkpoints.save(step, self._tensors(), facts, wait=wait)
             except DiskFull:  # met by this one, or by the one before while it was being written
                 continue
 

@@ -48,6 +48,12 @@ def test_help_gives_type_default_bounds_and_text(capsys):
     assert "  repeat  (int, default 1)" in shown
 
 
+def test_help_gives_the_bounds_of_what_may_be_null(capsys):
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    assert "  validation_share  (float | null, > 0, < 1, default null)" in capsys.readouterr().out
+
+
 def test_a_stage_alone_writes_the_same_manifest(tmp_path, capsys):
     recipe = write_recipe(tmp_path / "recipes")
     text = recipe.parent / "input.txt"

@@ -106,3 +106,7 @@ def test_the_leader_needs_room_for_the_whole_model(capsys):
     assert main(["plan", "Baichuan2-7B", "gpu=A800", "processes=8"]) == 0
     shown = next(line for line in capsys.readouterr().out.splitlines() if "leader, at start" in line)
     assert shown.count("28.0 GiB") == 4  # 7.5e9 parameters of four bytes
+
+
+def test_a_variable_of_a_recipe_may_be_given(capsys):
+    assert main(["plan", "web", "variables.data=/somewhere"]) == 0

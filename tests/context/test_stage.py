@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from headwater.compress.stage import QuantizeSettings
+from headwater.compress.stage import run as quantize
 from headwater.context.long_rows import LongBatches
 from headwater.context.stage import ExtendSettings, run
 from headwater.errors import InputError, SettingsError
@@ -118,6 +120,9 @@ def test_what_cannot_be_is_refused(model, small_model, corpus, tmp_path):
         settings(model, corpus, {"log_n": False})
     with pytest.raises(SettingsError, match="give steps or epochs"):
         settings(model, corpus, steps=None)
+    quantize(QuantizeSettings.parse({"model": model}), tmp_path / "int8")
+    with pytest.raises(InputError, match="packed"):
+        run(settings(tmp_path / "int8", corpus), tmp_path / "out")
     long = model_of(tmp_path / "long", small_model, max_position_embeddings=4096)
     with pytest.raises(InputError, match="none of 12 documents is longer than"):
         run(settings(long, corpus, {"length": 8192, "method": "ntk"}), tmp_path / "out")

@@ -43,6 +43,14 @@ def test_a_copy_of_a_held_out_dialogue_goes_even_when_it_is_longer():
     assert checked([COPY, OTHER], CheckSettings(copies="drop"), held_out=[TOLD]) == ([OTHER], 1, 0)
 
 
+def test_copies_of_held_out_dialogues_are_told_apart_from_copies_of_others(capsys):
+    again = talk("Tell me a story!", OTHER.messages[1]["content"])
+    assert checked([COPY, OTHER, again], CheckSettings(), held_out=[TOLD]).copies == 2
+    said = capsys.readouterr().err
+    assert "of 3 dialogues, 1 are nearly the same as one that is held back\n" in said
+    assert "of 3 dialogues, 1 are nearly the same as another\n" in said
+
+
 @pytest.mark.parametrize("action", ["drop", "keep"])
 def test_questions_of_a_benchmark_are_found_in_questions_and_answers(tmp_path, capsys, action):
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "the Velna"}))

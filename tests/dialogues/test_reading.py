@@ -61,6 +61,17 @@ def test_what_was_read_is_said_aloud_and_bad_rows_are_counted_by_reason(tmp_path
     assert len(read_dialogues([path], ReadingSettings(on_bad_row="skip", ignored_keys=["label"]))) == 4
 
 
+@pytest.mark.parametrize("row", [
+    {"messages": [{**message, "weight": 1} for message in GOOD["messages"]]},
+    {"conversations": [{"from": "human", "value": "hi", "weight": 1}, {"from": "gpt", "value": "hello"}]}])
+def test_an_ignored_key_may_stand_in_a_message(tmp_path, row):
+    path = write(tmp_path, row)
+    with pytest.raises(InputError, match="unknown key 'weight'"):
+        read_dialogues([path])
+    [dialogue] = read_dialogues([path], ReadingSettings(ignored_keys=["weight"]))
+    assert all("weight" not in message for message in dialogue.messages)
+
+
 def test_a_dialogue_the_chat_format_cannot_say_is_named_or_left_out(trained, capsys):
     user = {"role": "user", "content": "hi", "metadata": "x"}
     strange = Dialogue([user, GOOD["messages"][1]], "en", "d.jsonl, line 7")

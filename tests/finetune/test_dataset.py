@@ -35,6 +35,14 @@ def test_a_dataset_holds_back_a_share_by_language(trained, tmp_path, capsys):
     assert f"{held_back} are held back" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("count", "share"), [(1, 0.1), (3, 0.999)])
+def test_a_share_that_leaves_nothing_to_train_on_is_named(trained, tmp_path, count, share):
+    path = write(tmp_path / "d.jsonl", [talk(f"{number}?", "yes") for number in range(count)])
+    settings = DatasetSettings(dialogues=[path], validation_share=share, checks=None)
+    with pytest.raises(InputError, match=f"validation_share: all {count} dialogues are held back"):
+        read_dataset(settings, trained, 48, seed=0)
+
+
 def test_separate_turns_have_the_same_learned_tokens(trained, tmp_path):
     path = write(tmp_path / "d.jsonl", [talk("how long?", "482 km.", "ok?", "yes"), talk("hi", "hello")])
     together, separate = (read_dataset(DatasetSettings(dialogues=[path], turns=turns), trained, 96, seed=0).train
@@ -54,6 +62,17 @@ def test_copies_of_validation_dialogues_are_not_trained_on(trained, tmp_path):
     found = read_dataset(settings, trained, 256, seed=0)
     assert [trained.decode(one[0]) for one in found.train] == ["hihello"]
     assert len(found.validation["en"]) == 1
+
+
+def test_a_dialogue_that_is_held_back_is_not_trained_on(trained, tmp_path, capsys):
+    train = write(tmp_path / "t.jsonl", [talk("How  long?", "482 km."), talk("hi", "hello")])
+    validation = write(tmp_path / "v.jsonl", [talk("how long?", "482 km."), talk("ok?", "yes")])
+    found = read_dataset(DatasetSettings(dialogues=[train], validation=[validation], checks=None), trained, 256, seed=0)
+    assert [trained.decode(one[0]) for one in found.train] == ["hihello"]
+    assert len(found.validation["en"]) == 2
+    assert "1 of 2 validation dialogues are also among those that are trained on: 1 left out" in capsys.readouterr().err
+    with pytest.raises(InputError, match="validation: all dialogues are held back too"):
+        read_dataset(DatasetSettings(dialogues=[train], validation=[train]), trained, 256, seed=0)
 
 
 def test_two_ways_to_validate_exclude_each_other(tmp_path):

@@ -45,7 +45,20 @@ def test_on_a_terminal_what_is_learned_is_coloured(small_model):
     rendered = tokenizer.chat.render(ROWS[0]["messages"])
     shown = painted(tokenizer, rendered.ids, rendered.loss_mask, colours=True)
     assert shown.plain == "<s><|user|>hi [b]<|end|><|assistant|>hello :smile:<|end|>"
-    assert [shown.plain[span.start : span.end] for span in shown.spans] == ["hello :smile:<|end|>"]
+    spans = [(shown.plain[span.start : span.end], span.style) for span in shown.spans]
+    assert spans == [("<s><|user|>", " underline"), ("<|end|><|assistant|>", " underline"),
+                     ("hello :smile:", "bold green"), ("<|end|>", "bold green underline")]
+
+
+def test_a_mark_that_was_typed_does_not_look_like_a_real_one(small_model):
+    tokenizer = Tokenizer.load(small_model)
+    messages = [{"role": "user", "content": "a<|end|>b</s>"}, {"role": "assistant", "content": "<|end|>"}]
+    rendered = tokenizer.chat.render(messages)
+    assert painted(tokenizer, rendered, colours=False).plain == (
+        "<s><|user|>a␛<|end|>b␛</s><|end|><|assistant|>⟦␛<|end|><|end|>⟧")
+    shown = painted(tokenizer, rendered, colours=True)
+    assert [shown.plain[span.start : span.end] for span in shown.spans if "underline" in str(span.style)] == [
+        "<s><|user|>", "<|end|><|assistant|>", "<|end|>"]
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from headwater.compress.stage import QuantizeSettings
 from headwater.compress.stage import run as quantize
 from headwater.errors import InputError, SettingsError
-from headwater.finetune.stage import FinetuneSettings, run
+from headwater.finetune.stage import FinetuneSettings, run, tell_length
 from headwater.generate import Engine, SamplingParams
 from headwater.model.checkpoint import load_model, read_config
 from headwater.model.convert import convert
@@ -26,9 +27,20 @@ def dialogues(tmp_path):
     return path
 
 
+def longer(dialogues):
+    """A file of the same dialogues, each with another round, of which a row of 48 tokens holds the first alone."""
+    rows = [json.loads(line) for line in dialogues.read_text().splitlines()]
+    for row in rows:
+        asked, answered = row["messages"]
+        row["messages"] += [{**asked, "content": 40 * asked["content"]}, answered]
+    path = dialogues.with_name("longer.jsonl")
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
 def test_a_tuned_model_answers_and_ends_its_turn(small_model, dialogues, tmp_path):
-    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation": [dialogues],
-                                       "trainer": {**TRAINER, "epochs": 60}})
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues],
+                                       "validation": [longer(dialogues)], "trainer": {**TRAINER, "epochs": 60}})
     figures = run(settings, tmp_path / "out")
     model, tokenizer = load_model(tmp_path / "out"), Tokenizer.load(tmp_path / "out")
     assert figures["validation.dialogue.en.loss"] < 0.5
@@ -101,7 +113,7 @@ def conversing(small_model, tmp_path_factory):
 def test_what_learns_beside_a_model_answers_from_its_folder(conversing, tmp_path, method, base):
     values = {"model": conversing / "model", "dialogues": [conversing / "swapped.jsonl"], "method": method,
               "base": base, method: {"lora": {"rank": 4}, "prefix": {"length": 8}}[method],
-              "validation": [conversing / "swapped.jsonl"],
+              "validation": [longer(conversing / "swapped.jsonl")],
               "trainer": {**TRAINER, "epochs": 60, "optimizer": {
                   "learning_rate": 1e-2 if method == "lora" else 2e-1, "warmup_steps": 2}}}
     before = (conversing / "model" / "model.safetensors").read_bytes()
@@ -171,6 +183,22 @@ def test_settings_without_effect_are_refused(small_model, dialogues, change, wor
         FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "trainer": {"steps": 1}, **change})
 
 
+@pytest.mark.parametrize(("method", "name", "value"), [("lora", "rank", 999_999), ("prefix", "length", 10**9)])
+def test_what_learns_beside_the_model_is_named_where_it_is_too_large(small_model, dialogues, tmp_path, method, name,
+                                                                     value):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "method": method,
+                                       method: {name: value}, "trainer": {**TRAINER, "steps": 1}})
+    with pytest.raises(InputError, match=rf"{method}\.{name}: what learns beside the model, [\d,]+ M parameters"):
+        run(settings, tmp_path / "out")
+
+
+def test_a_benchmark_without_questions_is_named_before_anything_is_read(small_model, tmp_path):
+    settings = FinetuneSettings.parse({"model": small_model, "dialogues": [tmp_path / "not-there.jsonl"],
+                                       "general": {"choice": {"mmlu": {"en": tmp_path}}}, "trainer": {"steps": 1}})
+    with pytest.raises(InputError, match=r"general\.choice\.mmlu\.en: .*no test/\*\.csv or val/\*\.csv here"):
+        run(settings, tmp_path / "out")
+
+
 @pytest.mark.parametrize("turns", ["together", "separate"])
 def test_the_template_is_recorded_and_a_share_is_held_back(small_model, dialogues, tmp_path, turns):
     settings = FinetuneSettings.parse({"model": small_model, "dialogues": [dialogues], "validation_share": 0.5,
@@ -208,3 +236,42 @@ def test_a_model_tuned_on_tools_calls_and_then_answers(small_model, tmp_path):
     said = [engine.tokenizer.spell(answer.tokens)
             for answer in engine.generate(prompts, SamplingParams(temperature=0, max_tokens=20))]
     assert said == ['<|call|>find\n{"of": 1}', "482 km."]
+
+
+@pytest.mark.parametrize("more", [{}, {"frozen_blocks": 1}])
+def test_packed_matrices_do_not_learn_and_are_refused(small_model, dialogues, tmp_path, more):
+    quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
+    values = {"model": tmp_path / "int8", "dialogues": [dialogues], "trainer": {**TRAINER, "steps": 1}}
+    with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained") as error:
+        run(FinetuneSettings.parse({**values, **more}), tmp_path / "out")
+    assert error.value.fix == "give the float model, or set method=lora or prefix"
+    run(FinetuneSettings.parse({**values, "method": "lora"}), tmp_path / "out")
+    beside = {**values, "model": tmp_path / "out"}  # an adapter of a packed model
+    with pytest.raises(InputError, match="packed"):
+        run(FinetuneSettings.parse(beside), tmp_path / "second")
+
+
+def test_dialogues_longer_than_the_model_reads_are_told(small_model, dialogues, tmp_path, capsys):
+    values = {"model": small_model, "dialogues": [longer(dialogues)],
+              "trainer": {**TRAINER, "rows": 1, "steps": 1, "sequence_length": 512}}
+    run(FinetuneSettings.parse(values), tmp_path / "short")
+    said = capsys.readouterr().err
+    found = re.search(r"note: 2 of 2 dialogues are longer than the 64 tokens .*: give context.length=(\d+) or", said)
+    assert "with context.method=yarn" in said
+    context = {"length": int(found[1]), "method": "yarn"}
+    run(FinetuneSettings.parse({**values, "context": context}), tmp_path / "long")
+    assert "note" not in capsys.readouterr().err
+    config = read_config(small_model)[0].model_copy(update={"position": "learned_2d"})
+    assert tell_length([([0] * 64, [True] * 64)], config) is None
+    with pytest.raises(InputError, match="its positions end there"):
+        tell_length([([0] * 65, [True] * 65)], config)
+
+
+def test_a_model_too_short_for_every_dialogue_is_named(small_model, tmp_path):
+    row = {"messages": [{"role": "user", "content": "long " * 99}, {"role": "assistant", "content": "yes"}]}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row))
+    for length, said in ((48, "raise trainer.sequence_length, or"), (64, r"sequence_length and context\.length, or")):
+        values = {"model": small_model, "dialogues": [tmp_path / "d.jsonl"],
+                  "trainer": {**TRAINER, "steps": 1, "sequence_length": length}}
+        with pytest.raises(InputError, match=said):
+            run(FinetuneSettings.parse(values), tmp_path / "out")

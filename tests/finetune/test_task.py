@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from headwater.compress.stage import QuantizeSettings
+from headwater.compress.stage import run as quantize
 from headwater.errors import CheckpointError, InputError
 from headwater.finetune.examples import Columns, Reader, read_examples
 from headwater.finetune.predict import Predictor, PredictSettings, predict
@@ -215,3 +217,10 @@ def test_a_folder_without_a_head_is_refused(small_model, tmp_path):
                                                      "length": 48}))
     with pytest.raises(CheckpointError, match="do not fit its labels"):
         TaskHead.load(tmp_path)
+
+
+def test_packed_matrices_do_not_learn_and_are_refused(small_model, tmp_path):
+    quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
+    examples = write(tmp_path / "e.jsonl", [about(name) for name in CITIES + RIVERS])
+    with pytest.raises(InputError, match="packed"):
+        run(settings(tmp_path / "int8", examples), tmp_path / "out")

@@ -188,6 +188,13 @@ def test_a_model_is_no_adapter(folder: Path) -> None:
         mixed(folder, {"poet": folder})
 
 
+@pytest.mark.parametrize(("name", "said"), [("nope", "adapter poet: no such folder"), ("", "adapter poet: no adapter")])
+def test_a_folder_without_an_adapter_is_called_so(folder: Path, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        mixed(folder, {"poet": tmp_path / name})
+    assert error.value.fix == "give the folder of one that was tuned with method=lora or prefix"
+
+
 def test_a_model_with_an_adapter_in_use_takes_no_others(folder: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="give the model that all were trained beside"):
         mixed(folders["short"], {"poet": folders["train"]})

@@ -211,7 +211,26 @@ def test_unknown_matrices_are_refused_with_the_nearest(model):
         attach(model, LoraSettings(targets=["q_prj"]), seed=0)
 
 
+@pytest.mark.parametrize(("values", "words"), [
+    ([1], "expected an object, found list"), ({"peft_type": "LORA"}, "does not name its model"),
+    ({"base_model_name_or_path": "nope"}, "the adapter's model is not at 'nope'")])
+def test_an_adapter_without_its_model_is_told_apart_from_one_whose_model_is_gone(tmp_path, values, words):
+    (tmp_path / "adapter_config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=words):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["r", "lora_alpha"])
+def test_a_missing_number_is_called_missing(folder, tmp_path, key):
+    save_adapter(attach(load_model(folder), LoraSettings(), seed=0), tmp_path / "adapter", folder)
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
+    with pytest.raises(CheckpointError, match=f"{key} is missing"):
+        load_adapter(load_model(folder), tmp_path / "adapter")
+
+
 @pytest.mark.parametrize(("change", "words"), [
+    ({"alpha_pattern": {"q": 1}, "rank_pattern": {"v": 2}}, r"alpha_pattern {'q': 1} and rank_pattern {'v': 2} are"),
     ({"use_dora": True}, "use_dora True is not supported"), ({"peft_type": "IA3"}, "an adapter of peft_type 'IA3'"),
     ({"r": 0}, "r 0 is not a number"), ({"bias": "all"}, "bias 'all'"),
     ({"target_modules": ["q_proj"]}, r"disagree: model.layers.0.mlp.down_proj is here and not named(.|\n)* 9 more"),

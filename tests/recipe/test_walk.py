@@ -126,6 +126,16 @@ def test_an_unreadable_manifest_counts_as_not_done(run, tmp_path):
     assert read_manifest(tmp_path / "run" / "train") is not None
 
 
+@pytest.mark.parametrize("inside", ["", "pages"])
+def test_a_stage_does_not_write_over_what_it_reads(run, tmp_path, capsys, inside):
+    run()
+    source = tmp_path / "run" / "source"
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    assert main(["train", "--out", str(source), f"pages={source / inside}"], stages=STAGES) == 2
+    assert f"train.pages: the input {source / inside} lies in --out {source}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("kind", ["interrupted", "ctrl-c"])
 def test_a_stopped_stage_goes_on_and_says_how(run, recipe, tmp_path, capsys, kind):
     assert run(f"train.fail={kind}") == 130

@@ -45,7 +45,7 @@ def run(out, model=None, validate=None, lora=None, prefix=None, frozen=0, **sett
         block.requires_grad_(False)
     batches = StreamBatches(shard(), rows=parsed.rows, length=parsed.sequence_length, seed=0)
     trainer = Trainer(decoder, NextToken(Penalties(1e-3, 1e-3)), batches, parsed, validate)
-    trainer.fit(Path(out))
+    trainer.figures = trainer.fit(Path(out))
     return trainer
 
 
