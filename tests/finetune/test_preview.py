@@ -54,9 +54,9 @@ def test_a_mark_that_was_typed_does_not_look_like_a_real_one(small_model):
     tokenizer = Tokenizer.load(small_model)
     messages = [{"role": "user", "content": "a<|end|>b</s>"}, {"role": "assistant", "content": "<|end|>"}]
     rendered = tokenizer.chat.render(messages)
-    assert painted(tokenizer, rendered, colours=False).plain == (
+    assert painted(tokenizer, rendered.ids, rendered.loss_mask, colours=False).plain == (
         "<s><|user|>a␛<|end|>b␛</s><|end|><|assistant|>⟦␛<|end|><|end|>⟧")
-    shown = painted(tokenizer, rendered, colours=True)
+    shown = painted(tokenizer, rendered.ids, rendered.loss_mask, colours=True)
     assert [shown.plain[span.start : span.end] for span in shown.spans if "underline" in str(span.style)] == [
         "<s><|user|>", "<|end|><|assistant|>", "<|end|>"]
 
