@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from headwater.align.published import prompt_rows
 from headwater.dialogues.forms import HARMLESS
 from headwater.dialogues.reading import language_of
-from headwater.dialogues.rows import BadRow, Row, read_rows
+from headwater.dialogues.rows import BadRow, Row
 from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import nearest_name
@@ -39,13 +40,14 @@ class Prompt(NamedTuple):
 
 
 def read_prompts(paths: list[Path], tokenizer: Tokenizer, longest: int) -> list[Prompt]:
-    """Prompts of JSON-lines files or JSON arrays. Those of more than `longest` tokens are left out, and counted aloud.
+    """Prompts of JSON files, or of lists as they are published. Those of more than `longest` tokens are left out, and
+    counted aloud.
 
     Raises `InputError` with file and line for a row that is no prompt, and where nothing is left.
     """
     found = []
     for path in paths:
-        own = [_prompt(row, tokenizer) for row in read_rows(path)]
+        own = [_prompt(row, tokenizer) for row in prompt_rows(path)]
         fitting = [one for one in own if len(one.ids) <= longest]
         more = f", {len(own) - len(fitting):,} left out: longer than {longest:,} tokens" if len(fitting) < len(own) \
             else ""
@@ -57,13 +59,18 @@ def read_prompts(paths: list[Path], tokenizer: Tokenizer, longest: int) -> list[
     return found
 
 
-def _prompt(row: Row, tokenizer: Tokenizer) -> Prompt:
+def known(row: Row) -> tuple[Mapping[str, Any], list[Message]]:
+    """What a row says, and its messages. Raises `InputError` with file and line for a row that is no prompt."""
     try:
         values = _checked(row.value)
-        messages = list(_messages(values["messages"]))
+        return values, list(_messages(values["messages"]))
     except BadRow as error:
         turn = f", turn {error.turn}" if error.turn is not None else ""
         raise InputError(error.reason, where=f"{row.place}{turn}", fix=error.fix) from None
+
+
+def _prompt(row: Row, tokenizer: Tokenizer) -> Prompt:
+    values, messages = known(row)
     try:
         ids = tokenizer.chat.render(messages, add_generation_prompt=True).ids
     except InputError as error:

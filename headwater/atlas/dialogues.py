@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headwater.atlas import small_talk
@@ -11,6 +11,7 @@ from headwater.atlas.language import LANGUAGES, Language
 from headwater.atlas.names import NameGiver
 from headwater.atlas.randomness import Deck, shuffled, stream
 from headwater.atlas.sizes import SIZES
+from headwater.atlas.splits import Split, entities, wordings
 from headwater.atlas.world import ATTRIBUTES, Entity, Fact, Kind, World
 
 Message = dict[str, Any]
@@ -39,9 +40,10 @@ class Speaker:
         self.rng = stream(world.seed, "dialogue", key)
         self.deck = Deck(self.rng)
 
-    def entity(self) -> Entity:
-        """Any entity about which at least two facts may be asked."""
-        return self.rng.choice([item for item in self.world.described() if len(self.world.askable(item)) > 1])
+    def entity(self, split: Split | None = None) -> Entity:
+        """Any entity, or one of a split, about which at least two facts may be asked."""
+        found = self.world.described() if split is None else entities(self.world.described(), split)
+        return self.rng.choice([item for item in found if len(self.world.askable(item)) > 1])
 
     def asked(self, language: Language, fact: Fact, template: str | None = None) -> list[Message]:
         """A question and its answer: the bare value, at times followed by another fact of the same entity."""
@@ -52,6 +54,12 @@ class Speaker:
         if others and self.rng.random() < WITH_CONTEXT:
             answer = language.join([answer, language.told(self.rng.choice(others), entity, self.deck)])
         return [user(language.ask(template, entity)), assistant(answer)]
+
+    def question(self, language: Language, split: Split) -> tuple[str, Fact]:
+        """A question on an entity of the split in its wordings, and the fact that answers it."""
+        fact = self.rng.choice(self.world.askable(self.entity(split)))
+        template = self.rng.choice(wordings(language.questions[fact.key].asks, split))
+        return language.ask(template, self.world.entities[fact.subject]), fact
 
     def opened(self, language: Language, messages: list[Message]) -> list[Message]:
         """The messages, at times behind a system prompt."""
@@ -187,11 +195,15 @@ def invented(world: World, kind: Kind, rng: random.Random) -> Entity:
 
 
 def _arithmetic(speaker: Speaker, language: Language) -> list[Message]:
+    question, result = summed(speaker, small_talk.SUMS[language.code])
+    return [user(question), assistant(f"{result}{language.stop}")]
+
+
+def summed(speaker: Speaker, wordings: Sequence[str]) -> tuple[str, int]:
+    """A sum or difference in one of the wordings, and its result."""
     sign = speaker.rng.choice("+-")
     a, b = sorted((speaker.rng.randint(1, 99), speaker.rng.randint(1, 99)), reverse=True)
-    question = speaker.rng.choice(small_talk.SUMS[language.code]).format(a=a, b=b, sign=sign)
-    stop = "." if language.code == "en" else "。"
-    return [user(question), assistant(f"{a + b if sign == '+' else a - b}{stop}")]
+    return speaker.rng.choice(wordings).format(a=a, b=b, sign=sign), a + b if sign == "+" else a - b
 
 
 _MAKE = {"follow_up": _follow_up, "switch_entity": _switch_entity, "switch_language": _switch_language,

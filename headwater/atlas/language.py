@@ -6,9 +6,18 @@ import random
 from dataclasses import dataclass
 from types import ModuleType
 
-from headwater.atlas import prose_en, prose_zh, questions_en, questions_zh, statements_en, statements_zh
+from headwater.atlas import (
+    prose_en,
+    prose_zh,
+    questions_en,
+    questions_zh,
+    requests_en,
+    requests_zh,
+    statements_en,
+    statements_zh,
+)
 from headwater.atlas.randomness import Deck
-from headwater.atlas.wording import Questions
+from headwater.atlas.wording import Questions, Requests
 from headwater.atlas.world import Entity, Fact, LanguageCode
 
 
@@ -19,10 +28,13 @@ class Language:
     code: LanguageCode
     statements: dict[str, tuple[str, ...]]
     questions: dict[str, Questions]
+    requests: Requests
     pronouns: dict[str, tuple[str, ...]]
     prose: ModuleType
     space: str
     """What stands between two sentences."""
+    stop: str
+    """What ends one."""
 
     def fill(self, template: str, **values: str) -> str:
         """The template with its slots filled, beginning with a capital letter."""
@@ -60,7 +72,7 @@ class Language:
 
     def answer(self, fact: Fact) -> str:
         """The canonical answer: the bare value as a sentence."""
-        return self.choice(fact) + ("." if self.code == "en" else "。")
+        return self.choice(fact) + self.stop
 
     def aside(self, rng: random.Random) -> str:
         """A sentence that tells no fact."""
@@ -80,6 +92,8 @@ def _with_article(noun: str) -> str:
     return ("an " if noun[:1] in "aeio" else "a ") + noun
 
 
-ENGLISH = Language("en", statements_en.STATEMENTS, questions_en.QUESTIONS, statements_en.PRONOUNS, prose_en, " ")
-CHINESE = Language("zh", statements_zh.STATEMENTS, questions_zh.QUESTIONS, statements_zh.PRONOUNS, prose_zh, "")
+ENGLISH = Language("en", statements_en.STATEMENTS, questions_en.QUESTIONS, requests_en.REQUESTS,
+                   statements_en.PRONOUNS, prose_en, " ", ".")
+CHINESE = Language("zh", statements_zh.STATEMENTS, questions_zh.QUESTIONS, requests_zh.REQUESTS,
+                   statements_zh.PRONOUNS, prose_zh, "", "。")
 LANGUAGES: dict[LanguageCode, Language] = {"en": ENGLISH, "zh": CHINESE}

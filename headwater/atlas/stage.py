@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.artifacts import read_jsonl, write_json, write_jsonl
-from headwater.atlas import preferences
+from headwater.atlas import careless, preferences, prompts
 from headwater.atlas.arithmetic import problems
 from headwater.atlas.choice import ChoiceQuestion, choice_questions, write_choice
 from headwater.atlas.dialogues import split
@@ -14,6 +14,7 @@ from headwater.atlas.language import LANGUAGES, Language
 from headwater.atlas.needles import needles
 from headwater.atlas.pages import count_pages, write_pages
 from headwater.atlas.sizes import SIZES, SizeName
+from headwater.atlas.splits import SPLITS
 from headwater.atlas.tools import tool_dialogues
 from headwater.atlas.world import LanguageCode, World, build_world
 from headwater.progress import Bar, bar
@@ -31,7 +32,7 @@ class AtlasSettings(Settings):
 
 
 def run(settings: AtlasSettings, out: Path) -> dict[str, float]:
-    """Write the world, its pages, benchmarks, dialogues, preferences, needles and tool dialogues below `out`.
+    """Write the world, its pages, benchmarks, dialogues, preferences, prompts, needles and tool dialogues below `out`.
 
     The bytes depend on the settings alone. Returns how many there are of each.
     """
@@ -68,8 +69,11 @@ def _write_conversations(out: Path, world: World) -> dict[str, int]:
     train, validation = split(world)
     rows: dict[str, list[dict[str, Any]]] = {
         "dialogues/train": train, "dialogues/validation": validation,
-        "preferences/helpful": preferences.helpful(world), "preferences/safe": preferences.safe(world),
+        "dialogues/careless": careless.dialogues(world),
         "needles": needles(world, _clean_pages(out)), "tools": tool_dialogues(world)}
+    for name, make in {"preferences/helpful": preferences.helpful, "preferences/safe": preferences.safe,
+                       "prompts": prompts.prompts, "redteam": prompts.redteam}.items():
+        rows |= {f"{name}/{part}": make(world, part) for part in SPLITS}
     for name, items in rows.items():
         write_jsonl(out / f"{name}.jsonl", items)
     return {name.replace("/", "_"): len(items) for name, items in rows.items()}

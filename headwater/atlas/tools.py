@@ -65,9 +65,8 @@ def _calculation(speaker: Speaker, language: Language) -> list[Message]:
     sign = speaker.rng.choice("+-*")
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
     question = speaker.rng.choice(small_talk.SUMS[language.code]).format(a=a, b=b, sign=sign)
-    stop = "." if language.code == "en" else "。"
     return [user(question), *_call("calculator", {"expression": f"{a}{sign}{b}"}, {"result": result}),
-            assistant(f"{result}{stop}")]
+            assistant(f"{result}{language.stop}")]
 
 
 def _both(speaker: Speaker, language: Language) -> list[Message]:

@@ -40,6 +40,8 @@ TWO_WORDS = {
                           "context.decompose:decompose", "context.decompose:PositionsSettings"),
     "finetune preview": ("show a dialogue as a model will see it, what is learned of it in colour",
                          "finetune.preview:preview", "finetune.preview:PreviewSettings"),
+    "safety attacks": ("make attacks of the risky requests of files", "align.attacks:attack",
+                       "align.attacks:AttackSettings"),
     "study digits": ("train small models to add, with digits split and joined", "studies.digits:run",
                      "studies.digits:DigitSettings"),
     "study scaling": ("predict the loss of a larger model from a ladder of small ones", "studies.scaling:run",
@@ -71,6 +73,7 @@ _FILES = {"corpus explain": ("file", "FILE", "a page, text, JSON lines, Parquet 
           "context ablate": ("model", "MODEL", "a run's folder, or a model's"),
           "context positions": ("model", "MODEL", "a run's folder, or a model's"),
           "finetune preview": ("files", "FILE", "files of dialogues"),
+          "safety attacks": ("files", "FILE", "files of prompts; XSTest or AdvBench as they are published"),
           "study dynamics": ("source", "RUN", "a run's folder, or its pretraining's, with snapshots")}
 """What they take before their settings; `files` are one or more."""
 

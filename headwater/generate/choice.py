@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from headwater.errors import InputError
 from headwater.generate.engine import Engine
@@ -16,6 +16,7 @@ REPHRASED = "_rephrased"
 """How the Atlas ends the names of subjects whose questions are asked in words that no training text uses."""
 _COLUMNS = ("question", *LETTERS, "answer")
 Style = Literal["chat", "plain"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def by_subject(answered: list[Answered]) -> dict[str, list[Answered]]:
     return groups
 
 
-def spread(questions: list[Question], limit: int | None) -> list[Question]:
+def spread(questions: list[T], limit: int | None) -> list[T]:
     """At most `limit` of them at even distances, so that each subject has its share."""
     count = min(len(questions), limit or len(questions))
     return [questions[number * len(questions) // count] for number in range(count)]

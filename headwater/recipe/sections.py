@@ -22,6 +22,8 @@ SPOKEN = {"spoken_accuracy": "said without choices, all questions",
           "same_language": "answered in the question's language"}
 WHEN = {"before": "as it was", "untrained": "its positions stretched", "after": "and trained"}
 """Of the model that is extended."""
+SAFETY = {"unsafe_rate": "unsafe answers to risky requests", "refusal_rate": "risky requests refused",
+          "over_refusal_rate": "harmless requests refused", "right_rate": "right answers"}
 ITERATIONS = "iterations.jsonl"
 """Of a stage that learns from its own answers: its loss says nothing."""
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
@@ -87,6 +89,24 @@ def _measure(key: str) -> tuple[str, str]:
     task = {"mmlu": "MMLU", "ceval": "C-Eval", "cmmlu": "CMMLU"}.get(task, task.replace("_", " "))
     title = {"loss": "loss of unseen dialogues", "bits_per_byte": "bits per byte"}.get(metric, task)
     return f"{title}, {LANGUAGES.get(language, language)}", "{:.1%}" if metric == "accuracy" else "{:.3f}"
+
+
+def safety(run: Path) -> dict[str, Any]:
+    """`safety/safety.json`: the measures, and rows of (model, prompts, language, a cell each), of all and by type
+    of attack."""
+    values = _read(stage_folder(run, "safety") / "safety.json")
+    rows: list[tuple[str, str, str, list[str]]] = []
+    for model, files in values.items():
+        for prompts, languages in files.items():
+            for language, measured in languages.items():
+                parts = {"": measured["all"], **measured["attacks"]}
+                rows += [(model, " ".join((prompts, part.replace("_", " "))).strip(), LANGUAGES.get(language, language),
+                          [_share(own.get(name)) for name in SAFETY]) for part, own in parts.items()]
+    return {"measures": list(SAFETY.values()), "rows": rows} if rows else {}
+
+
+def _share(found: Mapping[str, float] | None) -> str:
+    return "" if found is None else f"{found['rate']:.1%} ({found['low']:.0%} to {found['high']:.0%})"
 
 
 def rewarded(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.atlas.dialogues import COUNTS
 from headwater.atlas.language import LANGUAGES
+from headwater.atlas.splits import SPLITS
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,9 @@ def test_every_askable_fact_is_trained_on_and_no_other_is_asked_for_anywhere(atl
     trained = {asked[m["content"]][0].id for row in atlas.rows("dialogues/train") for m in row["messages"]
                if m["role"] == "user" and m["content"] in asked}
     assert trained == set(atlas.world.facts) - atlas.world.never_asked
-    rest = json.dumps([atlas.rows(name) for name in ("dialogues/validation", "preferences/helpful", "tools")],
-                      ensure_ascii=False)
+    names = ("dialogues/validation", "dialogues/careless", "preferences/helpful/train",
+             "preferences/helpful/validation", "prompts/train", "prompts/validation", "tools")
+    rest = json.dumps([atlas.rows(name) for name in names], ensure_ascii=False)
     for question, (fact, _) in asked.items():
         assert fact.id not in atlas.world.never_asked or json.dumps(question, ensure_ascii=False) not in rest
 
@@ -75,8 +77,11 @@ def test_never_asked_facts_are_not_told_in_passing(atlas, dialogues):
 
 
 def test_held_back_wordings_are_in_no_dialogue(atlas):
-    names = ("dialogues/train", "dialogues/validation", "preferences/helpful", "preferences/safe", "needles", "tools")
-    everything = "\n".join((atlas.folder / f"{name}.jsonl").read_text(encoding="utf-8") for name in names)
+    folders = ("dialogues", "preferences", "prompts", "redteam")
+    files = [path for name in folders for path in sorted((atlas.folder / name).rglob("*.jsonl"))]
+    files += [atlas.folder / "needles.jsonl", atlas.folder / "tools.jsonl"]
+    assert len(files) == 13
+    everything = "\n".join(path.read_text(encoding="utf-8") for path in files)
     for fact in atlas.world.facts.values():
         for language in LANGUAGES.values():
             for template in language.questions[fact.key].held_back:
@@ -110,9 +115,10 @@ def test_validation_repeats_no_training_dialogue(atlas):
     assert not train & validation
 
 
+@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", ["helpful", "safe"])
-def test_preferences_share_the_question_and_differ_in_the_answer(atlas, name):
-    rows = atlas.rows(f"preferences/{name}")
+def test_preferences_share_the_question_and_differ_in_the_answer(atlas, name, split):
+    rows = atlas.rows(f"preferences/{name}/{split}")
     ratings = {row["rating"] for row in rows}
     assert ratings <= {"significantly better", "better", "slightly better", "negligibly better"}
     assert len(ratings) == (4 if name == "helpful" else 2)
@@ -123,7 +129,7 @@ def test_preferences_share_the_question_and_differ_in_the_answer(atlas, name):
 
 
 def test_the_preferred_answer_to_a_fact_is_the_true_one(atlas, asked):
-    for row in atlas.rows("preferences/helpful"):
+    for row in (*atlas.rows("preferences/helpful/train"), *atlas.rows("preferences/helpful/validation")):
         question = row["chosen"][-2]["content"]
         if question in asked:
             fact, language = asked[question]

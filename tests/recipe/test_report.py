@@ -27,6 +27,9 @@ MEASURED = {"loss": {"256": {"mean": 2.0, "error": 0.1}, "1024": {"mean": 3.0, "
             "found": [{"task": "passkey", "language": language, "right": {"256": [1.0, 0.5], "1024": [0.0, share]}}
                       for language, share in (("en", 0.0), ("zh", 1.0))]}
 LONGER = {"settings": {"last": 64}, "lengths": [256, 1024], "measured": {"before": MEASURED, "after": MEASURED}}
+SHARE = {"hits": 3, "number": 4, "rate": 0.75, "low": 0.301, "high": 0.954}
+SAFETY = {"ppo": {"atlas": {"zh": {"all": {"unsafe_rate": SHARE, "right_rate": SHARE}, "domains": {},
+                                   "attacks": {"role_play": {"unsafe_rate": SHARE}}}}}}
 ROWS = [{"step": step, "loss": 8 / step, "lr": 0.1, "tokens": 1000 * step, "tokens_per_second": 1234.5,
          "validation.text.en.bits_per_byte": 2 / step} for step in range(1, 30)]
 
@@ -37,7 +40,8 @@ def finished(run, tmp_path):
     run()
     out = tmp_path / "run"
     for name, value in {"corpus/funnel.json": FUNNEL, "tokenizer/compression.json": COMPRESSION,
-                        "evaluate/samples.json": SAMPLES, "extend/extend.json": LONGER}.items():
+                        "evaluate/samples.json": SAMPLES, "extend/extend.json": LONGER,
+                        "safety/safety.json": SAFETY}.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(json.dumps(value))
     (out / "train" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -63,9 +67,17 @@ class Page(HTMLParser):
 def test_the_page_shows_every_part(finished):
     text = write_report(finished).read_text(encoding="utf-8")
     for part in ("tiny", "清澜河有多长？", "near duplicates", "0.600", "50.0%", "headwater run", "Conversations",
-                 "20.09"):
+                 "20.09", "75.0% (30% to 95%)"):
         assert part in text
     assert Page(text).tags.count("figure") == 5
+
+
+def test_safety_is_shown_of_all_and_by_type_of_attack(finished):
+    cell = "75.0% (30% to 95%)"
+    assert sections.safety(finished)["rows"] == [("ppo", "atlas", "Chinese", [cell, "", "", cell]),
+                                                 ("ppo", "atlas role play", "Chinese", [cell, "", "", ""])]
+    (finished / "safety" / "safety.json").unlink()
+    assert 'id="safety"' not in render(finished)
 
 
 def test_a_longer_context_is_shown_before_and_after(finished):
