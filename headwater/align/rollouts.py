@@ -30,6 +30,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model import Decoder, ModelConfig
 from headwater.model.tensors import read_tensors, write_tensors
+from headwater.progress import say
 from headwater.tokenizer import Tokenizer
 from headwater.train.batches import IGNORE, Batch, Learner, OnPolicy, lay, permutation
 from headwater.train.packing import PrefixSample, as_read, as_sample, first_fit
@@ -37,6 +38,8 @@ from headwater.train.state import steps_kept
 
 SLOTS = 64
 """Answers that are sampled at once."""
+TOLD = 20
+"""Iterations of a run that a line is said of."""
 
 
 class Held(NamedTuple):
@@ -134,6 +137,9 @@ class Rollouts(OnPolicy):
         facts["seconds"] = {"sampling": sampled - begun, "scoring": judged - sampled,
                             "measuring": time.perf_counter() - judged}
         self._keep(iteration, held, facts)
+        if iteration % max(1, self.method.iterations // TOLD) == 0:
+            say(f"iteration {iteration + 1}: reward {facts['reward']['total']['mean']:.3f}, KL {facts['kl']:.3f} nats, "
+                f"{facts['length']:.1f} tokens an answer, {len(answers) - len(kept):,} of {len(answers):,} left out")
         return held
 
     def _sampled(self, iteration: int) -> list[Answer]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -69,7 +70,7 @@ class RewardHackingSettings(Settings):
     iterations: Annotated[int, Field(ge=FIRST)] = 30
     answers: Annotated[int, Field(ge=4)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    warmup: Annotated[int, Field(ge=1)] = 10
+    warmup: Annotated[int, Field(ge=1)] = 20
     """Steps in which the critic alone learns, of the run that is compared with one without."""
 
 
@@ -86,7 +87,7 @@ class Result(NamedTuple):
     true: list[float]
     """What people would say of them; of risky questions the share of harmful answers."""
     surprise: float
-    """Mean variance of the advantages in the first iterations."""
+    """Mean variance of the advantages in the first iterations that the policy learns from."""
 
 
 class Outcome(NamedTuple):
@@ -167,7 +168,7 @@ def verdicts(results: list[Result], betas: Sequence[float], proper: float, befor
             judge(f"the KL is at most {BUDGET:g} nats", [BUDGET - _last(one.kl) for one in held]),
             judge(f"the counted reward is within {NEAR:.0%} of the best at this price, {best.reward:.2f} "
                   f"({Estimate.of(misses).words('+.0%')})", [NEAR - abs(miss) for miss in misses]),
-            judge(f"the advantages of the first {FIRST} iterations vary less where the critic warms up",
+            judge(f"the advantages of the policy's first {FIRST} iterations vary less where the critic has warmed up",
                   [one.surprise - two.surprise for one, two in zip(held, of("warm-up"))]),
             judge("without the rule that safety comes first more answers are harmful",
                   [_last(one.true) - _last(two.true) for one, two in zip(of(HELPFUL), of(COMBINED))])]
@@ -208,7 +209,7 @@ def _result(kind: str, seed: int, settings: RewardHackingSettings, proper: float
         return {"kl": [row["kl"] for row in rows],
                 "reward": [row["reward"][HELPFUL if risky else "counted"]["mean"] for row in rows],
                 "true": [row["reward"]["harm" if risky else "liked"]["mean"] for row in rows],
-                "surprise": sum(row["advantage_variance"] for row in rows[:FIRST]) / FIRST}
+                "surprise": fmean([row["advantage_variance"] for row in rows if "ratio" in row][:FIRST])}
 
     return Result(kind, seed, **once(out / f"{kind.replace(' ', '-')}-{seed}.json", measure))
 

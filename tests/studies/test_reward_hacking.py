@@ -78,7 +78,7 @@ def test_a_flawed_reward_is_hacked_without_a_price_and_not_at_a_proper_one(spoke
 def test_the_study_learns_at_every_price(spoken, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "FIRST", 1)
     shutil.copytree(spoken, tmp_path / "model")
-    settings = RewardHackingSettings(betas=(0.0, 6.0), seeds=1, iterations=10, answers=8)
+    settings = RewardHackingSettings(betas=(0.0, 6.0), seeds=1, iterations=10, answers=8, warmup=1)
     found = run(tmp_path, settings)
     assert [one.kind for one in found] == ["beta 0", "beta 6", "warm-up", "helpful", "combined"]
     assert "<svg" in (tmp_path / "reward-hacking.svg").read_text()

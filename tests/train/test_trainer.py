@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -20,8 +21,10 @@ from headwater.model.tensors import read_tensors, write_tensors
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings, disk
 from headwater.train import trainer as trainer_module
+from headwater.train.batches import OnPolicy, lay
 from headwater.train.machine import Machine
 from headwater.train.objective import next_token
+from headwater.train.packing import PrefixSample, as_sample
 from headwater.train.stage import PretrainSettings, model_config
 from headwater.train.streams import StreamBatches
 from headwater.train.validation import bits_per_byte
@@ -85,6 +88,41 @@ def test_resuming_gives_the_losses_and_weights_of_an_unbroken_run(tmp_path, prec
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     for ours, theirs in zip(last.model.parameters(), whole.model.parameters()):
         assert torch.equal(ours, theirs)
+
+
+class Echo(OnPolicy):
+    """Batches of what the model says itself: each row goes on with its likeliest tokens."""
+
+    batches_per_epoch = 1.0
+
+    def __init__(self):
+        self.made = []
+
+    def begin(self, learner):
+        self.learner = learner
+
+    def batch(self, step, rank=0, ranks=1):
+        whole = self.learner.whole()
+        start = torch.arange(step, step + 4)[:, None] % 64
+        own = self.learner.ask(lambda model: model(start)[:, -1].argmax(-1))
+        assert torch.equal(own, whole(start)[:, -1].argmax(-1))  # as it is now, in either form
+        self.made.append([one.clone() for one in whole.parameters()])
+        rows = [[as_sample(PrefixSample([int(first), int(last)], [False, True]), 0, 1)]
+                for first, last in zip(start[:, 0], own)]
+        return lay(rows, 32, pad=0)
+
+
+def test_batches_of_the_model_itself_are_made_after_the_step_before_them(tmp_path):
+    run = trainer(20, optimizer={"learning_rate": 1e-2, "warmup_steps": 2})
+    run.batches = Echo()
+    begun = [one.clone() for one in run.model.parameters()]
+    run.fit(tmp_path)
+    made = run.batches.made
+    assert len(made) == 20
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made[0], begun))
+    for former, later in itertools.pairwise(made):  # none is made ahead, of weights that a step was still to change
+        assert not all(torch.equal(ours, theirs) for ours, theirs in zip(former, later))
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0]  # it comes to believe what it says
 
 
 WORKER = """
