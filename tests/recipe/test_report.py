@@ -33,7 +33,8 @@ SAFETY = {"ppo": {"atlas": {"zh": {"all": {"unsafe_rate": SHARE, "right_rate": S
 SAMPLED = {"prompts": 2, "answers": 8, "left_out": {"empty answers": 3}, "without_usable_answer": 0, "best": 2,
            "from_earlier_rounds": 1, "curves": {"k": [1, 2, 4], "max": [0.0, 0.5, 0.9], "mean": [0.0] * 3,
                                                 "median": [0.0, 0.0, 0.1]}, "best_reward": 0.9,
-           "before": {"reward": 0.125, "left_out": 0.5}, "after": {"reward": 0.75, "reward.right": 1.0, "left_out": 0.0}}
+           "before": {"reward": 0.125, "left_out": 0.5},
+           "after": {"reward": 0.75, "reward.right": 1.0, "left_out": 0.0}}
 ROWS = [{"step": step, "loss": 8 / step, "lr": 0.1, "tokens": 1000 * step, "tokens_per_second": 1234.5,
          "validation.text.en.bits_per_byte": 2 / step} for step in range(1, 30)]
 
