@@ -3,10 +3,11 @@ import json
 import pytest
 import torch
 
-from headwater.align import rejection
+from headwater.align import candidates
 from headwater.align.answers import Answer, read_answers
+from headwater.align.candidates import Candidate, best_of
 from headwater.align.prompts import Prompt
-from headwater.align.rejection import Candidate, RejectionSettings, best_of, run
+from headwater.align.rejection import RejectionSettings, run
 from headwater.dialogues.reading import read_dialogues
 from headwater.errors import InputError, SettingsError
 from headwater.folders import is_adapter
@@ -31,7 +32,7 @@ def read(path):
 def sampling(small_model, tmp_path):
     """Random weights end an answer sooner or later: twelve tokens are often enough."""
     prompts = write(tmp_path / "p.jsonl", *({"messages": [{"role": "user", "content": one}]} for one in ASKED))
-    return {"model": small_model, "prompts": [prompts], "answers": 24, "sampling": {"max_tokens": 12},
+    return {"model": small_model, "prompts": [prompts], "answers": 24, "temperature": 1.0, "max_tokens": 12,
             "rewards": {"rules": {"brevity": 1}}, "tune": False}
 
 
@@ -53,9 +54,9 @@ def test_the_best_usable_answer_of_every_prompt_is_kept(sampling, tmp_path):
 
 
 def test_sampling_that_was_stopped_goes_on_with_the_same_answers(sampling, tmp_path, monkeypatch):
-    monkeypatch.setattr(rejection, "AT_ONCE", 24)  # a portion for each prompt
+    monkeypatch.setattr(candidates, "AT_ONCE", 24)  # a portion for each prompt
     run(RejectionSettings.parse(sampling), tmp_path / "whole")
-    sample, asked = rejection.sample_answers, []
+    sample, asked = candidates.sample_answers, []
 
     def stopped(engine, prompts, *rest, **options):
         asked.append(len(prompts))
@@ -63,7 +64,7 @@ def test_sampling_that_was_stopped_goes_on_with_the_same_answers(sampling, tmp_p
             raise KeyboardInterrupt
         return sample(engine, prompts, *rest, **options)
 
-    monkeypatch.setattr(rejection, "sample_answers", stopped)
+    monkeypatch.setattr(candidates, "sample_answers", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(RejectionSettings.parse(sampling), tmp_path / "halves")
     run(RejectionSettings.parse(sampling), tmp_path / "halves")
@@ -123,9 +124,9 @@ def test_of_equal_answers_the_first_is_the_best():
 
 def test_nothing_to_learn_from_is_said(sampling, tmp_path):
     with pytest.raises(InputError, match="no prompt has an answer that can be learned from"):
-        run(RejectionSettings.parse({**sampling, "answers": 2, "sampling": {"max_tokens": 1}}), tmp_path / "out")
+        run(RejectionSettings.parse({**sampling, "answers": 2, "max_tokens": 1}), tmp_path / "out")
     with pytest.raises(InputError, match="leave no room for a prompt"):
-        run(RejectionSettings.parse({**sampling, "sampling": {"max_tokens": 64}}), tmp_path / "out2")
+        run(RejectionSettings.parse({**sampling, "max_tokens": 64}), tmp_path / "out2")
 
 
 def test_earlier_answers_without_an_answer_are_refused(small_model, tmp_path):
@@ -137,7 +138,7 @@ def test_earlier_answers_without_an_answer_are_refused(small_model, tmp_path):
 
 @pytest.mark.parametrize(("values", "told"), [
     ({"tune": True}, "'trainer' is required"), ({"trainer": TRAINER}, "trainer has no effect with tune=false"),
-    ({"sampling": {"seed": 1}}, "sampling.seed has no effect"), ({"rewards": {}}, "nothing judges"),
+    ({"rewards": {}}, "nothing judges"),
     ({"tune": True, "trainer": TRAINER, "lora": {"rank": 2}}, "lora has no effect with method full")])
 def test_settings_without_effect_are_refused(values, told):
     with pytest.raises(SettingsError, match=told):
