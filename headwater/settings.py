@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import InputError, SettingsError
+from headwater.progress import say
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -314,7 +315,8 @@ def _plain_values(text: str) -> Any:
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`values` with dotted `a.b=c` overrides applied; each value is read as YAML, list items by index."""
+    """`values` with dotted `a.b=c` overrides applied; each value is read as YAML, list items by index. Of two for the
+    same setting the last one counts, so that a script's own can stand before its user's; that is said."""
     merged: dict[str, Any] = copy.deepcopy(dict(values))
     given: list[str] = []
     for override in overrides:
@@ -322,7 +324,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         if not equals or not all(path.split(".")):
             raise SettingsError(f"'{override}' is not an override", fix="write overrides as a.b=value")
         if path in given:
-            raise SettingsError(f"override {_short(path)} is given twice", fix="leave one of them")
+            say(f"note: override {_short(path)} is given twice, the last one counts")
         dropped = next((one for one in given if one.startswith(f"{path}.")), None)
         if dropped is not None:
             raise SettingsError(f"override {_short(path)} would drop {_short(dropped)}, which is given before it",

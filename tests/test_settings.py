@@ -145,9 +145,9 @@ def test_a_wrong_override_is_a_settings_error(override):
         with_overrides({"a": {"b": [1, 2]}}, [override])
 
 
-def test_an_override_that_is_given_twice_is_refused():
-    with pytest.raises(SettingsError, match=r"override 'a\.b' is given twice"):
-        with_overrides({}, ["a.b=1", "a.c=2", "a.b=1"])
+def test_of_two_overrides_for_one_setting_the_last_counts_and_it_is_said(capsys):
+    assert with_overrides({}, ["a.b=1", "a.c=2", "a.b=3"]) == {"a": {"b": 3, "c": 2}}
+    assert "'a.b' is given twice, the last one counts" in " ".join(capsys.readouterr().err.split())
 
 
 PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.text("abc ${}._", max_size=8),
