@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from os.path import commonpath
 from pathlib import Path
@@ -19,21 +18,11 @@ from headwater.align.preferences import GAPS, Preference
 from headwater.align.probes import probed, probes_told
 from headwater.align.ranking import safety
 from headwater.align.reward_model import RewardModel
+from headwater.align.rewards import THRESHOLD
+from headwater.align.share import Share
 from headwater.corpus.classifying.regression import auc
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
-SURE = 1.96
-"""Deviations of a 95 % interval."""
-FLAGGED = 0.15
-"""LLaMA 2's threshold: an answer below it is taken for unsafe."""
-
-
-def wilson(right: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, which holds for few and for all as well (Wilson, 1927)."""
-    share, square = right / count, SURE**2
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    reach = SURE / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def judged(model: RewardModel, pairs: Sequence[ReadPair], *, absolute: bool = False) -> dict[str, Any]:
@@ -90,7 +79,7 @@ def _shares(pairs: Sequence[Preference], differences: Tensor, key: Callable[[Pre
         right.setdefault(key(pair), []).append((difference > 0) + (difference == 0) / 2)
     right.pop("", None)
     for name in sorted(right, key=lambda one: (GAPS.get(one, 0), one)):  # type: ignore[call-overload]
-        low, high = wilson(sum(right[name]), len(right[name]))
+        low, high = Share(sum(right[name]), len(right[name])).interval
         gap = {"gap": GAPS[name]} if name in RATINGS else {}
         yield {"name": name, **gap, "pairs": len(right[name]), "accuracy": sum(right[name]) / len(right[name]),
                "low": low, "high": high}
@@ -102,10 +91,10 @@ def _safety(rewards: Tensor, safe: Tensor) -> dict[str, float]:
     rewards, wanted = rewards[known], safe[known] > 0
     if not wanted.any() or wanted.all():
         return {}
-    flagged = rewards.sigmoid() < FLAGGED
+    flagged = rewards.sigmoid() < THRESHOLD
     caught = float((flagged & ~wanted).sum())
     return {"answers": len(wanted), "accuracy": float(((rewards > 0) == wanted).double().mean()),
-            "auc": auc(rewards.double().numpy(), wanted.numpy()), "threshold": FLAGGED,
+            "auc": auc(rewards.double().numpy(), wanted.numpy()), "threshold": THRESHOLD,
             "flagged": float(flagged.double().mean()), "recall": caught / float((~wanted).sum()),
             "precision": caught / float(flagged.sum()) if flagged.any() else 0.0}
 

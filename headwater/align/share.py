@@ -13,7 +13,7 @@ _Z = 1.959963984540054
 class Share(NamedTuple):
     """So many of so many."""
 
-    hits: int
+    hits: float
     number: int
 
     @classmethod

@@ -8,7 +8,7 @@ from headwater.errors import InputError
 from headwater.folders import ADAPTER_WEIGHTS, CONFIG, is_adapter
 from headwater.model.task_head import CONFIG as TASK
 
-STAGES = ("quantize", "rejection", "finetune", "extend", "pretrain")
+STAGES = ("quantize", "ppo", "dpo", "rejection", "finetune", "extend", "pretrain")
 """Stages that write a model, the last first."""
 
 

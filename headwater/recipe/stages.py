@@ -67,7 +67,6 @@ def find(stages: Stages, name: str) -> Stage | None:
 _MACHINE = "headwater.train.stage:check_machine"
 _READERS = ("pyarrow",)
 _CORPUS = ("daft", "numpy", "trafilatura", "resiliparse", "fastwarc", "pycld2")
-_PAIRS = ("align", "dialogues", "train", "model", "tokenizer", "plan", "corpus")
 _ALIGN = ("align", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus")
 _MODEL = ("torch", "numpy", "safetensors", "sentencepiece", "tokenizers")
 
@@ -98,12 +97,12 @@ STAGES: dict[str, Stage] = {
               shared=True),
         Stage("reward", "teach a chat model to say how good an answer is",
               "headwater.align.reward:RewardStageSettings", "headwater.align.reward:run",
-              _PAIRS, _MODEL + _READERS, _MACHINE, shared=True),
+              _ALIGN, _MODEL + _READERS, _MACHINE, shared=True),
         Stage("rejection", "let a model answer many times, and tune one on the best answers",
-              "headwater.align.rejection:RejectionSettings", "headwater.align.rejection:run", _ALIGN,
+              "headwater.align.rejection:RejectionSettings", "headwater.align.rejection:run", (*_ALIGN, "generate"),
               _MODEL + _READERS, "headwater.align.tuning:check_machine"),
         Stage("dpo", "tune a chat model on preferences, without a reward model",
-              "headwater.align.dpo_stage:DpoSettings", "headwater.align.dpo_stage:run", _PAIRS, _MODEL + _READERS,
+              "headwater.align.dpo_stage:DpoSettings", "headwater.align.dpo_stage:run", _ALIGN, _MODEL + _READERS,
               "headwater.align.tuning:check_machine"),
         Stage("ppo", "let a model learn from its own answers, which rewards judge (PPO)",
               "headwater.align.ppo_settings:PpoSettings", "headwater.align.ppo_stage:run",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from headwater.align.agreement import judged, told, wilson
+from headwater.align.agreement import judged, told
 from headwater.align.pairs import read_pairs
 from headwater.align.preferences import Preference
 from headwater.align.probes import repetition, spearman
@@ -18,20 +18,6 @@ from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
 from headwater.progress import print_result
 from headwater.tokenizer import Tokenizer
-
-
-def test_wilsons_interval_by_hand():
-    # 81 of 263: (0.3080 + 1.9208/263) / (1 + 3.8416/263) -+ ..., Newcombe's (1998) example: 0.2553 to 0.3662.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert wilson(29, 29) == pytest.approx((0.8830, 1), abs=5e-5)
-
-
-@given(st.integers(1, 500).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
-def test_wilsons_interval_holds_the_share(counts):
-    low, high = wilson(*counts)
-    assert 0 <= low <= counts[0] / counts[1] + 1e-12
-    assert counts[0] / counts[1] - 1e-12 <= high <= 1
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=30))

@@ -111,7 +111,7 @@ def test_loss_and_gradients_are_those_of_the_formula(small_model, trained, read)
                       - sft * chosen.mean())
         margins.append(float(margin.detach()))
     torch.stack(losses).mean().backward()
-    assert float(found.loss.detach()) == pytest.approx(float(torch.stack(losses).mean()), abs=1e-4)
+    assert float(found.loss.detach()) == pytest.approx(float(torch.stack(losses).mean().detach()), abs=1e-4)
     assert float(found.sums["margin"]) / divisor == pytest.approx(sum(margins) / 3, abs=1e-4)
     assert float(found.sums["accuracy"]) / divisor == pytest.approx(sum(one > 0 for one in margins) / 3)
     for name, one in model.named_parameters():

@@ -5,16 +5,15 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from headwater.align.share import Share
-
-scipy_stats = pytest.importorskip("scipy.stats")
 
 
 @given(st.integers(1, 500).flatmap(lambda number: st.tuples(st.integers(0, number), st.just(number))))
 def test_the_interval_is_scipys_of_wilson(counts):
     hits, number = counts
-    theirs = scipy_stats.binomtest(hits, number).proportion_ci(method="wilson")
+    theirs = binomtest(hits, number).proportion_ci(method="wilson")
     assert Share(hits, number).interval == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
