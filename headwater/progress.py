@@ -44,6 +44,8 @@ def say(message: str) -> None:
 
 _displays: list[Progress] = []
 """The one display on the terminal, if any: a bar inside another's time is a further line of it, gone when done."""
+_bars: list[Bar] = []
+"""Those that are not closed yet."""
 
 
 def _on_screen() -> Progress | None:
@@ -68,6 +70,8 @@ class Bar:
         self.told: tuple[float, str] | None = None
         self.started = self.printed = time.monotonic()
         self._warm: tuple[float, float] | None = None
+        self._inner = bool(_bars)
+        _bars.append(self)
         self._outer, self._rich = _on_screen(), None
         if console.is_terminal:
             self._rich = self._outer or _new_display()
@@ -102,12 +106,14 @@ class Bar:
         return ", ".join([*parts, *filter(None, [self.text])])
 
     def close(self) -> None:
+        _bars.remove(self)
+        worth = PLAIN_SECONDS if self._inner else 2.0  # the outer one's lines tell of short work inside it
         if self._rich is not None and self._outer is not None:
             self._rich.remove_task(self._task)
         elif self._rich is not None:
             self._rich.stop()
             _displays.clear()
-        elif time.monotonic() - self.started >= 2.0 and self.told != (self.done, self.text):
+        elif time.monotonic() - self.started >= worth and self.told != (self.done, self.text):
             say(self.line())
 
 

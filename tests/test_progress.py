@@ -40,6 +40,17 @@ def test_a_short_task_prints_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_short_work_within_a_longer_one_is_told_by_the_outer_bar_alone(clock, capsys):
+    with bar("steps", 2) as outer:
+        for seconds in (5, 11):
+            with bar("answers", 4) as inner:
+                clock[0] += seconds
+                inner.done = 4
+            outer.done += 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in said] == ["answers", "steps"]
+
+
 def test_a_bar_without_a_total_counts(clock, capsys):
     for _ in track(iter("ab"), "pages"):
         clock[0] += 5
