@@ -3,11 +3,12 @@
     python benchmarks/ppo.py [--full] [--threads N] [--shape NAME]
 
 A LLaMA-shaped model of random weights is written once and read by both sides; its last layer is set so that a text goes
-on for 16 tokens on average. The reward is a function of the text. Ours is the PPO of the stage: sampling by the batched
-engine, policy, reference and a critic of its own, one step on all answers. TRL's PPO is no longer part of it, so the
-peer is its RLOO, which has no critic to read and to train: two answers to each prompt, a reference, one step. A side
-lives in a process of its own, and their iterations take turns. Peak memory is the largest resident one above what the
-process held with its libraries imported and nothing loaded.
+on for some 16 tokens on average. The reward is a function of the text. Ours is the PPO of the stage: sampling by the
+batched engine, policy, reference and a critic of its own, one step on all answers. TRL's PPO is no longer part of it,
+so the peer is its RLOO, which has no critic to read and to train: two answers to each prompt, a reference, one step. A
+side lives in a process of its own, and their iterations take turns. Ours leaves out answers that are empty or do not
+end, the peer learns from them too: tokens learned from are counted beside answers sampled. Peak memory is the largest
+resident one above what the process held with its libraries imported and nothing loaded.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ ENDS = 1 / 20
 """How likely a text ends with every token."""
 ALWAYS = 0.1
 """What every token has in one dimension, from which the end of a text gets its likelihood."""
+NEVER = 30.0
+"""A logit so far below the others."""
 
 
 def write(folder: Path, shape: str) -> None:
@@ -62,13 +65,17 @@ def write(folder: Path, shape: str) -> None:
 
 @torch.no_grad()
 def ending(model: Decoder, tokenizer: Tokenizer, prompts: Path) -> Decoder:
-    """The model with its end mark as likely as `ENDS` says, after any text."""
+    """The model with its end mark as likely as `ENDS` says, after any text, and nothing else that is no text: answers
+    that are empty would be learned from by one side alone."""
     model.embedding.weight[:, 0], model.head.weight[:, 0] = ALWAYS, 0.0
     ids = torch.tensor([read_prompts([prompts], tokenizer, LENGTH)[0].ids])
     hidden = model.hidden(ids)[0]
     others = model.head(hidden).logsumexp(-1).mean() + torch.tensor(ENDS).logit()
     model.head.weight[tokenizer.specials[END]] = 0.0
-    model.head.weight[tokenizer.specials[END], 0] = others / hidden[:, 0].mean()
+    always = hidden[:, 0].mean()
+    blank = [index for index in range(tokenizer.vocab_size) if not tokenizer.decode([index]).strip()]
+    model.head.weight[blank, 0] = -NEVER / always
+    model.head.weight[tokenizer.specials[END], 0] = others / always
     return model
 
 
@@ -83,7 +90,9 @@ def compare(shape: str, folder: Path, options: Any) -> list[Case]:
     if "TRL" not in here:
         return [Case(shape, "answers/s", speed["ours"], "TRL is not installed")]
     own, other = told["ours"], told["TRL"]
+    tokens = {side: speed[side] / ANSWERS * one["answers"] * one["length"] for side, one in told.items()}
     return [Case.compare(shape, "answers/s", speed["ours"], "TRL", speed["TRL"]),
+            Case.compare(shape, "tokens learned from/s", tokens["ours"], "TRL", tokens["TRL"]),
             Case.compare(shape, "peak memory, MB", own["peak"] / 1e6, "TRL", other["peak"] / 1e6, more_is_better=False),
             Case(shape, "mean tokens of an answer", own["length"], "TRL", other["length"]),
             Case(shape, "answers learned from, of a step", own["answers"], "TRL", other["answers"])]

@@ -24,6 +24,8 @@ WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
+LOSS_OF = {"reward": " (nats per answer)", "dpo": " (nats per pair)", "task": ""}
+"""What a loss is of, by the kind of the stage; of the others a token."""
 FEW = 10
 """The number of points below which they are marked: of two, a line alone would hardly be seen."""
 WIDE = 20
@@ -115,7 +117,7 @@ def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
     axes[0].plot(tokens, losses, color=SERIES[0], linewidth=1, alpha=0.3, marker="o" if len(rows) < FEW else "",
                  markersize=3)
     axes[0].plot(tokens, _smooth(losses), color=SERIES[0], linewidth=1.8)
-    axes[0].set_title("training loss (nats per token)", **_TITLE)
+    axes[0].set_title("training loss" + LOSS_OF.get(name.partition("_")[0], " (nats per token)"), **_TITLE)
     for number, (key, points) in enumerate(shown.items()):
         language = next((code for code in LANGUAGES if f".{code}." in key), None)
         colour, label = LANGUAGES[language] if language else (SERIES[number % 4], key.removeprefix("validation."))
@@ -184,7 +186,9 @@ def reward_plot(name: str, rows: Sequence[Mapping[str, Any]], parts: Sequence[st
     for part, colour in zip(parts, SERIES, strict=False):
         axes[0].plot(at, [row["reward"].get(part, {}).get("mean") for row in rows], color=colour, linewidth=1.6,
                      label=part)
-    axes[0].legend(frameon=False, fontsize=8, labelcolor=INK)
+    bottom, top = axes[0].get_ylim()
+    axes[0].set_ylim(bottom, top + 0.35 * (top - bottom))  # room for the names
+    axes[0].legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", ncols=len(parts))
     for one, key in ((axes[1], "kl"), (axes[2], "length"), (axes[3], "entropy")):
         one.plot(at, [row[key] for row in rows], color=SERIES[0], linewidth=1.6)
     titles = ("mean reward", "KL to the reference, nats an answer", "tokens an answer", "entropy, nats a token")
