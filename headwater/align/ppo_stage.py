@@ -17,11 +17,11 @@ from headwater.align.ppo_settings import PpoMethod, PpoSettings
 from headwater.align.prompts import Prompt, read_prompts
 from headwater.align.rewards import Scorer, Source, scorer
 from headwater.align.rollouts import Reading, Rollouts, sampled
+from headwater.align.tuning import check_machine
 from headwater.artifacts import read_json, write_json
-from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import attach, require_no_prefix, save_adapter
-from headwater.model.checkpoint import load_model, read_config, save_model
+from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
 from headwater.plan import Trained
 from headwater.progress import print_result
 from headwater.tokenizer import Tokenizer
@@ -29,19 +29,10 @@ from headwater.tokenizer.fitting import record_template, require_template
 from headwater.train.machine import products
 from headwater.train.memory import Frozen, require_memory
 from headwater.train.objective import Reference
-from headwater.train.processes import ranks
 from headwater.train.trainer import Trainer
 
 VALIDATION = 0x7FFF_FFFF
 """The seed of the answers to validation prompts, which no iteration has."""
-
-
-def check(settings: PpoSettings) -> None:
-    """Raises `InputError` for what this machine does not have."""
-    settings.trainer.check_machine()
-    if ranks() > 1:
-        raise InputError("the policy is sampled by one process, and its answers are learned from there", where="ppo",
-                         fix="start one process; it uses all cores, or its GPU")
 
 
 def run(settings: PpoSettings, out: Path, others: Mapping[str, tuple[Source, float]] | None = None
@@ -49,8 +40,10 @@ def run(settings: PpoSettings, out: Path, others: Mapping[str, tuple[Source, flo
     """Write a model's folder, or an adapter's, the critic's below it, and `iterations.jsonl`. others: sources of reward
     with their weights, beside those of the settings. Figures: of the last iterations reward, KL to the reference and
     length; mean rewards of validation prompts before and after."""
-    check(settings)
+    check_machine(settings)
     require_no_prefix(settings.model, "aligned")
+    if settings.method == "full":
+        require_floats(settings.model, "trained", "give the float model, or set method=lora")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = read_config(settings.model)[0]

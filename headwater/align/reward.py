@@ -16,8 +16,8 @@ from headwater.align.reward_model import REWARD, RewardModel
 from headwater.artifacts import write_json
 from headwater.errors import InputError
 from headwater.model import Decoder
-from headwater.model.adapters import LoraSettings, require_no_prefix, save_adapter
-from headwater.model.checkpoint import read_config, save_model
+from headwater.model.adapters import LoraSettings, require_no_prefix
+from headwater.model.checkpoint import read_config
 from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
@@ -25,8 +25,8 @@ from headwater.model.task_head import TaskHead
 from headwater.progress import print_result
 from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
-from headwater.tokenizer.fitting import record_template, require_template
-from headwater.train.learning import check, frozen_by, prepared, require_alone
+from headwater.tokenizer.fitting import require_template
+from headwater.train.learning import check, frozen_by, prepared, require_trainable, write_learned
 from headwater.train.memory import require_memory
 from headwater.train.packing import PackedBatches
 from headwater.train.processes import is_leader, ranks
@@ -75,7 +75,7 @@ def run(settings: RewardStageSettings, out: Path) -> dict[str, float]:
     agrees with the pairs that were held back. Figures: loss, throughput, and of these pairs the accuracy with its 95 %
     interval, the calibration error, the safety's AUC."""
     require_no_prefix(settings.model, "given a head")
-    require_alone(settings)
+    require_trainable(settings)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model)
     config, frozen = read_config(settings.model)[0], frozen_by(settings)
@@ -98,11 +98,8 @@ def run(settings: RewardStageSettings, out: Path) -> dict[str, float]:
         return {} if held_back is None else measured(model, asked, held_back)
 
     def save(model: Decoder, folder: Path) -> None:
-        if settings.method == "lora":
-            save_adapter(model, folder, settings.model)
-        elif settings.method == "full":
-            save_model(model, folder, tokenizer_from=settings.model)
-            record_template(tokenizer, folder)
+        if settings.method != "head":
+            write_learned(settings, model, tokenizer, folder)
         objective.head.save(folder, settings.model if settings.method == "head" else folder, config.longest)
 
     figures = Trainer(model, objective, batches(train, trainer.rows, settings.seed), trainer, validate, save,

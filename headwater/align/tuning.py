@@ -16,7 +16,7 @@ from headwater.model.prefix import PrefixSettings
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Rendered, Tokenizer
 from headwater.tokenizer.fitting import require_template
-from headwater.train.learning import Learning, frozen_by, prepared, write_learned
+from headwater.train.learning import Learning, frozen_by, prepared, require_trainable, write_learned
 from headwater.train.memory import require_memory
 from headwater.train.objective import Objective
 from headwater.train.packing import PackedBatches, PrefixSample, Supervised, as_read
@@ -61,6 +61,7 @@ class Tuning:
 
     def __init__(self, settings: Learning) -> None:
         require_no_prefix(settings.model, "tuned further")
+        require_trainable(settings)
         self.settings, self.trainer = settings, settings.trainer
         self.tokenizer, self.config = Tokenizer.load(settings.model), read_config(settings.model)[0]
         require_template(self.tokenizer, settings.model)

@@ -17,7 +17,7 @@ from headwater.finetune.general import GeneralSettings, Measured, before_and_aft
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, require_no_prefix, without_adapters
-from headwater.model.checkpoint import load_model, read_config, require_floats
+from headwater.model.checkpoint import load_model, read_config
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
@@ -26,7 +26,7 @@ from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import require_template
 from headwater.train.batches import Batches
-from headwater.train.learning import Method, check, frozen_by, prepared, require_alone, write_learned
+from headwater.train.learning import Method, check, frozen_by, prepared, require_trainable, write_learned
 from headwater.train.memory import require_memory
 from headwater.train.objective import Objective, Reference, next_token
 from headwater.train.packing import PackedBatches, as_read
@@ -75,9 +75,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     require_no_prefix(settings.model, "tuned further")
-    if settings.method == "full":
-        require_floats(settings.model, "trained", "give the float model, or set method=lora or prefix")
-    require_alone(settings)
+    require_trainable(settings)
     general.check(settings.general)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)

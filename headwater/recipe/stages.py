@@ -106,7 +106,7 @@ STAGES: dict[str, Stage] = {
               "headwater.align.tuning:check_machine"),
         Stage("ppo", "let a model learn from its own answers, which rewards judge (PPO)",
               "headwater.align.ppo_settings:PpoSettings", "headwater.align.ppo_stage:run",
-              _ALIGN, _MODEL + _READERS, "headwater.align.ppo_stage:check"),
+              _ALIGN, _MODEL + _READERS, "headwater.align.tuning:check_machine"),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
               ("compress", "model", "plan"), _MODEL),

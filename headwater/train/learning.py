@@ -10,7 +10,7 @@ import torch
 from headwater.errors import InputError
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, attach, attach_prefix, save_adapter
-from headwater.model.checkpoint import load_model, save_model
+from headwater.model.checkpoint import load_model, require_floats, save_model
 from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
@@ -114,8 +114,10 @@ def frozen_by(settings: Learning) -> Frozen | None:
     return Frozen(settings.base, learns[settings.method])
 
 
-def require_alone(settings: Learning) -> None:
-    """Raises `InputError` for packed matrices in several processes."""
+def require_trainable(settings: Learning) -> None:
+    """Raises `InputError` where packed matrices are to learn, and for those of several processes."""
+    if settings.method == "full":
+        require_floats(settings.model, "trained", "give the float model, or set method=lora")
     if settings.base and ranks() > 1:
         raise InputError("packed matrices are not spread over several processes", where="base",
                          fix="leave base out, and spread the floats by trainer.parallel.zero=3; or start one process")

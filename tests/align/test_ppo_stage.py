@@ -139,5 +139,5 @@ def test_only_answers_that_a_checkpoint_may_need_stay_on_the_disk(two_armed, ask
 def test_several_processes_are_refused(two_armed, asking, settled, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="sampled by one process"):
+    with pytest.raises(InputError, match="one process samples and judges"):
         run(PpoSettings.parse(settled(two_armed, asking)), tmp_path)

@@ -16,6 +16,8 @@ from headwater.align.ranking import Ranking
 from headwater.align.reward import RewardStageSettings, run
 from headwater.align.reward_model import REWARD, RewardModel, judged_ids
 from headwater.cli.main import main
+from headwater.compress.stage import QuantizeSettings
+from headwater.compress.stage import run as quantize
 from headwater.errors import InputError, SettingsError
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
@@ -174,3 +176,9 @@ def test_two_processes_learn_the_same_judgement(small_model, tmp_path):
     one, both = (RewardModel.load(tmp_path / name) for name in ("one", "two"))
     ids = [judged_ids(said("Lake 99?", answer), one.tokenizer) for answer in GOOD + BAD]
     assert torch.allclose(one.scores(ids), both.scores(ids), atol=1e-3)
+
+
+def test_packed_matrices_learn_no_reward(small_model, tmp_path):
+    quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
+    with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained"):
+        run(settings(tmp_path / "int8", write(tmp_path / "p.jsonl", rows())), tmp_path / "out")

@@ -244,7 +244,7 @@ def test_packed_matrices_do_not_learn_and_are_refused(small_model, dialogues, tm
     values = {"model": tmp_path / "int8", "dialogues": [dialogues], "trainer": {**TRAINER, "steps": 1}}
     with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained") as error:
         run(FinetuneSettings.parse({**values, **more}), tmp_path / "out")
-    assert error.value.fix == "give the float model, or set method=lora or prefix"
+    assert error.value.fix == "give the float model, or set method=lora"
     run(FinetuneSettings.parse({**values, "method": "lora"}), tmp_path / "out")
     beside = {**values, "model": tmp_path / "out"}  # an adapter of a packed model
     with pytest.raises(InputError, match="packed"):

@@ -214,6 +214,7 @@ def test_plots_follow_the_pages_colours_and_keep_text_as_text():
     assert "var(--series-1)" in svg
     assert "#040404" not in svg
     assert ">training loss (nats per token)</text>" in svg
+    assert ">training loss (nats per answer)</text>" in plots.loss_plot("reward_helpful", ROWS)
 
 
 def test_the_smoothed_curve_is_a_mean_of_what_came_so_far():
