@@ -29,6 +29,9 @@ class Line:
     points: bool = True
     """Whether the points are marked."""
     joined: bool = True
+    x_errors: Sequence[float] | None = None
+    cloud: Sequence[tuple[float, float]] = ()
+    """(x, y) of what the points are means of: pale, behind them."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,11 @@ def _draw(axes: Any, panel: Panel) -> None:
     if panel.band is not None:
         axes.fill_between(*panel.band, color=COLOURS[0], alpha=0.15, linewidth=0)
     for line, colour in zip(panel.lines, cycle(COLOURS)):
-        axes.errorbar(list(line.x), list(line.y), line.errors, label=line.name, color=colour, capsize=3, linewidth=1.6,
-                      marker="o" if line.points else "", markersize=4, linestyle="-" if line.joined else "")
+        axes.errorbar(list(line.x), list(line.y), line.errors, line.x_errors, label=line.name, color=colour, capsize=3,
+                      linewidth=1.6, marker="o" if line.points else "", markersize=4,
+                      linestyle="-" if line.joined else "")
+        if line.cloud:
+            axes.scatter(*zip(*line.cloud), color=colour, alpha=0.35, s=16, linewidths=0)
     if panel.log_x:
         axes.set_xscale("log")
         _ticks(axes.xaxis, *axes.get_xlim())
