@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.table import Table
 
+from headwater.errors import InputError
 from headwater.plots import Line, Panel, panels
 from headwater.progress import print_result
 from headwater.studies.reward_arms import (
@@ -45,7 +46,12 @@ def run(out: Path, settings: DualRewardSettings) -> list[Result]:
     learned already does not again. Raises `InputError` for a run of another kind, or a folder of other settings."""
     plan = Plan.of(settings)
     keep(out, plan)
-    start = once(out / "start.json", lambda: rates(plan, plan.ppo.model, out / "start"))
+    start = {language: found for language, found in once(out / "start.json", lambda: rates(plan, plan.ppo.model,
+                                                                                          out / "start")).items()
+             if {UNSAFE, DECLINED} <= set(found)}
+    if not start:
+        raise InputError("the run's prompts tell no pair of rates", where=settings.run,
+                         fix="give its stage safety risky prompts and safe ones")
     trials = [Trial(plan, out, seed) for seed in range(settings.seed, settings.seed + settings.seeds)]
     found = [trial.result(arm) for trial in trials for arm in ARMS]
     judgements = [trial.judgements() for trial in trials]

@@ -17,11 +17,6 @@ from headwater.studies.reward_hacking import Before, Result, RewardHackingSettin
 BEFORE = Before(torch.tensor([0.4, 0.3, 0.15, 0.08, 0.05, 0.02], dtype=torch.float64))
 
 
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory):
-    return study._spoken(tmp_path_factory.mktemp("spoken"))
-
-
 def test_people_tire_where_the_count_goes_on():
     assert [liked(thanks) for thanks in (0, 4, 8, 10)] == [0, 1, 0, -1.25]
     assert [counted(thanks) for thanks in (1, 10, 11)] == [1, 10, 9]
