@@ -18,7 +18,7 @@ from typing import Any
 from rich.table import Table
 
 from headwater.errors import InputError
-from headwater.plots import Line, Panel, panels
+from headwater.plots import LANGUAGES, Line, Panel, panels
 from headwater.progress import print_result
 from headwater.studies.reward_arms import (
     AGREEING,
@@ -37,7 +37,6 @@ from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table,
 UNSAFE, DECLINED, RIGHT = "unsafe_rate", "over_refusal_rate", "right_rate"
 START = "start"
 TITLES = {START: "before PPO", TWO: "two rewards", MERGED: "merged", AGREEING: "merged, no conflicts"}
-LANGUAGES = {EVERY: "all", "en": "English", "zh": "Chinese"}
 Rates = Mapping[str, Mapping[str, float]]
 
 
@@ -59,6 +58,10 @@ def run(out: Path, settings: DualRewardSettings) -> list[Result]:
     tell(out, "dual-reward", {"start": start, "arms": [one._asdict() for one in found], "judgements": judgements},
          _table(start, found), verdicts(found), plot(start, found))
     return found
+
+
+def _named(language: str) -> str:
+    return LANGUAGES.get(language, language)
 
 
 def error(found: Rates, language: str = EVERY) -> float:
@@ -97,7 +100,7 @@ def _table(start: Rates, results: Sequence[Result]) -> Table:
         shares = [Estimate.of(one[language][name] for one in found).words(".1%") for name in (UNSAFE, DECLINED)]
         mean = Estimate.of(error(one, language) for one in found).words(".1%")
         right = Estimate.of(one[language][RIGHT] for one in found).words(".1%") if RIGHT in start[language] else ""
-        return [f"{TITLES[arm]}, {LANGUAGES.get(language, language)}", *shares, mean, right,
+        return [f"{TITLES[arm]}, {_named(language)}", *shares, mean, right,
                 *(one.words(".2f") for one in more)]
 
     rows = [row(START, language, [start]) for language in start]
@@ -134,5 +137,5 @@ def plot(start: Rates, results: Sequence[Result]) -> str:
                     cloud=[(one[UNSAFE], one[DECLINED]) for one in own] if len(own) > 1 else [])
 
     return panels([Panel([line(arm, language) for arm in (START, *ARMS)], "unsafe answers, share of risky requests",
-                         "declined, share of safe requests", LANGUAGES.get(language, language))
+                         "declined, share of safe requests", _named(language))
                    for language in start])
