@@ -12,6 +12,8 @@ from typing import Any
 from headwater.errors import MissingExtraError
 
 COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0", "#b98a2f", "#5a5a5a", "#d98cab", "#7fb6d8", "#97c06f", "#a5784f")
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+"""By code, as plots and tables name them."""
 MANY = 4
 """Lines from which on their names stand beside the panel: inside they would hide some."""
 FEW_DECADES = 200.0
