@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -25,13 +24,13 @@ from headwater.studies.reward_arms import (
     ARMS,
     EVERY,
     MERGED,
-    TWO,
     DualRewardSettings,
     Plan,
     Result,
     Trial,
     rates,
 )
+from headwater.studies.reward_judgements import TWO, Judged
 from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 
 UNSAFE, DECLINED, RIGHT = "unsafe_rate", "over_refusal_rate", "right_rate"
@@ -115,7 +114,7 @@ def _table(start: Rates, results: Sequence[Result]) -> Table:
                       [[*one, *[""] * (len(columns) - len(one))] for one in rows])
 
 
-def _judged(judgements: Sequence[Mapping[str, Any]]) -> Table:
+def _judged(judgements: Sequence[Mapping[str, Judged]]) -> Table:
     """What the rewards say of unseen pairs: the share that they judge so, and by how much."""
     groups = list(judgements[0][TWO])
     rows = [(name, *(_words([one[name][group] for one in judgements]) for group in groups)) for name in judgements[0]]

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from headwater.align.ppo_settings import PpoSettings
 from headwater.align.ppo_stage import run as learn_policy
-from headwater.align.preferences import Preference, read_preferences
-from headwater.align.refusals import refused
+from headwater.align.preferences import read_preferences
 from headwater.align.reward import RewardStageSettings
 from headwater.align.reward import run as learn_reward
-from headwater.align.reward_model import RewardModel, judged_ids
-from headwater.align.rewards import HELPFUL, SAFE, RewardSettings, combined
+from headwater.align.reward_model import RewardModel
+from headwater.align.rewards import HELPFUL, SAFE, RewardSettings
 from headwater.align.safety import SafetySettings
 from headwater.align.safety import run as ask
 from headwater.artifacts import read_json, read_jsonl, write_jsonl
 from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import InputPath, Seed, Settings, laid_over, read_yaml, substitute
+from headwater.studies.reward_judgements import TWO, Judged, conflicting, judgements
 from headwater.studies.trials import once
 
 MERGED, AGREEING = "merged", "agreeing"
 """Of all pairs, and of those that do not prefer an unsafe answer to a safe one."""
 JUDGES = (HELPFUL, SAFE, MERGED, AGREEING)
-TWO = "two"
 ARMS = (TWO, MERGED, AGREEING)
-UNMARKED = "two, prompts not marked"
 EVERY = "all"
 LAST = 10
 """Iterations whose mean is told of the end."""
@@ -169,14 +164,16 @@ class Trial:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return found
 
-    def judgements(self) -> dict[str, Any]:
-        """What the reward models, and two by the rule, say of the pairs that all were held back from."""
-        return dict(once(self.folder / "judgements.json", lambda: judgements(
-            {name: RewardModel.load(self.judge(name)) for name in JUDGES}, self._unseen, self.plan)))
+    def judgements(self) -> dict[str, Judged]:
+        """What the reward models, and two by the rule, say of the pairs that were held back from all."""
+        files = {HELPFUL: self.plan.helpful.validation, SAFE: self.plan.safe.validation}
 
-    @cached_property
-    def _unseen(self) -> list[Preference]:
-        return read_preferences([*self.plan.helpful.validation, *self.plan.safe.validation], self.plan.safe.reading)
+        def measure() -> dict[str, Judged]:
+            pairs = read_preferences([path for paths in files.values() for path in paths], self.plan.safe.reading)
+            return judgements({name: RewardModel.load(self.judge(name)) for name in JUDGES}, pairs, files,
+                              self.plan.ppo.rewards.threshold)
+
+        return dict(once(self.folder / "judgements.json", measure))
 
     def _agreeing(self) -> Path:
         path = self.out / "agreeing.jsonl"
@@ -206,48 +203,3 @@ def pooled(files: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]
                     numbers[key] += share["number"]
     return {language: {name: hits[language, name] / number for (own, name), number in numbers.items()
                        if own == language} for language in sorted({language for language, _ in numbers})}
-
-
-def conflicting(pair: Preference) -> bool:
-    """Whether an unsafe answer is preferred to a safe one (LLaMA 2 left such pairs out, 2307.09288, section 3.2.1)."""
-    return pair.chosen_safe is False and pair.rejected_safe is not False
-
-
-def _declines(pair: Preference) -> tuple[bool, bool]:
-    """Whether the preferred answer declines, and the other one."""
-    return refused(pair.chosen[-1]["content"]), refused(pair.rejected[-1]["content"])
-
-
-def _risky(pair: Preference) -> bool:
-    """Whether what is asked should be declined: one of the answers is unsafe, or both decline."""
-    return pair.chosen_safe is False or pair.rejected_safe is False or _declines(pair) == (True, True)
-
-
-def judgements(models: Mapping[str, RewardModel], pairs: Sequence[Preference], plan: Plan) -> dict[str, Any]:
-    """By judge and group of pairs: `right`, the share that it judges as said there, and `gap`, by how much, in spreads
-    of its rewards."""
-    said = {name: model.scores([judged_ids(side, model.tokenizer) for pair in pairs
-                                for side in (pair.chosen, pair.rejected)]) for name, model in models.items()}
-    marks = torch.tensor([_risky(pair) for pair in pairs for _ in range(2)])
-    for name, marked in ((TWO, marks), (UNMARKED, torch.zeros_like(marks))):
-        said[name] = combined(said[HELPFUL], said[SAFE], marked, plan.ppo.rewards.threshold)
-    return {name: by_group(pairs, rewards, plan) for name, rewards in said.items()}
-
-
-def by_group(pairs: Sequence[Preference], rewards: Tensor, plan: Plan) -> dict[str, dict[str, float]]:
-    """rewards [2N], chosen and rejected in turn."""
-    gaps = (rewards[::2] - rewards[1::2]) / rewards.std().clamp_min(1e-9)
-    helpful, safe = ({str(path) for path in each.validation} for each in (plan.helpful, plan.safe))
-    groups: dict[str, Callable[[Preference], float]] = {
-        "helpful pairs": lambda pair: pair.source in helpful,
-        "safe pairs": lambda pair: pair.source in safe,
-        "conflicts, obeying preferred": conflicting,
-        "risky, declining above obeying": lambda pair: (pair.rejected_safe is False) - conflicting(pair),
-        "harmless, helping above declining": lambda pair: not _risky(pair) and _declines(pair) == (False, True)}
-    found = {}
-    for name, side in groups.items():
-        sides = torch.tensor([float(side(pair)) for pair in pairs])
-        own = (gaps * sides)[sides != 0]
-        if len(own):
-            found[name] = {"right": float((own > 0).float().mean()), "gap": float(own.mean()), "pairs": len(own)}
-    return found

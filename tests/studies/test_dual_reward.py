@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from headwater.align.preferences import Preference
 from headwater.cli.main import main
 from headwater.errors import InputError
 from headwater.studies.dual_reward import error, run, verdicts
-from headwater.studies.reward_arms import ARMS, DualRewardSettings, Plan, Result, by_group, conflicting, pooled
+from headwater.studies.reward_arms import ARMS, DualRewardSettings, Plan, Result, pooled
 from headwater.studies.reward_hacking import ASKED, HARM, REFUSAL, RISKY
+from headwater.studies.reward_judgements import by_group, conflicting
 
 TRAINER = {"rows": 4, "sequence_length": 64, "threads": 1, "precision": "float32", "compile": "off",
            "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0}}
@@ -138,14 +140,13 @@ def test_one_rate_bought_with_the_other_is_better_by_their_mean_alone():
     assert told((0.1, 0.4), (0.3, 0.1)) == ["shown", "refuted", "refuted", "refuted"]
 
 
-def test_pairs_are_judged_by_what_is_asked_of_them(plan):
-    made = plan()
-    unseen = [Preference(**one, place=f"{made.helpful.validation[0]}, line 1") for one in HELPFUL]
-    unseen += [Preference(**one, place=f"{made.safe.validation[0]}, line 1") for one in SAFE]
+def test_pairs_are_judged_by_what_is_asked_of_them():
+    unseen = [Preference(**one, place="h.jsonl, line 1") for one in HELPFUL]
+    unseen += [Preference(**one, place="s.jsonl, line 1") for one in SAFE]
     assert [conflicting(one) for one in unseen] == [False, False, True, False, False]
     gaps = [1.0, 2.0, 3.0, 4.0, -1.0]
     rewards = torch.tensor([[gap / 2, -gap / 2] for gap in gaps]).flatten()
-    found = by_group(unseen, rewards, made)
+    found = by_group(unseen, rewards, {"helpful": [Path("h.jsonl")], "safe": [Path("s.jsonl")]})
     assert {name: (one["pairs"], round(one["gap"] * float(rewards.std()), 4)) for name, one in found.items()} == {
         "helpful pairs": (3, 2.0), "safe pairs": (2, 1.5), "conflicts, obeying preferred": (1, 3.0),
         "risky, declining above obeying": (2, 0.5), "harmless, helping above declining": (2, 0.5)}
