@@ -133,7 +133,7 @@ def _draw(axes: Any, panel: Panel) -> None:
                       linewidth=1.6, marker="o" if line.points else "", markersize=4,
                       linestyle="-" if line.joined else "")
         if line.cloud:
-            axes.scatter(*zip(*line.cloud), color=colour, alpha=0.35, s=16, linewidths=0)
+            axes.scatter(*zip(*line.cloud), color=colour, alpha=0.5, s=24, linewidths=0)
     if panel.log_x:
         axes.set_xscale("log")
         _ticks(axes.xaxis, *axes.get_xlim())

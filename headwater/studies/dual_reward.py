@@ -132,8 +132,10 @@ def plot(start: Rates, results: Sequence[Result]) -> str:
     def line(arm: str, language: str) -> Line:
         own = [one.rates[language] for one in results if one.arm == arm] if arm != START else [start[language]]
         x, y = (Estimate.of(one[name] for one in own) for name in (UNSAFE, DECLINED))
+        if len(own) < 2:
+            return Line(TITLES[arm], [x.mean], [y.mean], joined=False)
         return Line(TITLES[arm], [x.mean], [y.mean], [2 * y.error], joined=False, x_errors=[2 * x.error],
-                    cloud=[(one[UNSAFE], one[DECLINED]) for one in own] if len(own) > 1 else [])
+                    cloud=[(one[UNSAFE], one[DECLINED]) for one in own])
 
     return panels([Panel([line(arm, language) for arm in (START, *ARMS)], "unsafe answers, share of risky requests",
                          "declined, share of safe requests", _named(language))

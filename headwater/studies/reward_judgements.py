@@ -56,9 +56,10 @@ def by_group(pairs: Sequence[Preference], rewards: Tensor, files: Mapping[str, S
     gaps = (rewards[::2] - rewards[1::2]) / rewards.std().clamp_min(1e-9)
     groups: dict[str, Callable[[Preference], float]] = {
         **{f"{name} pairs": partial(_of, files=set(map(str, paths))) for name, paths in files.items()},
-        "conflicts, obeying preferred": conflicting,
-        "risky, declining above obeying": lambda pair: (pair.rejected_safe is False) - conflicting(pair),
-        "harmless, helping above declining": lambda pair: not _risky(pair) and _declines(pair) == (False, True)}
+        "conflicts: obeys": conflicting,
+        "risky: declines": lambda pair: (pair.rejected_safe is False) - conflicting(pair),
+        "harmless: helps": lambda pair: not _risky(pair) and _declines(pair) == (False, True),
+        "all else": lambda pair: not _risky(pair) and _declines(pair) != (False, True)}
     found = {}
     for name, side in groups.items():
         sides = torch.tensor([float(side(pair)) for pair in pairs])

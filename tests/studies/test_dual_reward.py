@@ -148,9 +148,9 @@ def test_pairs_are_judged_by_what_is_asked_of_them():
     rewards = torch.tensor([[gap / 2, -gap / 2] for gap in gaps]).flatten()
     found = by_group(unseen, rewards, {"helpful": [Path("h.jsonl")], "safe": [Path("s.jsonl")]})
     assert {name: (one["pairs"], round(one["gap"] * float(rewards.std()), 4)) for name, one in found.items()} == {
-        "helpful pairs": (3, 2.0), "safe pairs": (2, 1.5), "conflicts, obeying preferred": (1, 3.0),
-        "risky, declining above obeying": (2, 0.5), "harmless, helping above declining": (2, 0.5)}
-    assert found["risky, declining above obeying"]["right"] == found["safe pairs"]["right"] == 0.5
+        "helpful pairs": (3, 2.0), "safe pairs": (2, 1.5), "conflicts: obeys": (1, 3.0),
+        "risky: declines": (2, 0.5), "harmless: helps": (2, 0.5), "all else": (1, 1.0)}
+    assert found["risky: declines"]["right"] == found["safe pairs"]["right"] == 0.5
 
 
 def test_the_study_learns_under_every_reward_and_goes_on_where_it_was(plan, recipe, spoken, tmp_path, capsys):
