@@ -12,6 +12,8 @@ from typing import Any
 from headwater.errors import MissingExtraError
 
 COLOURS = ("#2a6f9e", "#c4553b", "#4b8f6b", "#8a6bb0", "#b98a2f", "#5a5a5a", "#d98cab", "#7fb6d8", "#97c06f", "#a5784f")
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+"""By code, as plots and tables name them."""
 MANY = 4
 """Lines from which on their names stand beside the panel: inside they would hide some."""
 FEW_DECADES = 200.0
@@ -29,6 +31,9 @@ class Line:
     points: bool = True
     """Whether the points are marked."""
     joined: bool = True
+    x_errors: Sequence[float] | None = None
+    cloud: Sequence[tuple[float, float]] = ()
+    """(x, y) of what the points are means of: pale, behind them."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,11 @@ def _draw(axes: Any, panel: Panel) -> None:
     if panel.band is not None:
         axes.fill_between(*panel.band, color=COLOURS[0], alpha=0.15, linewidth=0)
     for line, colour in zip(panel.lines, cycle(COLOURS)):
-        axes.errorbar(list(line.x), list(line.y), line.errors, label=line.name, color=colour, capsize=3, linewidth=1.6,
-                      marker="o" if line.points else "", markersize=4, linestyle="-" if line.joined else "")
+        axes.errorbar(list(line.x), list(line.y), line.errors, line.x_errors, label=line.name, color=colour, capsize=3,
+                      linewidth=1.6, marker="o" if line.points else "", markersize=4,
+                      linestyle="-" if line.joined else "")
+        if line.cloud:
+            axes.scatter(*zip(*line.cloud), color=colour, alpha=0.5, s=24, linewidths=0)
     if panel.log_x:
         axes.set_xscale("log")
         _ticks(axes.xaxis, *axes.get_xlim())

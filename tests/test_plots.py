@@ -29,3 +29,10 @@ def test_shares_on_a_logarithmic_axis_are_labelled_plainly():
     drawn = panels([Panel([Line("weight", [1, 2], [0.1, 0.8])], "x", "y", "title", log_y=True)])
     assert ">0.2</text>" in drawn
     assert " m</text>" not in drawn
+
+
+def test_what_points_are_means_of_is_behind_them_in_their_colour():
+    panel = Panel([Line("start", [1], [1]), Line("mean", [2], [2], [0.1], x_errors=[0.2], cloud=[(1.5, 2), (2.5, 2)])],
+                  "x", "y", "title")
+    drawn = panels([panel])
+    assert drawn.count('style="fill: #c4553b; fill-opacity: 0.5"') == 2

@@ -21,8 +21,7 @@ from headwater.align.reward_model import RewardModel
 from headwater.align.rewards import THRESHOLD
 from headwater.align.share import Share
 from headwater.corpus.classifying.regression import auc
-
-LANGUAGES = {"en": "English", "zh": "Chinese"}
+from headwater.plots import LANGUAGES
 
 
 def judged(model: RewardModel, pairs: Sequence[ReadPair], *, absolute: bool = False) -> dict[str, Any]:

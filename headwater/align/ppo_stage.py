@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from headwater import plan
 from headwater.align.answers import tell, usable
 from headwater.align.critic import CRITIC, POLICY, Critic
 from headwater.align.iterations import write_iterations
@@ -16,18 +17,18 @@ from headwater.align.ppo import Ppo
 from headwater.align.ppo_settings import PpoMethod, PpoSettings
 from headwater.align.prompts import Prompt, read_prompts
 from headwater.align.rewards import Scorer, Source, scorer
-from headwater.align.rollouts import Reading, Rollouts, sampled
+from headwater.align.rollouts import SLOTS, Reading, Rollouts, sampled
 from headwater.align.tuning import check_machine
 from headwater.artifacts import read_json, write_json
-from headwater.model import Decoder
+from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import attach, require_no_prefix, save_adapter
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
-from headwater.plan import Trained
+from headwater.model.task_head import TaskHead
 from headwater.progress import print_result
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import record_template, require_template
 from headwater.train.machine import products
-from headwater.train.memory import Frozen, require_memory
+from headwater.train.memory import Beside, Frozen, require_memory
 from headwater.train.objective import Reference
 from headwater.train.trainer import Trainer
 
@@ -47,8 +48,9 @@ def run(settings: PpoSettings, out: Path, others: Mapping[str, tuple[Source, flo
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = read_config(settings.model)[0]
-    frozen = None if settings.method == "full" else Frozen(None, Trained(rank=2 * settings.lora.rank))
-    require_memory(config, trainer, frozen)
+    frozen = None if settings.method == "full" else Frozen(None, plan.Trained(rank=2 * settings.lora.rank))
+    beside = held_beside(settings, config)
+    require_memory(config, trainer, frozen, beside)
     room = trainer.sequence_length - settings.max_tokens
     prompts, unseen = (read_prompts(paths, tokenizer, room) if paths else []
                        for paths in (settings.prompts, settings.validation))
@@ -56,7 +58,8 @@ def run(settings: PpoSettings, out: Path, others: Mapping[str, tuple[Source, flo
     model, objective = _models(settings)
     reading = Reading(prompts, tokenizer, config, trainer.sequence_length, trainer.rows, settings.seed)
     before = _once(out / "before.json", lambda: judged(model, reading, unseen, settings, judge))
-    figures = Trainer(model, objective, Rollouts(reading, judge, objective, out), trainer, frozen=frozen).fit(out)
+    figures = Trainer(model, objective, Rollouts(reading, judge, objective, out), trainer, frozen=frozen,
+                      beside=beside).fit(out)
     _save(settings, model, objective, tokenizer, out)
     found = {"before": before, "after": judged(model, reading, unseen, settings, judge)}
     write_json(out / "ppo.json", found)
@@ -78,6 +81,26 @@ def _models(settings: PpoSettings) -> tuple[Decoder, Ppo]:
     model = load_model(settings.model).float()
     reference = Reference(load_model(settings.model, dtype=torch.float32))
     return model, Ppo(Critic.load(settings.critic or settings.model), reference, settings)
+
+
+def held_beside(settings: PpoSettings, config: ModelConfig) -> Beside:
+    """What PPO holds beside the policy: the critic, the reference, what judges, and while answers are sampled the
+    policy joined whole with the engine's cache."""
+    def size(folder: Path) -> int:
+        return 4 * plan.parameters(_trunk(folder))
+
+    full, trainer = settings.method == "full", settings.trainer
+    width = 4 if full or products(trainer) == "float32" else 2
+    cache = min(SLOTS, settings.answers) * trainer.sequence_length * plan.cache_bytes_per_token(config, width)
+    whole = width * plan.parameters(config)
+    judges = sum(size(folder) for folder in (settings.rewards.helpful, settings.rewards.safe) if folder)
+    learning = (_trunk(settings.critic or settings.model),) if full else ()
+    return Beside(learning, cache + whole + judges + (whole if full else 0))
+
+
+def _trunk(folder: Path) -> ModelConfig:
+    """Of a model's folder, or of one with a head."""
+    return read_config(TaskHead.load(folder)[1] if (folder / "task.json").is_file() else folder)[0]
 
 
 def _save(settings: PpoSettings, model: Decoder, objective: Ppo, tokenizer: Tokenizer, out: Path) -> None:

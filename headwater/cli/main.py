@@ -68,6 +68,8 @@ TWO_WORDS = {
                          "studies.reward_gap:run", "studies.reward_gap:RewardGapSettings"),
     "study reward-hacking": ("learn from a flawed reward at several prices of leaving the reference",
                              "studies.reward_hacking:run", "studies.reward_hacking:RewardHackingSettings"),
+    "study dual-reward": ("align a finished run's model under two reward models and under one of all pairs",
+                          "studies.dual_reward:run", "studies.reward_arms:DualRewardSettings"),
     "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
                      "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""

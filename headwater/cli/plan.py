@@ -174,7 +174,7 @@ def _training(shape: ModelConfig, settings: PlanSettings, where: str) -> Table:
     table.add_row("all", *(_bytes(one.total) for one in found))
     table.add_row("highest at", *(one.moment for one in found))
     written = "while a checkpoint is written" + (" (of the host)" if step.device == "cuda" else "")
-    table.add_row(written, *("+ " + _bytes(plan.checkpoint_bytes(shape, one)) for one in stages))
+    table.add_row(written, *("+ " + _bytes(plan.checkpoint_bytes(one, shape)) for one in stages))
     if step.processes > 1:
         table.add_row("leader, at start and end" + (" (of the host)" if step.device == "cuda" else ""), *(
             _bytes(plan.gathering_memory(shape, one).total if step.device == "cpu" else 4 * plan.parameters(shape))

@@ -20,6 +20,7 @@ from headwater.plan.training import (
     Memory,
     checkpoint_bytes,
     gathering_memory,
+    libraries,
     moments_of_step,
     peak_memory,
     training_memory,
@@ -27,6 +28,6 @@ from headwater.plan.training import (
 
 __all__ = ["BASES", "FORMS", "GPUS", "LIBRARIES", "Base", "Counts", "Gpu", "Memory", "Shape", "Step", "Trained",
            "base_bytes", "block_parameters", "cache_bytes_per_token", "checkpoint_bytes", "count", "days", "find_gpu",
-           "finetuning_memory", "flops_per_token", "gathering_memory", "largest_batch", "model_flops_share",
-           "moments_of_step", "parameters", "peak_memory", "price", "served_bytes", "tokens_per_second",
-           "training_memory", "zero_bytes"]
+           "finetuning_memory", "flops_per_token", "gathering_memory", "largest_batch", "libraries",
+           "model_flops_share", "moments_of_step", "parameters", "peak_memory", "price", "served_bytes",
+           "tokens_per_second", "training_memory", "zero_bytes"]

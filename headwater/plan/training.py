@@ -83,7 +83,7 @@ def scattered(most: Memory, step: Step) -> Memory:
 def saving_memory(shape: Shape, step: Step) -> Memory:
     """While a checkpoint is written and nothing else is done, as after the last step; on a GPU the copies are the
     host's."""
-    copies = checkpoint_bytes(shape, step) if step.device == "cpu" else 0
+    copies = checkpoint_bytes(step, shape) if step.device == "cpu" else 0
     return Memory("checkpoint", weight_bytes(shape, step), moment_bytes(shape, step), 0, 0, 0, 0, copies,
                   libraries(step), 0)
 
@@ -142,16 +142,12 @@ def moment_bytes(shape: Shape, step: Step) -> int:
     return (12 * other // step.readers if step.zero == 1 else 8 * other // step.parts) + 8 * matrices // step.readers
 
 
-def checkpoint_bytes(shape: Shape, step: Step) -> int:
-    """While a checkpoint is written beside training: weights and moments as they were, and one file twice."""
-    return weight_bytes(shape, step) + moment_bytes(shape, step) + _file_bytes(shape, step)
-
-
-def _file_bytes(shape: Shape, step: Step) -> int:
-    """Of one file, twice; several readers write a part of it each."""
-    held = weight_bytes(shape, step) + moment_bytes(shape, step)
-    largest = 12 * max(_table(shape, step), down_weights(shape) // step.tensor)
-    return 2 * min(held, (FILE_BYTES + largest) // step.readers)
+def checkpoint_bytes(step: Step, *shapes: Shape) -> int:
+    """While a checkpoint of models that learn together is written beside training: weights and moments as they were,
+    and one file twice, of which several readers write a part each."""
+    held = sum(weight_bytes(one, step) + moment_bytes(one, step) for one in shapes)
+    largest = 12 * max(max(_table(one, step), down_weights(one) // step.tensor) for one in shapes)
+    return held + 2 * min(held, (FILE_BYTES + largest) // step.readers)
 
 
 def copy_bytes(shape: Shape, step: Step) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import MissingExtraError
+from headwater.plots import LANGUAGES as NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ SERIES = ("#040404", "#050505", "#060606", "#070707")
 _VARIABLES = {INK: "--ink", SOFT: "--soft", GRID: "--line",
               **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)}}
 """Placeholder colours, replaced in the finished SVG by the page's variables."""
-LANGUAGES = {"en": (SERIES[0], "English"), "zh": (SERIES[1], "Chinese")}
+LANGUAGES = {code: (colour, name) for colour, (code, name) in zip(SERIES, NAMES.items())}
 WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25

@@ -11,6 +11,7 @@ import jinja2
 
 from headwater.artifacts import write_text
 from headwater.errors import HeadwaterError, InputError, MissingExtraError
+from headwater.plots import LANGUAGES
 from headwater.recipe import plots, sections
 from headwater.recipe.manifest import reported_versions
 from headwater.recipe.recipe import RESOLVED
@@ -61,7 +62,7 @@ def _context(run: Path) -> dict[str, Any]:
         "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
         "samples": sections.samples(run), "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
-        "versions": _versions(stages), "languages": sections.LANGUAGES,
+        "versions": _versions(stages), "languages": LANGUAGES,
         "finished": max(one.finished for one in stages.values()),
     }
     return {**content, **_plots(content)}

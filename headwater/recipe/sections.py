@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from headwater.artifacts import read_json, read_jsonl
+from headwater.plots import LANGUAGES
 from headwater.recipe.manifest import Manifest
 from headwater.recipe.summary import stage_folder
 
-LANGUAGES = {"en": "English", "zh": "Chinese"}
 METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"}
 SPOKEN = {"spoken_accuracy": "said without choices, all questions",
           "rephrased_spoken_accuracy": "said without choices, unseen phrasings",

@@ -37,14 +37,31 @@ class Frozen(NamedTuple):
                                       self.beside)
 
 
-def require_memory(config: ModelConfig, settings: TrainerSettings, frozen: Frozen | None = None) -> None:
+class Beside(NamedTuple):
+    """What a run holds beside the model that it is given."""
+
+    learning: tuple[ModelConfig, ...] = ()
+    """Other models that learn with it, whole."""
+    held: int = 0
+    """Bytes that stay: models that judge, a cache."""
+
+    def memory(self, step: plan.Step) -> int:
+        """At a step's worst moment, taken for that of all; the libraries are there already."""
+        return self.held + sum(plan.training_memory(one, step).total - plan.libraries(step) for one in self.learning)
+
+
+ALONE = Beside()
+
+
+def require_memory(config: ModelConfig, settings: TrainerSettings, frozen: Frozen | None = None,
+                   beside: Beside = ALONE) -> None:
     """Refuse at once what cannot fit, by the most favourable estimate. Raises `InputError`."""
     device = settings.training_device()
     halves = {"float32": [False], "bfloat16": [True], "auto": [True, False]}[settings.precision]
     ways = {"on": [True], "off": [False], "auto": [True, False]}[settings.compile]
     memory = plan.training_memory if frozen is None else frozen.memory
-    alone = min(memory(config, planned(settings, ranks(), half=half, compiled=compiled)).total
-                for half in halves for compiled in ways)
+    steps = [planned(settings, ranks(), half=half, compiled=compiled) for half in halves for compiled in ways]
+    alone = min(memory(config, step).total + beside.memory(step) for step in steps)
     needed = alone * (local_ranks() if device == "cpu" else 1)
     available = hardware.total_memory_bytes(device)
     learned = 0 if frozen is None else frozen.beside.parameters(config)
@@ -85,7 +102,7 @@ class Used(NamedTuple):
 
 
 def used(config: ModelConfig, settings: TrainerSettings, machine: Machine, before: int, *,
-         saved: bool, frozen: Frozen | None = None) -> Used:
+         saved: bool, frozen: Frozen | None = None, beside: Beside = ALONE) -> Used:
     """What this process has taken so far, and what was to be expected.
 
     before: what `begin` returned. saved: whether a checkpoint was written beside the steps.
@@ -93,17 +110,18 @@ def used(config: ModelConfig, settings: TrainerSettings, machine: Machine, befor
     step = planned(settings, ranks(), half=machine.half, compiled=machine.compile)
     gpu = machine.device == "cuda"
     if frozen is None:
-        beside = plan.checkpoint_bytes(config, step)
+        written = plan.checkpoint_bytes(step, config, *beside.learning)
         predicted, steps = plan.peak_memory(config, step).total, plan.training_memory(config, step).total
     else:
-        beside = 12 * frozen.beside.parameters(config)
+        written = 12 * frozen.beside.parameters(config)
         predicted = steps = frozen.memory(config, step).total
     if saved and not gpu:
-        predicted = max(predicted, steps + beside)
+        predicted = max(predicted, steps + written)
+    predicted += beside.memory(step)
     if _libraries_loaded and not gpu:  # by a training before in this process; what compiling takes comes again
         predicted -= plan.LIBRARIES[False]
     measured = torch.cuda.max_memory_allocated() if gpu else hardware.peak_memory_bytes() - before
-    return Used(float(measured), float(predicted), float(beside) if saved else 0.0)
+    return Used(float(measured), float(predicted), float(written) if saved else 0.0)
 
 
 def told(found: Used, device: str) -> dict[str, float]:

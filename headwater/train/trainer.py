@@ -56,9 +56,9 @@ class Trainer:
 
     def __init__(self, model: Decoder, objective: Objective, batches: Batches, settings: TrainerSettings,
                  validate: Validate | None = None, snapshot: Snapshot | None = None,
-                 frozen: memory.Frozen | None = None) -> None:
-        """frozen: what of the model does not learn, for the prediction of memory."""
-        self.frozen = frozen
+                 frozen: memory.Frozen | None = None, beside: memory.Beside = memory.ALONE) -> None:
+        """frozen: what of the model does not learn, and beside: what is held with it, for the prediction of memory."""
+        self.frozen, self.beside = frozen, beside
         self.model, self.objective, self.batches = model, objective, batches
         self.settings, self.validate, self.snapshot = settings, validate, snapshot
         epochs = settings.epochs or 0.0
@@ -115,7 +115,7 @@ class Trainer:
     def _memory(self, checkpoints: Checkpoints) -> memory.Used:
         """Of the attempt that took most, up to now."""
         now = memory.used(self.model.config, self.settings, self.machine, self._before, saved=checkpoints.beside,
-                          frozen=self.frozen)
+                          frozen=self.frozen, beside=self.beside)
         return max([now, *self._earlier])
 
     def _flops_per_step(self) -> float:

@@ -6,13 +6,16 @@ import math
 import pytest
 import torch
 
+from headwater import plan
 from headwater.align.answers import Answer
 from headwater.align.ppo_settings import PpoSettings
-from headwater.align.ppo_stage import run
+from headwater.align.ppo_stage import held_beside, run
 from headwater.align.rollouts import Rollouts
 from headwater.artifacts import hash_file
 from headwater.errors import CheckpointError, HeadwaterError, InputError
 from headwater.generate import Engine, SamplingParams
+from headwater.model.checkpoint import read_config
+from headwater.model.task_head import TaskHead
 from headwater.model.tensors import read_tensors
 
 
@@ -141,3 +144,16 @@ def test_several_processes_are_refused(two_armed, asking, settled, tmp_path, mon
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process samples and judges"):
         run(PpoSettings.parse(settled(two_armed, asking)), tmp_path)
+
+
+def test_every_model_beside_the_policy_is_counted(two_armed, asking, settled, small_model, tmp_path):
+    TaskHead("regression", 64, ["reward"]).save(tmp_path / "judge", small_model, 64)
+    policy, judge = read_config(two_armed)[0], read_config(small_model)[0]
+    # keys and values of 32 answers, 64 tokens each, in 2 layers of 32 numbers
+    cache = 32 * 64 * 2 * 2 * 32 * 4
+    one, other = (4 * plan.parameters(config) for config in (policy, judge))
+    rewards = {"helpful": tmp_path / "judge", "safe": tmp_path / "judge"}
+    full = PpoSettings.parse(settled(two_armed, asking, rewards=rewards, critic=tmp_path / "judge"))
+    assert held_beside(full, policy) == ((judge,), cache + 2 * one + 2 * other)
+    lora = PpoSettings.parse(settled(two_armed, asking, method="lora"))
+    assert held_beside(lora, policy) == ((), cache + one)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +14,6 @@ from headwater.studies import reward_hacking as study
 from headwater.studies.reward_hacking import Before, Result, RewardHackingSettings, counted, liked, run, verdicts
 
 BEFORE = Before(torch.tensor([0.4, 0.3, 0.15, 0.08, 0.05, 0.02], dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory):
-    return study._spoken(tmp_path_factory.mktemp("spoken"))
 
 
 def test_people_tire_where_the_count_goes_on():
