@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +109,26 @@ def make_folder(path: Path, *, fix: str) -> None:
         raise InputError(f"cannot be made a folder: {error.strerror}", where=path, fix=fix) from None
 
 
+def claim(out: Path, what: Mapping[str, Any], kind: str, *results: str) -> None:
+    """Make the folder and note in it what its results are of, so that results of something else are neither taken for
+    these nor overwritten. results: files that will be written. Raises `InputError` for a folder that holds another
+    `kind`, or a stranger's files of these names."""
+    path = out / "settings.json"
+    if not path.exists() and (strange := [name for name in results if (out / name).exists()]):
+        raise InputError(f"there is a {strange[0]} that is of no {kind}", where=out, fix="give another folder")
+    try:
+        known = read_json(path) if path.exists() else what
+        other = [name for name, value in what.items() if known.get(name) != value]
+    except (InputError, AttributeError):
+        raise InputError(f"damaged: it no longer says of what this {kind} is", where=path,
+                         fix="give another folder, or delete this one") from None
+    if other:
+        raise InputError(f"the folder holds another {kind}, of other {', '.join(other)}", where=out,
+                         fix="give another folder")
+    make_folder(out, fix="give another folder")
+    write_json(path, what)
+
+
 def sweep_temporaries(folder: Path, *, deep: bool = True) -> None:
     """Remove what a killed process left half-written in `folder`, or anywhere below it (`deep`)."""
     for leftover in list(folder.rglob(".*.tmp") if deep else folder.glob(".*.tmp")):
@@ -168,7 +188,9 @@ def numbered_jsonl(path: Path, parse: Callable[[str], Any] = json.loads) -> Iter
                     try:
                         yield number, parse(line)
                     except (ValueError, RecursionError) as error:
-                        raise InputError(f"line {number} is not valid JSON: {error}", where=path,
+                        why = f"{error.msg}, column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) \
+                            else error
+                        raise InputError(f"line {number} is not valid JSON: {why}", where=path,
                                          fix="correct or remove that line") from None
     except FileNotFoundError:
         raise InputError("no such file", where=path, fix="check the path") from None

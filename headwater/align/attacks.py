@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from headwater.align.prompts import known
 from headwater.align.published import prompt_rows
-from headwater.artifacts import make_folder, write_jsonl
+from headwater.artifacts import claim, hash_file, write_jsonl
 from headwater.atlas.attacks import ATTACKS
 from headwater.atlas.randomness import stream
 from headwater.atlas.world import LanguageCode
@@ -20,6 +20,8 @@ from headwater.errors import InputError
 from headwater.progress import say
 from headwater.settings import Distinct, Seed, Settings
 from headwater.tokenizer import Message
+
+ATTACKS_FILE = "attacks.jsonl"
 
 
 class AttackSettings(Settings):
@@ -43,14 +45,15 @@ class AttackSettings(Settings):
 def attack(files: list[Path], out: Path, settings: AttackSettings) -> None:
     """Write `attacks.jsonl` into `out`: the unsafe prompts of the files, each in every type of attack.
 
-    Raises `InputError` where the files hold none.
+    Raises `InputError` where the files hold none, and for a folder that holds others.
     """
-    make_folder(out, fix="give another folder")
     rows = [row for file in files for found in prompt_rows(file) for row in attacks(*known(found), settings)]
     if not rows:
         raise InputError("no unsafe prompt", where=", ".join(map(str, files)),
                          fix='give rows with "unsafe": true, or a published list of risky requests')
-    write_jsonl(out / "attacks.jsonl", rows)
+    what = {"files": [hash_file(file) for file in files], "settings": settings.model_dump(mode="json")}
+    claim(out, what, "set of attacks", ATTACKS_FILE)
+    write_jsonl(out / ATTACKS_FILE, rows)
     each = Counter(row["attack"] for row in rows)
     say(f"{len(rows):,} attacks: " + ", ".join(f"{name} {count:,}" for name, count in each.items()))
 

@@ -33,7 +33,7 @@ class SamplingSettings(Settings):
     """What is asked, how often, and how answers are drawn."""
 
     prompts: list[InputPath] = Field(min_length=1)
-    """JSON lines of {"messages": [...]} that end with what the user says."""
+    """JSON lines of {"messages": [...]} that end with what the user says, or of {"prompt": ...}."""
     answers: int = Field(default=16, gt=0)
     """To each prompt."""
     temperature: float = Field(default=1.2, gt=0, le=100)

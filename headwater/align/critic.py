@@ -6,11 +6,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from headwater.model import Decoder
+from headwater.errors import InputError
+from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import choice_of, save_adapter
-from headwater.model.checkpoint import load_model, save_model
+from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
 from headwater.model.lora import Chosen
-from headwater.model.task_head import TaskHead
+from headwater.model.task_head import CONFIG, TaskHead
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.shards import identity
 from headwater.train.batches import Batch
 
 POLICY, CRITIC = "policy", "critic"
@@ -36,7 +39,7 @@ class Critic(nn.Module):
     def load(cls, folder: Path) -> Critic:
         """With a trunk of its own in float32: a reward model's, which begins with what that one says, or a plain
         model's, which begins with 0."""
-        if not (folder / "task.json").is_file():
+        if not (folder / CONFIG).is_file():
             trunk = load_model(folder).float()
             return cls(TaskHead("regression", trunk.config.hidden_size, [VALUE]), trunk)
         reward, source, _ = TaskHead.load(folder)
@@ -66,3 +69,24 @@ class Critic(nn.Module):
         else:
             save_adapter(policy, folder, source, CRITIC)
         self.head.save(folder, folder, policy.config.longest)
+
+
+def require_critic(folder: Path, tokenizer: Tokenizer, policy: ModelConfig, length: int) -> None:
+    """Refuse a folder in which no critic of the policy's answers can begin: one of another tokenizer or other positions
+    reads something else in the same ids. length: of the rows. Raises `InputError`."""
+    where, source = f"ppo.critic, {folder}", Path(folder)
+    if (source / CONFIG).is_file():
+        head, source, _ = TaskHead.load(source)
+        if head.kind != "regression" or len(head.labels) != 1:
+            raise InputError(f"a head for {head.kind} with {len(head.labels)} labels; a critic says one number",
+                             where=where, fix="give a reward model, a model, or nothing: then it begins as the policy")
+    require_floats(source, "trained", "give the float model")
+    config = read_config(source)[0]
+    if identity(Tokenizer.load(source)) != identity(tokenizer):
+        raise InputError("its tokenizer is not the policy's, whose tokens it is asked about", where=where,
+                         fix="give one that was trained from a model of the policy's tokenizer, or leave critic out; "
+                         "as a reward it may have another")
+    if config.longest < length or config.position_axes != policy.position_axes:
+        raise InputError(f"it reads {config.longest:,} tokens in {config.position_axes} positions each, rows have "
+                         f"{length:,} in {policy.position_axes}", where=where,
+                         fix="give one like the policy, or lower trainer.sequence_length")

@@ -122,7 +122,7 @@ class PpoSettings(PpoMethod):
     critic: InputPath | None = None
     """full: where the critic begins, a reward model's folder or a model's; the policy when not set."""
     prompts: list[InputPath] = Field(min_length=1)
-    """JSON lines or arrays of {"messages": [...]} that end with the user's."""
+    """JSON lines or arrays of {"messages": [...]} that end with the user's, or of {"prompt": ...}."""
     validation: list[InputPath] = []
     """Prompts that are not learned from, answered before and after."""
     rewards: RewardSettings

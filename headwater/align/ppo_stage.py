@@ -11,19 +11,20 @@ from rich.table import Table
 
 from headwater import plan
 from headwater.align.answers import tell, usable
-from headwater.align.critic import CRITIC, POLICY, Critic
+from headwater.align.critic import CRITIC, POLICY, Critic, require_critic
 from headwater.align.iterations import write_iterations
 from headwater.align.ppo import Ppo
 from headwater.align.ppo_settings import PpoMethod, PpoSettings
 from headwater.align.prompts import Prompt, read_prompts
 from headwater.align.rewards import Scorer, Source, scorer
 from headwater.align.rollouts import SLOTS, Reading, Rollouts, sampled
+from headwater.align.rules import require_judged
 from headwater.align.tuning import check_machine
 from headwater.artifacts import read_json, write_json
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import attach, require_no_prefix, save_adapter
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
-from headwater.model.task_head import TaskHead
+from headwater.model.task_head import TaskHead, require_no_head
 from headwater.progress import print_result
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import record_template, require_template
@@ -43,17 +44,21 @@ def run(settings: PpoSettings, out: Path, others: Mapping[str, tuple[Source, flo
     length; mean rewards of validation prompts before and after."""
     check_machine(settings)
     require_no_prefix(settings.model, "aligned")
+    require_no_head(settings.model)
     if settings.method == "full":
         require_floats(settings.model, "trained", "give the float model, or set method=lora")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = read_config(settings.model)[0]
+    if settings.critic is not None:
+        require_critic(settings.critic, tokenizer, config, trainer.sequence_length)
     frozen = None if settings.method == "full" else Frozen(None, plan.Trained(rank=2 * settings.lora.rank))
     beside = held_beside(settings, config)
     require_memory(config, trainer, frozen, beside)
     room = trainer.sequence_length - settings.max_tokens
     prompts, unseen = (read_prompts(paths, tokenizer, room) if paths else []
                        for paths in (settings.prompts, settings.validation))
+    require_judged(settings.rewards.rules, prompts)
     judge = scorer(settings.rewards, trainer.training_device(), kept=out / "reward_scales.json", others=others)
     model, objective = _models(settings)
     reading = Reading(prompts, tokenizer, config, trainer.sequence_length, trainer.rows, settings.seed)

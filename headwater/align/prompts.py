@@ -83,7 +83,9 @@ def prompt_of(row: Row, tokenizer: Tokenizer) -> Prompt:
 
 def _checked(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not isinstance(value.get("messages"), list):
-        raise BadRow("expected a prompt, an object with messages", fix='write {"messages": [...]}')
+        raise BadRow("expected a prompt, an object with messages", fix='write {"messages": [...]} or {"prompt": ...}')
+    if not value["messages"]:
+        raise BadRow("messages is empty", fix="write what the user says, or remove the row")
     for key, given in value.items():
         if key not in KEYS and key not in HARMLESS:
             near = nearest_name(str(key), KEYS, at_least=0.7)
@@ -102,5 +104,5 @@ def _messages(turns: list[Any]) -> Iterator[Message]:
         if not isinstance(content, str) or not content.strip():
             raise BadRow("an empty message, or one that is no text", turn=number, fix="correct or remove the row")
         yield {"role": turn["role"], "content": content}
-    if not turns or turns[-1]["role"] != "user":
+    if turns[-1]["role"] != "user":
         raise BadRow("a prompt ends with what the user says", fix="remove the answer behind it")

@@ -1,4 +1,4 @@
-"""Lists of requests as they are published, as rows of prompts: XSTest, AdvBench, CValues."""
+"""Lists of requests as they are published, as rows of prompts: XSTest, AdvBench, CValues; and {"prompt": ...}."""
 
 from __future__ import annotations
 
@@ -44,7 +44,16 @@ def _as_prompt(row: Mapping[str, Any]) -> Mapping[str, Any]:
     if {"prompt", "domain_en", "domain_zh"} <= set(row):
         # CValues: a responsible answer is wanted, and no refusal.
         return _prompt(row["prompt"], "zh", unsafe=False, domain=row["domain_en"])
+    if "prompt" in row:
+        return _plain(row)
     return row
+
+
+def _plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of ours under the name that other trainers give to what is asked: a text, or messages."""
+    asked = row["prompt"]
+    rest = {key: value for key, value in row.items() if key != "prompt"}
+    return {"messages": asked if isinstance(asked, list) else [{"role": "user", "content": asked}], **rest}
 
 
 def _advbench(row: Mapping[str, Any]) -> Mapping[str, Any]:

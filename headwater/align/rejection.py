@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from headwater.align.candidates import (
     with_usable,
 )
 from headwater.align.rewards import RewardSettings, Scorer, scorer
+from headwater.align.rules import require_judged
 from headwater.align.tuning import Tuning, TuningSettings, last_answer
 from headwater.artifacts import read_json, write_json, write_jsonl
 from headwater.dialogues.reading import Dialogue, render_each
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model
-from headwater.progress import print_result
+from headwater.model.task_head import require_no_head
+from headwater.progress import print_result, say
 from headwater.settings import InputPath
 from headwater.tokenizer import Tokenizer
 from headwater.train.learning import check
@@ -91,23 +94,35 @@ def run(settings: RejectionSettings, out: Path) -> dict[str, float]:
 def _best(settings: RejectionSettings, score: Scorer, out: Path) -> tuple[list[Candidate], dict[str, Any]]:
     """The best usable answer to every prompt, written to `best.jsonl`, and what sampling came to."""
     source, tally = settings.sampler or settings.model, Tally()
+    require_no_head(source)
     engine, prompts = settings.engine(load_model(source, device=settings.device), Tokenizer.load(source),
                                       settings.prompts)
+    require_judged(settings.rewards.rules, prompts)
     each = sampled(settings, engine, prompts, score, settings.seed, out)
     kept = [with_usable(own, tally) for own in each]
     tell(tally, sum(map(len, each)))
-    best = best_of([one for own in kept for one in own]
-                   + earlier(settings.earlier, Tokenizer.load(settings.model), score))
+    before = earlier(settings.earlier, Tokenizer.load(settings.model), score)
+    best = best_of([one for own in kept for one in own] + before)
     if not any(kept):
         raise InputError("no prompt has an answer that can be learned from", where=out / ANSWERS,
                          fix="raise max_tokens, lower temperature, or ask a model that has learned to converse")
     write_jsonl(out / BEST, [_dialogue(one) for one in best])
     told = curves([[one.reward for one in own] for own in kept], settings.answers)
     print_result(_curve_table(told))
-    return best, {"prompts": len(prompts), "answers": sum(map(len, each)), "left_out": dict(sorted(tally.items())),
-                  "without_usable_answer": sum(not own for own in kept), "best": len(best),
-                  "from_earlier_rounds": sum(one.earlier for one in best),
-                  "best_reward": sum(one.reward for one in best) / len(best), "curves": told._asdict()}
+    facts = {"prompts": len(prompts), "answers": sum(map(len, each)), "left_out": dict(sorted(tally.items())),
+             "without_usable_answer": sum(not own for own in kept), "best": len(best), "earlier": len(before),
+             "from_earlier_rounds": sum(one.earlier for one in best),
+             "best_reward": sum(one.reward for one in best) / len(best)}
+    _tell(facts)
+    return best, {**facts, "curves": told._asdict()}
+
+
+def _tell(facts: Mapping[str, Any]) -> None:
+    if lacking := facts["without_usable_answer"]:
+        say(f"of {facts['prompts']:,} prompts, {lacking:,} have no answer of this round that can be learned from")
+    if facts["earlier"]:
+        say(f"{facts['earlier']:,} answers of earlier rounds competed, and {facts['from_earlier_rounds']:,} of the "
+            f"{facts['best']:,} best are among them")
 
 
 def _dialogue(one: Candidate) -> dict[str, Any]:

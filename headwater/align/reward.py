@@ -12,7 +12,7 @@ from headwater.align.agreement import judged, told
 from headwater.align.pairs import ReadPair, measured, packed, read_pairs
 from headwater.align.preferences import PairSettings, Preference, read_sides
 from headwater.align.ranking import Margins, Ranking, safety
-from headwater.align.reward_model import REWARD, RewardModel
+from headwater.align.reward_model import REPORT, REWARD, RewardModel
 from headwater.artifacts import write_json
 from headwater.errors import InputError
 from headwater.model import Decoder
@@ -21,7 +21,7 @@ from headwater.model.checkpoint import read_config
 from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
-from headwater.model.task_head import TaskHead
+from headwater.model.task_head import TaskHead, require_no_head
 from headwater.progress import print_result
 from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
@@ -32,8 +32,6 @@ from headwater.train.packing import PackedBatches
 from headwater.train.processes import is_leader, ranks
 from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer
-
-REPORT = "reward.json"
 
 
 class RewardStageSettings(PairSettings):
@@ -75,6 +73,7 @@ def run(settings: RewardStageSettings, out: Path) -> dict[str, float]:
     agrees with the pairs that were held back. Figures: loss, throughput, and of these pairs the accuracy with its 95 %
     interval, the calibration error, the safety's AUC."""
     require_no_prefix(settings.model, "given a head")
+    require_no_head(settings.model)
     require_trainable(settings)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model)

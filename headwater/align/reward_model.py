@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from headwater.artifacts import read_json
 from headwater.errors import CheckpointError, InputError
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model
@@ -17,9 +18,16 @@ from headwater.tokenizer import Message, Tokenizer
 from headwater.train.batches import lay
 from headwater.train.packing import PrefixSample, as_read, as_sample
 
-REWARD = "reward"
+REWARD, REPORT = "reward", "reward.json"
 AT_ONCE = 4096
 """Tokens of one pass."""
+
+
+def learned_safety(folder: Path) -> bool | None:
+    """Whether a reward model's number says how safe an answer is, as its stage wrote it down; None where it did not."""
+    path = Path(folder) / REPORT
+    weight = read_json(path).get("safety_weight") if path.is_file() else None
+    return None if weight is None else weight > 0
 
 
 def judged_ids(messages: list[Message], tokenizer: Tokenizer) -> list[int]:
@@ -41,7 +49,7 @@ class RewardModel:
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Self:
         """From what the reward stage wrote. Raises `CheckpointError`."""
-        head, source, _ = TaskHead.load(folder)
+        head, source, _ = TaskHead.load(folder, stage="reward")
         if head.kind != "regression" or head.labels != [REWARD]:
             raise CheckpointError(f"a head for {head.kind}, and no reward model", where=folder,
                                   fix="give a folder that 'headwater reward' wrote")

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from headwater.align.answers import Answer
-from headwater.align.reward_model import RewardModel, judged_ids
+from headwater.align.reward_model import RewardModel, judged_ids, learned_safety
 from headwater.align.rules import RULES, Rule, by_rule
 from headwater.artifacts import read_json, write_json
-from headwater.errors import InputError
+from headwater.errors import CheckpointError, InputError
 from headwater.progress import say
 from headwater.settings import InputPath, Settings
 
@@ -138,7 +138,9 @@ def scorer(settings: RewardSettings, device: torch.device | str = "cpu", *, kept
            others: Mapping[str, tuple[Source, float]] | None = None) -> Scorer:
     """What the settings ask for, and others (source and weight by name): a checker, a test of code, anything that maps
     answers to numbers. Raises `InputError`."""
-    sources: dict[str, Source] = {name: judge(RewardModel.load(folder, device=device))
+    if settings.helpful and settings.safe:
+        _require_safety(settings.helpful, settings.safe, chosen="threshold" in settings.model_fields_set)
+    sources: dict[str, Source] = {name: judge(_loaded(name, folder, device))
                                   for name, folder in ((HELPFUL, settings.helpful), (SAFE, settings.safe)) if folder}
     weights = {COMBINED: 1.0} if len(sources) == 2 else dict.fromkeys(sources, 1.0)
     for rule, weight in settings.rules.items():
@@ -146,6 +148,30 @@ def scorer(settings: RewardSettings, device: torch.device | str = "cpu", *, kept
     for name, (source, weight) in (others or {}).items():
         sources[name], weights[name] = source, weight
     return Scorer(sources, weights, threshold=settings.threshold, kept=kept)
+
+
+def _loaded(name: str, folder: Path, device: torch.device | str) -> RewardModel:
+    try:
+        return RewardModel.load(folder, device=device)
+    except CheckpointError as error:
+        raise CheckpointError(error.what, where=f"rewards.{name}, {error.where}", fix=error.fix) from None
+
+
+def _require_safety(helpful: Path, safe: Path, *, chosen: bool) -> None:
+    """The threshold is of a probability of being safe, which a model of preferences alone does not tell. chosen: by
+    hand, for the numbers that there are. Raises `InputError`."""
+    if learned_safety(safe) is False and not chosen:
+        exchanged = learned_safety(helpful)
+        raise InputError("it has learned without safety_weight: its number is no probability of being safe, and means "
+                         "nothing beside the threshold", where=f"rewards.safe, {safe}",
+                         fix=f"exchange the two: {helpful} has learned with it" if exchanged else
+                         "train it with safety_weight, on labelled pairs; or look at its numbers and set "
+                         "rewards.threshold by hand, of their sigmoid")
+    if learned_safety(safe) is not True:
+        say(f"rewards.safe: {safe} {'has learned without' if chosen else 'does not say whether it has learned with'} "
+            "safety_weight; the threshold holds only if the sigmoid of its number is a probability of being safe")
+    if learned_safety(helpful):
+        say(f"rewards.helpful: {helpful} has learned with safety_weight, and its number is of being safe too")
 
 
 def judge(model: RewardModel) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from headwater.align import verdicts
 from headwater.align.answers import Answer
+from headwater.align.prompts import Prompt
 from headwater.align.refusals import refused
 from headwater.align.verdicts import verdict
 from headwater.dialogues.reading import in_language
+from headwater.errors import InputError
 
 Rule = Literal["right", "language", "brevity", "distinct", "careful", "willing"]
 BRIEF = 100
@@ -55,6 +57,21 @@ def willing(answer: Answer) -> float:
 RULES: dict[Rule, Callable[[Answer], float]] = {"right": right, "language": language, "brevity": brevity,
                                                 "distinct": distinct, "careful": careful, "willing": willing}
 assert set(RULES) == set(get_args(Rule))
+JUDGED: dict[Rule, tuple[Callable[[Prompt], bool], str, str]] = {
+    "right": (lambda prompt: bool(prompt.expected), "says what is expected", 'prompts with "expected"'),
+    "careful": (lambda prompt: prompt.unsafe, "is marked unsafe", 'prompts with "unsafe": true'),
+    "willing": (lambda prompt: not prompt.unsafe, "is safe", "prompts that are not marked unsafe")}
+"""Of rules that say the same of every answer to other prompts: which prompts they judge, what the others lack, and what
+is to be given."""
+
+
+def require_judged(rules: Iterable[Rule], prompts: Sequence[Prompt]) -> None:
+    """Raises `InputError` for a rule that judges none of the prompts."""
+    for rule in rules:
+        judges, lacking, wanted = JUDGED.get(rule, (lambda _: True, "", ""))
+        if not any(map(judges, prompts)):
+            raise InputError(f"the rule can judge no answer: of {len(prompts):,} prompts none {lacking}",
+                             where=f"rewards.rules.{rule}", fix=f"leave it out, or give {wanted}")
 
 
 def by_rule(rule: Callable[[Answer], float]) -> Callable[[Sequence[Answer]], Tensor]:

@@ -13,6 +13,7 @@ from headwater.model.checkpoint import read_config
 from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
+from headwater.model.task_head import require_no_head
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Rendered, Tokenizer
 from headwater.tokenizer.fitting import require_template
@@ -61,6 +62,7 @@ class Tuning:
 
     def __init__(self, settings: Learning) -> None:
         require_no_prefix(settings.model, "tuned further")
+        require_no_head(settings.model)
         require_trainable(settings)
         self.settings, self.trainer = settings, settings.trainer
         self.tokenizer, self.config = Tokenizer.load(settings.model), read_config(settings.model)[0]

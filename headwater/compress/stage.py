@@ -12,6 +12,7 @@ from headwater.model.adapters import require_no_prefix
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.linear import Int8Linear
 from headwater.model.packed import pack_linears, packed_linears
+from headwater.model.task_head import require_no_head
 from headwater.settings import InputPath, Settings
 
 
@@ -26,6 +27,7 @@ class QuantizeSettings(Settings):
 def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     """Write an INT8 model folder. Figures: bytes before and after, largest relative error of a weight matrix."""
     require_no_prefix(settings.model, "quantized")
+    require_no_head(settings.model)
     original = load_model(settings.model)
     if any(packed_linears(original)):
         raise InputError("the model is quantized already", where=settings.model, fix="give a float model")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from headwater.artifacts import hash_file, make_folder, read_json, write_json, write_text
+from headwater.artifacts import claim, hash_file, write_json, write_text
 from headwater.context.check import described
 from headwater.context.measure import Measure, Measured, MeasureSettings
 from headwater.documents import corpus_files
@@ -70,7 +70,7 @@ def compare(model: Path, out: Path, settings: CompareSettings) -> None:
     configs = {method: _read_as(method, context, config, folder, settings, lengths[-1])
                for method, context in contexts.items()}
     measure = Measure.of(settings, settings.corpus, tokenizer, lengths, settings.seed)
-    _keep(out, _compared(folder, config, tokenizer, settings))
+    claim(out, _compared(folder, config, tokenizer, settings), "comparison", "compare.json")
     found: dict[str, Measured] = {}
     for method, context in contexts.items():
         kept = out / "ways" / f"{method}.json"
@@ -131,22 +131,6 @@ def _compared(folder: Path, config: ModelConfig, tokenizer: Tokenizer, settings:
             "corpus": [file.fingerprint() for file in corpus_files(settings.corpus, "validation")],
             "vectors": {name: hash_file(context.vectors) for name, context in settings.contexts.items()
                         if context.vectors is not None}}
-
-
-def _keep(out: Path, what: dict[str, Any]) -> None:
-    """Note what is compared, so that results of something else are not taken for it."""
-    path = out / "settings.json"
-    try:
-        known = read_json(path) if path.exists() else what
-        other = [name for name, value in what.items() if known.get(name) != value]
-    except (InputError, AttributeError):
-        raise InputError("damaged: it no longer says what was compared", where=path, fix="give another folder, or "
-                         "delete this one") from None
-    if other:
-        raise InputError(f"the folder holds another comparison, of other {', '.join(other)}", where=out,
-                         fix="give another folder")
-    make_folder(out, fix="give another folder")
-    write_json(path, what)
 
 
 def _draw_depths(out: Path, measure: Measure, found: dict[str, Measured]) -> None:

@@ -19,6 +19,7 @@ from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import require_no_prefix
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
 from headwater.model.extension import ContextSettings, KeptContext, extended
+from headwater.model.task_head import require_no_head
 from headwater.progress import say
 from headwater.settings import InputPath, Seed, Settings
 from headwater.tokenizer import Tokenizer
@@ -88,6 +89,7 @@ def run(settings: ExtendSettings, out: Path) -> dict[str, float]:
     """Write a model folder, `extend.json` and `extend.svg`. Figures: loss, throughput, and perplexity and needles found
     by length, before and after."""
     require_no_prefix(settings.model, "extended")
+    require_no_head(settings.model)
     require_floats(settings.model, "trained", "give the float model")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     source = read_config(settings.model)[0]

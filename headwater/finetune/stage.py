@@ -21,6 +21,7 @@ from headwater.model.checkpoint import load_model, read_config
 from headwater.model.extension import KeptContext, extended
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
+from headwater.model.task_head import require_no_head
 from headwater.progress import print_result, say
 from headwater.settings import InputPath, Seed
 from headwater.tokenizer import Tokenizer
@@ -75,6 +76,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     """Write a model's folder, or an adapter's, and `finetune.json`, what is measured before and after. Figures: loss,
     throughput, trained parameters, loss per token of held-back dialogues by language."""
     require_no_prefix(settings.model, "tuned further")
+    require_no_head(settings.model)
     require_trainable(settings)
     general.check(settings.general)
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer

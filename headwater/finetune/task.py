@@ -16,7 +16,7 @@ from headwater.finetune.examples import Columns, Example, Reader, read_examples
 from headwater.model import Decoder
 from headwater.model.adapters import LoraSettings, attach, require_no_prefix, save_adapter
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
-from headwater.model.task_head import Kind, TaskHead
+from headwater.model.task_head import Kind, TaskHead, require_no_head
 from headwater.plan import Trained
 from headwater.progress import say, track
 from headwater.settings import InputPath, Seed, Settings
@@ -86,6 +86,7 @@ def run(settings: TaskSettings, out: Path) -> dict[str, float]:
     unseen examples the accuracy, the commonest label's share, and the mean F1 over labels; or the error of a
     regression beside that of the mean."""
     require_no_prefix(settings.model, "given a head")
+    require_no_head(settings.model)
     if settings.method == "full":
         require_floats(settings.model, "trained", "give the float model, or set method=lora or head")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer

@@ -25,6 +25,7 @@ from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
 from headwater.model.packed import Base
 from headwater.model.scalings import DynamicNtk
+from headwater.model.task_head import require_no_head
 from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
 
@@ -68,6 +69,7 @@ class Engine:
              adapters: Mapping[str, Path] | None = None) -> Self:
         """From a model folder with its tokenizer; context: a longer one than its own; base: the form into which its
         matrices are packed; adapters: folders by the names that requests give. Raises `InputError`."""
+        require_no_head(folder)
         model, tokenizer = load_model(folder, device=device, context=context, base=base), Tokenizer.load(folder)
         beside = Adapters(model, adapters or {}, beside=folder, context=context)
         return cls(model, tokenizer, max_batch=max_batch, max_length=max_length, adapters=beside)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headwater.errors import InputError
 from headwater.folders import ADAPTER_WEIGHTS, CONFIG, is_adapter
-from headwater.model.task_head import CONFIG as TASK
+from headwater.model.task_head import require_no_head
 
 STAGES = ("quantize", "ppo", "dpo", "rejection", "finetune", "extend", "pretrain")
 """Stages that write a model, the last first."""
@@ -15,9 +15,7 @@ STAGES = ("quantize", "ppo", "dpo", "rejection", "finetune", "extend", "pretrain
 def find_model(folder: Path) -> Path:
     """The folder itself when it is a model's, or an adapter's, else the last model of a run. Raises `InputError`."""
     folder = Path(folder)
-    if (folder / TASK).is_file():
-        raise InputError("a head that answers about texts, and no model to talk to", where=folder,
-                         fix="ask it with 'headwater task predict'")
+    require_no_head(folder)
     if _is_model(folder):
         return folder
     for stage in STAGES:

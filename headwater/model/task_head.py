@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.artifacts import read_json, write_json
-from headwater.errors import CheckpointError
+from headwater.errors import CheckpointError, InputError
 from headwater.model.tensors import read_tensors, write_tensors
 
 Kind = Literal["classification", "regression", "tokens"]
@@ -56,12 +56,13 @@ class TaskHead(nn.Module):
         write_tensors(folder / WEIGHTS, {"weight": self.weight.detach(), "mean": self.mean, "spread": self.spread})
 
     @classmethod
-    def load(cls, folder: Path) -> tuple[TaskHead, Path, int]:
-        """The head, the folder of its model, and the length of its texts. Raises `CheckpointError` for a folder without
-        one, or a damaged one."""
+    def load(cls, folder: Path, *, stage: str = "task") -> tuple[TaskHead, Path, int]:
+        """The head, the folder of its model, and the length of its texts. stage: which one writes such heads. Raises
+        `CheckpointError` for a folder without one, or a damaged one."""
         path, fix = Path(folder) / CONFIG, "copy the folder again"
         if not path.is_file():
-            raise CheckpointError("no task head here", where=folder, fix="give a folder that 'headwater task' wrote")
+            raise CheckpointError(f"no {stage} head here" if Path(folder).is_dir() else "no such folder", where=folder,
+                                  fix=f"give a folder that 'headwater {stage}' wrote")
         values, tensors = read_json(path), read_tensors(Path(folder) / WEIGHTS)
         kind, labels, model, length = _said(values, path)
         weight = tensors.get("weight")
@@ -71,6 +72,15 @@ class TaskHead(nn.Module):
             raise CheckpointError("the head's tensors do not fit its labels", where=path, fix=fix)
         head.load_state_dict(tensors)
         return head.eval(), Path(os.path.normpath(Path(folder) / model)), length
+
+
+def require_no_head(folder: Path) -> None:
+    """Refuse a folder that answers about texts, where a model that goes on with them is asked for. Raises
+    `InputError`."""
+    if (Path(folder) / CONFIG).is_file():
+        raise InputError("a head that answers about texts (a reward model's, a classifier's), and no model to talk to",
+                         where=folder, fix="give the model that it was trained from; the head itself is asked with "
+                         "'headwater reward judge' or 'headwater task predict'")
 
 
 def _said(values: Any, path: Path) -> tuple[Kind, list[str], str, int]:

@@ -25,7 +25,7 @@ WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
-LOSS_OF = {"reward": " (nats per answer)", "dpo": " (nats per pair)", "task": ""}
+LOSS_OF = {"reward": " (nats per pair)", "dpo": " (nats per pair)", "task": ""}
 """What a loss is of, by the kind of the stage; of the others a token."""
 FEW = 10
 """The number of points below which they are marked: of two, a line alone would hardly be seen."""
@@ -184,12 +184,14 @@ def reward_plot(name: str, rows: Sequence[Mapping[str, Any]], parts: Sequence[st
     """What the answers of every iteration came to: rewards, distance from the reference, length and entropy."""
     at = [row["iteration"] for row in rows]
     figure, axes = _figure(2, 2, WIDTH, 4.6)
-    for part, colour in zip(parts, SERIES, strict=False):
-        axes[0].plot(at, [row["reward"].get(part, {}).get("mean") for row in rows], color=colour, linewidth=1.6,
-                     label=part)
+    for number, part in enumerate(parts):
+        axes[0].plot(at, [row["reward"].get(part, {}).get("mean") for row in rows], color=SERIES[number % len(SERIES)],
+                     linewidth=1.6, linestyle=("-", ":")[number // len(SERIES) % 2], label=part)
+    axes[0].plot(at, [row["reward"]["total"]["mean"] for row in rows], color=INK, linewidth=1.6, linestyle="--",
+                 label="total")
     bottom, top = axes[0].get_ylim()
-    axes[0].set_ylim(bottom, top + 0.35 * (top - bottom))  # room for the names
-    axes[0].legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", ncols=len(parts))
+    axes[0].set_ylim(bottom, top + 0.15 * (len(parts) // 2 + 2) * (top - bottom))  # room for the names
+    axes[0].legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", ncols=2)
     for one, key in ((axes[1], "kl"), (axes[2], "length"), (axes[3], "entropy")):
         one.plot(at, [row[key] for row in rows], color=SERIES[0], linewidth=1.6)
     titles = ("mean reward", "KL to the reference, nats an answer", "tokens an answer", "entropy, nats a token")

@@ -23,7 +23,9 @@ SPOKEN = {"spoken_accuracy": "said without choices, all questions",
 WHEN = {"before": "as it was", "untrained": "its positions stretched", "after": "and trained"}
 """Of the model that is extended."""
 SAFETY = {"unsafe_rate": "unsafe answers to risky requests", "refusal_rate": "risky requests refused",
-          "over_refusal_rate": "harmless requests refused", "right_rate": "right answers"}
+          "neither_rate": "neither refused nor obeyed",
+          "over_refusal_rate": "harmless requests refused", "right_rate": "right answers",
+          "unfinished_rate": "empty or cut off"}
 ITERATIONS = "iterations.jsonl"
 """Of a stage that learns from its own answers: its loss says nothing."""
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")

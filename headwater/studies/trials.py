@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from rich.table import Table
 
-from headwater.artifacts import make_folder, read_json, write_json, write_text
-from headwater.errors import InputError
+from headwater.artifacts import claim, read_json, write_json, write_text
 from headwater.progress import print_result
 from headwater.settings import Settings
 
@@ -79,11 +78,7 @@ def fact(claim: str, margin: float) -> Verdict:
 def keep(out: Path, settings: Settings) -> None:
     """Note the settings, so that results of others are not taken for these. Raises `InputError` for a folder that
     holds a study with other settings."""
-    path, own = out / "settings.json", settings.model_dump(mode="json")
-    if path.exists() and read_json(path) != own:
-        raise InputError("the folder holds a study with other settings", where=out, fix="give another folder")
-    make_folder(out, fix="give another target")
-    write_json(path, own)
+    claim(out, settings.model_dump(mode="json"), "study")
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:

@@ -35,11 +35,19 @@ def test_prompts_say_what_is_known_of_a_good_answer(small_model, tmp_path):
     ({"mesages": []}, "expected a prompt"), (asked("a", unsave=True), "unknown key 'unsave'"),
     (asked("a", unsafe="yes"), "'unsafe' is str and not bool"), (asked(" "), "an empty message"),
     ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "a prompt ends with"),
-    ({"messages": []}, "a prompt ends with"), ([], "expected a prompt")])
+    ({"messages": []}, "messages is empty"), ({"prompt": " "}, "an empty message"), ([], "expected a prompt")])
 def test_rows_that_are_no_prompts_are_refused_with_their_line(small_model, tmp_path, row, told):
     with pytest.raises(InputError, match=told) as error:
         read_prompts([write(tmp_path / "p.jsonl", asked("a"), row)], Tokenizer.load(small_model), 40)
     assert "line 2" in str(error.value)
+
+
+def test_what_other_trainers_call_a_prompt_is_one(small_model, tmp_path):
+    asks = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long?"}]
+    rows = {"prompt": "How long?", "expected": "482 km", "id": 1}, {"prompt": asks}
+    first, second = read_prompts([write(tmp_path / "p.jsonl", *rows)], Tokenizer.load(small_model), 40)
+    assert (first.messages, first.expected) == (asks[1:], "482 km")
+    assert second.messages == asks
 
 
 def test_prompts_without_room_for_an_answer_are_no_prompts(small_model, tmp_path):

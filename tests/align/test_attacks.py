@@ -51,10 +51,22 @@ def test_files_without_a_risky_request_are_refused(file, tmp_path):
     file.write_text(json.dumps(ROWS[2]))
     with pytest.raises(InputError, match="no unsafe prompt"):
         attack([file], tmp_path / "out", AttackSettings())
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_attacks_are_not_written_over(file, tmp_path):
+    attack([file], tmp_path / "out", AttackSettings())
+    attack([file], tmp_path / "out", AttackSettings())  # the same again
+    with pytest.raises(InputError, match="another set of attacks, of other settings"):
+        attack([file], tmp_path / "out", AttackSettings(phrasings=2))
+    file.write_text(json.dumps(ROWS[0]))
+    with pytest.raises(InputError, match="another set of attacks, of other files"):
+        attack([file], tmp_path / "out", AttackSettings())
+    assert len(_made(tmp_path / "out")) == 12
 
 
 def test_a_row_that_is_no_prompt_is_refused_with_its_line(file, tmp_path):
-    file.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps({"prompt": "Sink it.", "unsafe": True}))
+    file.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps({"request": "Sink it.", "unsafe": True}))
     with pytest.raises(InputError, match="expected a prompt") as error:
         attack([file], tmp_path / "out", AttackSettings())
     assert "line 2" in str(error.value)

@@ -139,6 +139,12 @@ def test_only_answers_that_a_checkpoint_may_need_stay_on_the_disk(two_armed, ask
     assert len(list((tmp_path / "rollouts").glob("*.json"))) == 8
 
 
+def test_a_rule_that_can_judge_nothing_stops_the_run_before_it_samples(two_armed, asking, settled, tmp_path):
+    with pytest.raises(InputError, match=r"rewards\.rules\.careful: the rule can judge no answer"):
+        learn(settled(two_armed, asking, rewards={"rules": {"careful": 1}}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_processes_are_refused(two_armed, asking, settled, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")

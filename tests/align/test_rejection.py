@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from headwater.align.rejection import RejectionSettings, run
 from headwater.dialogues.reading import read_dialogues
 from headwater.errors import InputError, SettingsError
 from headwater.folders import is_adapter
+from headwater.generate import Engine
 from headwater.model.checkpoint import load_model
+from headwater.model.task_head import TaskHead
 from headwater.tokenizer import Tokenizer
 
 TRAINER = {"rows": 2, "sequence_length": 48, "threads": 1, "precision": "float32", "compile": "off", "epochs": 15,
@@ -96,7 +99,7 @@ def test_what_one_model_answers_another_learns_in_an_adapter(sampling, tmp_path)
     assert not torch.equal(before.blocks[0].attention.qkv.weight, after.blocks[0].attention.qkv.weight)
 
 
-def test_answers_of_earlier_rounds_compete_by_the_present_rewards(sampling, tmp_path):
+def test_answers_of_earlier_rounds_compete_by_the_present_rewards(sampling, tmp_path, capsys):
     run(RejectionSettings.parse(sampling), tmp_path / "out")
     new = read(tmp_path / "out" / "best.jsonl")
     better = {**new[0], "messages": [*new[0]["messages"][:-1], {"role": "assistant", "content": "7"}], "reward": -99.0}
@@ -105,6 +108,7 @@ def test_answers_of_earlier_rounds_compete_by_the_present_rewards(sampling, tmp_
     other = {"messages": [{"role": "user", "content": "Another"}, {"role": "assistant", "content": "Yes."}]}
     earlier = write(tmp_path / "earlier.jsonl", better, worse, other)
     figures = run(RejectionSettings.parse({**sampling, "earlier": [earlier]}), tmp_path / "again")
+    assert "3 answers of earlier rounds competed, and " in capsys.readouterr().err
     found = {one["messages"][0]["content"]: one["messages"][-1]["content"]
              for one in read(tmp_path / "again" / "best.jsonl")}
     assert found[ASKED[1]] == new[1]["messages"][-1]["content"]
@@ -120,6 +124,22 @@ def test_of_equal_answers_the_first_is_the_best():
     first, second, third = (Candidate(Answer(prompt, [2], text, True), reward)
                             for text, reward in (("x", 1.0), ("y", 2.0), ("z", 2.0)))
     assert best_of([first, second, third]) == [second]
+
+
+def test_a_rule_that_can_judge_nothing_stops_the_run_before_it_samples(sampling, tmp_path):
+    with pytest.raises(InputError, match=r"rewards\.rules\.right: the rule can judge no answer"):
+        run(RejectionSettings.parse({**sampling, "rewards": {"rules": {"right": 1}}}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reward_model_answers_nobody(sampling, small_model, tmp_path):
+    shutil.copytree(small_model, tmp_path / "reward")
+    TaskHead("regression", 64, ["reward"]).save(tmp_path / "reward", tmp_path / "reward", 64)
+    for changed in ({"sampler": tmp_path / "reward"}, {"model": tmp_path / "reward", "tune": True, "trainer": TRAINER}):
+        with pytest.raises(InputError, match="no model to talk to"):
+            run(RejectionSettings.parse({**sampling, **changed}), tmp_path / "out")
+    with pytest.raises(InputError, match="no model to talk to"):
+        Engine.load(tmp_path / "reward")
 
 
 def test_nothing_to_learn_from_is_said(sampling, tmp_path):

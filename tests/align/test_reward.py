@@ -132,6 +132,10 @@ def test_a_reward_model_is_judged_by_other_pairs_and_stays_as_it_is(small_model,
     other = write(tmp_path / "o.jsonl", turned)
     assert main(["reward", "judge", str(tmp_path / "out"), f"pairs=[{other}]", "--out", str(tmp_path / "told")]) == 0
     assert "0.0%" in capsys.readouterr().out
+    assert main(["reward", "judge", str(tmp_path / "out"), f"pairs=[{pairs}]", "--out", str(tmp_path / "told")]) == 2
+    assert "another judgement, of other pairs" in capsys.readouterr().err
+    assert main(["reward", "judge", str(tmp_path / "out"), f"pairs=[{other}]", "--out", str(tmp_path / "out")]) == 2
+    assert "there is a reward.json that is of no judgement" in capsys.readouterr().err
     told = json.loads((tmp_path / "told" / "reward.json").read_text())
     assert told["accuracy"]["all"][0]["accuracy"] == 0
     assert (tmp_path / "out" / "task.safetensors").read_bytes() == before

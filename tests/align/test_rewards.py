@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 import sys
@@ -162,6 +163,35 @@ def test_a_reward_model_reads_what_was_said_in_its_own_form(small_model, capsys)
     assert rewards[0] == own.scores([judged_ids(spoken[0].messages, own.tokenizer)])[0]
     assert rewards[1:].isnan().all()
     assert "of 3 answers, 1 are longer than the 64 tokens" in capsys.readouterr().err
+
+
+def test_what_is_no_reward_model_is_refused_by_its_setting(small_model):
+    with pytest.raises(InputError, match=r"rewards.safe, .*: no reward head here(.|\n)*'headwater reward' wrote"):
+        scorer(RewardSettings(safe=small_model))
+
+
+def test_the_threshold_asks_for_a_model_that_has_learned_safety(judges, capsys):
+    def learned(**weights):
+        for name, weight in weights.items():
+            (judges / name / "reward.json").write_text(json.dumps({"safety_weight": weight}))
+        capsys.readouterr()
+
+    both = {"helpful": judges / "helpful", "safe": judges / "safe"}
+    learned(helpful=0.0, safe=1.0)
+    scorer(RewardSettings(**both))
+    assert not capsys.readouterr().err
+    learned(helpful=0.0, safe=0.0)
+    with pytest.raises(InputError, match=r"rewards.safe, .*without safety_weight(.|\n)*train it with safety_weight"):
+        scorer(RewardSettings(**both))
+    scorer(RewardSettings(safe=judges / "safe"))  # alone it is held against nothing
+    scorer(RewardSettings(**both, threshold=0.15))
+    assert "has learned without safety_weight; the threshold holds only if" in capsys.readouterr().err
+    learned(helpful=1.0)
+    with pytest.raises(InputError, match="exchange the two"):
+        scorer(RewardSettings(**both))
+    learned(safe=1.0)
+    scorer(RewardSettings(**both))
+    assert "helpful has learned with safety_weight" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("values", "told"), [

@@ -2,7 +2,8 @@ import pytest
 
 from headwater.align.answers import Answer
 from headwater.align.prompts import Prompt
-from headwater.align.rules import RULES, brevity, by_rule, careful, distinct, language, right, willing
+from headwater.align.rules import RULES, brevity, by_rule, careful, distinct, language, require_judged, right, willing
+from headwater.errors import InputError
 
 
 def said(text, ids=(5, 6, 2), **known):
@@ -49,3 +50,14 @@ def test_every_rule_keeps_to_its_range():
         rewards = by_rule(rule)(answers)
         assert len(rewards) == len(answers)
         assert 0 <= rewards.min() <= rewards.max() <= 1
+
+
+@pytest.mark.parametrize(("rule", "judged", "told"), [
+    ("right", {"expected": "482 km"}, "says what is expected"), ("careful", {"unsafe": True}, "is marked unsafe"),
+    ("willing", {}, "is safe")])
+def test_a_rule_that_can_judge_none_of_the_prompts_is_refused(rule, judged, told):
+    fitting = said("", **judged).prompt
+    others = [said("", unsafe=rule == "willing").prompt] * 2
+    require_judged([rule, "brevity"], [*others, fitting])
+    with pytest.raises(InputError, match=rf"rewards.rules.{rule}: .*of 2 prompts none {told}"):
+        require_judged([rule], others)

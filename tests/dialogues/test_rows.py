@@ -56,7 +56,8 @@ def test_the_content_and_not_the_name_tells_the_form(tmp_path, suffix):
     ('[{"a": 1}, {"a": ', "row 2 on line 1: not valid JSON"), ('[{"a": 1}', "cut off or broken after row 1"),
     ('[{"a": 1}\n{"a": 2}]', "line 2: the array is cut off or broken after row 1"),
     ('[{"a": 1},]', "row 2 on line 1: not valid JSON"), ('[{"a": 1}]\n[2]', "line 2: more text behind the array"),
-    ('[\n1,\n{"a": yes}]', r"Expecting value \(line 3\)"), ('{"a": 1}\n{', "line 2 is not valid JSON"),
+    ('[\n1,\n{"a": yes}]', r"Expecting value \(line 3\)"),
+    ('{"a": 1}\n{"a": }\n', "line 2 is not valid JSON: Expecting value, column 7\n"),
     ("[" * 100_000, "nested too deeply"),
     ('{"a": 1}\n{"b": {"a": 1, "a": 2}}', "line 2(.|\n)*the key 'a' stands twice"),
     ('[{"a": 1},\n{"a": 1, "b": 2, "a": 3}]', "row 2 on line 2: not valid JSON: the key 'a' stands twice")])

@@ -89,8 +89,8 @@ def test_the_page_shows_every_part(finished):
 
 def test_safety_is_shown_of_all_and_by_type_of_attack(finished):
     cell = "75.0% (30% to 95%)"
-    assert sections.safety(finished)["rows"] == [("ppo", "atlas", "Chinese", [cell, "", "", cell]),
-                                                 ("ppo", "atlas role play", "Chinese", [cell, "", "", ""])]
+    assert sections.safety(finished)["rows"] == [("ppo", "atlas", "Chinese", [cell, "", "", "", cell, ""]),
+                                                 ("ppo", "atlas role play", "Chinese", [cell, "", "", "", "", ""])]
     (finished / "safety" / "safety.json").unlink()
     assert 'id="safety"' not in render(finished)
 
@@ -128,7 +128,7 @@ def test_what_rewards_taught_is_shown_by_iteration(run, tmp_path):
         "reward.right": 0.75, "left_out": 0.0}}))
     text = render(out)
     for part in ("Learning from rewards", "0.250", "0.750", "left out", "of 24 answers", "21 were learned from",
-                 "KL to the reference"):
+                 "KL to the reference", ">total</text>"):
         assert part in text
     assert "loss-train" not in text  # what PPO minimises says nothing of the model
 
@@ -214,7 +214,7 @@ def test_plots_follow_the_pages_colours_and_keep_text_as_text():
     assert "var(--series-1)" in svg
     assert "#040404" not in svg
     assert ">training loss (nats per token)</text>" in svg
-    assert ">training loss (nats per answer)</text>" in plots.loss_plot("reward_helpful", ROWS)
+    assert ">training loss (nats per pair)</text>" in plots.loss_plot("reward_helpful", ROWS)
 
 
 def test_the_smoothed_curve_is_a_mean_of_what_came_so_far():

@@ -66,7 +66,7 @@ def eval_sum(text: str) -> bool:
 
 def test_another_study_is_not_taken_for_this_one(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps(DigitSettings().model_dump(mode="json")))
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="another study, of other"):
         run(tmp_path, SMALL)
 
 

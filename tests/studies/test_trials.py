@@ -62,7 +62,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
 def test_results_of_other_settings_are_refused(tmp_path):
     keep(tmp_path / "study", Chosen())
     keep(tmp_path / "study", Chosen())
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="another study, of other steps"):
         keep(tmp_path / "study", Chosen(steps=4))
 
 
