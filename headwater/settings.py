@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args, get_origin
@@ -17,6 +17,7 @@ from headwater.errors import InputError, SettingsError
 from headwater.progress import say
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 
@@ -38,6 +39,14 @@ class FieldsOf(NamedTuple):
     """Marks a mapping that holds fields of that model, some of them; the help lists them all."""
 
     model: type[BaseModel]
+
+
+class OwnDefaults(NamedTuple):
+    """Marks a group of settings with defaults of its own where it stands, a tree of some; the help shows them."""
+
+    values: Mapping[str, Any]
+    without: Collection[str] = ()
+    """Settings that are refused there, or can have one value alone; the help leaves them out."""
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -71,10 +80,8 @@ class Settings(BaseModel):
         """A group given in part changes that part of the default, not the rest of it."""
         if not isinstance(values, Mapping):
             return values
-        given = {name: values[name] for name, field in cls.model_fields.items()
-                 if isinstance(field.default, Settings) and isinstance(values.get(name), Mapping)}
-        return {**values, **{name: laid_over(cls.model_fields[name].default.model_dump(exclude_unset=True), value)
-                             for name, value in given.items()}}
+        return {**values, **{name: laid_over(held_by_default(field), values[name])
+                             for name, field in cls.model_fields.items() if isinstance(values.get(name), Mapping)}}
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: object = None) -> Self:
@@ -85,6 +92,12 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise _settings_error(cls, error, where) from None
+
+
+def held_by_default(field: FieldInfo) -> Mapping[str, Any]:
+    """Of a group: the tree of what is not as its class says."""
+    own = next((mark.values for mark in field.metadata if isinstance(mark, OwnDefaults)), {})
+    return field.default.model_dump(exclude_unset=True) if isinstance(field.default, Settings) else own
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

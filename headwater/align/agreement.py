@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from torch import Tensor
 
-from headwater.align.calibration import expected_calibration_error, pair_scale, reliability, safety_scale
+from headwater.align.calibration import calibrated, fitted
 from headwater.align.pairs import ReadPair
 from headwater.align.preference_forms import RATINGS
 from headwater.align.preferences import GAPS, Preference
@@ -26,24 +26,21 @@ from headwater.plots import LANGUAGES
 
 def judged(model: RewardModel, pairs: Sequence[ReadPair], *, absolute: bool = False) -> dict[str, Any]:
     """Accuracies, calibration, safety and probes, and as `figures` what stands for all. The model's head is given the
-    scale on which its probabilities come true: by the pairs; `absolute`: of being safe, by the labels there are.
+    scale on which its probabilities are likeliest: by the pairs; `absolute`: of being safe, by the labels there are; of
+    too few it stays as it is.
 
     No order changes by that, and so no accuracy.
     """
     rewards = model.scores([ids for pair in pairs for ids in (pair.chosen, pair.rejected)])
     known = [pair.preference for pair in pairs]
-    before = rewards[::2] - rewards[1::2]
-    scale, shift = _scale(rewards, safety(known)) if absolute else (pair_scale(before), 0.0)
-    model.head.mean.copy_(model.head.mean * scale + shift)
-    model.head.spread.mul_(scale)
-    rewards = rewards * scale + shift
-    differences = rewards[::2] - rewards[1::2]
-    bins = reliability(differences)
-    found = {"accuracy": accuracies(known, differences),
-             "calibration": {"scale": scale, "shift": shift, "by": "safety" if absolute else "pairs",
-                             "error_before": expected_calibration_error(reliability(before)),
-                             "error": expected_calibration_error(bins), "bins": [one._asdict() for one in bins]},
-             "safety": _safety(rewards, safety(known)), "probes": probed(model, pairs, rewards)}
+    safe = safety(known)
+    by = fitted(rewards, safe, absolute=absolute)
+    calibration = calibrated(rewards, safe, by)
+    model.head.mean.copy_(model.head.mean * by.scale + by.shift)
+    model.head.spread.mul_(by.scale)
+    rewards = rewards * by.scale + by.shift
+    found = {"accuracy": accuracies(known, rewards[::2] - rewards[1::2]), "calibration": calibration,
+             "safety": _safety(rewards, safe), "probes": probed(model, pairs, rewards)}
     return {**found, "figures": _figures(found)}
 
 
@@ -51,14 +48,6 @@ def accuracies(pairs: Sequence[Preference], differences: Tensor) -> dict[str, li
     """Share of pairs whose rewards' difference [N], chosen minus rejected, is above 0: of all, by rating, language,
     domain and file."""
     return {by: list(_shares(pairs, differences, key)) for by, key in _groups(pairs).items()}
-
-
-def _scale(rewards: Tensor, safe: Tensor) -> tuple[float, float]:
-    """By the labels; as it is where those of one kind are missing."""
-    known = ~safe.isnan()
-    if len(safe[known].unique()) < 2:
-        return 1.0, 0.0
-    return safety_scale(rewards[known], safe[known])
 
 
 def _groups(pairs: Sequence[Preference]) -> dict[str, Callable[[Preference], str]]:
@@ -126,11 +115,7 @@ def accuracy_table(found: dict[str, list[dict[str, Any]]], title: str) -> Table:
 def told(found: dict[str, Any]) -> Group:
     """The tables for people."""
     table = accuracy_table(found["accuracy"], "Which answer is better: agreement with unseen pairs")
-    calibration, safe = found["calibration"], found["safety"]
-    lines = [f"Calibration: rewards times {calibration['scale']:.3g}"
-             + (f" plus {calibration['shift']:.3g}" if calibration["shift"] else "")
-             + f", by the {calibration['by']}; expected error {calibration['error_before']:.3f} before, "
-               f"{calibration['error']:.3f} with it"]
+    safe, lines = found["safety"], [found["calibration"]["told"]]
     if safe:
         lines.append(f"Safety of {safe['answers']:,} answers: {safe['accuracy']:.1%} right, AUC {safe['auc']:.3f}; "
                      f"below {safe['threshold']}: {safe['flagged']:.1%} of all, {safe['recall']:.1%} of the unsafe "

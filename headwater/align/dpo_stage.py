@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
@@ -21,6 +22,7 @@ from headwater.model import Decoder
 from headwater.model.adapters import without_adapters
 from headwater.model.tensors import read_tensors, write_tensors
 from headwater.progress import print_result, say, track
+from headwater.settings import OwnDefaults
 from headwater.tokenizer import Tokenizer
 from headwater.train.learning import check
 from headwater.train.machine import products
@@ -28,6 +30,10 @@ from headwater.train.packing import PackedBatches
 from headwater.train.settings import TrainerSettings
 
 REFERENCE, FOUND = "reference.safetensors", "dpo.json"
+OURS = OwnDefaults({"optimizer": {"learning_rate": 1e-6}})
+"""Of the trainer: the paper's rate (2305.18290, appendix B)."""
+NOTABLE = 0.01
+"""The share of their log-probability by which answers are to become less likely before it is spoken of."""
 
 
 class DpoSettings(PairSettings, TuningSettings):
@@ -39,7 +45,7 @@ class DpoSettings(PairSettings, TuningSettings):
     """The share of pairs that are taken to be labelled the wrong way round (conservative DPO)."""
     sft_weight: float = Field(default=0.0, ge=0)
     """Of the chosen answers' cross-entropy: above 0 they do not become less likely while the rejected ones do."""
-    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    trainer: Annotated[TrainerSettings, OURS] = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
     @model_validator(mode="after")
     def _used(self) -> DpoSettings:
@@ -73,6 +79,8 @@ def run(settings: DpoSettings, out: Path) -> dict[str, float]:
     if held_back is not None:
         after = read(model, held_back, others)
         found = _found(unseen, reference["validation"], after, settings.beta)
+        if told := both_less_likely(found["log_probability"], settings.sft_weight):
+            say(told)
         print_result(accuracy_table(found["accuracy"], "Which answer is better: implied rewards of unseen pairs"))
         print_result(_likelihoods_told(found["log_probability"]))
     write_json(out / FOUND, {"pairs": len(pairs), "held_back": len(unseen), **found})
@@ -122,10 +130,19 @@ def _found(pairs: Sequence[ReadPair], before: Tensor, after: Tensor, beta: float
     rewards = beta * (after - before)
     likely = {name: {"before": float(before[start::2].mean()), "after": float(after[start::2].mean())}
               for start, name in enumerate(("chosen", "rejected"))}
-    if likely["chosen"]["after"] < likely["chosen"]["before"]:
-        say("the chosen answers have become less likely too, and what gained is neither; sft_weight above 0 holds them")
     return {"accuracy": accuracies([pair.preference for pair in pairs], rewards[::2] - rewards[1::2]),
             "log_probability": likely}
+
+
+def both_less_likely(found: dict[str, dict[str, float]], sft_weight: float) -> str:
+    """What is said where the better answers lost too, a known failure of DPO; empty where they did not, or hardly."""
+    chosen, rejected = found["chosen"], found["rejected"]
+    if chosen["before"] - chosen["after"] < NOTABLE * -chosen["before"] or rejected["after"] >= rejected["before"]:
+        return ""
+    remedy = f"an sft_weight above {sft_weight:g}" if sft_weight else "sft_weight=0.5"
+    return (f"the chosen answers have become less likely, as the rejected ones have (their log-probability: "
+            f"{chosen['before']:.2f} before, {chosen['after']:.2f} after), so that answers in no pair have gained: "
+            f"read some. To keep the chosen ones likely: {remedy}, a lower learning rate or a larger beta")
 
 
 def _likelihoods_told(found: dict[str, dict[str, float]]) -> Table:

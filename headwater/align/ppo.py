@@ -90,13 +90,13 @@ class Ppo(nn.Module, Networks):
         return log_probabilities(hidden[used], head_matrix(model)[0], batch.targets[used], self.method.temperature)
 
     def measured(self, model: Decoder, batch: Batch) -> Measured:
-        """By the arithmetic of the loss: the ratio of a policy to itself is 1, exactly. (Without gradients some kernels
-        round otherwise.)"""
+        """By the arithmetic of the loss: the ratio of a policy to itself is 1, exactly, and to the reference too while
+        nothing has been learned. (Without gradients some kernels round otherwise.)"""
         used = batch.targets != IGNORE
         with torch.enable_grad():
             own, entropies = (one.detach() for one in self._policy(model, batch, used))
             values = self.critic(model, batch)[used].detach()
-        hidden, rows = self.reference(model, batch)
+        hidden, rows = self.reference.as_learning(model, batch)
         near, _ = log_probabilities(hidden[used], rows, batch.targets[used], self.method.temperature)
         return Measured(own, entropies, near.detach(), values)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from headwater.align.rewards import RewardSettings
 from headwater.model.adapters import LoraSettings
-from headwater.settings import InputPath, Seed, Settings, laid_over
+from headwater.settings import InputPath, OwnDefaults, Seed, Settings, laid_over
 from headwater.train.settings import TrainerSettings
 
 Preset = Literal["baichuan2", "llama2"]
@@ -28,10 +28,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 3.2.3; 200 to 400 iterations)."""
 
 
-OURS: dict[str, Any] = {"log_every": 1, "compile": "off", "record_places": False,
-                        "optimizer": {"learning_rate": 5e-6, "schedule": "constant", "warmup_steps": 0}}
+IDLE = ("micro_rows", "validate_every", "snapshot_tokens")
+"""Settings of the trainer that have no effect on PPO."""
+OURS = OwnDefaults({"log_every": 1, "compile": "off", "record_places": False,
+                    "optimizer": {"learning_rate": 5e-6, "schedule": "constant", "warmup_steps": 0}},
+                   without=("steps", "epochs", "compile", *IDLE))
 """Of the trainer: a step is long, the answers' rows have many shapes, their places are of one iteration, and the rate
-is that of Baichuan 2's report."""
+is that of Baichuan 2's report. How many steps there are follows from the iterations."""
 
 
 class KlSettings(Settings):
@@ -133,7 +136,7 @@ class PpoSettings(PpoMethod):
     force_template: bool = False
     """Use the tokenizer's chat template even where the checkpoint records another."""
     seed: Seed = 0
-    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    trainer: Annotated[TrainerSettings, OURS] = Field(default={})  # type: ignore[assignment]  # refused in its own words
     """rows: of answers that are computed at once; a step has as many as its answers fill."""
 
     @model_validator(mode="before")
@@ -148,13 +151,13 @@ class PpoSettings(PpoMethod):
         if trainer.get("steps") or trainer.get("epochs") not in (None, iterations):
             raise ValueError("the steps follow from iterations, passes and minibatches: leave out trainer.steps and "
                              "trainer.epochs")
-        found = laid_over(laid_over(OURS, preset.get("trainer", {})), trainer)
+        found = laid_over(preset.get("trainer", {}), trainer)
         return {**values, "trainer": {**found, "epochs": iterations}}
 
     @model_validator(mode="after")
     def _used(self) -> Self:
         trainer, given = self.trainer, self.trainer.model_fields_set
-        for name in ("micro_rows", "validate_every", "snapshot_tokens"):
+        for name in IDLE:
             if name in given and getattr(trainer, name):
                 raise ValueError(f"trainer.{name} has no effect on PPO")
         if trainer.compile != "off":

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
@@ -68,6 +69,9 @@ def form_of(row: Any, ignored: Collection[str] = ()) -> PairForm:
                      fix=f"write rows with {_LISTED}")
     unknown = unknown_keys(row, form.keys, {*HARMLESS, *ignored})
     missing = [key for key in form.needed if row.get(key) is None]
+    if missing and isinstance(row.get("label"), bool):
+        raise BadRow("one answer with a label (KTO), no pair: such files are not read",
+                     fix="give two answers to each question, of which one is better")
     if missing:
         raise BadRow(f"the key '{missing[0]}' is missing, {form.name} have {' and '.join(form.needed)}")
     unknown_keys(row, {key for one in FORMS for key in one.keys}, {*HARMLESS, *ignored})  # nearly another form's
@@ -214,6 +218,8 @@ def _by_scores(row: Row, cuts: Cuts) -> Rating | None:
             continue
         if not all(isinstance(one, (int, float)) for one in (better, worse)):
             raise BadRow(f"{names[0]} and {names[1]} are numbers", fix="correct the row")
+        if not all(abs(one) <= sys.float_info.max for one in (better, worse)):  # NaN is not, and has no order
+            raise Unusable("a score is no finite number")
         if better <= worse:
             raise Unusable("the chosen answer has no higher score")
         return next((rating for rating, cut in zip(RATINGS, cuts) if better - worse >= cut), RATINGS[3])

@@ -80,7 +80,17 @@ def read_preferences(paths: list[Path], reading: PreferenceReading | None = None
         told = ": " + ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3)) if reasons else ""
         raise InputError(f"no pair that can be learned from{told}", where=", ".join(map(str, paths)),
                          fix='give rows {"chosen": [messages], "rejected": [messages]} whose answers differ')
+    if contradicting := _contradicting(found):
+        say(f"of {len(found):,} pairs, {contradicting:,} are contradicted by others, which say of the same two answers "
+            "that the other one is better: all are kept, since people disagree")
     return found
+
+
+def _contradicting(pairs: list[Preference]) -> int:
+    """Those whose two answers stand in the other order too, to the same question."""
+    orders = [(one.question, one.chosen[-1]["content"], one.rejected[-1]["content"]) for one in pairs]
+    seen = set(orders)
+    return sum((asked, worse, better) in seen for asked, better, worse in orders)
 
 
 def each_preference(tally: Tally, reading: PreferenceReading) -> Iterator[Preference]:

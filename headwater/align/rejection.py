@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
@@ -32,13 +32,15 @@ from headwater.model import Decoder
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import require_no_head
 from headwater.progress import print_result, say
-from headwater.settings import InputPath
+from headwater.settings import InputPath, OwnDefaults
 from headwater.tokenizer import Tokenizer
 from headwater.train.learning import check
 from headwater.train.objective import next_token
 from headwater.train.settings import TrainerSettings
 
 BEST, BEFORE, FOUND, SCALES = "best.jsonl", "before.json", "rejection.json", "scales.json"
+OURS = OwnDefaults({"optimizer": {"learning_rate": 2e-5}})
+"""Of the trainer: the rate of LLaMA 2's tuning (2307.09288, section 3.1)."""
 VALIDATION_ANSWERS = 4
 """To each prompt whose rewards are compared before and after."""
 
@@ -55,7 +57,7 @@ class RejectionSettings(SamplingSettings, TuningSettings):
     rewards: RewardSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
     tune: bool = True
     """Whether a model is tuned on the best answers; else they are written alone."""
-    trainer: TrainerSettings | None = None
+    trainer: Annotated[TrainerSettings | None, OURS] = None
 
     @model_validator(mode="after")
     def _goes_together(self) -> RejectionSettings:

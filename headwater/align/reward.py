@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,8 +22,8 @@ from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
 from headwater.model.task_head import TaskHead, require_no_head
-from headwater.progress import print_result
-from headwater.settings import InputPath, Seed
+from headwater.progress import print_result, say
+from headwater.settings import InputPath, OwnDefaults, Seed
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.fitting import require_template
 from headwater.train.learning import check, frozen_by, prepared, require_trainable, write_learned
@@ -32,6 +32,9 @@ from headwater.train.packing import PackedBatches
 from headwater.train.processes import is_leader, ranks
 from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer
+
+OURS = OwnDefaults({"optimizer": {"learning_rate": 1e-5}})
+"""Of the trainer: LLaMA 2's rate (2307.09288, section 3.2.2; of 70B half of it)."""
 
 
 class RewardStageSettings(PairSettings):
@@ -52,7 +55,7 @@ class RewardStageSettings(PairSettings):
     frozen_blocks: int = Field(default=0, ge=0)
     """full: the first so many blocks stay as they are, and the embedding with them."""
     seed: Seed = 0
-    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    trainer: Annotated[TrainerSettings, OURS] = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
     @property
     def prefix(self) -> PrefixSettings:
@@ -112,6 +115,9 @@ def run(settings: RewardStageSettings, out: Path) -> dict[str, float]:
         if found:
             print_result(told(found))
             figures |= found["figures"]
+        else:
+            say("no pairs are held back: the rewards are not calibrated, and how far they agree with other pairs is "
+                "not known; validation_share=0.1 would hold some back")
     return {**figures, "pairs": float(len(train)), "held_back": float(len(unseen))}
 
 
@@ -120,7 +126,10 @@ def _require_labels(settings: RewardStageSettings, pairs: Sequence[Preference]) 
     if settings.margins != "none" and not any(pair.rating for pair in pairs):
         raise InputError(f"margins {settings.margins} have no effect: no pair has a rating", where="reward.margins",
                          fix="leave them out, or give rated pairs")
-    if settings.safety_weight and safety(pairs).isnan().all():
-        raise InputError("safety_weight has no effect: of no answer it is known whether it is safe",
-                         where="reward.safety_weight",
-                         fix="leave it out, or give pairs with chosen_safe and rejected_safe")
+    labels = safety(pairs)
+    kinds = labels[~labels.isnan()].unique().tolist()
+    if settings.safety_weight and len(kinds) < 2:
+        what = f"every answer with a label is {'safe' if kinds[0] else 'unsafe'}, and one kind teaches no difference" \
+            if kinds else "safety_weight has no effect: of no answer it is known whether it is safe"
+        raise InputError(what, where="reward.safety_weight",
+                         fix="leave it out, or give pairs with chosen_safe and rejected_safe, of both kinds")

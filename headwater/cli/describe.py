@@ -6,7 +6,7 @@ import json
 import shutil
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from headwater.settings import FieldsOf, kinds_of, models_in
+from headwater.settings import FieldsOf, OwnDefaults, held_by_default, kinds_of, laid_over, models_in
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
 
@@ -31,9 +31,14 @@ def describe(settings: type[BaseModel]) -> str:
     return "\n".join(parts)
 
 
-def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-    own = set(settings.__annotations__)  # what a class adds before what it inherits
+def _settings(settings: type[BaseModel], prefix: str, held: Mapping[str, Any] | None = None,
+              without: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
+    """held: defaults where the group stands, in place of the class's own; without: settings that it does not have
+    there."""
+    own, held = set(settings.__annotations__), held or {}  # what a class adds before what it inherits
     for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] not in own):
+        if name in without:
+            continue
         group = _group(field.annotation) or next((mark.model for mark in field.metadata if isinstance(mark, FieldsOf)),
                                                  None)
         several = list(models_in(field.annotation)) if _is_union(field.annotation) else []
@@ -42,13 +47,16 @@ def _settings(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str
             yield from _of_kinds(several, f"{prefix}{name}.")
             continue
         if group is None:
-            facts = [_type_name(field.annotation), *_bounds(field), _default(field)]
+            default = _shown(held[name]) if name in held else _default(field)
+            facts = [_type_name(field.annotation), *_bounds(field), default]
             yield f"{prefix}{name}", ", ".join(facts), field.description or ""
         elif type(None) in get_args(field.annotation):
             default = "null" if field.default is None else "as below"
             yield f"{prefix}{name}", f"group or null, default {default}", field.description or ""
         if group is not None:
-            yield from _settings(group, f"{prefix}{name}.")
+            absent = next((mark.without for mark in field.metadata if isinstance(mark, OwnDefaults)), ())
+            yield from _settings(group, f"{prefix}{name}.", laid_over(held_by_default(field), held.get(name) or {}),
+                                 absent)
         elif item := next(filter(None, map(_group, get_args(field.annotation))), None):
             each = "NAME" if get_origin(field.annotation) is dict else "N"
             yield from _settings(item, f"{prefix}{name}.{each}.")
@@ -122,6 +130,10 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "default computed"
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
     return f"default {value if isinstance(value, str | Path) and str(value) else json.dumps(_plain(value))}"
 
 

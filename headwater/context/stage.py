@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ from headwater.model.checkpoint import load_model, read_config, require_floats, 
 from headwater.model.extension import ContextSettings, KeptContext, extended
 from headwater.model.task_head import require_no_head
 from headwater.progress import say
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import InputPath, OwnDefaults, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.gathering import on_leader
 from headwater.train.memory import require_memory
@@ -33,6 +33,8 @@ from headwater.train.trainer import Trainer
 from headwater.train.validation import TOKENS_PER_BATCH, bits_per_byte
 
 BEFORE, RESULT = "before.json", "extend.json"
+OURS = OwnDefaults({"recompute": "full", "micro_rows": 1}, without=("sequence_length",))
+"""Of the trainer: a row is long."""
 
 
 class BeforeAndAfter(MeasureSettings):
@@ -56,8 +58,8 @@ class ExtendSettings(Settings):
     measure: BeforeAndAfter = BeforeAndAfter()
     """What is taken of the model before and after, from the trained length to the new one."""
     seed: Seed = 0
-    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
-    """sequence_length is the context's; all activations are computed again when nothing else is said."""
+    trainer: Annotated[TrainerSettings, OURS] = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    """Its rows are as long as the context."""
 
     @model_validator(mode="before")
     @classmethod
@@ -65,8 +67,7 @@ class ExtendSettings(Settings):
         given = {name: values.get(name) or {} for name in ("context", "trainer")} if isinstance(values, dict) else {}
         if not given or not all(isinstance(one, dict) for one in given.values()) or "length" not in given["context"]:
             return values  # complete, or refused where it is read
-        own = {"sequence_length": given["context"]["length"], "recompute": "full", "micro_rows": 1}
-        return {**values, "trainer": {**own, **given["trainer"]}}
+        return {**values, "trainer": {"sequence_length": given["context"]["length"], **given["trainer"]}}
 
     @model_validator(mode="after")
     def _fits(self) -> ExtendSettings:

@@ -170,6 +170,20 @@ def without_adapters(model: Decoder) -> Iterator[None]:
         model.prefix = prefix
 
 
+@contextlib.contextmanager
+def silenced(model: Decoder) -> Iterator[None]:
+    """The model as it is by itself, by the arithmetic of one with adapters: what they add is 0."""
+    loras = [one for _, layer in adapted(model) for name in layer.adapters if (one := _lora(layer, name)) is not None]
+    scales = [one.scale for one in loras]
+    try:
+        for one in loras:
+            one.scale = 0.0
+        yield
+    finally:
+        for one, scale in zip(loras, scales, strict=True):
+            one.scale = scale
+
+
 def adapted(model: Decoder) -> Iterator[tuple[str, Adapted]]:
     """The layers with adapters, by name."""
     yield from ((name, one) for name, one in model.named_modules() if isinstance(one, Adapted))

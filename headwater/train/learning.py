@@ -72,7 +72,7 @@ def prepared(settings: Learning, config: ModelConfig) -> Decoder:
     model = on_leader(lambda: load_model(settings.model, context=settings.context), config)
     if settings.frozen_blocks >= config.num_hidden_layers:
         raise InputError(f"frozen_blocks {settings.frozen_blocks} leaves none of {config.num_hidden_layers} blocks to "
-                         "learn", where="finetune", fix="freeze fewer")
+                         "learn", where="frozen_blocks", fix="freeze fewer")
     if settings.frozen_blocks:
         for frozen in (model.embedding, model.positions, *model.blocks[: settings.frozen_blocks]):
             frozen.requires_grad_(False)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from headwater.model import Decoder
-from headwater.model.adapters import without_adapters
+from headwater.model.adapters import silenced, without_adapters
 from headwater.model.task_head import TaskHead
 from headwater.train.batches import IGNORE, Batch
 from headwater.train.loss import Penalties, projected_cross_entropy
@@ -94,6 +94,20 @@ class Reference(nn.Module):
             return self.decoder.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(self.decoder)[0]
         with without_adapters(model):
             return model.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(model)[0]
+
+
+    @torch.enable_grad()
+    def as_learning(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same by the arithmetic of a pass that is learned from: of a model that has learned nothing yet exactly
+        its own. (Without gradients some kernels round otherwise.)"""
+        if self.decoder is None:
+            with silenced(model):
+                hidden = model.hidden(batch.tokens, batch.intervals, batch.positions)
+            return hidden.detach(), head_matrix(model)[0].detach()
+        self.decoder.requires_grad_(True)
+        hidden = self.decoder.hidden(batch.tokens, batch.intervals, batch.positions)
+        self.decoder.requires_grad_(False)
+        return hidden.detach(), head_matrix(self.decoder)[0].detach()
 
 
 class Task(nn.Module):

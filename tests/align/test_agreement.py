@@ -56,7 +56,7 @@ def pair(chosen, rejected, **known):
 @pytest.fixture
 def found(small_model):
     judge = Counting(small_model)
-    preferences = [
+    preferences = 10 * [
         *[pair("a. b. c.", "a", rating="significantly better", domain="d1", place="x/one.json, row 1")] * 3,
         pair("a", "b.", rating="slightly better", domain="d1", place="x/one.json, row 2"),
         pair("a.", "c.", rating="slightly better", domain="d2", language="zh", place="x/two.json, row 1"),
@@ -69,11 +69,11 @@ def found(small_model):
 def test_accuracies_by_gap_language_domain_and_file(found):
     told = {by: {row["name"]: (row["pairs"], row["accuracy"]) for row in rows}
             for by, rows in found[2]["accuracy"].items()}
-    assert told == {"all": {"all pairs": (6, 4.5 / 6)},  # equal rewards are half right
-                    "gap": {"slightly better": (2, 0.25), "significantly better": (3, 1.0)},
-                    "language": {"English": (4, 0.75), "Chinese": (2, 0.75)},
-                    "domain": {"d1": (4, 0.75), "d2": (2, 0.75)},
-                    "file": {"one.json": (4, 0.75), "two.json": (2, 0.75)}}
+    assert told == {"all": {"all pairs": (60, 4.5 / 6)},  # equal rewards are half right
+                    "gap": {"slightly better": (20, 0.25), "significantly better": (30, 1.0)},
+                    "language": {"English": (40, 0.75), "Chinese": (20, 0.75)},
+                    "domain": {"d1": (40, 0.75), "d2": (20, 0.75)},
+                    "file": {"one.json": (40, 0.75), "two.json": (20, 0.75)}}
     assert [row["gap"] for row in found[2]["accuracy"]["gap"]] == [2, 4]
     assert found[2]["figures"]["accuracy.gap_4"] == 1
 
@@ -83,7 +83,8 @@ def test_the_head_has_the_scale_on_which_its_probabilities_come_true(found):
     scale = told["calibration"]["scale"]
     assert float(judge.head.spread[0]) == pytest.approx(scale)
     rewards = judge.scores([pair.chosen for pair in pairs])
-    assert rewards.tolist() == pytest.approx([count * scale for count in (3, 3, 3, 0, 1, 2)], rel=1e-5)
+    assert rewards.tolist() == pytest.approx([count * scale for count in (3, 3, 3, 0, 1, 2) * 10], rel=1e-5)
+    assert scale != 1
     assert told["calibration"]["error"] <= 1
     assert told["safety"]["auc"] == 1
 
@@ -106,7 +107,7 @@ def test_what_a_reward_can_be_had_for_is_measured(found):
 def test_the_tables_say_it_all(found, capsys):
     print_result(told(found[2]))
     shown = capsys.readouterr().out
-    for words in ("gap 4: significantly better", "two.json", "Chinese", "Calibration: rewards times", "AUC 1.000",
-                  "The same answer behind flattery", "The same answer twice"):
+    for words in ("gap 4: significantly better", "two.json", "Chinese", "Calibration by 60 pairs: rewards times",
+                  "AUC 1.000", "The same answer behind flattery", "The same answer twice"):
         assert words in shown
     assert math.isfinite(found[2]["probes"]["repetition"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from headwater.align.dpo import DirectPreference
-from headwater.align.dpo_stage import DpoSettings, run
+from headwater.align.dpo_stage import DpoSettings, both_less_likely, run
 from headwater.errors import InputError, SettingsError
 from headwater.folders import is_adapter
 from headwater.model.checkpoint import load_model
@@ -62,6 +62,15 @@ def test_the_chosen_stay_likely_with_a_share_of_their_cross_entropy(small_model,
     held = run(settings(small_model, pairs, sft_weight=1.0), tmp_path / "held")
     plain = run(settings(small_model, pairs), tmp_path / "plain")
     assert held["validation.chosen_log_probability"] > plain["validation.chosen_log_probability"]
+
+
+@pytest.mark.parametrize(("chosen", "rejected", "told"), [
+    (-130.0, -150.0, True), (-120.0002, -150.0, False), (-110.0, -150.0, False), (-130.0, -90.0, False)])
+def test_it_is_said_where_the_chosen_answers_lose_too(chosen, rejected, told):
+    likely = {"chosen": {"before": -120.0, "after": chosen}, "rejected": {"before": -100.0, "after": rejected}}
+    assert ("-120.00 before, -130.00 after" in both_less_likely(likely, 0.0)) == told
+    assert ("sft_weight=0.5" in both_less_likely(likely, 0.0)) == told
+    assert ("an sft_weight above 0.2" in both_less_likely(likely, 0.2)) == told
 
 
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(small_model, pairs, tmp_path, monkeypatch):

@@ -76,6 +76,21 @@ def test_a_policy_and_itself_have_ratio_1_exactly_and_each_token_its_own_numbers
     assert torch.allclose(found.log_probabilities.double(), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_before_anything_is_learned_policy_and_reference_say_the_same_exactly(small_model, method):
+    model = load_model(small_model, dtype=torch.float32 if method == "full" else torch.bfloat16)
+    if method == "lora":
+        model = attach(model, LoraSettings(rank=2), 0, (POLICY, CRITIC))
+        asked = Ppo(Critic.beside(model), Reference(None), PpoMethod())
+    else:
+        asked = Ppo(Critic.load(small_model), Reference(load_model(small_model, dtype=torch.float32)), PpoMethod())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = asked.measured(model, packed(model.config))
+    assert torch.equal(found.log_probabilities, found.reference)
+    assert not any(one.requires_grad for one in asked.reference.parameters())
+    assert not found.reference.requires_grad
+
+
 def test_a_critic_that_warms_up_leaves_the_policy_without_gradients():
     model = initialise(Decoder(ModelConfig(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
                                            num_attention_heads=2)), 0)
@@ -120,6 +135,7 @@ def test_four_models_on_one_frozen_trunk(small_model):
 
     batch = packed(model.config)
     with torch.no_grad():
+        before = asked.measured(model, batch)
         for part in _parts(model, POLICY):
             part.b.normal_()
         moved = asked.measured(model, batch)
@@ -128,7 +144,8 @@ def test_four_models_on_one_frozen_trunk(small_model):
         asked.critic.head.draw(0)
         again = asked.measured(model, batch)
     expected = Ppo(asked.critic, Reference(plain), PpoMethod()).measured(model, batch)
-    assert torch.equal(moved.reference, expected.reference)  # the model as it was, whatever its adapters learned
+    assert torch.allclose(moved.reference, expected.reference, atol=1e-5)
+    assert torch.equal(moved.reference, before.reference)  # the model as it was, whatever its adapters learned
     assert not torch.allclose(moved.log_probabilities, moved.reference)
     assert torch.equal(moved.log_probabilities, again.log_probabilities)  # the critic's adapter is not the policy's
     assert again.values.abs().max() > 0

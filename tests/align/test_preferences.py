@@ -150,6 +150,24 @@ def test_ties_are_left_out_and_counted(tmp_path, capsys):
         read_preferences([write(tmp_path / "e.json", even)])
 
 
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "-Infinity", "1" + "0" * 400])
+def test_scores_without_an_order_are_left_out_and_counted(tmp_path, capsys, score):
+    row = json.dumps({"prompt": ASK, "chosen": GOOD, "rejected": BAD, "score_chosen": 8, "score_rejected": 5})
+    path = tmp_path / "p.json"
+    path.write_text(f"[{row}, {row.replace('8', score)}, {row.replace('5', score)}]")
+    assert len(read_preferences([path])) == 1
+    assert "2 left out: a score is no finite number" in capsys.readouterr().err
+
+
+def test_pairs_that_others_contradict_are_counted_and_kept(tmp_path, capsys):
+    turned = {"chosen": said(BAD), "rejected": said(GOOD)}
+    elsewhere = {"chosen": said(BAD, "And the Taro?"), "rejected": said(GOOD, "And the Taro?")}
+    assert len(read_preferences([write(tmp_path / "p.json", OURS, turned, OURS, elsewhere)])) == 4
+    assert "of 4 pairs, 3 are contradicted by others" in capsys.readouterr().err
+    read_preferences([write(tmp_path / "p.json", OURS, OURS, elsewhere)])
+    assert "contradicted" not in capsys.readouterr().err
+
+
 def test_a_file_holds_one_form(tmp_path):
     with pytest.raises(InputError, match="pairs of transcripts in a file of pairs of dialogues"):
         read_preferences([write(tmp_path / "p.json", OURS, HH)])
@@ -247,7 +265,7 @@ def test_the_invented_worlds_preferences_are_read(tmp_path):
 
 
 def test_single_answers_with_a_label_are_no_pairs(shared):
-    with pytest.raises(InputError, match="the key 'input' is missing"):
+    with pytest.raises(InputError, match=r"one answer with a label \(KTO\), no pair"):
         read_preferences([shared / "data" / "preference" / "kto_en" / "kto_en_demo.json"])
 
 

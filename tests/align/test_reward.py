@@ -78,10 +78,22 @@ def test_unsafe_answers_fall_below_the_threshold_where_labels_say_so(small_model
 
 @pytest.mark.parametrize(("values", "words"), [
     ({"margins": "large"}, "margins large have no effect"), ({"safety_weight": 1.0}, "safety_weight has no effect"),
-    ({"trainer": {"sequence_length": 24}}, "no pair fits")])
+    ({"trainer": {"sequence_length": 24}}, "no pair fits"), ({"frozen_blocks": 99}, "^frozen_blocks: ")])
 def test_what_cannot_work_is_refused(small_model, tmp_path, values, words):
     with pytest.raises(InputError, match=words):
         run(settings(small_model, write(tmp_path / "p.jsonl", rows(4)), **values), tmp_path / "out")
+
+
+def test_labels_of_one_kind_teach_no_safety(small_model, tmp_path):
+    lines = rows(4, chosen_safe=True, rejected_safe=True)
+    with pytest.raises(InputError, match="every answer with a label is safe"):
+        run(settings(small_model, write(tmp_path / "p.jsonl", lines), safety_weight=1.0), tmp_path / "out")
+
+
+def test_rewards_that_no_pair_was_held_back_for_are_said_not_to_be_calibrated(small_model, tmp_path, capsys):
+    run(settings(small_model, write(tmp_path / "p.jsonl", rows(4)), validation_share=None,
+                 trainer={"epochs": None, "steps": 1}), tmp_path / "out")
+    assert "the rewards are not calibrated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("values", [{"method": "head", "frozen_blocks": 1}, {"base": "nf4"}, {"margins": "huge"},

@@ -33,7 +33,7 @@ SAFETY = {"ppo": {"atlas": {"zh": {"all": {"unsafe_rate": SHARE, "right_rate": S
 REWARD = {"accuracy": {"all": [{"name": "all pairs", "pairs": 40, "accuracy": 0.75, "low": 0.6, "high": 0.86}],
                        "gap": [{"name": "better", "gap": 3, "pairs": 40, "accuracy": 0.75, "low": 0.6, "high": 0.86}],
                        "language": [], "domain": [{"name": "<b>", "pairs": 4, "accuracy": 0.5, "low": 0, "high": 1}]},
-          "calibration": {"scale": 0.5, "error": 0.02, "error_before": 0.1,
+          "calibration": {"told": "Calibration by 40 pairs: rewards times 0.5",
                           "bins": [{"probability": 0.6, "accuracy": 0.7, "pairs": 40}]},
           "safety": {"auc": 0.9, "threshold": 0.15, "recall": 0.5},
           "probes": {"length": 0.3, "repetition": -0.1, "changes": {"flattery": {"answers": 3, "mean": 0.2},
