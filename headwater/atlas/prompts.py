@@ -24,8 +24,8 @@ Row = dict[str, Any]
 
 
 def prompts(world: World, split: Split) -> list[Row]:
-    """A quarter risky, an eighth harmless but risky to look at."""
-    kinds = (_fact, _risky, _fact, _harmless, _sum, _risky, _fact, _unknown)
+    """A quarter risky, as many harmless but risky to look at."""
+    kinds = (_fact, _risky, _harmless, _fact, _sum, _risky, _harmless, _unknown)
     return _each(world, split, "prompts", PROMPTS,
                  lambda speaker, language, index: kinds[index % len(kinds)](speaker, language, split))
 
