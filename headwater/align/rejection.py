@@ -55,6 +55,8 @@ class RejectionSettings(SamplingSettings, TuningSettings):
     earlier: list[InputPath] = []
     """`best.jsonl` of earlier rounds: their answers compete with the new ones, by the present rewards."""
     rewards: RewardSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    least_reward: float | None = None
+    """A prompt whose best answer is worth less teaches nothing. 0 is the mean of the first answers, in their spread."""
     tune: bool = True
     """Whether a model is tuned on the best answers; else they are written alone."""
     trainer: Annotated[TrainerSettings | None, OURS] = None
@@ -104,15 +106,20 @@ def _best(settings: RejectionSettings, score: Scorer, out: Path) -> tuple[list[C
     kept = [with_usable(own, tally) for own in each]
     tell(tally, sum(map(len, each)))
     before = earlier(settings.earlier, Tokenizer.load(settings.model), score)
-    best = best_of([one for own in kept for one in own] + before)
+    of_all = best_of([one for own in kept for one in own] + before)
+    best = [one for one in of_all if settings.least_reward is None or one.reward >= settings.least_reward]
     if not any(kept):
         raise InputError("no prompt has an answer that can be learned from", where=out / ANSWERS,
                          fix="raise max_tokens, lower temperature, or ask a model that has learned to converse")
+    if not best:
+        raise InputError(f"no answer is worth {settings.least_reward:g}, the best one "
+                         f"{max(one.reward for one in of_all):.3g}", where="least_reward", fix="give a lower one")
     write_jsonl(out / BEST, [_dialogue(one) for one in best])
     told = curves([[one.reward for one in own] for own in kept], settings.answers)
     print_result(_curve_table(told))
     facts = {"prompts": len(prompts), "answers": sum(map(len, each)), "left_out": dict(sorted(tally.items())),
-             "without_usable_answer": sum(not own for own in kept), "best": len(best), "earlier": len(before),
+             "without_usable_answer": sum(not own for own in kept), "best": len(best),
+             "worth_less": len(of_all) - len(best), "earlier": len(before),
              "from_earlier_rounds": sum(one.earlier for one in best),
              "best_reward": sum(one.reward for one in best) / len(best)}
     _tell(facts)
@@ -122,6 +129,9 @@ def _best(settings: RejectionSettings, score: Scorer, out: Path) -> tuple[list[C
 def _tell(facts: Mapping[str, Any]) -> None:
     if lacking := facts["without_usable_answer"]:
         say(f"of {facts['prompts']:,} prompts, {lacking:,} have no answer of this round that can be learned from")
+    if facts["worth_less"]:
+        say(f"of {facts['best'] + facts['worth_less']:,} best answers, {facts['worth_less']:,} are worth less than "
+            "least_reward and are not learned from")
     if facts["earlier"]:
         say(f"{facts['earlier']:,} answers of earlier rounds competed, and {facts['from_earlier_rounds']:,} of the "
             f"{facts['best']:,} best are among them")

@@ -56,6 +56,19 @@ def test_the_best_usable_answer_of_every_prompt_is_kept(sampling, tmp_path):
         "en", "zh", "en", "zh"][: len(best)]
 
 
+def test_a_prompt_whose_best_answer_is_worth_too_little_teaches_nothing(sampling, tmp_path, capsys):
+    run(RejectionSettings.parse(sampling), tmp_path / "all")
+    rewards = sorted(one["reward"] for one in read(tmp_path / "all" / "best.jsonl"))
+    least = (rewards[0] + rewards[-1]) / 2
+    figures = run(RejectionSettings.parse({**sampling, "least_reward": least}), tmp_path / "out")
+    kept = [one["reward"] for one in read(tmp_path / "out" / "best.jsonl")]
+    assert sorted(kept) == [one for one in rewards if one >= least] and 0 < len(kept) < len(rewards)
+    assert figures["worth_less"] == len(rewards) - len(kept)
+    assert f"of {len(rewards)} best answers, {len(rewards) - len(kept)} are worth less" in capsys.readouterr().err
+    with pytest.raises(InputError, match=f"no answer is worth 99, the best one {rewards[-1]:.3g}"):
+        run(RejectionSettings.parse({**sampling, "least_reward": 99}), tmp_path / "none")
+
+
 def test_sampling_that_was_stopped_goes_on_with_the_same_answers(sampling, tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "AT_ONCE", 24)  # a portion for each prompt
     run(RejectionSettings.parse(sampling), tmp_path / "whole")
