@@ -63,8 +63,8 @@ class GhostSettings(DrawingSettings, TuningSettings):
     shortened: float = Field(default=0.5, ge=0, le=1)
     """The share of dialogues that are learned with the instruction in few words, where that is known."""
     loss: Literal["last", "every"] = "last"
-    """last: of the last answer alone, of dialogues of every length from 2 to `turns`. every: of all answers of dialogues
-    of `turns` questions; to a model that reads from left to right as if every turn were the last one once."""
+    """last: on the last answer alone, in dialogues of every length from 2 to `turns`. every: on all answers of
+    dialogues of `turns` questions; to a model that reads from left to right as if every turn were the last once."""
     measured: int = Field(default=200, gt=0)
     """Dialogues that recall is measured with."""
     trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
