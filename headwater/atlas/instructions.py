@@ -3,53 +3,36 @@ has to be able to do at once before it can learn to go on doing it."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from headwater.atlas.dialogues import Message, Speaker, assistant, user
 from headwater.atlas.language import LANGUAGES, Language
-from headwater.atlas.names import NameGiver
 from headwater.atlas.randomness import shuffled, stream
 from headwater.atlas.sizes import SIZES
-from headwater.atlas.splits import EVERY, Split, entities, wordings
-from headwater.atlas.wishes import CITY, NAMED, WISHES, Wish
-from headwater.atlas.world import LanguageCode, World
+from headwater.atlas.splits import Split, entities, wordings
+from headwater.atlas.wishes import WISHES, Wish
+from headwater.atlas.world import World
 
 INSTRUCTIONS: dict[Split, int] = {"train": 48, "validation": 16}
 """Of each kind and language in the size `small`; the same instruction is not written twice."""
-DIALOGUES = {"single": 1200, "repeated": 400, "later": 300}
-"""Per language in the size `small`. single: one question; repeated: several, each with the instruction; later: the
-instruction comes after questions that were answered plainly."""
-NAMES = 320
+DIALOGUES = {"single": 1400, "changed": 400, "repeated": 150, "later": 250}
+"""Per language in the size `small`. single: one question; changed: several, each with an instruction of its own;
+repeated: several, each with the same; later: the instruction comes after questions that were answered plainly."""
 
 Row = dict[str, Any]
 
 
-@lru_cache(maxsize=2)
-def _names(seed: int) -> list[dict[LanguageCode, str]]:
-    """Names of people who ask, none of them the world's."""
-    giver = NameGiver(seed)
-    found = [giver.name(f"asker {number}") for number in range(NAMES)]
-    return [{"en": en, "zh": zh} for en, zh in found]
-
-
 class Wanted:
-    """An instruction with its value."""
+    """An instruction with its name, one of the split's, or of all."""
 
-    def __init__(self, speaker: Speaker, language: Language, kind: str, split: Split) -> None:
+    def __init__(self, speaker: Speaker, language: Language, kind: str, split: Split, *, any_name: bool = False
+                 ) -> None:
         self.wish: Wish = WISHES[language.code][kind]
         self.speaker, self.language, self.kind = speaker, language, kind
-        self.value = self._value(split)
+        known = [speaker.world.of_kind(about) for about in self.wish.about]
+        named = [one for found in known for one in (found if any_name else entities(found, split))]
+        self.value = speaker.rng.choice(named).name(language.code)
         self.text = self._filled(speaker.rng.choice(wordings(self.wish.asks, split)))
-
-    def _value(self, split: Split) -> str:
-        rng, code = self.speaker.rng, self.language.code
-        if self.kind == CITY:
-            world = self.speaker.world
-            return rng.choice(entities(world.of_kind("city"), split)).name(code)
-        names = [one[code] for one in _names(self.speaker.world.seed)] if self.kind == NAMED else self.wish.values
-        own = [one for number, one in enumerate(names) if (number % EVERY == EVERY - 1) == (split == "validation")]
-        return rng.choice(own) if own else ""
 
     def _filled(self, template: str) -> str:
         return template.format(v=self.value)
@@ -76,25 +59,27 @@ def instructions(world: World, split: Split) -> list[Row]:
 
 
 def dialogues(world: World) -> list[Row]:
-    """Of the training split, in a random order."""
+    """In the wordings of the training split and with the names of both, in a random order: a small model copies the
+    names that it was taught to copy."""
     made = []
     for code, language in LANGUAGES.items():
         for form, count in DIALOGUES.items():
             for index in range(max(10, round(count * SIZES[world.size].conversations))):
-                speaker = Speaker(world, f"instructed/{form}/{code}/{index}")
-                kinds = list(WISHES[code])
-                messages = _dialogue(speaker, language, kinds[index % len(kinds)], form)
+                messages = _dialogue(Speaker(world, f"instructed/{form}/{code}/{index}"), language, index, form)
                 made.append({"messages": messages, "language": code, "kind": form})
     return shuffled(made, stream(world.seed, "instructed", "order"))
 
 
-def _dialogue(speaker: Speaker, language: Language, kind: str, form: str) -> list[Message]:
-    wanted = Wanted(speaker, language, kind, "train")
-    several = speaker.rng.choice((2, 3, 4))
+def _dialogue(speaker: Speaker, language: Language, index: int, form: str) -> list[Message]:
+    """Kinds of instructions take turns."""
+    kinds, several = list(WISHES[language.code]), speaker.rng.choice((2, 3, 4))
+    wanted = [Wanted(speaker, language, kinds[(index + turn) % len(kinds)], "train", any_name=True)
+              for turn in range(several)]
     if form == "repeated":
-        return [message for _ in range(several) for message in wanted.round("train")]
+        wanted = wanted[:1] * several
     before: list[Message] = []
     for _ in range(several - 1 if form == "later" else 0):
         question, fact = speaker.question(language, "train")
         before += [user(question), assistant(language.answer(fact))]
-    return [*before, *wanted.round("train")]
+    obeyed = wanted if form in ("changed", "repeated") else wanted[:1]
+    return [*before, *(message for one in obeyed for message in one.round("train"))]
