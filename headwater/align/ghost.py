@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 
 from headwater.align.answers import tell
 from headwater.align.candidates import PORTIONS, DrawingSettings
-from headwater.align.instructions import Instruction, Place, read_instructions, read_questions, written
+from headwater.align.instructions import Instruction, read_instructions, read_questions, written
 from headwater.align.portions import Rows, in_portions
-from headwater.align.recall import Recall, parts_table, recall, recall_table
+from headwater.align.recall import BEFORE, LINES, Recall, parts_table, recall, recall_table
 from headwater.align.talks import Talk, greedily, hold, obediently, planned
 from headwater.align.tuning import Tuning, TuningSettings, last_answer
 from headwater.artifacts import read_jsonl, write_json, write_jsonl
@@ -104,18 +104,15 @@ def run(settings: GhostSettings, out: Path) -> dict[str, float]:
     talks = _held(settings, tuning.tokenizer, untuned, instructions, questions, out)
     dialogues, facts = _learned_from(settings, talks, out)
     sequences = _sequences(settings, tuning, dialogues)
-    places: dict[str, Place] = {"before": "first", "system": "system", "every": "every"}
-    if "system" not in tuning.tokenizer.chat.roles:
-        del places["system"]
-    lines = {name: _recalled(settings, tuning.tokenizer, untuned, unseen, place, out / RECALL / f"{name}.jsonl")
-             for name, place in places.items() if unseen}
+    said = ("before", "every", *tuning.tokenizer.chat.roles)
+    lines = {name: _recalled(settings, tuning.tokenizer, untuned, unseen, name, out) for name in BEFORE
+             if unseen and name in said}
     untuned.cache_clear()
     model = tuning.load()
     figures = tuning.fit(model, next_token, tuning.packed(sequences, settings.trainer.rows), out)
     if unseen:
         model.to(settings.trainer.training_device())
-        (path := out / RECALL / "after.jsonl").unlink(missing_ok=True)
-        lines["after"] = _recalled(settings, tuning.tokenizer, lambda: model, unseen, "first", path)
+        lines["after"] = _recalled(settings, tuning.tokenizer, lambda: model, unseen, "after", out)
         for table in (recall_table(lines), parts_table(lines)):
             print_result(table)
     write_json(out / FOUND, {**facts, "turns": settings.turns, "recall": lines})
@@ -156,8 +153,8 @@ def _learned_from(settings: GhostSettings, talks: list[Talk], out: Path) -> tupl
     whole = [one for one in talks if not one.broken]
     if not whole:
         raise InputError(f"no dialogue can be learned from: {', '.join(left_out)}", where=out / TALKS,
-                         fix="tune the model first on dialogues in which instructions are obeyed, raise tries, or "
-                             "set obeying=false")
+                         fix="tune the model first on dialogues in which instructions are obeyed, raise tries, ask "
+                             "fewer turns, or set obeying=false")
     dialogues = [Dialogue(written(_worded(one, settings), one.questions, one.answers, "first"),
                           one.instruction.language) for one in whole]
     write_jsonl(out / DIALOGUES, [{"messages": one.messages, "language": one.language, "kind": talk.instruction.kind}
@@ -184,11 +181,12 @@ def _sequences(settings: GhostSettings, tuning: Tuning, dialogues: list[Dialogue
 
 
 def _recalled(settings: GhostSettings, tokenizer: Tokenizer, model: Callable[[], Decoder], unseen: list[Talk],
-              place: Place, path: Path) -> Recall:
-    """Recall with the instruction in that place, the talks written to a file; one that is there is read."""
-    if not path.exists():
+              name: str, out: Path) -> Recall:
+    """A line of recall, its talks written to a file; one from before the training that is there is read."""
+    path = out / RECALL / f"{name}.jsonl"
+    if name not in BEFORE or not path.exists():
         talks = [replace(one, answers=[]) for one in unseen]
         engine = settings.engine(model(), tokenizer, [one.instruction for one in talks])
-        hold(engine, talks, place, settings.max_tokens, greedily(engine, settings.max_tokens))
+        hold(engine, talks, LINES[name].place, settings.max_tokens, greedily(engine, settings.max_tokens))
         write_jsonl(path, [one.as_row() for one in talks])
     return recall([Talk.of_row(row) for row in read_jsonl(path)])

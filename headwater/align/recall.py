@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from headwater.align.instructions import Place
 from headwater.align.share import Share
 from headwater.align.talks import Talk
 
-LINES = {"before": "before", "system": "before, as the system message", "every": "before, in every turn",
-         "after": "after"}
-"""What is measured; of `before` and `after` the instruction stands in the first turn alone."""
+
+class Line(NamedTuple):
+    """What is measured: its name in tables, and where the instruction stands."""
+
+    title: str
+    place: Place
+
+
+BEFORE = {"before": Line("before", "first"), "system": Line("before, as the system message", "system"),
+          "every": Line("before, in every turn", "every")}
+AFTER = {"after": Line("after", "first")}
+LINES = BEFORE | AFTER
 Recall = dict[str, Any]
 """`all` and, by language and kind, the shares of every turn."""
 
@@ -55,7 +65,7 @@ def parts_table(lines: Mapping[str, Recall]) -> Table:
 def _columns(table: Table, first: str, lines: Mapping[str, Recall]) -> None:
     table.add_column(first)
     for name in lines:
-        table.add_column(LINES[name], justify="right")
+        table.add_column(LINES[name].title, justify="right")
 
 
 def _cell(turns: Sequence[Mapping[str, float]], turn: int) -> str:

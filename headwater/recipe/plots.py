@@ -226,7 +226,7 @@ def recall_plot(name: str, lines: Mapping[str, Sequence[Mapping[str, float]]]) -
         axes.vlines(at, [one["low"] for one in turns], [one["high"] for one in turns], color=colour, linewidth=1)
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks(range(1, 1 + max(len(turns) for turns in lines.values())))
     axes.set_title("answers that obey", **_TITLE)
     axes.set_xlabel("turn", fontsize=9, color=SOFT)
     axes.grid(color=GRID, linewidth=0.6)
