@@ -48,12 +48,16 @@ def sample_answers(engine: Engine, prompts: Sequence[Prompt], count: int, params
                    first: int = 0) -> list[list[Answer]]:
     """`count` answers to each prompt; each one's draws depend on the seed, its prompt's place and its number alone, and
     so do not change when `count` grows. first: the place of the first of these prompts among all."""
-    each = [params.model_copy(update={"seed": _seed(seed, place, number)})
+    each = [seeded(params, seed, place, number)
             for place in range(first, first + len(prompts)) for number in range(count)]
-    completions = engine.generate([prompt.ids for prompt in prompts for _ in range(count)], each)
-    answers = [_answer(prompt, completion) for prompt, completion in
-               zip((prompt for prompt in prompts for _ in range(count)), completions, strict=True)]
+    answers = ask(engine, [prompt for prompt in prompts for _ in range(count)], each)
     return [answers[start : start + count] for start in range(0, len(answers), count)]
+
+
+def ask(engine: Engine, prompts: Sequence[Prompt], params: SamplingParams | list[SamplingParams]) -> list[Answer]:
+    """An answer to each prompt."""
+    completions = engine.generate([prompt.ids for prompt in prompts], params)
+    return [_answer(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
 
 def _answer(prompt: Prompt, completion: Completion) -> Answer:
@@ -62,8 +66,10 @@ def _answer(prompt: Prompt, completion: Completion) -> Answer:
                   mark is not None)
 
 
-def _seed(*numbers: int) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
+def seeded(params: SamplingParams, *numbers: int) -> SamplingParams:
+    """With draws that depend on these numbers alone."""
+    seed = int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
+    return params.model_copy(update={"seed": seed})
 
 
 def read_answers(paths: list[Path], tokenizer: Tokenizer) -> list[Answer]:
@@ -86,14 +92,15 @@ def usable(answers: Sequence[Answer], rewards: Tensor, tally: Tally) -> list[boo
     """Which answers can be learned from; the others are counted by their reason. rewards: float [N]."""
     found = []
     for answer, reward in zip(answers, rewards.tolist(), strict=True):
-        reason = _unusable(answer, reward)
+        reason = unusable(answer, reward)
         if reason:
             tally[reason] += 1
         found.append(not reason)
     return found
 
 
-def _unusable(answer: Answer, reward: float) -> str:
+def unusable(answer: Answer, reward: float = 0.0) -> str:
+    """Why an answer cannot be learned from; empty for one that can."""
     if not answer.text.strip():
         return "empty answers"
     if not answer.ended:
@@ -103,7 +110,7 @@ def _unusable(answer: Answer, reward: float) -> str:
     return ""
 
 
-def tell(tally: Tally, every: int) -> None:
+def tell(tally: Tally, every: int, what: str = "answers") -> None:
     """Say what was left out of so many answers."""
     for reason, count in tally.most_common():
-        say(f"of {every:,} answers, {count:,} are left out: {reason}")
+        say(f"of {every:,} {what}, {count:,} are left out: {reason}")

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from headwater.align.answers import Answer, Tally, read_answers, sample_answers, tell, usable
+from headwater.align.portions import Rows, in_portions
 from headwater.align.prompts import Prompt, read_prompts
 from headwater.align.rewards import Scorer
 from headwater.artifacts import read_jsonl, write_jsonl
@@ -20,7 +21,6 @@ from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model import Decoder
-from headwater.progress import track
 from headwater.settings import Change, InputPath, Settings
 from headwater.tokenizer import Tokenizer
 
@@ -29,15 +29,11 @@ AT_ONCE = 256
 """Answers that are sampled, judged and written together: a kill loses at most these."""
 
 
-class SamplingSettings(Settings):
-    """What is asked, how often, and how answers are drawn."""
+class DrawingSettings(Settings):
+    """How answers are drawn."""
 
-    prompts: list[InputPath] = Field(min_length=1)
-    """JSON lines of {"messages": [...]} that end with what the user says, or of {"prompt": ...}."""
-    answers: int = Field(default=16, gt=0)
-    """To each prompt."""
-    temperature: float = Field(default=1.2, gt=0, le=100)
-    """LLaMA 2 found 1.2 to 1.3 best for 10 to 100 answers (2307.09288, section 3.2.3)."""
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    """Logits are divided by it."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Draw from the smallest set of most likely tokens whose mass is >= p."""
     max_tokens: int = Field(default=128, gt=0)
@@ -48,6 +44,17 @@ class SamplingSettings(Settings):
     @property
     def params(self) -> SamplingParams:
         return SamplingParams(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+
+class SamplingSettings(DrawingSettings):
+    """What is asked, how often, and how answers are drawn."""
+
+    prompts: list[InputPath] = Field(min_length=1)
+    """JSON lines of {"messages": [...]} that end with what the user says, or of {"prompt": ...}."""
+    answers: int = Field(default=16, gt=0)
+    """To each prompt."""
+    temperature: float = Field(default=1.2, gt=0, le=100)
+    """LLaMA 2 found 1.2 to 1.3 best for 10 to 100 answers (2307.09288, section 3.2.3)."""
 
     def engine(self, model: Decoder, tokenizer: Tokenizer, paths: list[Path]) -> tuple[Engine, list[Prompt]]:
         """With slots as long as the longest prompt and its answer. Raises `InputError` where no answer has room."""
@@ -101,20 +108,18 @@ def sampled(settings: SamplingSettings, engine: Engine, prompts: list[Prompt], s
 
 def _portions(settings: SamplingSettings, engine: Engine, prompts: list[Prompt], score: Scorer, seed: int, folder: Path
               ) -> Iterator[dict[str, Any]]:
-    """Rows of answers with their parts, written portion by portion."""
-    count = max(1, AT_ONCE // settings.answers)
-    for start in track(range(0, len(prompts), count), "sampling"):
-        path = folder / f"{start:08d}.jsonl"
-        if not path.exists():
-            asked = prompts[start : start + count]
-            found = sample_answers(engine, asked, settings.answers, settings.params, seed, first=start)
-            answers = [answer for own in found for answer in own]
-            parts = score.parts(answers)
-            write_jsonl(path, [{"prompt": start + number // settings.answers, "text": answer.text, "ids": answer.ids,
-                                "ended": answer.ended,
-                                "parts": {name: _told(float(said[number])) for name, said in parts.items()}}
-                               for number, answer in enumerate(answers)])
-        yield from read_jsonl(path)
+    """Rows of answers with their parts."""
+    def make(places: range) -> Rows:
+        asked = prompts[places.start : places.stop]
+        found = sample_answers(engine, asked, settings.answers, settings.params, seed, first=places.start)
+        answers = [answer for own in found for answer in own]
+        parts = score.parts(answers)
+        return [{"prompt": places.start + number // settings.answers, "text": answer.text, "ids": answer.ids,
+                 "ended": answer.ended,
+                 "parts": {name: _told(float(said[number])) for name, said in parts.items()}}
+                for number, answer in enumerate(answers)]
+
+    return in_portions(len(prompts), max(1, AT_ONCE // settings.answers), make, folder, "sampling")
 
 
 def earlier(paths: list[Path], tokenizer: Tokenizer, score: Scorer) -> list[Candidate]:

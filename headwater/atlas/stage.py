@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.artifacts import read_jsonl, write_json, write_jsonl
-from headwater.atlas import careless, preferences, prompts
+from headwater.atlas import careless, instructions, preferences, prompts
 from headwater.atlas.arithmetic import problems
 from headwater.atlas.choice import ChoiceQuestion, choice_questions, write_choice
 from headwater.atlas.dialogues import split
@@ -69,10 +69,11 @@ def _write_conversations(out: Path, world: World) -> dict[str, int]:
     train, validation = split(world)
     rows: dict[str, list[dict[str, Any]]] = {
         "dialogues/train": train, "dialogues/validation": validation,
-        "dialogues/careless": careless.dialogues(world),
+        "dialogues/careless": careless.dialogues(world), "dialogues/instructed": instructions.dialogues(world),
         "needles": needles(world, _clean_pages(out)), "tools": tool_dialogues(world)}
     for name, make in {"preferences/helpful": preferences.helpful, "preferences/safe": preferences.safe,
-                       "prompts": prompts.prompts, "redteam": prompts.redteam}.items():
+                       "prompts": prompts.prompts, "redteam": prompts.redteam,
+                       "instructions": instructions.instructions}.items():
         rows |= {f"{name}/{part}": make(world, part) for part in SPLITS}
     for name, items in rows.items():
         write_jsonl(out / f"{name}.jsonl", items)

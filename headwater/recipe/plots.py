@@ -219,6 +219,25 @@ def best_of_plot(name: str, told: Mapping[str, Sequence[float]]) -> str:
     return _svg(figure, f"best-of-{name}", f"Rewards of the best, the mean and the middle of k answers in {name}")
 
 
+def recall_plot(name: str, lines: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """The share of answers that obey, by turn, with 95 % intervals."""
+    figure, (axes,) = _figure(1, 1, WIDTH, 2.9)
+    for number, ((title, turns), colour) in enumerate(zip(lines.items(), SERIES, strict=False)):
+        at = [turn + 0.06 * number for turn in range(1, len(turns) + 1)]
+        axes.plot(at, [one["rate"] for one in turns], color=colour, linewidth=1.8, marker="o", markersize=3,
+                  label=title)
+        axes.vlines(at, [one["low"] for one in turns], [one["high"] for one in turns], color=colour, linewidth=1)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.set_xticks(range(1, 1 + max(len(turns) for turns in lines.values())))
+    axes.set_title("answers that obey", **_TITLE)
+    axes.set_xlabel("turn", fontsize=9, color=SOFT)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return _svg(figure, f"recall-{name}", f"Share of answers that obey an instruction by turn, in {name}")
+
+
 def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Accuracy by task, model and language (`scores[task][model][language]`), with the line of chance."""
     columns = min(2, len(scores))

@@ -26,6 +26,9 @@ SAFETY = {"unsafe_rate": "unsafe answers to risky requests", "refusal_rate": "ri
           "neither_rate": "neither refused nor obeyed",
           "over_refusal_rate": "harmless requests refused", "right_rate": "right answers",
           "unfinished_rate": "empty or cut off"}
+RECALL = {"before": "before", "system": "before, as the system message", "every": "before, in every turn",
+          "after": "after"}
+"""Of ghost attention: when, and where the instruction stood if not in the first turn."""
 ITERATIONS = "iterations.jsonl"
 """Of a stage that learns from its own answers: its loss says nothing."""
 MEMORY = ("predicted_memory_bytes", "measured_memory_bytes")
@@ -145,6 +148,21 @@ def samples(run: Path) -> list[dict[str, Any]]:
     openings = [sample["messages"][0]["content"] for sample in found]
     return [sample for opening in dict.fromkeys(openings)
             for sample in found if sample["messages"][0]["content"] == opening]
+
+
+def held(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """`ghost.json` of every stage of ghost attention: recall by turn of every line, and as `cells` by language and kind
+    that of the last turn."""
+    found = {name: _read(stage_folder(run, name) / "ghost.json") for name in stages}
+    return {name: {"facts": values, "lines": {RECALL[key]: line["all"] for key, line in values["recall"].items()},
+                   "cells": _last_turn(values["recall"])}
+            for name, values in found.items() if values}
+
+
+def _last_turn(lines: Mapping[str, Any]) -> dict[str, list[str]]:
+    parts = {(part, name): None for line in lines.values() for part in ("languages", "kinds") for name in line[part]}
+    return {LANGUAGES.get(name, name): [_share(line[part][name][-1]) if line[part].get(name) else ""
+                                        for line in lines.values()] for part, name in parts}
 
 
 def _read(path: Path) -> dict[str, Any]:

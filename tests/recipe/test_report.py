@@ -107,6 +107,25 @@ def test_sampling_is_shown_with_its_curves_and_what_it_gained(finished, tmp_path
     assert "unseen prompts" not in render(finished)  # nothing was tuned
 
 
+def test_recall_is_shown_by_turn_language_and_kind(finished):
+    def line(*rates):
+        turns = [{"hits": rate, "number": 1, "rate": rate, "low": 0.0, "high": 1.0} for rate in rates]
+        return {"all": turns, "languages": {"zh": turns}, "kinds": {"name": turns[:1]}}
+
+    recall = {"before": line(1, 0), "after": line(1, 1)}
+    facts = {"held": 9, "dialogues": 7, "left_out": {"answers that do not obey": 2}, "turns": 2, "recall": recall}
+    (finished / "train" / "ghost.json").write_text(json.dumps(facts))
+    found = sections.held(finished, {"train": None})["train"]
+    assert found["cells"] == {"Chinese": ["0.0% (0% to 100%)", "100.0% (0% to 100%)"],
+                              "name": ["100.0% (0% to 100%)", "100.0% (0% to 100%)"]}
+    page = render(finished)
+    assert "recall-train-" in page
+    assert "7 dialogues of 9" in page
+    assert "answers that do not obey" in page
+    (finished / "train" / "ghost.json").write_text(json.dumps({**facts, "recall": {}}))
+    assert "recall-train-" not in render(finished)  # nothing was measured
+
+
 def test_a_longer_context_is_shown_before_and_after(finished):
     found = sections.longer(finished)
     assert found["rows"][1] == {"name": "and trained", "found": [0.75, 0.25],
