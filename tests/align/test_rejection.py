@@ -62,7 +62,8 @@ def test_a_prompt_whose_best_answer_is_worth_too_little_teaches_nothing(sampling
     least = (rewards[0] + rewards[-1]) / 2
     figures = run(RejectionSettings.parse({**sampling, "least_reward": least}), tmp_path / "out")
     kept = [one["reward"] for one in read(tmp_path / "out" / "best.jsonl")]
-    assert sorted(kept) == [one for one in rewards if one >= least] and 0 < len(kept) < len(rewards)
+    assert sorted(kept) == [one for one in rewards if one >= least]
+    assert 0 < len(kept) < len(rewards)
     assert figures["worth_less"] == len(rewards) - len(kept)
     assert f"of {len(rewards)} best answers, {len(rewards) - len(kept)} are worth less" in capsys.readouterr().err
     with pytest.raises(InputError, match=f"no answer is worth 99, the best one {rewards[-1]:.3g}"):
