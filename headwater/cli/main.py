@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import os
 import shutil
@@ -147,8 +148,8 @@ def _joined(words: list[str]) -> list[str]:
 def command() -> None:
     """What the installed `headwater` does: `main`, then the end of the process.
 
-    After a failure or a stop, and of several processes always, the interpreter is not wound down: native threads, of
-    the data engine or of gloo, may still be at work, and would abort the process and hide its exit code.
+    The interpreter is not wound down: native threads, of the data engine, of gloo or of OpenMP, may still be at work,
+    and would abort the process, hide its exit code, or (seen on a busy machine) keep it from ending.
     """
     # Set before PyTorch loads OpenMP. Its threads would spin long at every barrier: where another process wants a
     # core, that makes training three times slower; waiting this briefly costs 2 % on a quiet machine.
@@ -156,10 +157,14 @@ def command() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that half-written files are removed
     code = main()
-    if code or "TORCHELASTIC_RUN_ID" in os.environ:
+    if code == 0 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        atexit._run_exitfuncs()  # pools and temporary files of libraries
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+    except BrokenPipeError:
+        code = code or 1
+    os._exit(code)
 
 
 def _together(words: list[str], stages: Stages) -> int:
