@@ -64,7 +64,7 @@ class DualRewardSettings(Settings):
 class Plan(Settings):
     """What the run did, as far as it is done again."""
 
-    study: DualRewardSettings
+    settings: DualRewardSettings
     helpful: RewardStageSettings
     safe: RewardStageSettings
     ppo: PpoSettings
@@ -95,7 +95,7 @@ class Plan(Settings):
                          for folder in (ppo.rewards.helpful, ppo.rewards.safe))
         limit = {"limit": settings.limit} if settings.limit else {}
         safety = SafetySettings.parse({**stage("safety"), **limit}, where=f"{path}, stage safety")
-        return cls(study=settings, helpful=helpful, safe=safe, ppo=ppo, safety=safety)
+        return cls(settings=settings, helpful=helpful, safe=safe, ppo=ppo, safety=safety)
 
     def judge(self, name: str, agreeing: Path, seed: int) -> RewardStageSettings:
         """Of a reward model. Those of both kinds of pairs learn as the one of safety does; agreeing: the file of pairs

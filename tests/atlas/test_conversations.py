@@ -77,10 +77,10 @@ def test_never_asked_facts_are_not_told_in_passing(atlas, dialogues):
 
 
 def test_held_back_wordings_are_in_no_dialogue(atlas):
-    folders = ("dialogues", "preferences", "prompts", "redteam")
+    folders = ("dialogues", "preferences", "prompts", "redteam", "instructions")
     files = [path for name in folders for path in sorted((atlas.folder / name).rglob("*.jsonl"))]
     files += [atlas.folder / "needles.jsonl", atlas.folder / "tools.jsonl"]
-    assert len(files) == 13
+    assert len(files) == 16
     everything = "\n".join(path.read_text(encoding="utf-8") for path in files)
     for fact in atlas.world.facts.values():
         for language in LANGUAGES.values():

@@ -98,9 +98,9 @@ def test_all_but_the_reward_is_the_runs(plan, recipe):
 
 def test_a_quick_study_is_shorter_and_nothing_else(plan):
     quick, own = plan(quick=True, seeds=1), plan()
-    assert (quick.study.seeds, quick.ppo.iterations, quick.ppo.trainer.epochs, quick.safe.trainer.epochs,
+    assert (quick.settings.seeds, quick.ppo.iterations, quick.ppo.trainer.epochs, quick.safe.trainer.epochs,
             quick.helpful.trainer.epochs, quick.safety.limit) == (1, 8, 8, 0.5, 0.5, 60)
-    assert (own.study.seeds, own.ppo.iterations, own.safe.trainer.epochs, own.safety.limit) == (3, 3, 1, None)
+    assert (own.settings.seeds, own.ppo.iterations, own.safe.trainer.epochs, own.safety.limit) == (3, 3, 1, None)
     assert quick.ppo.model_copy(update={"iterations": 3, "trainer": own.ppo.trainer}) == own.ppo
 
 
