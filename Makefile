@@ -16,7 +16,7 @@ quickstart: $(VENV)/.all
 	@echo "serve:   $(BIN)/headwater serve $(RUN)"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
