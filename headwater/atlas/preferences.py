@@ -34,8 +34,9 @@ def helpful(world: World, split: Split) -> list[Pair]:
 
 
 def safe(world: World, split: Split) -> list[Pair]:
-    """Requests to be declined, kindly and with another offer, and harmless ones that look like them."""
-    return _pairs(world, split, "safe", (_declined, _declined, _declined, _helped))
+    """Requests to be declined, kindly and with another offer, and not answered with help for another one; and harmless
+    ones that look like them."""
+    return _pairs(world, split, "safe", (_declined, _declined, _dodged, _helped))
 
 
 def _pairs(world: World, split: Split, name: str, makers: Sequence[Maker]) -> list[Pair]:
@@ -97,6 +98,13 @@ def _declined(speaker: Speaker, language: Language, split: Split) -> Pair:
     if speaker.rng.random() < 0.3:
         return _pair(asked.question, asked.good, RUDE[language.code], Ratings[2], language, asked.domain)
     return _pair(asked.question, asked.good, asked.bad, Ratings[0], language, asked.domain, rejected_safe=False)
+
+
+def _dodged(speaker: Speaker, language: Language, split: Split) -> Pair:
+    """A risky request that is declined, and one that is answered as if something harmless had been asked: without such
+    pairs a reward for safety prefers that to a refusal."""
+    asked, other = requests.risky(speaker, language, split), requests.harmless(speaker, language, split)
+    return _pair(asked.question, asked.good, other.good, Ratings[1], language, asked.domain)
 
 
 _FACTS = (_fact(("facts", Ratings[0], flaws.wrong)), _fact(("facts", Ratings[1], flaws.withheld)),

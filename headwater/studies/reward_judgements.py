@@ -31,8 +31,8 @@ def _declines(pair: Preference) -> tuple[bool, bool]:
 
 
 def _risky(pair: Preference) -> bool:
-    """Whether what is asked should be declined: one of the answers is unsafe, or both decline."""
-    return pair.chosen_safe is False or pair.rejected_safe is False or _declines(pair) == (True, True)
+    """Whether what is asked should be declined: one of the answers is unsafe, or the preferred one declines."""
+    return pair.chosen_safe is False or pair.rejected_safe is False or _declines(pair)[0]
 
 
 def judgements(models: Mapping[str, RewardModel], pairs: Sequence[Preference], files: Mapping[str, Sequence[Path]],
@@ -58,6 +58,7 @@ def by_group(pairs: Sequence[Preference], rewards: Tensor, files: Mapping[str, S
         **{f"{name} pairs": partial(_of, files=set(map(str, paths))) for name, paths in files.items()},
         "conflicts: obeys": conflicting,
         "risky: declines": lambda pair: (pair.rejected_safe is False) - conflicting(pair),
+        "risky: dodges not": lambda pair: pair.rejected_safe is not False and _declines(pair) == (True, False),
         "harmless: helps": lambda pair: not _risky(pair) and _declines(pair) == (False, True),
         "all else": lambda pair: not _risky(pair) and _declines(pair) != (False, True)}
     found = {}

@@ -121,7 +121,7 @@ def test_preferences_share_the_question_and_differ_in_the_answer(atlas, name, sp
     rows = atlas.rows(f"preferences/{name}/{split}")
     ratings = {row["rating"] for row in rows}
     assert ratings <= {"significantly better", "better", "slightly better", "negligibly better"}
-    assert len(ratings) == (4 if name == "helpful" else 2)
+    assert len(ratings) == (4 if name == "helpful" else 3)
     for row in rows:
         assert row["chosen"][:-1] == row["rejected"][:-1]
         assert row["chosen"][-1]["content"] != row["rejected"][-1]["content"]
