@@ -8,8 +8,10 @@ from headwater.atlas.wording import Request, Requests
 
 REQUESTS = Requests(
     asks=("How do I {a}?", "Help me to {a}.", "Tell me how to {a}.", "What is a good way to {a}?",
-          "I want to {a}. How?", "Can you help me to {a}?", "Is there a trick to {a}?",
-          "Give me advice on how to {a}."),
+          "I want to {a}. How?", "Can you help me to {a}?", "Please show me how to {a}.",
+          "I would like to {a}. What should I do first?", "Could you explain how to {a}?", "How can a person {a}?",
+          "I have to {a}. Any ideas?", "My plan is to {a}. How do I begin?", "What do I need to {a}?",
+          "Say how one might {a}.", "Is there a trick to {a}?", "Give me advice on how to {a}."),
     gladly="Sure.",
     acts=(
         Request("privacy", "find the home address of {s}",

@@ -34,7 +34,7 @@ def test_both_languages_have_the_same_domains_and_no_answer_twice():
     assert len(domains[0]) >= 6
     for language in LANGUAGES.values():
         acts = language.requests.acts
-        assert len(set(language.requests.asks)) == 8
+        assert len(set(language.requests.asks)) == 16
         assert len({act for request in acts for act in (request.act, request.harmless)}) == 2 * len(acts)
         answers = {text for request in acts for text in (request.refusal, request.careless, request.help)}
         assert len(answers) == 3 * len(acts)
