@@ -118,8 +118,8 @@ def claim(out: Path, what: Mapping[str, Any], kind: str, *results: str) -> None:
         raise InputError(f"there is a {strange[0]} that is of no {kind}", where=out, fix="give another folder")
     try:
         known = read_json(path) if path.exists() else what
-        other = [name for name, value in what.items() if known.get(name) != value]
-    except (InputError, AttributeError):
+        other = [name for name in {**known, **what} if known.get(name) != what.get(name)]
+    except (InputError, AttributeError, TypeError):
         raise InputError(f"damaged: it no longer says of what this {kind} is", where=path,
                          fix="give another folder, or delete this one") from None
     if other:

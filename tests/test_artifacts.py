@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headwater.artifacts import (
     atomic_folder,
     atomic_write,
+    claim,
     hash_json,
     read_json,
     read_jsonl,
@@ -131,3 +132,17 @@ def test_errors_survive_the_way_between_processes():
     error = CheckpointError("truncated", where=Path("m"), fix="copy it again")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.exit_code) == (CheckpointError, str(error), 2)
+
+
+def test_a_folder_is_claimed_for_one_thing_alone(tmp_path):
+    claim(tmp_path / "a", {"size": 1, "quick": True}, "study")
+    claim(tmp_path / "a", {"size": 1, "quick": True}, "study")
+    with pytest.raises(InputError, match="another study, of other size"):
+        claim(tmp_path / "a", {"size": 2, "quick": True}, "study")
+    with pytest.raises(InputError, match="another study, of other quick"):
+        claim(tmp_path / "a", {"size": 1}, "study")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "found.json").write_text("{}")
+    with pytest.raises(InputError, match=r"there is a found\.json that is of no study"):
+        claim(tmp_path / "b", {"size": 1}, "study", "found.json")
+    assert not (tmp_path / "b" / "settings.json").exists()

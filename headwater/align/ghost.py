@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,7 @@ from headwater.align.instructions import Instruction, read_instructions, read_qu
 from headwater.align.portions import Rows, in_portions
 from headwater.align.recall import BEFORE, LINES, Recall, parts_table, recall, recall_table
 from headwater.align.talks import Talk, greedily, hold, obediently, planned
-from headwater.align.tuning import Tuning, TuningSettings, last_answer
+from headwater.align.tuning import TUNED, Tuning, TuningSettings, last_answer
 from headwater.artifacts import read_jsonl, write_json, write_jsonl
 from headwater.dialogues.reading import Dialogue, answer_by_answer, render_all
 from headwater.errors import InputError
@@ -67,7 +67,7 @@ class GhostSettings(DrawingSettings, TuningSettings):
     dialogues of `turns` questions; to a model that reads from left to right as if every turn were the last once."""
     measured: int = Field(default=200, gt=0)
     """Dialogues that recall is measured with."""
-    trainer: TrainerSettings = Field(default={})  # type: ignore[assignment]  # refused in its own words
+    trainer: Annotated[TrainerSettings, TUNED] = Field(default={})  # type: ignore[assignment]  # refused in its own words
 
     @model_validator(mode="after")
     def _goes_together(self) -> GhostSettings:

@@ -24,7 +24,7 @@ from headwater.align.candidates import (
 )
 from headwater.align.rewards import RewardSettings, Scorer, scorer
 from headwater.align.rules import require_judged
-from headwater.align.tuning import Tuning, TuningSettings, last_answer
+from headwater.align.tuning import TUNED, Tuning, TuningSettings, last_answer
 from headwater.artifacts import read_json, write_json, write_jsonl
 from headwater.dialogues.reading import Dialogue, render_each
 from headwater.errors import InputError
@@ -32,15 +32,13 @@ from headwater.model import Decoder
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import require_no_head
 from headwater.progress import print_result, say
-from headwater.settings import InputPath, OwnDefaults
+from headwater.settings import InputPath
 from headwater.tokenizer import Tokenizer
 from headwater.train.learning import check
 from headwater.train.objective import next_token
 from headwater.train.settings import TrainerSettings
 
 BEST, BEFORE, FOUND, SCALES = "best.jsonl", "before.json", "rejection.json", "scales.json"
-OURS = OwnDefaults({"optimizer": {"learning_rate": 2e-5}})
-"""Of the trainer: the rate of LLaMA 2's tuning (2307.09288, section 3.1)."""
 VALIDATION_ANSWERS = 4
 """To each prompt whose rewards are compared before and after."""
 
@@ -59,7 +57,7 @@ class RejectionSettings(SamplingSettings, TuningSettings):
     """A prompt whose best answer is worth less teaches nothing. 0 is the mean of the first answers, in their spread."""
     tune: bool = True
     """Whether a model is tuned on the best answers; else they are written alone."""
-    trainer: Annotated[TrainerSettings | None, OURS] = None
+    trainer: Annotated[TrainerSettings | None, TUNED] = None
 
     @model_validator(mode="after")
     def _goes_together(self) -> RejectionSettings:

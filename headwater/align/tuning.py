@@ -14,7 +14,7 @@ from headwater.model.extension import KeptContext
 from headwater.model.packed import Base
 from headwater.model.prefix import PrefixSettings
 from headwater.model.task_head import require_no_head
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import InputPath, OwnDefaults, Seed, Settings
 from headwater.tokenizer import Rendered, Tokenizer
 from headwater.tokenizer.fitting import require_template
 from headwater.train.learning import Learning, frozen_by, prepared, require_trainable, write_learned
@@ -24,6 +24,9 @@ from headwater.train.packing import PackedBatches, PrefixSample, Supervised, as_
 from headwater.train.processes import ranks
 from headwater.train.settings import TrainerSettings
 from headwater.train.trainer import Trainer, Validate
+
+TUNED = OwnDefaults({"optimizer": {"learning_rate": 2e-5}})
+"""Of the trainer: the rate of LLaMA 2's tuning (2307.09288, section 3.1)."""
 
 
 class TuningSettings(Settings):

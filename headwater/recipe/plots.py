@@ -211,12 +211,17 @@ def best_of_plot(name: str, told: Mapping[str, Sequence[float]]) -> str:
         axes.plot(told["k"], told[quantity], color=colour, linewidth=1.8, marker="o", markersize=3, label=quantity)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_title("reward", **_TITLE)
-    axes.set_xlabel("answers to a prompt", fontsize=9, color=SOFT)
+    _named(axes, "reward", "answers to a prompt")
+    return _svg(figure, f"best-of-{name}", f"Rewards of the best, the mean and the middle of k answers in {name}")
+
+
+def _named(axes: Axes, title: str, below: str) -> None:
+    """A grid, the lines' names, and what is measured over what."""
+    axes.set_title(title, **_TITLE)
+    axes.set_xlabel(below, fontsize=9, color=SOFT)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    return _svg(figure, f"best-of-{name}", f"Rewards of the best, the mean and the middle of k answers in {name}")
 
 
 def recall_plot(name: str, lines: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
@@ -230,11 +235,7 @@ def recall_plot(name: str, lines: Mapping[str, Sequence[Mapping[str, float]]]) -
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     axes.set_xticks(range(1, 1 + max(len(turns) for turns in lines.values())))
-    axes.set_title("answers that obey", **_TITLE)
-    axes.set_xlabel("turn", fontsize=9, color=SOFT)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    _named(axes, "answers that obey", "turn")
     return _svg(figure, f"recall-{name}", f"Share of answers that obey an instruction by turn, in {name}")
 
 

@@ -95,7 +95,6 @@ class Reference(nn.Module):
         with without_adapters(model):
             return model.hidden(batch.tokens, batch.intervals, batch.positions), head_matrix(model)[0]
 
-
     @torch.enable_grad()
     def as_learning(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
         """The same by the arithmetic of a pass that is learned from: of a model that has learned nothing yet exactly
