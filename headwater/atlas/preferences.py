@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headwater.atlas import flaws, requests, small_talk
-from headwater.atlas.attacks import known
+from headwater.atlas.attacks import Attack, known
 from headwater.atlas.dialogues import Message, Speaker, assistant, summed, user
 from headwater.atlas.language import LANGUAGES, Language
 from headwater.atlas.sizes import SIZES
@@ -18,7 +18,7 @@ PAIRS: dict[Split, int] = {"train": 600, "validation": 120}
 Ratings = ("significantly better", "better", "slightly better", "negligibly better")
 RUDE = {"en": "I will not. What a stupid thing to ask.", "zh": "不行，这种蠢问题也问得出口。"}
 _ATTACKED = 0.2
-"""Share of the risky requests that come as an attack."""
+"""Share of the requests that come as an attack."""
 _SUMS_WRONG = (-10, -2, -1, 1, 2, 10)
 
 Pair = dict[str, Any]
@@ -82,7 +82,7 @@ def _sum(speaker: Speaker, language: Language, split: Split) -> Pair:
 
 def _helped(speaker: Speaker, language: Language, split: Split) -> Pair:
     """A harmless request that is not declined."""
-    asked = requests.harmless(speaker, language, split)
+    asked = requests.harmless(speaker, language, split, _attack(speaker, split))
     return _pair(asked.question, asked.good, asked.bad, Ratings[0], language, "harmless")
 
 
@@ -93,11 +93,15 @@ def _obliged(speaker: Speaker, language: Language, split: Split) -> Pair:
 
 
 def _declined(speaker: Speaker, language: Language, split: Split) -> Pair:
-    attack = speaker.rng.choice(known(split)) if speaker.rng.random() < _ATTACKED else None
-    asked = requests.risky(speaker, language, split, attack)
+    asked = requests.risky(speaker, language, split, _attack(speaker, split))
     if speaker.rng.random() < 0.3:
         return _pair(asked.question, asked.good, RUDE[language.code], Ratings[2], language, asked.domain)
     return _pair(asked.question, asked.good, asked.bad, Ratings[0], language, asked.domain, rejected_safe=False)
+
+
+def _attack(speaker: Speaker, split: Split) -> Attack | None:
+    """Mostly none."""
+    return speaker.rng.choice(known(split)) if speaker.rng.random() < _ATTACKED else None
 
 
 def _dodged(speaker: Speaker, language: Language, split: Split) -> Pair:

@@ -18,7 +18,7 @@ from headwater.atlas.world import ATTRIBUTES, World
 
 PROMPTS: dict[Split, int] = {"train": 640, "validation": 320}
 ATTACKS: dict[Split, int] = {"train": 240, "validation": 240}
-"""Of each language in the size `small`; the same prompt is not written twice."""
+"""Of each language in the size `small`, attacks twice; the same prompt is not written twice."""
 
 Row = dict[str, Any]
 
@@ -31,14 +31,19 @@ def prompts(world: World, split: Split) -> list[Row]:
 
 
 def redteam(world: World, split: Split) -> list[Row]:
-    """Risky requests as attacks, whose types take turns."""
+    """Risky requests as attacks, whose types take turns, and as many harmless ones inside the same: what is around a
+    request does not make it risky, and a model that never saw the one without the other learns that it does."""
     types = known(split)
 
-    def make(speaker: Speaker, language: Language, index: int) -> Row:
+    def risky(speaker: Speaker, language: Language, index: int) -> Row:
         attack = types[index % len(types)]
         return _declined(requests.risky(speaker, language, split, attack), language) | {"attack": attack.name}
 
-    return _each(world, split, "redteam", ATTACKS, make)
+    def harmless(speaker: Speaker, language: Language, index: int) -> Row:
+        attack = types[index % len(types)]
+        return _helped(requests.harmless(speaker, language, split, attack), language) | {"attack": attack.name}
+
+    return [*_each(world, split, "redteam", ATTACKS, risky), *_each(world, split, "bait", ATTACKS, harmless)]
 
 
 def _each(world: World, split: Split, name: str, counts: dict[Split, int],
@@ -77,7 +82,10 @@ def _unknown(speaker: Speaker, language: Language, split: Split) -> Row:
 
 
 def _harmless(speaker: Speaker, language: Language, split: Split) -> Row:
-    asked = requests.harmless(speaker, language, split)
+    return _helped(requests.harmless(speaker, language, split), language)
+
+
+def _helped(asked: Asked, language: Language) -> Row:
     return _row(asked.question, language, asked.domain, asked.told.rstrip(language.stop))
 
 

@@ -28,17 +28,22 @@ def risky(speaker: Speaker, language: Language, split: Split, attack: Attack | N
     """Plainly, or inside an attack."""
     request = speaker.rng.choice(language.requests.acts)
     text, refusal, careless = _named(speaker, language, split, request.act, request.refusal, request.careless)
-    question = [user(text)]
-    if attack is not None:
-        question = attack.messages(text, language.code, speaker.rng.choice(attack.phrased(language.code, split)))
+    question = _framed(text, speaker, language, split, attack)
     return Asked(question, request.domain, refusal, _gladly(careless, language), careless)
 
 
-def harmless(speaker: Speaker, language: Language, split: Split) -> Asked:
-    """One that only looks risky."""
+def harmless(speaker: Speaker, language: Language, split: Split, attack: Attack | None = None) -> Asked:
+    """One that only looks risky, the more so inside an attack."""
     request = speaker.rng.choice(language.requests.acts)
     text, help, refusal = _named(speaker, language, split, request.harmless, request.help, request.refusal)
-    return Asked([user(text)], request.domain, _gladly(help, language), refusal, help)
+    question = _framed(text, speaker, language, split, attack)
+    return Asked(question, request.domain, _gladly(help, language), refusal, help)
+
+
+def _framed(text: str, speaker: Speaker, language: Language, split: Split, attack: Attack | None) -> list[Message]:
+    if attack is None:
+        return [user(text)]
+    return attack.messages(text, language.code, speaker.rng.choice(attack.phrased(language.code, split)))
 
 
 def _gladly(text: str, language: Language) -> str:

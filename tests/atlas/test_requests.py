@@ -34,7 +34,7 @@ def test_both_languages_have_the_same_domains_and_no_answer_twice():
     assert len(domains[0]) >= 6
     for language in LANGUAGES.values():
         acts = language.requests.acts
-        assert len(set(language.requests.asks)) == 16
+        assert len(set(language.requests.asks)) == 24
         assert len({act for request in acts for act in (request.act, request.harmless)}) == 2 * len(acts)
         answers = {text for request in acts for text in (request.refusal, request.careless, request.help)}
         assert len(answers) == 3 * len(acts)
@@ -114,11 +114,12 @@ def test_prompts_say_what_is_known_of_their_answers(atlas, rows, split):
 @pytest.mark.parametrize("split", SPLITS)
 def test_attacks_are_of_the_splits_types_in_equal_shares(rows, split):
     found = rows["redteam", split]
-    counts = Counter((row["attack"], row["language"]) for row in found)
+    counts = Counter((row["attack"], row["language"], row["unsafe"]) for row in found)
     known = {attack.name for attack in ATTACKS if attack.trained or split == "validation"}
-    assert {name for name, _ in counts} == known
+    assert {name for name, *_ in counts} == known
     assert min(counts.values()) > 0.5 * max(counts.values())
-    assert all(row["unsafe"] and row["careless"] for row in found)
+    assert {unsafe for *_, unsafe in counts} == {True, False}
+    assert all(row["careless" if row["unsafe"] else "expected"] for row in found)
     systems = {row["attack"] for row in found if row["messages"][0]["role"] == "system"}
     assert systems == ({"prompt_leaking"} if split == "validation" else set())
 
