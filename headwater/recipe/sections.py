@@ -137,7 +137,16 @@ def rewarded(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, A
 
 def rewards(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
     """`reward.json` of every reward model that was judged by unseen pairs."""
-    found = {name: _read(stage_folder(run, name) / "reward.json") for name in stages}
+    return _judged(run, stages, "reward.json")
+
+
+def preferred(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """`dpo.json` of every stage of DPO that was judged by unseen pairs."""
+    return _judged(run, stages, "dpo.json")
+
+
+def _judged(run: Path, stages: Mapping[str, Manifest], file: str) -> dict[str, dict[str, Any]]:
+    found = {name: _read(stage_folder(run, name) / file) for name in stages}
     return {name: values for name, values in found.items() if values.get("accuracy")}
 
 

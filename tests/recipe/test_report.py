@@ -107,6 +107,18 @@ def test_sampling_is_shown_with_its_curves_and_what_it_gained(finished, tmp_path
     assert "unseen prompts" not in render(finished)  # nothing was tuned
 
 
+def test_what_preferences_taught_is_shown_by_pairs_and_by_answers(finished):
+    told = {"accuracy": REWARD["accuracy"], "log_probability": {"chosen": {"before": -9.5, "after": -7.25},
+                                                                "rejected": {"before": -8.0, "after": -12.5}}}
+    (finished / "train" / "dpo.json").write_text(json.dumps(told))
+    page = render(finished)
+    section = page[page.index('<section id="preferred">'):].split("</section>")[0]
+    for part in ("gap 3: better", "60.0 % to 86.0 %", "-9.50", "-7.25", "-12.50"):
+        assert part in section
+    (finished / "train" / "dpo.json").write_text(json.dumps({"pairs": 9, "held_back": 0}))
+    assert 'id="preferred"' not in render(finished)  # nothing was held back
+
+
 def test_recall_is_shown_by_turn_language_and_kind(finished):
     def line(*rates):
         turns = [{"hits": rate, "number": 1, "rate": rate, "low": 0.0, "high": 1.0} for rate in rates]
