@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import InputError
-from headwater.folders import model_folder
+from headwater.folders import SENTENCEPIECE, TOKENIZER_JSON, model_folder
 from headwater.progress import say
 from headwater.tokenizer.byte_pairs import BytePairs
 from headwater.tokenizer.chat import JINJA, HeadwaterTemplate
 from headwater.tokenizer.facts import Facts
-from headwater.tokenizer.identity import read_vocabulary
+from headwater.tokenizer.identity import Codec, read_vocabulary
 from headwater.tokenizer.piece_model import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, is_unigram, read_pieces
 from headwater.tokenizer.ranks import CL100K_SPLIT, GPT2_SPLIT, O200K_SPLIT, QWEN_SPLIT
-from headwater.tokenizer.sentence_pieces import SPACE_MARK, SentencePieces
+from headwater.tokenizer.sentence_pieces import SPACE_MARK, Rules, SentencePieces
 from headwater.tokenizer.vocabulary import Tokenizer
 
 _PREFIX = "tokenizer.ggml."
@@ -31,7 +31,7 @@ def gguf_fields(folder: Path, size: int) -> dict[str, Any]:
     """The fields for a model of `size` ids. Raises `InputError` for a tokenizer that llama.cpp has no form for."""
     folder = model_folder(folder)
     vocabulary, facts = read_vocabulary(folder), Facts.of(folder)
-    tokenizer, codec = Tokenizer(vocabulary), vocabulary.codec
+    tokenizer, codec = Tokenizer(vocabulary), _pieces_beside(vocabulary.codec, folder)
     if isinstance(codec, SentencePieces):
         rows, fields = _sentence_pieces(codec, folder)
     elif isinstance(codec, BytePairs):
@@ -55,6 +55,18 @@ def gguf_fields(folder: Path, size: int) -> dict[str, Any]:
             **({"tokenizer.chat_template": template} if template else {})}
 
 
+def _pieces_beside(codec: Codec, folder: Path) -> Codec:
+    """Where a tokenizer.json spells a SentencePiece model that stands beside it, that model."""
+    path = folder / SENTENCEPIECE
+    if not (isinstance(codec, BytePairs) and codec.as_json()["model"].get("byte_fallback") and path.is_file()):
+        return codec
+    pieces = SentencePieces(path.read_bytes(), Rules(), where=path)
+    if any(codec.piece(index) != pieces.piece(index) for index in range(pieces.size)):
+        raise InputError(f"{SENTENCEPIECE} and {TOKENIZER_JSON} hold different pieces", where=folder,
+                         fix="put the tokenizer's files of one model together")
+    return pieces
+
+
 def _sentence_pieces(codec: SentencePieces, folder: Path) -> tuple[dict[int, Row], dict[str, Any]]:
     pieces = read_pieces(codec.model)
     lacks = ("the bytes that stand for rare characters" if sum(piece.kind == BYTE for piece in pieces) != 256 else
@@ -63,8 +75,8 @@ def _sentence_pieces(codec: SentencePieces, folder: Path) -> tuple[dict[int, Row
         raise InputError(f"llama.cpp has no form for this SentencePiece model: it lacks {lacks or 'plain ids'}",
                          where=folder, fix="serve the model with 'headwater serve'")
     if codec.normalises:
-        say("the tokenizer rewrites texts before it cuts them (full-width letters, runs of spaces), llama.cpp does not: "
-            "such texts get other ids there")
+        say("the tokenizer rewrites texts before it cuts them (full-width letters, runs of spaces), llama.cpp does "
+            "not: such texts get other ids there")
     # Words found before a text is cut are looked for with their spaces.
     rows = {index: (piece.text.replace(SPACE_MARK, " ") if piece.kind == USER_DEFINED else piece.text, piece.score,
                     piece.kind) for index, piece in enumerate(pieces)}

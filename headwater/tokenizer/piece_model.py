@@ -54,7 +54,8 @@ def piece_kind(model: bytes, index: int) -> int:
 
 
 def is_unigram(model: bytes) -> bool:
-    """Whether the likeliest cut of a text is taken, and not merges one by one. Raises `InputError` for damaged bytes."""
+    """Whether the likeliest cut of a text is taken, and not one merge after the other. Raises `InputError` for damaged
+    bytes."""
     for field, begin, end in _fields(model, 0, len(model)):
         if field == _TRAINER:
             body = _content(model[begin:end])

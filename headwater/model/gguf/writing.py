@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from headwater.artifacts import atomic_write
-from headwater.errors import InputError, MissingExtraError
+from headwater.errors import InputError, MissingExtraError, StorageError
 from headwater.model.decoder import Decoder
 from headwater.model.families.names import Entry
 from headwater.model.gguf.architectures import architecture_of, entries, fields, paired, rope_factors
@@ -52,16 +55,22 @@ def write_gguf(model: Decoder, path: Path, kind: Kind, *, name: str = "", tokeni
         values["general.quantization_version"] = _QUANTIZATION_VERSION
     sizes: dict[str, int] = {}
     with atomic_write(path) as stream, bar(f"writing {path.name}", len(tensors)) as shown:
-        writer = _writer(Path(stream.name), architecture.name)
-        try:
-            _put_header(writer, values, tensors)
-            for tensor in tensors:
-                writer.write_tensor_data(packed(tensor.make(), tensor.kind))
-                sizes[tensor.kind] = sizes.get(tensor.kind, 0) + size_of(tensor.shape, tensor.kind)
-                shown.advance()
-        finally:
-            writer.close()
+        _require_space(path, sum(size_of(tensor.shape, tensor.kind) for tensor in tensors))
+        alignment = _write_header(Path(stream.name), architecture.name, values, tensors)
+        stream.seek(0, os.SEEK_END)
+        for tensor in tensors:
+            stream.write(bytes(-stream.tell() % alignment))
+            sizes[tensor.kind] = sizes.get(tensor.kind, 0) + stream.write(packed(tensor.make(), tensor.kind).data)
+            shown.advance()
+        stream.write(bytes(-stream.tell() % alignment))
     return sizes
+
+
+def _require_space(path: Path, size: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise StorageError(f"the file takes {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB free",
+                           where=path, fix="free some space, give a folder on another disk, or a smaller type")
 
 
 def _tensors(model: Decoder, kind: Kind) -> Iterator[Written]:
@@ -95,25 +104,22 @@ def _parts(model: Decoder, entry: Entry, tensor: Tensor, kind: Kind, *, head: bo
         yield Written(name, shape, stored_as(name, shape, kind, head=head), make)
 
 
-def _writer(path: Path, architecture: str) -> Any:
+def _write_header(path: Path, architecture: str, values: Mapping[str, Any], tensors: list[Written]) -> int:
+    """Everything before the numbers of the first tensor; returns what the place of each is a multiple of."""
     try:
         import gguf
     except ImportError as error:
         raise MissingExtraError(f"writing GGUF needs the package gguf ({error})",
                                 fix="pip install 'headwater[gguf]'") from None
-    return gguf.GGUFWriter(path, architecture)
-
-
-def _put_header(writer: Any, values: Mapping[str, Any], tensors: list[Written]) -> None:
-    import numpy as np
-    from gguf import GGMLQuantizationType, GGUFValueType
-
+    writer = gguf.GGUFWriter(path, architecture)
     for key, value in values.items():
-        kind = GGUFValueType.UINT32 if type(value) is int else GGUFValueType.get_type(value)
-        writer.add_key_value(key, value, kind)
+        unsigned = type(value) is int
+        writer.add_key_value(key, value, gguf.GGUFValueType.UINT32 if unsigned else gguf.GGUFValueType.get_type(value))
     for tensor in tensors:
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size_of(tensor.shape, tensor.kind),
-                               raw_dtype=GGMLQuantizationType[tensor.kind])
+                               raw_dtype=gguf.GGMLQuantizationType[tensor.kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
+    writer.close()
+    return int(writer.data_alignment)
