@@ -9,7 +9,6 @@ from headwater.errors import InputError
 from headwater.folders import SENTENCEPIECE, TOKENIZER_JSON, model_folder
 from headwater.progress import say
 from headwater.tokenizer.byte_pairs import BytePairs
-from headwater.tokenizer.chat import JINJA, HeadwaterTemplate
 from headwater.tokenizer.facts import Facts
 from headwater.tokenizer.identity import Codec, read_vocabulary
 from headwater.tokenizer.piece_model import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, is_unigram, read_pieces
@@ -50,7 +49,7 @@ def gguf_fields(folder: Path, size: int) -> dict[str, Any]:
     fields |= {"tokens": texts, "token_type": kinds, **_roles(tokenizer, facts)}
     if isinstance(codec, SentencePieces):
         fields["scores"] = scores
-    template = facts.chat_template or (JINJA if vocabulary.template is HeadwaterTemplate else "")
+    template = facts.chat_template or ("" if isinstance(vocabulary.template, str) else tokenizer.chat.jinja)
     return {**{_PREFIX + name: value for name, value in fields.items()},
             **({"tokenizer.chat_template": template} if template else {})}
 

@@ -9,6 +9,7 @@ import sentencepiece
 
 from headwater.errors import InputError
 from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.fitting import _dense, _rendered
 from headwater.tokenizer.gguf_fields import gguf_fields
 
 TEXTS = ["Hello, world! It's 2024, isn't it?", "  two leading and   three spaces ", "", " ", "\n\n\n", "\tx\r\ny",
@@ -18,6 +19,7 @@ TEXTS = ["Hello, world! It's 2024, isn't it?", "  two leading and   three spaces
          "DON'T we'LL I'm", "1 12 123 1234 3.14159 ½ ²", "<s></s> <|user|> [gMASK] <0x41>", "�￿"]
 PUBLIC = {"llama": ("llama-32000", {}), "mistral": ("mistral-32000", {}), "internlm2": ("internlm2-92544", {}),
           "chinese-llama": ("chinese-llama-49953", {}),
+          "chatglm2": ("chatglm2-3-64794", {"tokenizer_class": "ChatGLMTokenizer", "name_or_path": "chatglm2-6b"}),
           "chatglm3": ("chatglm2-3-64794", {"tokenizer_class": "ChatGLMTokenizer", "name_or_path": "chatglm3-6b"}),
           "qwen": ("qwen-151643", {}), "gpt2": ("gpt2-50257", {}), "cl100k": ("cl100k-100256", {})}
 
@@ -71,6 +73,11 @@ def test_marks_of_chatglm3_stand_behind_its_pieces_and_a_text_begins_with_none(p
     assert {fields["token_type"][at(mark)] for mark in ("[gMASK]", "sop", "<|user|>")} == {3}
     assert not fields["add_bos_token"]
     assert len(fields["tokens"]) == 65024
+
+
+def test_a_piece_that_spells_a_mark_is_refused(folders):
+    with pytest.raises(InputError, match="1 tokens have the text of another"):
+        gguf_fields(folders["ChatGLM3"], 500)
 
 
 def test_byte_level_pieces_have_their_merges_and_the_name_of_their_cuts(put):
@@ -150,7 +157,7 @@ def ids_there(model, text):
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in ("qwen", "cl100k") else name
-                                  for name in PUBLIC])
+                                  for name in PUBLIC if name != "chatglm2"])
 def test_llama_cpp_gives_the_ids_that_we_give(put, shared, tmp_path, name):
     folder = put(name)
     tokenizer = Tokenizer.load(folder)
@@ -175,14 +182,43 @@ def test_llama_cpp_cuts_the_texts_of_glm4_as_we_do(tmp_path):
         *(tokenizer.specials[mark] for mark in ("[gMASK]", "<sop>")), 258]
 
 
+TALK = [{"role": "user", "content": "hello, how long is the river?"}, {"role": "assistant", "content": "482 公里。"},
+        {"role": "user", "content": "你好,世界"}]
+TALKS = [TALK[:1], TALK, [*TALK, {"role": "assistant", "content": "ok"}]]
+FORMATS = ["LLaMA 2", "Baichuan", "Baichuan 2", "ChatGLM2", "ChatGLM3", "GLM-4", "GLM-4 json"]
+
+
+def written(tokenizer, template, talk):
+    return _rendered(template, talk, tokenizer, add_generation_prompt=talk[-1]["role"] == "user")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_template_as_text_writes_what_the_ids_say(families, name):
+    tokenizer = families[name]
+    system = [] if name in ("Baichuan", "ChatGLM2") else [{"role": "system", "content": "be brief"}]
+    for talk in [*TALKS, *([*system, *talk] for talk in TALKS)]:
+        ids = tokenizer.chat.render(talk, add_generation_prompt=talk[-1]["role"] == "user").ids
+        assert _dense(written(tokenizer, tokenizer.chat.jinja, talk)) == _dense(tokenizer.spell(ids))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_llama_cpp_reads_a_prompt_as_we_do(folders, request, tmp_path, name):
+    if name in ("ChatGLM2", "ChatGLM3"):  # the small ones have pieces that spell a mark
+        folder = request.getfixturevalue("put")(name.lower())
+    else:
+        folder = folders[name]
+    tokenizer = Tokenizer.load(folder)
+    there = open_there(tmp_path / "v.gguf", gguf_fields(folder, tokenizer.vocab_size))
+    for talk in TALKS[:2]:
+        text = written(tokenizer, tokenizer.chat.jinja, talk)
+        ids = tokenizer.chat.render(talk, add_generation_prompt=True).ids
+        assert there.tokenize(text.encode(), add_bos=False, special=True) == ids
+
+
 def test_llama_cpp_reads_our_own_texts_and_chats_as_we_do(trained, small_model, tmp_path):
     there = open_there(tmp_path / "v.gguf", gguf_fields(small_model, 512))
     for text in TEXTS:
         assert ids_there(there, text) == trained.encode(text), text
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-    written = Jinja2ChatFormatter(there.metadata["tokenizer.chat_template"], eos_token="</s>", bos_token="<s>")
-    talk = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "How long is it?"},
-            {"role": "assistant", "content": "482 km"}, {"role": "user", "content": "维尔纳河呢?"}]
-    assert there.tokenize(written(messages=talk).prompt.encode(), add_bos=False, special=True) == \
-        trained.chat.render(talk, add_generation_prompt=True).ids
+    prompt = written(trained, there.metadata["tokenizer.chat_template"], TALK)
+    assert there.tokenize(prompt.encode(), add_bos=False, special=True) == \
+        trained.chat.render(TALK, add_generation_prompt=True).ids

@@ -81,8 +81,8 @@ def architecture_of(config: ModelConfig) -> Architecture:
     unsaid = nearest.unsaid(config)
     if isinstance(config.rope_scaling, DynamicNtk):
         raise InputError("llama.cpp has no rotary base that grows with the text (dynamic NTK)", where="rope_scaling",
-                         fix="write the model for one length first: headwater convert MODEL LONGER "
-                             "context.length=N context.method=ntk")
+                         fix="take rope_scaling out of its config.json: texts up to max_position_embeddings read the "
+                             "same")
     if unsaid:
         raise InputError(f"llama.cpp has no architecture for this model; the nearest, {nearest.name}, lacks "
                          f"{', '.join(unsaid)}", fix="serve it with 'headwater serve'")
