@@ -1,8 +1,10 @@
 """GGUF files: read back with llama.cpp's own package, and run by llama.cpp where it is installed."""
 
+import ctypes
 import math
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,6 +313,23 @@ def test_llama_cpp_says_what_models_of_our_own_say(llama_cpp, gguf, tmp_path, va
                                                                                   [*range(30)], 32)
     np.testing.assert_allclose(others, logits, atol=5e-4)
     assert said == there
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q6_K"])
+def test_blocks_are_those_of_llama_cpp(llama_cpp, gguf, kind):
+    library = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.so*"))))
+    quantize = library.ggml_quantize_chunk
+    quantize.restype, integer = ctypes.c_size_t, ctypes.c_int64
+    quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, integer, integer, integer, ctypes.c_void_p]
+    weights = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0)) * 0.02
+    ours = packed(weights, kind)
+    theirs, number = np.zeros_like(ours), gguf.GGMLQuantizationType[kind]
+    quantize(int(number), weights.data_ptr(), theirs.ctypes.data, 0, *weights.shape, None)
+    if kind == "Q6_K":  # theirs tries nineteen scales
+        error, other = (np.square(gguf.quants.dequantize(one, number) - weights.numpy()).mean() for one in (ours, theirs))
+        assert other < error < 1.2 * other
+    else:
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("kind", "apart"), [("F16", 0.01), ("BF16", 0.06), ("Q8_0", 0.1), ("Q4_0", 1.6)])
