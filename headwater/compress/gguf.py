@@ -7,6 +7,7 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.folders import GGUF, model_folder, tokenizer_files
 from headwater.generate.run_folder import find_model
+from headwater.model.checkpoint import require_floats
 from headwater.model.convert import read_as_stored
 from headwater.model.gguf.architectures import architecture_of
 from headwater.model.gguf.numbers import Kind
@@ -33,6 +34,8 @@ def export(folder: Path, target: Path, settings: GgufSettings | None = None) -> 
         raise InputError("the target is there already" if target.exists() else "not a name of a GGUF file",
                          where=target, fix=f"give a new file NAME{GGUF}")
     source = find_model(folder)
+    require_floats(source, "written as GGUF, which packs them its own way",
+                   "give the float model, which of a run is in the folder of an earlier stage")
     model = read_as_stored(source)
     architecture = architecture_of(model.config)
     fields = None

@@ -57,7 +57,7 @@ def gguf_fields(folder: Path, size: int) -> dict[str, Any]:
 def _pieces_beside(codec: Codec, folder: Path) -> Codec:
     """Where a tokenizer.json spells a SentencePiece model that stands beside it, that model."""
     path = folder / SENTENCEPIECE
-    if not (isinstance(codec, BytePairs) and codec.as_json()["model"].get("byte_fallback") and path.is_file()):
+    if not (isinstance(codec, BytePairs) and path.is_file() and codec.as_json()["model"].get("byte_fallback")):
         return codec
     pieces = SentencePieces(path.read_bytes(), Rules(), where=path)
     if any(codec.piece(index) != pieces.piece(index) for index in range(pieces.size)):

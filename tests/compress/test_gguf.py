@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from headwater.cli.main import main
 from headwater.compress.gguf import GgufSettings, export
 from headwater.errors import InputError
-from headwater.model.checkpoint import load_model
+from headwater.model.adapters import LoraSettings, attach, save_adapter
+from headwater.model.checkpoint import load_model, save_model
+from headwater.model.packed import pack_linears
 from headwater.tokenizer import Tokenizer
 
 
@@ -39,6 +42,28 @@ def test_ids_alone_are_written_where_there_is_no_tokenizer(gguf, shared, tmp_pat
     export(shared / "vectors" / "llama_mha", tmp_path / "m.gguf", GgufSettings(type="F32"))
     assert "has no tokenizer" in capsys.readouterr().err
     assert gguf.GGUFReader(tmp_path / "m.gguf").fields["tokenizer.ggml.model"].contents() == "none"
+
+
+def test_a_packed_model_is_refused(small_model, tmp_path):
+    model = load_model(small_model)
+    pack_linears(model, head=False)
+    save_model(model, tmp_path / "run" / "quantize", tokenizer_from=small_model)
+    with pytest.raises(InputError, match="earlier stage"):
+        export(tmp_path / "run", tmp_path / "m.gguf")
+
+
+def test_an_adapter_is_merged(gguf, small_model, tmp_path):
+    model = attach(load_model(small_model), LoraSettings(rank=2), seed=0)
+    for name, one in model.named_parameters():
+        if ".adapters." in name:
+            one.data.normal_(0, 0.1)
+    save_adapter(model, tmp_path / "adapter", small_model)
+    export(tmp_path / "adapter", tmp_path / "m.gguf", GgufSettings(type="F32"))
+    merged = load_model(tmp_path / "adapter").blocks[1].feedforward.down.weight.detach().numpy()
+    plain = load_model(small_model).blocks[1].feedforward.down.weight.detach().numpy()
+    written = {one.name: one.data for one in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["blk.1.ffn_down.weight"]
+    np.testing.assert_array_equal(written, merged)
+    assert not np.array_equal(written, plain)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("m.gguf", "there already"), ("m.bin", "not a name of a GGUF file")])

@@ -44,7 +44,7 @@ def write_gguf(model: Decoder, path: Path, kind: Kind, *, name: str = "", tokeni
     `MissingExtraError` without the gguf package, `StorageError` on a full disk.
     """
     if any(packed_linears(model)):
-        raise InputError("the matrices of this model are packed, and GGUF packs them its own way", where=path,
+        raise InputError("the matrices of this model are packed, and GGUF packs them its own way",
                          fix="give the float model")
     architecture = architecture_of(model.config)
     tensors = list(_tensors(model, kind))
