@@ -40,11 +40,11 @@ def gguf_fields(folder: Path, size: int) -> dict[str, Any]:
     for name, index in tokenizer.specials.items():
         rows[index] = (name, rows.get(index, ("", 0.0, CONTROL))[1], CONTROL)
     # Ids that no text gives: gaps, and rows that only fill the embedding up.
-    filled = [rows.get(index, (f"[PAD{index}]", 0.0, UNUSED)) for index in range(max(size, *rows) + 1)][:size]
+    filled = [rows.get(index, (f"[PAD{index}]", 0.0, UNUSED)) for index in range(size)]
     texts, scores, kinds = (list(column) for column in zip(*filled, strict=True))
     twice = len(texts) - len(set(texts))
     if twice:
-        raise InputError(f"{twice} tokens have the text of another, which llama.cpp does not take", where=folder,
+        raise InputError(f"{twice} of the tokens spelled as another, which llama.cpp does not take", where=folder,
                          fix="give the official tokenizer files of the model")
     fields |= {"tokens": texts, "token_type": kinds, **_roles(tokenizer, facts)}
     if isinstance(codec, SentencePieces):

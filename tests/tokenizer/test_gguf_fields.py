@@ -76,7 +76,7 @@ def test_marks_of_chatglm3_stand_behind_its_pieces_and_a_text_begins_with_none(p
 
 
 def test_a_piece_that_spells_a_mark_is_refused(folders):
-    with pytest.raises(InputError, match="1 tokens have the text of another"):
+    with pytest.raises(InputError, match="1 of the tokens spelled as another"):
         gguf_fields(folders["ChatGLM3"], 500)
 
 
@@ -87,6 +87,14 @@ def test_byte_level_pieces_have_their_merges_and_the_name_of_their_cuts(put):
     assert fields["tokens"][50256] == "<|endoftext|>"
     assert fields["token_type"][50256] == 3
     assert "scores" not in fields
+
+
+def test_a_byte_level_vocabulary_is_read_back_from_its_file(folders, tmp_path):
+    folder = folders["GLM-4 json"]
+    tokenizer = Tokenizer.load(folder)
+    again = Tokenizer.load(write_vocabulary(tmp_path / "v.gguf", gguf_fields(folder, tokenizer.vocab_size)))
+    assert again.encode_batch(TEXTS) == tokenizer.encode_batch(TEXTS)
+    assert (again.eos, again.specials) == (tokenizer.eos, tokenizer.specials)
 
 
 def test_a_folder_says_itself_whether_a_text_is_opened(small_model, tmp_path):
@@ -135,9 +143,8 @@ def test_an_unknown_way_to_cut_is_refused(tmp_path):
         gguf_fields(tmp_path, 257)
 
 
-def open_there(path, fields):
-    """llama.cpp's vocabulary of a file without weights."""
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+def write_vocabulary(path, fields):
+    """A file without weights."""
     gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
     writer = gguf.GGUFWriter(path, "llama")
     for name, value in {"llama.vocab_size": len(fields["tokenizer.ggml.tokens"]), **fields}.items():
@@ -149,7 +156,13 @@ def open_there(path, fields):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    return llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    return path
+
+
+def open_there(path, fields):
+    """llama.cpp's vocabulary of the fields."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    return llama_cpp.Llama(str(write_vocabulary(path, fields)), vocab_only=True, verbose=False)
 
 
 def ids_there(model, text):

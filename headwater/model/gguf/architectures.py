@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Architecture:
     """Whether the heads together are as wide as the hidden states."""
     joined: bool = False
     """Whether query, key and value, and gate and up, are one matrix each, as in our decoder."""
-    scalings: tuple[type, ...] = field(default=(PositionInterpolation, Yarn))
+    scalings: tuple[type, ...] = (PositionInterpolation, Yarn)
 
     def unsaid(self, config: ModelConfig) -> list[str]:
         """What of `config` it does not compute, in words."""

@@ -88,8 +88,7 @@ def _tensors(model: Decoder, kind: Kind) -> Iterator[Written]:
 
 
 def _parts(model: Decoder, entry: Entry, tensor: Tensor, kind: Kind, *, head: bool) -> Iterator[Written]:
-    """What one of our tensors becomes; the rows of a part are taken before they are turned, so that one part of it at a
-    time is copied."""
+    """What one of our tensors becomes."""
     for number, (name, part) in enumerate(zip(entry.theirs, entry.parts(tensor), strict=True)):
         shape = tuple(part.shape)
 
