@@ -78,7 +78,8 @@ def drawn(texts: Iterable[str], characters: int, longest: int, seed: int) -> lis
 
 def _rows(texts: list[str], tokenizer: Tokenizer, first: list[int], length: int, count: int) -> Tensor:
     """The texts end to end, a `<bos>` between them, cut into rows."""
-    ids, own = [], length - len(first)
+    ids: list[int] = []
+    own = length - len(first)
     for text in texts:
         if len(ids) >= count * own:
             break

@@ -62,7 +62,7 @@ class PruneSettings(Settings):
     def _goes_together(self) -> PruneSettings:
         given = [name for name in ("count", "share", "threshold") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("give one of count, share and threshold" + (f", not {' and '.join(given)}" if given else ""))
+            raise ValueError("give one of count, share and threshold" + (f", not {', '.join(given)}" if given else ""))
         if self.threshold is not None and self.order not in ("influence", "sequential"):
             raise ValueError(f"threshold is one of influence, and has no effect with order {self.order}")
         if self.corpus is None and self.healing is not None:

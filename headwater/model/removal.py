@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from headwater.errors import InputError
-from headwater.model.decoder import Decoder
+from headwater.model.decoder import Block, Decoder
 
 
 def remove_blocks(model: Decoder, layers: Collection[int]) -> Decoder:
@@ -40,6 +40,7 @@ def without_blocks(model: Decoder, layers: Collection[int]) -> Iterator[Decoder]
 
 def _hold(model: Decoder, blocks: list[nn.Module]) -> None:
     for layer, block in enumerate(blocks):
+        assert isinstance(block, Block)
         block.attention.layer = layer  # its place in a cache
     model.blocks = nn.ModuleList(blocks)
     model.config = model.config.model_copy(update={"num_hidden_layers": len(blocks)})
