@@ -62,9 +62,9 @@ def panels(chosen: Sequence[Panel], columns: int | None = None) -> str:
 
 
 def bars(groups: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str, width: float = 2.9,
-         marked: Collection[str] | None = None) -> str:
+         marked: Collection[str] | None = None, log: bool = False) -> str:
     """A panel for each quantity, with a bar of (height, error) for each name. marked: the names of another colour, all
-    others having one; None: a colour for each. Raises `MissingExtraError`."""
+    others having one; None: a colour for each. log: of the heights. Raises `MissingExtraError`."""
     with _figure(len(groups), width) as (axes, write):
         for one, (quantity, heights) in zip(axes, groups.items()):
             colours = cycle(COLOURS) if marked is None else [COLOURS[name in marked] for name in heights]
@@ -72,6 +72,9 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str,
                 one.bar(place, height, 0.62, yerr=error or None, color=colour, capsize=3, linewidth=0)
             one.set_xticks(range(len(heights)), list(heights), fontsize=9)
             one.set_title(quantity, fontsize=10)
+            if log:
+                one.set_yscale("log")
+                _ticks(one.yaxis, *one.get_ylim())
         axes[0].figure.suptitle(title, fontsize=11)
     return write()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from rich.table import Table
@@ -193,9 +193,10 @@ def influence_table(found: Sequence[Influence], gone: Sequence[int]) -> Table:
 
 def influence_bars(found: Sequence[Influence], gone: Sequence[int]) -> str:
     """The blocks in order, those that go in another colour, as SVG. Raises `MissingExtraError`."""
-    heights: dict[str, Any] = {str(layer): (one.influence, 2 * one.error) for layer, one in enumerate(found)}
-    return bars({"block": heights}, title=f"block influence; removed: {_listed(gone)}", width=1.6 + 0.3 * len(found),
-                marked=[str(layer) for layer in gone])
+    heights = {str(layer): (one.influence, 2 * one.error) for layer, one in enumerate(found)}
+    title = f"without block{'s' * (len(gone) > 1)} {_listed(gone)}"
+    return bars({"influence of every block": heights}, title=title, width=max(4.5, 1.2 + 0.35 * len(found)),
+                marked=[str(layer) for layer in gone], log=True)
 
 
 def _listed(layers: Sequence[int]) -> str:

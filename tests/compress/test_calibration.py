@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from headwater.compress.calibration import CalibrationSettings, drawn, first_of
@@ -15,6 +16,7 @@ CONFIG = ModelConfig(vocab_size=512, hidden_size=64, intermediate_size=96, num_h
 LINES = [f"Line {number} of the river's book tells of mill {number * 7}.\n" for number in range(400)]
 
 
+@limits(max_examples=40)
 @given(st.lists(st.text(min_size=1, max_size=30)), st.integers(1, 200), st.integers(1, 12), st.integers(0, 9))
 def test_no_more_is_drawn_than_is_asked_for_and_every_piece_is_the_texts_own(texts, characters, longest, seed):
     found = drawn(iter(texts), characters, longest, seed)

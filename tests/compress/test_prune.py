@@ -21,6 +21,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
+from headwater.tokenizer.shards import Shards
 from headwater.train.validation import bits_per_byte
 
 HEALING = {"steps": 12, "rows": 4, "sequence_length": 32, "threads": 1, "precision": "float32", "compile": "off",
@@ -86,13 +87,13 @@ def test_what_is_left_opens_in_transformers_and_here(model, corpus, tmp_path):
     transformers = pytest.importorskip("transformers")
     run(settings(model, corpus, share=0.5), tmp_path)
     ids = torch.tensor([[1, 30, 40, 50, 60]])
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
     assert theirs.config.num_hidden_layers == 2
     with torch.inference_mode():
         assert torch.allclose(theirs(ids).logits, load_model(tmp_path)(ids), atol=1e-5)
     engine = Engine.load(tmp_path)
     prompt = [engine.tokenizer.bos, *engine.tokenizer.encode("The river")]
-    assert engine.generate([prompt], SamplingParams(temperature=0, max_tokens=4))[0].ids
+    assert engine.generate([prompt], SamplingParams(temperature=0, max_tokens=4))[0].tokens
 
 
 def test_all_below_the_threshold_go(model, corpus, tmp_path):
@@ -130,7 +131,6 @@ def test_healing_brings_some_of_it_back(model, corpus, tmp_path):
     left = load_model(tmp_path)
     assert len(left.blocks) == 2
     assert left.dtype == torch.float32
-    from headwater.tokenizer.shards import Shards
     assert bits_per_byte(left, Shards(tmp_path / "shards" / "validation"), 64)["en"] == pytest.approx(healed, abs=1e-6)
     told = json.loads((tmp_path / "prune.json").read_text())
     assert list(told["costs"]) == ["before", "after", "healed"]
