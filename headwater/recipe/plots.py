@@ -223,7 +223,7 @@ def influence_plot(name: str, blocks: Sequence[Mapping[str, Any]], gone: Sequenc
         axes.bar([one["layer"] for one in own], [one["influence"] for one in own], 0.6, color=colour, label=label,
                  yerr=[2 * one["error"] for one in own], ecolor=INK, error_kw={"linewidth": 1})
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.tick_params(which="both", colors=SOFT, length=0, labelsize=9)
     _named(axes, "block influence", "block")
     return _svg(figure, f"influence-{name}", f"Influence of every block in {name}, and which were taken out")

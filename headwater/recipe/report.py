@@ -107,5 +107,5 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
         return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "context_plot": "",
-                "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "recall_plots": {}, "influence_plots": {},
-                "accuracy_plot": ""}
+                "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "recall_plots": {},
+                "influence_plots": {}, "accuracy_plot": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def small(**changes) -> Decoder:
 def by_numpy(states: np.ndarray) -> list[float]:
     """From states [1 + blocks, B, T, D], token after token."""
     found = []
-    for x, y in zip(states, states[1:]):
+    for x, y in pairwise(states):
         cosines = [float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
                    for a, b in zip(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))]
         found.append(1 - sum(cosines) / len(cosines))
