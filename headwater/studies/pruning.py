@@ -2,16 +2,18 @@
 
 ShortGPT (2403.03853) removes the blocks of the lowest Block Influence at once, without a gradient, and finds that deep
 models lose little. Small models of eight blocks, trained until blocks matter: every order of removal at every number of
-blocks, against random ones and against the highest influence first; a block that does nothing, put in by hand; a short
-training behind the removal, beside one of the whole model; and what INT8 or four bits cost a model with fewer blocks.
-Expected, if the claim holds: the loss without the lowest k is below the median of random removals, and that below the
-loss without the highest k; the block that does nothing has influence 0 and goes first; training recovers a part.
+blocks, against random ones, against random ones that spare the first block (which reads the embedding, and which no
+order would take) and against the highest influence first; a block that does nothing, put in by hand; a short training
+behind the removal, beside one of the whole model; and what INT8 or four bits cost a model with fewer blocks. Expected,
+if the claim holds: the loss without the lowest k is below the median of random removals, and that below the loss
+without the highest k; the block that does nothing has influence 0 and goes first; training recovers a part.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations, islice
 from math import comb
 from pathlib import Path
@@ -35,9 +37,10 @@ from headwater.settings import Distinct
 from headwater.studies.learners import ComparedSettings, ShapedSettings, Text, train
 from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
 from headwater.train.objective import next_token
+from headwater.train.optimizer import OptimizerSettings
 from headwater.train.trainer import Trainer
 
-LOWEST, HIGHEST, RANDOM = "lowest influence", "highest influence", "random, median"
+LOWEST, HIGHEST, RANDOM, SPARED = "lowest influence", "highest influence", "random", "random but the first"
 ORDERS: dict[str, Order] = {LOWEST: "influence", "measured anew": "sequential", "relative magnitude": "magnitude",
                             "last first": "last_first"}
 """By the words of table and plot."""
@@ -56,6 +59,8 @@ class PruningSettings(ShapedSettings, ComparedSettings):
     layers: Annotated[int, Field(ge=2)] = 8
     heads: Annotated[int, Field(ge=1)] = 4
     steps: Annotated[int, Field(ge=1)] = 900
+    learning_rate: Annotated[float, Field(gt=0)] = 6e-3
+    """Of Muon, under which all blocks learn in these few steps."""
     most: Annotated[int, Field(ge=1)] = 4
     """Blocks that are removed at most."""
     draws: Annotated[int, Field(ge=1)] = 12
@@ -69,6 +74,10 @@ class PruningSettings(ShapedSettings, ComparedSettings):
     forms: Annotated[tuple[Base, ...], Distinct] = ("int8", "nf4")
     """Into which the matrices are packed, of the whole model and of what is left of it."""
 
+    def optimizer(self) -> OptimizerSettings:
+        return OptimizerSettings(name="muon", learning_rate=self.learning_rate,
+                                 warmup_steps=max(1, min(50, self.steps // 5)))
+
     @model_validator(mode="before")
     @classmethod
     def _quickly(cls, values: Any) -> Any:
@@ -78,8 +87,8 @@ class PruningSettings(ShapedSettings, ComparedSettings):
 
     @model_validator(mode="after")
     def _leaves_one(self) -> PruningSettings:
-        if self.most >= self.layers:
-            raise ValueError(f"{self.most} of {self.layers} blocks are to be removed; leave one")
+        if self.most >= self.layers - 1:
+            raise ValueError(f"{self.most} of {self.layers} blocks are to be removed; leave one, beside the first")
         if self.healed > self.most:
             raise ValueError(f"{self.healed} blocks are removed before a training, and {self.most} at most")
         return self
@@ -95,6 +104,8 @@ class Result(NamedTuple):
     """Without 1, 2, ... blocks."""
     random: list[list[float]]
     """The same, of every draw."""
+    spared: list[list[float]]
+    """Of draws that spare the first block."""
     identity: float
     """Influence of the block that does nothing."""
     identity_first: bool
@@ -112,37 +123,51 @@ def run(out: Path, settings: PruningSettings) -> list[Result]:
     text = settings.text(out / "text")
     found = [_result(seed, settings, text, out) for seed in settings.each_seed()]
     columns = ["", *(f"without {count}" for count in range(1, settings.most + 1))]
-    table = make_table(f"{settings.seeds} models of {settings.layers} blocks, loss in nats a token; whole "
-                       f"{Estimate.of(one.whole for one in found).words()}", columns,
+    table = make_table(f"{settings.seeds} models of {settings.layers} blocks, loss above the whole model's "
+                       f"{Estimate.of(one.whole for one in found).words()}, nats a token", columns,
                        [(name, *(one.words() for one in row)) for name, row in rows_of(found).items()])
     tell(out, "pruning", [one._asdict() for one in found], table, verdicts(found, settings), _plot(found, settings))
     return found
 
 
 def rows_of(found: list[Result]) -> dict[str, list[Estimate]]:
-    """By order and, of the lowest influence, by form: the mean loss without 1, 2, ... blocks."""
-    def over(of: Callable[[Result], list[float]]) -> list[Estimate]:
-        return [Estimate.of(values) for values in zip(*map(of, found))]
+    """By order and, of the lowest influence, by form: how far the loss without 1, 2, ... blocks is above the same
+    model's whole. Of random removals the median."""
+    def over(of: Callable[[Result], Iterable[float]]) -> list[Estimate]:
+        above = [[loss - one.whole for loss in of(one)] for one in found]
+        return [Estimate.of(values) for values in zip(*above)]
 
-    orders = {name: over(lambda one, name=name: one.orders[name]) for name in found[0].orders}  # type: ignore[misc]
-    forms = {f"{LOWEST}, {form}": over(lambda one, form=form: one.packed[form][1:])  # type: ignore[misc]
-             for form in found[0].packed}
-    return {**orders, RANDOM: over(lambda one: [median(draws) for draws in one.random]), **forms}
+    return {**{name: over(partial(_of_order, name)) for name in found[0].orders},
+            RANDOM: over(lambda one: map(median, one.random)), SPARED: over(lambda one: map(median, one.spared)),
+            **{f"{LOWEST}, {form}": over(partial(_of_form, form)) for form in found[0].packed}}
+
+
+def _of_order(name: str, one: Result) -> list[float]:
+    return one.orders[name]
+
+
+def _of_form(form: str, one: Result) -> list[float]:
+    return one.packed[form][1:]
 
 
 def verdicts(found: list[Result], settings: PruningSettings) -> list[Verdict]:
-    """Models are compared with themselves, a margin each."""
+    """Every model is compared with itself, and gives a margin."""
     told = []
     for count in range(1, settings.most + 1):
-        at = count - 1
-        beaten = Estimate.of(mean(one.orders[LOWEST][at] < draw for draw in one.random[at]) for one in found)
-        told += [
-            judge(f"without the {count} of lowest influence the loss is below the median of random removals "
-                  f"(below {beaten.mean:.0%} of them)",
-                  [median(one.random[at]) - one.orders[LOWEST][at] for one in found]),
-            judge(f"without the {count} of highest influence it is above that median",
-                  [one.orders[HIGHEST][at] - median(one.random[at]) for one in found])]
+        for words, draws in (("random ones", [one.random for one in found]),
+                             ("random ones that spare the first block", [one.spared for one in found])):
+            below = [beaten(one.orders[LOWEST][count - 1], own[count - 1]) for one, own in zip(found, draws)]
+            told.append(judge(f"the {count} of lowest influence cost less than half of the {words} "
+                              f"(less than {Estimate.of(below).words('.0%')} of them)", [one - 0.5 for one in below]))
+        told.append(judge(f"the {count} of highest influence cost more than the median of random ones",
+                          [one.orders[HIGHEST][count - 1] - median(one.random[count - 1]) for one in found]))
     return [*told, *_control(found), *_healing(found, settings), *_packing(found, settings)]
+
+
+def beaten(loss: float, draws: Sequence[float]) -> float:
+    """The share of other removals whose loss is higher; the removal itself may be among the draws."""
+    others = [one for one in draws if one != loss]
+    return mean(loss < one for one in others) if others else 0.5
 
 
 def _control(found: list[Result]) -> Iterator[Verdict]:
@@ -173,7 +198,7 @@ def _result(seed: int, settings: PruningSettings, text: Text, out: Path) -> Resu
     def measure() -> Any:
         say(f"pruning: model {seed}")
         model = train(out / f"model-{seed}", settings.shaped(text.vocabulary), settings.stream(text, seed),
-                      settings.trainer(), seed).eval()
+                      settings.trainer(optimizer=settings.optimizer()), seed).eval()
         return _measured(model, seed, settings, text, out)._asdict()
 
     return Result(**once(out / f"model-{seed}.json", measure))
@@ -195,15 +220,15 @@ def _measured(model: Decoder, seed: int, settings: PruningSettings, text: Text, 
               for name, order in ORDERS.items()} | {HIGHEST: lowest[::-1]}
     say(f"pruning: removals from model {seed}")
     orders = {name: [without(layers[:count]) for count in counts] for name, layers in ranked.items()}
-    random = [[without(list(layers)) for layers in drawn(settings.layers, count, settings.draws, seed)]
-              for count in counts]
+    random, spared = ([[without(list(layers)) for layers in drawn(places, count, settings.draws, seed)]
+                       for count in counts] for places in (range(settings.layers), range(1, settings.layers)))
     packed: dict[str, list[float]] = {
         form: [_packed_loss(model, lowest[:count], form, loss) for count in (0, *counts)] for form in settings.forms}
     identity, first = _identity(model, rows)
     healed, longer = (loss(_trained_on(copy.deepcopy(model), layers, seed, settings, text, out / f"{name}-{seed}"))
                       for name, layers in (("healed", lowest[: settings.healed]), ("longer", [])))
-    return Result(seed, [one.influence for one in found], loss(model), orders, random, identity, first, healed, longer,
-                  packed)
+    return Result(seed, [one.influence for one in found], loss(model), orders, random, spared, identity, first, healed,
+                  longer, packed)
 
 
 def _calibration(settings: PruningSettings, text: Text) -> Tensor:
@@ -213,10 +238,10 @@ def _calibration(settings: PruningSettings, text: Text) -> Tensor:
     return torch.cat([stream.batch(step).tokens for step in range(steps)])[: settings.calibration_rows]
 
 
-def drawn(layers: int, count: int, draws: int, seed: int) -> list[tuple[int, ...]]:
-    """Different removals of so many blocks at random; all of them where there are no more than `draws`."""
-    if comb(layers, count) <= draws:
-        return list(combinations(range(layers), count))
+def drawn(layers: Sequence[int], count: int, draws: int, seed: int) -> list[tuple[int, ...]]:
+    """Different removals of so many of these blocks at random; all of them where there are no more than `draws`."""
+    if comb(len(layers), count) <= draws:
+        return list(combinations(layers, count))
     draw, found = np.random.default_rng((seed, count)), dict[tuple[int, ...], None]()
     while len(found) < draws:
         found[tuple(sorted(draw.choice(layers, count, replace=False).tolist()))] = None
@@ -254,12 +279,11 @@ def _trained_on(model: Decoder, layers: list[int], seed: int, settings: PruningS
 
 def _plot(found: list[Result], settings: PruningSettings) -> str:
     counts = list(range(1, settings.most + 1))
-    losses = [Line(name, [0, *counts], [row.mean for row in whole], [2 * row.error for row in whole])
-              for name, rows in rows_of(found).items() if ", " not in name or name == RANDOM
-              for whole in [[Estimate.of(one.whole for one in found), *rows]]]
+    losses = [Line(name, counts, [row.mean for row in rows], [2 * row.error for row in rows])
+              for name, rows in rows_of(found).items() if not name.startswith(f"{LOWEST},")]
     layers = list(range(settings.layers))
     influences = [Line(f"model {one.seed}", layers, one.influences) for one in found]
-    return panels([Panel(losses, "blocks removed", "loss, nats a token", "by the order of removal",
-                         ticks=[0, *counts]),
+    return panels([Panel(losses, "blocks removed", "loss above the whole model's, nats a token", "by order of removal",
+                         log_y=True, ticks=counts),
                    Panel(influences, "block", "influence", "1 - cos of what goes in and what comes out", log_y=True,
                          ticks=layers)])
