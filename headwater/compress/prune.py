@@ -25,7 +25,7 @@ from headwater.model.removal import remove_blocks
 from headwater.model.task_head import require_no_head
 from headwater.plots import bars
 from headwater.progress import print_result, say
-from headwater.settings import InputPath, Seed, Settings
+from headwater.settings import InputPath, OwnDefaults, Seed, Settings
 from headwater.tokenizer import Tokenizer
 from headwater.train.processes import ranks
 from headwater.train.settings import TrainerSettings
@@ -54,7 +54,7 @@ class PruneSettings(Settings):
     calibration: CalibrationSettings = CalibrationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     """How text is read and learned: as in the model's own training."""
-    healing: TrainerSettings | None = None
+    healing: Annotated[TrainerSettings | None, OwnDefaults({"optimizer": {"learning_rate": 5e-4}})] = None
     """A short training behind the removal, of all weights; none when not set."""
     seed: Seed = 0
 
