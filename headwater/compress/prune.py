@@ -18,6 +18,7 @@ from headwater.compress.healing import Healing
 from headwater.compress.influence import Influence, block_influences
 from headwater.compress.orders import Order, Removal, ascending, removals
 from headwater.errors import InputError, MissingExtraError
+from headwater.hardware import trim_heap
 from headwater.model import Decoder
 from headwater.model.adapters import adapted, require_no_prefix
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
@@ -137,6 +138,7 @@ def _measured(settings: PruneSettings, model: Decoder, rows: Tensor, healing: He
         costs = {BEFORE: cost(whole)}
         remove_blocks(model, gone)
         costs[AFTER] = cost(without)
+        trim_heap()  # what training takes is counted from here
         write_json(out / MEASURED, {"blocks": found, "removed": removed, "costs": costs})
     values = read_json(out / MEASURED)
     removed = [Removal(*one) for one in values["removed"]]
