@@ -21,6 +21,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
+from headwater.model.removal import remove_blocks
 from headwater.tokenizer.shards import Shards
 from headwater.train.validation import bits_per_byte
 
@@ -83,17 +84,16 @@ def test_the_block_that_adds_least_goes_and_the_others_stay_as_they_are(model, c
     assert set(told["costs"]["after"]["bits_per_byte"]) == {"en", "zh"}
 
 
-def test_what_is_left_opens_in_transformers_and_here(model, corpus, tmp_path):
-    transformers = pytest.importorskip("transformers")
+def test_what_is_left_goes_on_with_a_text(model, corpus, tmp_path):
     run(settings(model, corpus, share=0.5), tmp_path)
-    ids = torch.tensor([[1, 30, 40, 50, 60]])
-    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
-    assert theirs.config.num_hidden_layers == 2
-    with torch.inference_mode():
-        assert torch.allclose(theirs(ids).logits, load_model(tmp_path)(ids), atol=1e-5)
     engine = Engine.load(tmp_path)
     prompt = [engine.tokenizer.bos, *engine.tokenizer.encode("The river")]
-    assert engine.generate([prompt], SamplingParams(temperature=0, max_tokens=4))[0].tokens
+    left = load_model(model)
+    told = json.loads((tmp_path / "prune.json").read_text())
+    with torch.inference_mode():
+        wanted = remove_blocks(left, [one["layer"] for one in told["removed"]])(torch.tensor([prompt]))[0, -1].argmax()
+    assert len(left.blocks) == 2
+    assert engine.generate([prompt], SamplingParams(temperature=0, max_tokens=4))[0].tokens[0] == int(wanted)
 
 
 def test_all_below_the_threshold_go(model, corpus, tmp_path):
