@@ -92,8 +92,14 @@ def check(settings: PruneSettings) -> None:
         if ranks() > 1:
             raise InputError("one process measures the blocks, and heals what it leaves", where="prune.healing",
                              fix="start one process; it uses all cores, or its GPU")
-    if (settings.model / "config.json").is_file() and settings.threshold is None:
-        settings.wanted(read_config(settings.model)[0].num_hidden_layers)
+    if not (settings.model / "config.json").is_file():
+        return  # still to come
+    config = read_config(settings.model)[0]
+    if settings.threshold is None:
+        settings.wanted(config.num_hidden_layers)
+    if config.prefix_ids and settings.corpus is not None and settings.objective.name != "glm":
+        raise InputError("this model reads texts both ways up to a mark", where="prune.objective.name",
+                         fix="set objective.name=glm; or corpus=null and a file of text as calibration.text")
 
 
 def run(settings: PruneSettings, out: Path) -> dict[str, float]:

@@ -136,6 +136,21 @@ def test_healing_brings_some_of_it_back(model, corpus, tmp_path):
     assert list(told["costs"]) == ["before", "after", "healed"]
 
 
+def test_a_model_of_blanks_is_measured_and_healed_by_its_own_objective(small_model, trained, corpus, tmp_path):
+    marks = tuple(trained.specials[name] for name in ("[gMASK]", "[MASK]", "<sop>"))
+    config = ModelConfig(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+                         num_attention_heads=2, max_position_embeddings=64, position="rope_2d", norm="layernorm",
+                         norm_placement="scaled_residual", residual_scale=2.5, activation="gelu_tanh",
+                         attention_bias=True, output_bias=True, mlp_bias=True, prefix_ids=marks)
+    save_model(initialise(Decoder(config), 0), tmp_path / "glm", tokenizer_from=small_model)
+    with pytest.raises(InputError, match=r"objective\.name=glm"):
+        check(settings(tmp_path / "glm", corpus, count=1))
+    figures = run(settings(tmp_path / "glm", corpus, count=1, objective={"name": "glm"}, healing=HEALING),
+                  tmp_path / "out")
+    assert figures["text.en.bits_per_byte.healed"] < figures["text.en.bits_per_byte.after"]
+    assert load_model(tmp_path / "out").config == config.model_copy(update={"num_hidden_layers": 2})
+
+
 def test_a_run_that_goes_on_does_not_measure_again(model, corpus, tmp_path):
     wanted = settings(model, corpus, count=2, order="random", seed=3, healing=HEALING)
     run(wanted, tmp_path)
