@@ -41,6 +41,7 @@ from headwater.train.optimizer import OptimizerSettings
 from headwater.train.trainer import Trainer
 
 LOWEST, HIGHEST, RANDOM, SPARED = "lowest influence", "highest influence", "random", "random but the first"
+HEALED = "healed"
 ORDERS: dict[str, Order] = {LOWEST: "influence", "measured anew": "sequential", "relative magnitude": "magnitude",
                             "last first": "last_first"}
 """By the words of table and plot."""
@@ -125,7 +126,9 @@ def run(out: Path, settings: PruningSettings) -> list[Result]:
     columns = ["", *(f"without {count}" for count in range(1, settings.most + 1))]
     table = make_table(f"{settings.seeds} models of {settings.layers} blocks, loss above the whole model's "
                        f"{Estimate.of(one.whole for one in found).words()}, nats a token", columns,
-                       [(name, *(one.words() for one in row)) for name, row in rows_of(found).items()])
+                       [*((name, *(one.words() for one in row)) for name, row in rows_of(found).items()),
+                        (f"{LOWEST}, {HEALED}", *(_healed(found).words() if count == settings.healed else ""
+                                                  for count in range(1, settings.most + 1)))])
     tell(out, "pruning", [one._asdict() for one in found], table, verdicts(found, settings), _plot(found, settings))
     return found
 
@@ -142,6 +145,11 @@ def rows_of(found: list[Result]) -> dict[str, list[Estimate]]:
             **{f"{LOWEST}, {form}": over(partial(_of_form, form)) for form in found[0].packed}}
 
 
+def _healed(found: list[Result]) -> Estimate:
+    """How far a healed model is above the whole one after the same training."""
+    return Estimate.of(one.healed - one.longer for one in found)
+
+
 def _of_order(name: str, one: Result) -> list[float]:
     return one.orders[name]
 
@@ -154,12 +162,12 @@ def verdicts(found: list[Result], settings: PruningSettings) -> list[Verdict]:
     """Every model is compared with itself, and gives a margin."""
     told = []
     for count in range(1, settings.most + 1):
-        for words, draws in (("random ones", [one.random for one in found]),
-                             ("random ones that spare the first block", [one.spared for one in found])):
+        for words, draws in (("random removals", [one.random for one in found]),
+                             ("random removals that spare the first block", [one.spared for one in found])):
             below = [beaten(one.orders[LOWEST][count - 1], own[count - 1]) for one, own in zip(found, draws)]
-            told.append(judge(f"the {count} of lowest influence cost less than half of the {words} "
+            told.append(judge(f"the lowest {count} in influence cost less than half of the {words} "
                               f"(less than {Estimate.of(below).words('.0%')} of them)", [one - 0.5 for one in below]))
-        told.append(judge(f"the {count} of highest influence cost more than the median of random ones",
+        told.append(judge(f"the highest {count} cost more than the median of random removals",
                           [one.orders[HIGHEST][count - 1] - median(one.random[count - 1]) for one in found]))
     return [*told, *_control(found), *_healing(found, settings), *_packing(found, settings)]
 
@@ -281,9 +289,10 @@ def _plot(found: list[Result], settings: PruningSettings) -> str:
     counts = list(range(1, settings.most + 1))
     losses = [Line(name, counts, [row.mean for row in rows], [2 * row.error for row in rows])
               for name, rows in rows_of(found).items() if not name.startswith(f"{LOWEST},")]
+    losses.append(Line(HEALED, [settings.healed], [_healed(found).mean], [2 * _healed(found).error]))
     layers = list(range(settings.layers))
     influences = [Line(f"model {one.seed}", layers, one.influences) for one in found]
-    return panels([Panel(losses, "blocks removed", "loss above the whole model's, nats a token", "by order of removal",
+    return panels([Panel(losses, "blocks removed", "nats a token above the whole model", "by order of removal",
                          log_y=True, ticks=counts),
                    Panel(influences, "block", "influence", "1 - cos of what goes in and what comes out", log_y=True,
                          ticks=layers)])
