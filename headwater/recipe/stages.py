@@ -112,7 +112,7 @@ STAGES: dict[str, Stage] = {
               "headwater.align.tuning:check_machine"),
         Stage("prune", "take out the blocks that change least what flows through them",
               "headwater.compress.prune:PruneSettings", "headwater.compress.prune:run",
-              ("compress", "train", "model", "tokenizer", "plan", "corpus"), _MODEL + _READERS,
+              ("compress", "train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS,
               "headwater.compress.prune:check"),
         Stage("quantize", "pack the weights into INT8",
               "headwater.compress.stage:QuantizeSettings", "headwater.compress.stage:run",
