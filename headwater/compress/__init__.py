@@ -1,1 +1,1 @@
-"""Smaller models: weight-only quantization."""
+"""Smaller models: weight-only quantization, and fewer blocks."""

@@ -215,6 +215,24 @@ def best_of_plot(name: str, told: Mapping[str, Sequence[float]]) -> str:
     return _svg(figure, f"best-of-{name}", f"Rewards of the best, the mean and the middle of k answers in {name}")
 
 
+def influence_plot(name: str, blocks: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> str:
+    """The influence of every block, those that were taken out in another colour."""
+    figure, (axes,) = _figure(1, 1, WIDTH, 2.9)
+    from matplotlib.ticker import LogLocator  # there, since there is a figure
+
+    for label, colour, own in (("stays", SERIES[0], [one for one in blocks if one["layer"] not in gone]),
+                               ("taken out", SERIES[1], [one for one in blocks if one["layer"] in gone])):
+        axes.bar([one["layer"] for one in own], [one["influence"] for one in own], 0.6, color=colour, label=label,
+                 yerr=[2 * one["error"] for one in own], ecolor=INK, error_kw={"linewidth": 1})
+    axes.set_yscale("log", subs=())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.locator_params(axis="x", integer=True)
+    axes.tick_params(which="both", colors=SOFT, length=0, labelsize=9)
+    _named(axes, "block influence", "block")
+    return _svg(figure, f"influence-{name}", f"Influence of every block in {name}, and which were taken out")
+
+
 def _named(axes: Axes, title: str, below: str) -> None:
     """A grid, the lines' names, and what is measured over what."""
     axes.set_title(title, **_TITLE)

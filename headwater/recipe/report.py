@@ -59,7 +59,8 @@ def _context(run: Path) -> dict[str, Any]:
         "tuning": sections.tuning(run, stages), "safety": sections.safety(run),
         "rewards": sections.rewards(run, stages), "preferred": sections.preferred(run, stages),
         "best_of": sections.best_of(run, stages), "rewarded": sections.rewarded(run, stages),
-        "held": sections.held(run, stages), "scores": sections.scores(figures), "models": models,
+        "held": sections.held(run, stages), "pruned": sections.pruned(run, stages),
+        "scores": sections.scores(figures), "models": models,
         "benchmarks": benchmarks, "samples": sections.samples(run), "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
         "versions": _versions(stages), "languages": LANGUAGES,
@@ -101,7 +102,10 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                                  for name, one in content["rewarded"].items()},
                 "recall_plots": {name: plots.recall_plot(name, one["lines"])
                                  for name, one in content["held"].items() if one["lines"]},
+                "influence_plots": {name: plots.influence_plot(name, one["blocks"], one["gone"])
+                                    for name, one in content["pruned"].items()},
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
         return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "context_plot": "",
-                "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "recall_plots": {}, "accuracy_plot": ""}
+                "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "recall_plots": {},
+                "influence_plots": {}, "accuracy_plot": ""}

@@ -104,6 +104,20 @@ def best_of(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, An
             for name, values in found.items() if values}
 
 
+def pruned(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """`prune.json` of every stage that took blocks out, as `gone` their numbers, and a row for each model."""
+    found = {name: _read(stage_folder(run, name) / "prune.json") for name in stages}
+    told = {}
+    for name, values in found.items():
+        if values:
+            gone = [one["layer"] for one in values["removed"]]
+            titles = {"before": f"all {len(values['blocks'])} blocks", "after": f"without {len(gone)} of them",
+                      "healed": "and healed"}
+            told[name] = {**values, "gone": gone,
+                          "rows": {titles[when]: cost for when, cost in values["costs"].items()}}
+    return told
+
+
 def safety(run: Path) -> dict[str, Any]:
     """`safety/safety.json`: the measures, and rows of (model, prompts, language, a cell each), of all and by type
     of attack."""

@@ -7,6 +7,7 @@ import torch
 
 from headwater.model import Decoder, initialise
 from headwater.model.checkpoint import load_model, save_model
+from headwater.model.removal import remove_blocks
 from headwater.presets import preset
 
 transformers = pytest.importorskip("transformers", reason="transformers, the reference here, is not installed")
@@ -34,6 +35,23 @@ def test_transformers_reads_our_export_with_equal_logits(tmp_path, name, changes
     ids = torch.randint(0, 71, (2, 40), generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         wanted, found = theirs(ids).logits, model(ids)
+    assert (wanted - found).abs().max() <= 1e-4 * wanted.std()
+
+
+@pytest.mark.parametrize("name", ["Llama-2-7B", "GLM-4-9B-Chat", "GLM-4-9B-0414"])
+def test_transformers_reads_a_model_that_lost_blocks(tmp_path, name):
+    """Beside the whole one's files, whose configuration is gone on from."""
+    shape = {"head_dim": 0, "rope_dims": 0} if name.startswith("Llama") else INTERLEAVED
+    config = preset(name, **{**SMALL, **shape, "num_hidden_layers": 4, "initializer_range": 0.2})
+    model = initialise(Decoder(config), 1).eval()
+    save_model(model, tmp_path / "whole")
+    save_model(remove_blocks(model, [1, 2]), tmp_path / "less", tokenizer_from=tmp_path / "whole")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "less", local_files_only=True,
+                                                               dtype=torch.float32)
+    ids = torch.randint(0, 71, (2, 40), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        wanted, found = theirs(ids).logits, load_model(tmp_path / "less")(ids)
+    assert theirs.config.num_hidden_layers == 2
     assert (wanted - found).abs().max() <= 1e-4 * wanted.std()
 
 

@@ -148,6 +148,23 @@ def test_a_longer_context_is_shown_before_and_after(finished):
     assert "found, 1,024" not in render(finished)
 
 
+def test_blocks_that_were_taken_out_are_shown_with_what_it_cost(finished):
+    cost = {"bits_per_byte": {"en": 2.5}, "parameters": 6500, "bytes": 26000, "memory": 32000, "tokens_per_second": 100}
+    less = {**cost, "bits_per_byte": {"en": 2.75}, "bytes": 23000}
+    told = {"order": "last_first", "removed": [{"layer": 2, "influence": 0.01}], "kept": [0, 1],
+            "blocks": [{"layer": layer, "influence": value, "error": 0.001, "magnitude": 0.5}
+                       for layer, value in enumerate((0.7, 0.0, 0.01))], "costs": {"before": cost, "after": less}}
+    (finished / "train" / "prune.json").write_text(json.dumps(told))
+    rows = sections.pruned(finished, {"train": None})["train"]["rows"]
+    assert rows == {"all 3 blocks": cost, "without 1 of them": less}
+    page = render(finished)
+    assert "train: block 2 by last first" in page
+    assert "2.750" in page
+    assert "influence-train-" in page
+    (finished / "train" / "prune.json").unlink()
+    assert 'id="pruned"' not in render(finished)
+
+
 def test_what_rewards_taught_is_shown_by_iteration(run, tmp_path):
     run()
     out = tmp_path / "run"
