@@ -14,7 +14,7 @@ FEW_ROWS = 16
 plain matrix product does (measured at 256 and 4096 columns, see docs/decisions.md)."""
 
 
-_AT_ONCE = 1 << 20
+AT_ONCE = 1 << 20
 """Weights that are packed at once, in float32."""
 _STEP = 16
 """Columns that the kernel reads at once: over others it reads past a row's end, for wrong sums or a crash."""
@@ -38,7 +38,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
-    step = len(weight) if weight.is_meta else max(1, _AT_ONCE // weight.shape[1])
+    step = len(weight) if weight.is_meta else max(1, AT_ONCE // weight.shape[1])
     for some, some_packed, some_scales in zip(weight.detach().split(step), packed.split(step), scale.split(step)):
         wide = some.float()
         largest = wide.abs().amax(dim=1)

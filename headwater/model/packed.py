@@ -13,14 +13,16 @@ from headwater.errors import CheckpointError
 from headwater.folders import CONFIG
 from headwater.model.decoder import Decoder
 from headwater.model.four_bits import FourBitLinear
+from headwater.model.int4 import Int4Linear
 from headwater.model.linear import Int8Linear
 from headwater.plan.finetuning import GROUP
 
-Base = Literal["int8", "nf4"]
-PackedLinear = Int8Linear | FourBitLinear
-FORMS: dict[str, type[Int8Linear] | type[FourBitLinear]] = {"int8": Int8Linear, "nf4": FourBitLinear}
+Base = Literal["int8", "int4", "nf4"]
+PackedLinear = Int8Linear | Int4Linear | FourBitLinear
+FORMS: dict[str, type[PackedLinear]] = {"int8": Int8Linear, "int4": Int4Linear, "nf4": FourBitLinear}
 _SAID: dict[str, dict[str, Any]] = {
     "int8": {"quant_method": "headwater-int8", "bits": 8, "symmetric": True, "granularity": "row"},
+    "int4": {"quant_method": "headwater-int4", "bits": 4, "symmetric": False, "granularity": "group"},
     "nf4": {"quant_method": "headwater-nf4", "bits": 4, "granularity": "group", "group_size": GROUP}}
 
 

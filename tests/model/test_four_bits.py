@@ -15,7 +15,7 @@ from headwater import hardware
 from headwater.errors import CheckpointError, InputError
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
-from headwater.model.four_bits import INT4, NF4, FourBitLinear, _gradient, _product
+from headwater.model.four_bits import INT4, NF4, FourBitLinear, _gradient, product
 from headwater.model.linear import Int8Linear
 from headwater.model.native import four_bits
 from headwater.model.native.four_bits import pack, unpack
@@ -185,8 +185,8 @@ def test_what_comes_out_may_be_changed_in_place(kind):
 def test_the_operators_are_what_the_compiler_takes_them_for():
     packed = FourBitLinear.pack(nn.Linear(70, 9))
     x = drawn(2, 70).requires_grad_()
-    torch.library.opcheck(_product, (x, packed.weight, packed.scale, list(NF4), packed.bias))
-    torch.library.opcheck(_gradient, (drawn(2, 9), packed.weight, packed.scale, list(NF4), 70))
+    torch.library.opcheck(product, (x, packed.weight, packed.scale, None, list(NF4), packed.bias))
+    torch.library.opcheck(_gradient, (drawn(2, 9), packed.weight, packed.scale, None, list(NF4), 70))
 
 
 @pytest.mark.parametrize("again", ["none", "selective", "full"])
@@ -273,10 +273,10 @@ def test_a_form_that_is_not_known_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "awq"}}))
     with pytest.raises(CheckpointError, match="quantization 'awq' is not supported") as caught:
         load_model(tmp_path)
-    assert "headwater-int8, headwater-nf4" in str(caught.value)
-    with pytest.raises(InputError, match="base 'int4' is no form") as caught:
-        load_model(tmp_path, base="int4")
-    assert "int8, nf4" in str(caught.value.fix)
+    assert "headwater-int8, headwater-int4, headwater-nf4" in str(caught.value)
+    with pytest.raises(InputError, match="base 'int3' is no form") as caught:
+        load_model(tmp_path, base="int3")
+    assert "int8, int4, nf4" in str(caught.value.fix)
 
 
 def test_loading_needs_the_packed_model_and_one_matrix(tmp_path):
