@@ -7,7 +7,6 @@ from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from headwater.model.four_bits import product, unpack_steps
 from headwater.model.linear import AT_ONCE, as_multiplied
@@ -60,50 +59,51 @@ class Int4Linear(nn.Module):
     """
 
     codes: Tensor
-    """uint8 [O,I/2]: byte j of a row holds column 2j in its low bits and column 2j+1 in its high ones; rows of a length
-    that the group does not divide end with codes of nought."""
+    """uint8 [O,I/2]: byte j of a row holds column 2j in its low bits and column 2j+1 in its high ones."""
     scale: Tensor
     """float16 [O,G]."""
     zero: Tensor
     """uint8 [O,G] of 0 to 15."""
     bias: Tensor | None
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool, group: int = 128) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool, group: int = 128, symmetric: bool = False
+                 ) -> None:
         super().__init__()
         assert group in GROUPS
-        self.in_features, self.out_features, self.group = in_features, out_features, group
-        groups = -(-in_features // group)
-        self.register_buffer("codes", torch.zeros(out_features, groups * group // 2, dtype=torch.uint8))
+        assert in_features % group == 0
+        self.in_features, self.out_features, self.group, self.symmetric = in_features, out_features, group, symmetric
+        groups = in_features // group
+        self.register_buffer("codes", torch.zeros(out_features, in_features // 2, dtype=torch.uint8))
         self.register_buffer("scale", torch.ones(out_features, groups, dtype=torch.float16))
         self.register_buffer("zero", torch.full((out_features, groups), MIDDLE, dtype=torch.uint8))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
 
     @classmethod
-    def like(cls, linear: nn.Linear, group: int = 128) -> Self:
+    def like(cls, linear: nn.Linear, group: int = 128, *, symmetric: bool = False) -> Self:
         """An empty layer in the place of a float one."""
-        return cls(linear.in_features, linear.out_features, bias=linear.bias is not None, group=group)
+        return cls(linear.in_features, linear.out_features, bias=linear.bias is not None, group=group,
+                   symmetric=symmetric)
 
     @classmethod
-    def pack(cls, linear: nn.Linear, group: int = 128) -> Self:
+    def pack(cls, linear: nn.Linear, group: int = 128, *, symmetric: bool = False) -> Self:
         """The INT4 form of a float layer."""
-        packed = cls.like(linear, group)
+        packed = cls.like(linear, group, symmetric=symmetric)
         packed.quantize(linear.weight)
         if linear.bias is not None:
             packed.bias = linear.bias.detach().clone()
         return packed
 
-    def quantize(self, weight: Tensor, *, symmetric: bool = False) -> None:
+    def quantize(self, weight: Tensor) -> None:
         """Take the weights of a float matrix [O,I], each rounded to the nearest, some rows at a time."""
-        found, ragged = [], -self.in_features % self.group
+        found = []
         for some in weight.detach().split(max(1, AT_ONCE // self.in_features)):
-            some = F.pad(some, (0, ragged))
-            scale, zero = ranges(some, self.group, symmetric=symmetric)
+            scale, zero = ranges(some, self.group, symmetric=self.symmetric)
             found.append((joined(nearest(some, scale, zero)), scale, zero))
         self.codes, self.scale, self.zero = (torch.cat(parts) for parts in zip(*found, strict=True))
 
     def unpacked(self, dtype: torch.dtype) -> Tensor:
         """W [O,I]."""
-        return unpack_steps(self.codes, self.scale, self.zero, dtype)[:, : self.in_features]
+        return unpack_steps(self.codes, self.scale, self.zero, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = product(as_multiplied(x), self.codes, self.scale, self.zero, [], self.bias)

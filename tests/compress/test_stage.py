@@ -14,7 +14,7 @@ def test_the_int8_model_is_smaller_and_agrees(small_model, tmp_path):
     assert figures["bytes_after"] < 0.6 * figures["bytes_before"]
     assert figures["largest_relative_error"] < 0.02
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["quantization_config"]["bits"] == 8
+    assert config["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] == 8
     tokens = torch.arange(20)[None]
     with torch.inference_mode():
         before, after = load_model(small_model)(tokens).float(), load_model(tmp_path / "out")(tokens).float()
