@@ -315,7 +315,7 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
                          fix="use the adapter's folder as it is; its model is in the folder that it names")
     folder = Path(folder)
     family = family_for(model.config)
-    extras = _extras(family, tokenizer_from)
+    extras = _extras(family, tokenizer_from, model.config.num_hidden_layers)
     values = {**extras, **family.config_to(model.config), "torch_dtype": str(model.dtype).removeprefix("torch."),
               **{name: value for name, value in extras.items() if name.endswith("token_id")}}
     forms = _official_forms(model, family)
@@ -339,17 +339,23 @@ def _official_forms(model: Decoder, family: Family) -> dict[str, Form]:
     return {name: Form.of(layers[ours]) for ours, names in modules.items() for name in names}
 
 
-def _extras(family: Family, folder: Path | None) -> dict[str, Any]:
-    """What an earlier config.json of the same family says."""
+def _extras(family: Family, folder: Path | None, layers: int) -> dict[str, Any]:
+    """What an earlier config.json of the same family says. Of another number of layers its second name is set right
+    (GLM-4 has two), and what is listed for every layer left out."""
     if folder is None:
         return {}
     try:
-        _, values = read_config(folder)
+        config, values = read_config(folder)
     except CheckpointError:
         return {}
     if family_of(values) is not family:
         return {}
-    return {name: value for name, value in values.items() if name not in ("dtype", "quantization_config")}
+    kept = {name: value for name, value in values.items() if name not in ("dtype", "quantization_config")}
+    if layers != config.num_hidden_layers:
+        kept |= dict.fromkeys(kept.keys() & {"num_hidden_layers", "num_layers"}, layers)
+        kept = {name: value for name, value in kept.items()
+                if not (isinstance(value, list) and len(value) == config.num_hidden_layers)}
+    return kept
 
 
 def _official(model: Decoder, family: Family) -> Iterator[tuple[str, Tensor]]:
