@@ -339,6 +339,14 @@ def _official_forms(model: Decoder, family: Family) -> dict[str, Form]:
     return {name: Form.of(layers[ours]) for ours, names in modules.items() for name in names}
 
 
+def packed_matrices(model: Decoder) -> Iterator[tuple[Form, int, int]]:
+    """Form, rows and columns of every official matrix that is packed."""
+    rows = {entry.ours: entry.rows for entry in family_for(model.config).entries(model.config)}
+    for name, layer in packed_linears(model):
+        for own in rows[f"{name}.weight"] or (layer.out_features,):
+            yield Form.of(layer), own, layer.in_features
+
+
 def _extras(family: Family, folder: Path | None, layers: int) -> dict[str, Any]:
     """What an earlier config.json of the same family says. Of another number of layers its second name is set right
     (GLM-4 has two), and what is listed for every layer left out."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from headwater.model.four_bits import product, unpack_steps
-from headwater.model.linear import AT_ONCE, as_multiplied
+from headwater.model.linear import AT_ONCE, ExactScale, as_multiplied
 
 Group = Literal[32, 64, 128]
 GROUPS: tuple[int, ...] = get_args(Group)
@@ -52,16 +51,15 @@ def apart(codes: Tensor) -> Tensor:
     return torch.stack([codes & 15, codes >> 4], -1).flatten(1)
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(ExactScale):
     """y = x W^T + b with W[o,i] = scale[o,g] (code[o,i] - zero[o,g]), g = i // group; activations stay floats.
 
     Nothing here is trained: gradients reach x alone, and the backward pass unpacks the weights again.
     """
 
     codes: Tensor
-    """uint8 [O,I/2]: byte j of a row holds column 2j in its low bits and column 2j+1 in its high ones."""
-    scale: Tensor
-    """float16 [O,G]."""
+    """uint8 [O,I/2]: byte j of a row holds column 2j in its low bits and column 2j+1 in its high ones; `scale` is
+    float16 [O,G]."""
     zero: Tensor
     """uint8 [O,G] of 0 to 15."""
     bias: Tensor | None
@@ -108,11 +106,3 @@ class Int4Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = product(as_multiplied(x), self.codes, self.scale, self.zero, [], self.bias)
         return y
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """A cast of the model leaves the scales as they are: bfloat16 would take three of their bits."""
-        exact = self.scale
-        super()._apply(fn, recurse)
-        if not exact.is_meta:
-            self.scale = exact.to(self.scale.device)
-        return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +48,23 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return packed, scale
 
 
-class Int8Linear(nn.Module):
+class ExactScale(nn.Module):
+    """A packed layer: a cast of the model leaves its scales as they are, bfloat16 would round all of a row alike."""
+
+    scale: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = self.scale
+        super()._apply(fn, recurse)
+        if not exact.is_meta:
+            self.scale = exact.to(self.scale.device)
+        return self
+
+
+class Int8Linear(ExactScale):
     """y = (x W_q^T) * s + b with INT8 weights [O,I], float32 row scales [O] and activations left as they are."""
 
     weight: Tensor
-    scale: Tensor
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from headwater.model.decoder import Decoder
 from headwater.model.four_bits import FourBitLinear
 from headwater.model.int4 import GROUPS, Int4Linear
 from headwater.model.linear import Int8Linear
+from headwater.plan import stored_bytes
+from headwater.plan.finetuning import row_bytes
 
 Base = Literal["int8", "int4", "nf4"]
 BASES: tuple[Base, ...] = ("int8", "int4", "nf4")
@@ -37,6 +40,12 @@ class Form(NamedTuple):
         if self.base == "int4":
             return Int4Linear.pack(linear, self.group, symmetric=self.symmetric)
         return Int8Linear.pack(linear) if self.base == "int8" else FourBitLinear.pack(linear)
+
+    def stored_bytes(self, rows: int, columns: int) -> int:
+        """Of one official matrix, on disk."""
+        if self.base == "nf4":
+            return rows * row_bytes(columns, "nf4")
+        return stored_bytes(rows, columns, 8 if self.base == "int8" else 4, self.group, symmetric=self.symmetric)
 
     @classmethod
     def of(cls, layer: PackedLinear) -> Form:
@@ -88,7 +97,7 @@ def linear_names(model: Decoder) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
-def replace_layer(model: Decoder, name: str, layer: nn.Module) -> None:
+def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, layer)
 
@@ -96,3 +105,10 @@ def replace_layer(model: Decoder, name: str, layer: nn.Module) -> None:
 def packed_linears(model: Decoder) -> Iterator[tuple[str, PackedLinear]]:
     """The packed layers by name."""
     yield from ((name, module) for name, module in model.named_modules() if isinstance(module, PackedLinear))
+
+
+def unpacked(layer: PackedLinear) -> Tensor:
+    """The float32 matrix [O,I] that a packed layer stands for."""
+    if isinstance(layer, Int8Linear):
+        return layer.weight.float() * layer.scale[:, None]
+    return layer.unpacked(torch.float32)

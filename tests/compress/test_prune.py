@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from headwater import plan
 from headwater.compress.prune import PruneSettings, check, run
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
