@@ -209,7 +209,8 @@ def _stored_forms(model: Decoder, family: Family, layout: Layout, folder: Path) 
 def _modules(config: ModelConfig, family: Family, linears: list[str]) -> dict[str, tuple[str, ...]]:
     """The official names of linear layers, by ours."""
     entries = {entry.ours: entry.theirs for entry in family.entries(config)}
-    return {name: tuple(one.removesuffix(".weight") for one in entries[f"{name}.weight"]) for name in linears}
+    return {name: tuple(one.removesuffix(".weight") for one in entries[f"{name}.weight"]) for name in linears
+            if f"{name}.weight" in entries}
 
 
 def _state(model: Decoder) -> dict[str, Tensor]:

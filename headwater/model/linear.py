@@ -85,7 +85,7 @@ class Int8Linear(ExactScale):
         packed.quantize(linear.weight)
         if linear.bias is not None:
             assert packed.bias is not None
-            packed.bias.data.copy_(linear.bias.data)
+            packed.bias.data = linear.bias.detach().clone()
         return packed
 
     def quantize(self, weight: Tensor) -> None:

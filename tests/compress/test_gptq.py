@@ -16,8 +16,8 @@ def drawn(*shape, seed=0):
 
 def inputs(columns, seed, tokens=400):
     """Correlated, and of different sizes."""
-    return drawn(tokens, columns, seed=seed) @ (drawn(columns, columns, seed=seed + 1) / columns**0.5
-                                                ) * (1 + 3 * torch.rand(columns, generator=torch.Generator().manual_seed(2)))
+    mixed = drawn(tokens, columns, seed=seed) @ drawn(columns, columns, seed=seed + 1) / columns**0.5
+    return mixed * (1 + 3 * drawn(columns, seed=2).abs())
 
 
 def restored(codes, scale, zero, group):

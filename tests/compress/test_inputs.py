@@ -12,6 +12,12 @@ from headwater.model.packed import pack_linears
 ROWS = torch.randint(0, 31, (5, 12), generator=torch.Generator().manual_seed(0))
 
 
+def beginning(model, rows):
+    """With the marks that models of prefixes need."""
+    first = torch.tensor(model.config.prefix_ids[::2], dtype=torch.long)
+    return torch.cat([first.expand(len(rows), -1), rows], 1)
+
+
 def test_sums_by_hand():
     inputs = Inputs(2, torch.device("cpu"))
     inputs.add(torch.tensor([[[1.0, -2.0]], [[0.0, 3.0]]]))
@@ -26,7 +32,7 @@ def test_sums_by_hand():
 def test_every_block_sees_what_a_whole_pass_gives_it(shared, name, monkeypatch):
     monkeypatch.setattr("headwater.compress.inputs.TOKENS", 24)  # three passes
     model = load_model(shared / "vectors" / name, dtype=torch.float32, mmap=False)
-    rows = ROWS + 3
+    rows = beginning(model, ROWS + 3)
     given = {}
     hooks = [block.feedforward.down.register_forward_pre_hook(
         lambda _, x, layer=layer: given.setdefault(layer, []).append(x[0].flatten(0, -2)))

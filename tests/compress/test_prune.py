@@ -118,7 +118,7 @@ def test_packed_matrices_lose_blocks_and_floats_are_packed_afterwards(model, cor
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("packed_pruned", "pruned_packed"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert json.loads((tmp_path / "packed_pruned" / "config.json").read_text())["quantization_config"]["bits"] == 8
+    assert "config_groups" in json.loads((tmp_path / "packed_pruned" / "config.json").read_text())["quantization_config"]
     with pytest.raises(InputError, match="packed"):
         run(settings(tmp_path / "packed", corpus, count=1, healing=HEALING), tmp_path / "healed")
 

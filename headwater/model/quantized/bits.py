@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from headwater.errors import CheckpointError
 from headwater.model.folder import WeightFolder
@@ -17,12 +18,13 @@ COPY_AGAIN = "copy the folder again, or quantize the float model anew"
 
 def codes_of(words: Tensor) -> Tensor:
     """uint8 [r, 8 c] of int32 [r, c], the first in the lowest bits."""
-    return apart(words.contiguous().view(torch.uint8))
+    return apart(words.flatten().view(torch.uint8).view(len(words), -1))
 
 
 def words_of(codes: Tensor) -> Tensor:
     """The other way round; rows whose length eight does not divide are filled with noughts."""
-    return joined(torch.nn.functional.pad(codes, (0, -codes.shape[1] % PER_WORD))).contiguous().view(torch.int32)
+    packed = joined(F.pad(codes, (0, -codes.shape[1] % PER_WORD)))
+    return packed.flatten().view(torch.int32).view(len(codes), -1)
 
 
 def read_words(weights: WeightFolder, name: str) -> Tensor:

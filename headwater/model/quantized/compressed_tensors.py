@@ -88,7 +88,7 @@ class CompressedTensors:
         elif kind == "weight":
             yield name, tensor
         elif not form.symmetric:
-            yield f"{module}.weight_zero_point", words_of(tensor.t()).t().contiguous()
+            yield f"{module}.weight_zero_point", words_of(tensor.t()).t()
 
     def form(self, module: str) -> Form | None:
         scheme = self._scheme(module)
@@ -142,6 +142,9 @@ class CompressedTensors:
         modules = [name.rpartition(".")[0] for name in names]
         kind = names[0].rpartition(".")[2]
         if kind == "codes":
+            for module in modules:
+                rows, columns = weights.stored[f"{module}.weight_packed"].shape
+                self._require_shape(weights, module, [rows, PER_WORD * columns])
             found = weights.mapped(tuple(f"{module}.weight_packed" for module in modules))
             return None if found is None or found.dtype != torch.int32 else found.view(torch.uint8)
         plain = kind == "weight" and not any(scheme.packed for scheme in map(self._scheme, modules) if scheme)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from headwater.errors import CheckpointError
 from headwater.model.folder import WeightFolder
-from headwater.model.int4 import STEPS
+from headwater.model.int4 import STEPS, joined
 from headwater.model.packed import Form
 from headwater.model.quantized.bits import COPY_AGAIN, PER_WORD, codes_of, read_scale, read_words, require_group
 
@@ -59,7 +59,7 @@ class Gptq:
         module, _, kind = name.rpartition(".")
         if kind == "codes":
             self._require_order(weights, f"{module}.g_idx", 2 * target.shape[1])
-            target.copy_(read_words(weights, f"{module}.qweight").t().contiguous().view(torch.uint8))
+            target.copy_(joined(codes_of(read_words(weights, f"{module}.qweight").t())))
         elif kind == "scale":
             target.copy_(read_scale(weights, f"{module}.scales").t())
         else:
