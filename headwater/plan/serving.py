@@ -30,9 +30,15 @@ def served_bytes(shape: Shape, form: Form) -> int:
     return shape.num_hidden_layers * (packed - 2 * block_matrices(shape)) + 2 * parameters(shape)
 
 
+SCALE_BYTES = 4
+"""Of the scale of a head's keys, or values, where each is a byte."""
+
+
 def cache_bytes_per_token(shape: Shape, width: int) -> int:
-    """Key/value cache of one token: 2 x layers x key/value heads x head dimension x bytes."""
-    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width
+    """Key/value cache of one token: 2 x layers x key/value heads x head dimension x bytes; heads of bytes have a scale
+    each."""
+    head = shape.head_dim * width + (SCALE_BYTES if width == 1 else 0)
+    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * head
 
 
 def largest_batch(shape: Shape, form: Form, length: int, memory: float, *, width: int = 2) -> int:
