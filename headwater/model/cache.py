@@ -47,8 +47,10 @@ class KVCache:
                  device: torch.device | str = "cpu", piece: int = 0, front: int = 0, form: CacheForm | None = None
                  ) -> None:
         """length: tokens a row can hold. piece: if given, a pass reads at most so many, and the cache rolls where it
-        would be longer than a window, its sinks and those. front: keys of the longest prefix. Raises `InputError` for heads that int8 cannot
-        hold."""
+        would be longer than a window, its sinks and those. front: keys of the longest prefix. form: floats when None.
+
+        Raises `InputError` for heads that int8 cannot hold.
+        """
         if form is not None and config.head_dim % SCALE_BYTES:
             raise InputError(f"heads of {config.head_dim} numbers cannot be cached as {form}: 4 does not divide them",
                              fix="leave the cache as floats")

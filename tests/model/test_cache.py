@@ -28,9 +28,9 @@ def test_no_number_is_off_by_more_than_a_254th_of_the_largest(rows, width, seed,
     assert not from_bytes(in_bytes(torch.zeros(2, 8)), dtype).any()
 
 
-@pytest.mark.parametrize("name", ["baichuan1_13b", "chatglm2_6b", "chatglm_6b", "glm4_0414", "llama2_gqa"])
+@pytest.mark.parametrize("name", ["baichuan2_7b", "chatglm2_6b", "chatglm_6b", "glm4_0414", "llama2_gqa"])
 def test_logits_stay_near_over_many_steps(shared, name):
-    """Within 4 % of their spread (the weights are random, 28 blocks of them add up), from prompts in pieces and then token by token."""
+    """Within 4 % of their spread, from prompts in pieces and then token by token; random weights of up to 28 blocks."""
     model = load_model(shared / "vectors" / name, dtype=torch.float32)
     ids = torch.randint(3, 60, (2, 24), generator=torch.Generator().manual_seed(0))
     first = torch.tensor(model.config.prefix_ids[::2], dtype=torch.long).expand(2, -1)

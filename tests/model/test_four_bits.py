@@ -289,7 +289,8 @@ def test_loading_needs_the_packed_model_and_one_matrix(tmp_path, base, share):
                "before = hardware.memory_bytes(); hardware.forget_peak_memory()\n"
                "model = load_model(sys.argv[1], base=sys.argv[2])\n"
                "print(hardware.peak_memory_bytes() - before, sum(one.nbytes for one in model.buffers()))")
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path), base], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, str(tmp_path), base]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     peak, packed = map(int, done.stdout.split())
     matrix = 4 * 8192 * 1024  # gate and up together, float32
     assert packed < share * (tmp_path / "model.safetensors").stat().st_size
