@@ -111,7 +111,8 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     before = Cost.of(model, held_out, 0.0)
     if model.dtype == torch.float32:
         say("note: what is not packed is written as bfloat16")
-    matrices = list(quantize(model, settings, tokenizer))
+    matrices = quantize(model, settings, _calibration(settings, model, tokenizer))
+    model.to(torch.bfloat16 if model.dtype == torch.float32 else model.dtype)
     save_model(model, out, tokenizer_from=settings.model)
     by_formula = formula_bytes(model)
     del model
@@ -137,18 +138,20 @@ def _require_floats(model: Decoder, settings: QuantizeSettings) -> None:
                          fix="set quantize.head=false")
 
 
-def quantize(model: Decoder, settings: QuantizeSettings, tokenizer: Tokenizer) -> Iterator[Matrix]:
-    """Pack a model in place; its floats become bfloat16 where they are float32."""
-    if settings.method in ("gptq", "awq"):
-        rows = settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.seed)
-        found: list[Matrix] = []
+def _calibration(settings: QuantizeSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor | None:
+    if settings.method not in ("gptq", "awq"):
+        return None
+    return settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.seed)
+
+
+def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = None) -> list[Matrix]:
+    """Pack a model in place; rows: ids [N,T] that gptq and awq read."""
+    found: list[Matrix] = []
+    if rows is not None:
         pack_blocks(model, rows, lambda layer, block, inputs: found.extend(
             _pack_block(layer, block, inputs, settings)))
-        yield from found
-    for name in linear_names(model):
-        if name != "head" or settings.head:
-            yield _replaced(model, name, settings, None)
-    model.to(torch.bfloat16 if model.dtype == torch.float32 else model.dtype)
+    return [*found, *(_replaced(model, name, settings, None) for name in linear_names(model)
+                      if name != "head" or settings.head)]
 
 
 def _pack_block(layer: int, block: Block, inputs: dict[str, Inputs], settings: QuantizeSettings) -> Iterator[Matrix]:

@@ -294,4 +294,4 @@ def test_loading_needs_the_packed_model_and_one_matrix(tmp_path, base, share):
     peak, packed = map(int, done.stdout.split())
     matrix = 4 * 8192 * 1024  # gate and up together, float32
     assert packed < share * (tmp_path / "model.safetensors").stat().st_size
-    assert peak < packed + matrix + (64 << 20)  # what packing a million weights at once takes, and libraries
+    assert peak < packed + matrix + (80 << 20)  # what packing a million weights at once takes, and libraries
