@@ -18,9 +18,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from headwater.compress.calibration import CalibrationSettings
+from headwater.compress.calibration import LONGEST, CalibrationSettings
 from headwater.compress.quantize import Method, QuantizeSettings, quantize
 from headwater.context.perplexity import losses
+from headwater.context.texts import corpus_texts, pieces
+from headwater.errors import InputError
 from headwater.generate.run_folder import find_model
 from headwater.model import Decoder
 from headwater.model.checkpoint import load_model, packed_matrices
@@ -44,8 +46,8 @@ class QuantizationSettings(Settings):
     """A run's folder, or a model's; of floats."""
     text: InputPath
     """A file of text that the calibration is drawn from, or a corpus folder, of which it is the training split."""
-    held_out: InputPath
-    """Another file, on which losses are taken; or a folder as above."""
+    held_out: InputPath | None = None
+    """Another file, on which losses are taken; the corpus's validation split when not set."""
     groups: Annotated[list[Group], Field(min_length=1), Distinct] = [32, 64, 128]
     tokens: Annotated[int, Field(ge=64)] = 16_384
     """Read by gptq and awq."""
@@ -75,7 +77,7 @@ def run(out: Path, settings: QuantizationSettings) -> list[Case]:
     keep(out, settings)
     folder = find_model(settings.model)
     model, tokenizer = load_model(folder, dtype=torch.float32), Tokenizer.load(folder)
-    held_out = _rows(settings, settings.held_out, settings.measured, model, tokenizer, settings.seed)
+    held_out = _held_out(settings, model, tokenizer)
     found = [_case(out, name, group, model, tokenizer, held_out, settings) for name, group in _forms(settings)]
     table = make_table(f"{len(held_out)} rows of {held_out.shape[1]} tokens, {settings.seeds} samples of calibration "
                        f"text; perplexity of the floats {math.exp(found[0].losses[0]):,.3f}",
@@ -96,6 +98,17 @@ def _rows(settings: QuantizationSettings, text: Path, tokens: int, model: Decode
           ) -> Tensor:
     own = CalibrationSettings(text=text, tokens=tokens, length=settings.length)
     return own.rows(None, tokenizer, model.config, seed)
+
+
+def _held_out(settings: QuantizationSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor:
+    """Raises `InputError` where a file of text has no other beside it."""
+    if settings.held_out is not None:
+        return _rows(settings, settings.held_out, settings.measured, model, tokenizer, settings.seed)
+    if not settings.text.is_dir():
+        raise InputError("a file of text has no split to take losses on", where="held_out", fix="give another file")
+    length = settings.length or min(model.config.max_position_embeddings, LONGEST)
+    return pieces(corpus_texts(settings.text), tokenizer, length, settings.measured // length, settings.seed,
+                  where=settings.text)
 
 
 def _case(out: Path, name: str, group: int, model: Decoder, tokenizer: Tokenizer, held_out: Tensor,
