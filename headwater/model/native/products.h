@@ -105,12 +105,20 @@ static INLINE Vec cells(Float32, const int8_t* from) {
     return __builtin_convertvector(x, Vec);
 #endif
 }
-// The weights of a cell that stand `turn` places behind the first of eight (of four, where a cell holds two).
-static INLINE Vec unpacked(Float32, Ints codes, int turn) {
+// What four bits mean, 0 to 15, as cells to look up. Out of the compiler's sight, which would load them at each use.
+static INLINE Vec steps(Float32) {
+    Vec found = __builtin_convertvector(iota(), Vec);
 #if defined(__AVX512F__)
-    const Vec numbers = __builtin_convertvector(iota(), Vec);
-    return _mm512_permutexvar_ps((__m512i)(codes >> (4 * turn)), (__m512)numbers);
+    asm("" : "+v"(found));
+#endif
+    return found;
+}
+// The weights of cells that stand `turn` places behind the first of eight (of four, where a cell holds two).
+static INLINE Vec unpacked(Float32, Vec numbers, Ints codes, int turn) {
+#if defined(__AVX512F__)
+    return _mm512_permutexvar_ps((__m512i)(codes >> (4 * turn)), numbers);
 #else
+    (void)numbers;
     return __builtin_convertvector((codes >> (4 * turn)) & 15, Vec);
 #endif
 }
@@ -120,13 +128,16 @@ static INLINE Vec cells(BFloat16, const bf16* from) { return load(from); }
 static INLINE Vec cells(BFloat16, const int8_t* from) {
     return (Vec)_mm512_cvtne2ps_pbh(cells(Float32{}, from + 16), cells(Float32{}, from));
 }
-static INLINE Vec unpacked(BFloat16, Ints codes, int turn) {
-    // 0 to 15 in bfloat16, twice: an index has five bits, of which the highest is another code's.
-    alignas(64) static constexpr bf16 numbers[32] = {
-        0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150,
-        0x4160, 0x4170, 0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130,
-        0x4140, 0x4150, 0x4160, 0x4170};
-    return (Vec)_mm512_permutexvar_epi16((__m512i)(codes >> (4 * turn)), _mm512_load_si512(numbers));
+static INLINE Vec steps(BFloat16) {
+    bf16 numbers[2 * LANES];  // twice: an index has five bits, of which the highest is another code's
+    put(numbers, __builtin_convertvector(iota(), Vec));
+    put(numbers + LANES, __builtin_convertvector(iota(), Vec));
+    Vec found = load(numbers);
+    asm("" : "+v"(found));
+    return found;
+}
+static INLINE Vec unpacked(BFloat16, Vec numbers, Ints codes, int turn) {
+    return (Vec)_mm512_permutexvar_epi16((__m512i)(codes >> (4 * turn)), (__m512i)numbers);
 }
 #endif
 
@@ -180,26 +191,29 @@ static INLINE void plain(const Matrix& m, int64_t row, const Input& x, int64_t f
         }
 }
 
-// LANES numbers of a row's groups from `at` on, zeros behind the last.
-static INLINE Vec widened(const uint16_t* halves, int64_t at, int64_t count) {
+// LANES scales or zeros of a row's groups, of which the first `left` are there.
+static INLINE Vec widened(const uint16_t* from, int64_t left) {
     uint16_t some[LANES]{};
-    if (at + LANES <= count) memcpy(some, halves + at, sizeof some);
-    else for (int64_t g = at; g < count; g++) some[g - at] = halves[g];
+    if (left < LANES) from = (const uint16_t*)memcpy(some, from, left * sizeof *from);
 #if defined(__AVX512F__)
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)some));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
 #else
     Vec found;
-    for (int lane = 0; lane < LANES; lane++) found[lane] = half(some[lane]);
+    for (int lane = 0; lane < LANES; lane++) found[lane] = half(from[lane]);
     return found;
 #endif
 }
 
-static INLINE Vec widened(const uint8_t* bytes, int64_t at, int64_t count) {
-    typedef uint8_t Bytes __attribute__((vector_size(LANES)));
-    Bytes some{};
-    if (at + LANES <= count) memcpy(&some, bytes + at, sizeof some);
-    else for (int64_t g = at; g < count; g++) some[g - at] = bytes[g];
-    return __builtin_convertvector(__builtin_convertvector(some, Ints), Vec);
+static INLINE Vec widened(const uint8_t* from, int64_t left) {
+    uint8_t some[LANES]{};
+    if (left < LANES) from = (const uint8_t*)memcpy(some, from, left);
+#if defined(__AVX512F__)
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#else
+    Vec found;
+    for (int lane = 0; lane < LANES; lane++) found[lane] = from[lane];
+    return found;
+#endif
 }
 
 // The scales of a vector of codes, one for eight columns in each lane.
@@ -223,13 +237,16 @@ static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t
     const auto* numbers = numbers_of<Cell>(x, first);
     const int log_group = __builtin_ctz(m.group);
     const Ints places = iota() * 8 >> log_group;
+    const Vec table = steps(Cell{});
     Vec sums[HEIGHT][WIDTH]{};
     const int64_t groups = m.columns >> log_group;
     for (int w = 0; w < HEIGHT; w++) {
         const uint16_t* halves = (const uint16_t*)m.scale + (row + w) * groups;
         const uint8_t* zeros = m.zero + (row + w) * groups;
         for (int64_t g = 0; g < groups; g += LANES) {
-            const Vec scales = widened(halves, g, groups), shift = scales * widened(zeros, g, groups);
+            const Vec scales = widened(halves + g, groups - g), shift = scales * widened(zeros + g, groups - g);
+            fetch(halves + HEIGHT * groups + g);
+            fetch(zeros + HEIGHT * groups + g);
             store(scale + w * many + g, scales);
             for (int v = 0; v < WIDTH; v++) sums[w][v] -= shift * load(x.sums + (first + v) * x.sums_step() + g);
         }
@@ -238,7 +255,7 @@ static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t
     const auto add = [&](int w, int64_t at, Ints packed) __attribute__((always_inline)) {
         Vec part[WIDTH]{};
         for (int turn = 0; turn < TURNS; turn++) {
-            const Vec cell = unpacked(Cell{}, packed, turn);
+            const Vec cell = unpacked(Cell{}, table, packed, turn);
             for (int v = 0; v < WIDTH; v++)
                 part[v] = Cell::dot(part[v], load(numbers + v * step + at + turn * WIDE), cell);
         }
