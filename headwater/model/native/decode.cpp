@@ -39,7 +39,47 @@ static void product(const Product& p) {
     }
 }
 
+#if defined(__AVX512BW__)
+// FINEST weights of one group from their codes, by a table of what its sixteen codes mean.
+static INLINE void unpack(bf16* out, const uint8_t* codes, Vec levels) {
+    bf16 table[LANES];
+    put(table, levels);
+    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)codes));
+    const __m512i places = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
+    const __m512i numbers = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)table));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(_mm512_and_si512(places, _mm512_set1_epi32(0x000f000f)), numbers));
+}
+
+static INLINE void unpack(float* out, const uint8_t* codes, Vec levels) {
+    for (int half = 0; half < 2; half++) {
+        const __m512i bytes = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)(codes + 8 * half)));
+        const __m512i places = _mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 28));
+        store(out + LANES * half, (Vec)_mm512_permutexvar_ps(places, (__m512)levels));
+    }
+}
+
+template <class Stored>
+static void whole_of(const Matrix& m, Stored* out, int32_t threads) {
+    const int64_t groups = m.columns / m.group;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t at = 0; at < m.rows * groups; at++) {
+        const Vec scale = splat(half(((const uint16_t*)m.scale)[at])), zero = splat((float)m.zero[at]);
+        const Vec levels = scale * (__builtin_convertvector(iota(), Vec) - zero);
+        for (int64_t c = at * m.group; c < (at + 1) * m.group; c += FINEST)
+            unpack(out + c, (const uint8_t*)m.weights + c / 2, levels);
+    }
+}
+#endif
+
 extern "C" {
+#if defined(__AVX512BW__)
+// y [rows, columns] becomes an INT4 matrix's weights; without AVX-512 PyTorch does that.
+void unpack_steps(const Product* p) {
+    if (p->stored == BFLOAT16) whole_of(p->matrix, (bf16*)p->y, p->threads);
+    else whole_of(p->matrix, (float*)p->y, p->threads);
+}
+#endif
+
 void few_rows(const Product* p) {
 #if defined(__AVX512BF16__)
     if (p->stored == BFLOAT16) return product<BFloat16, bf16>(*p);

@@ -71,3 +71,15 @@ def few_rows(x: Tensor, weights: Weights) -> Tensor | None:
     product = _Product(weights.matrix(), x.data_ptr(), y.data_ptr(), count, FORMS[x.dtype], torch.get_num_threads())
     native.few_rows(ctypes.byref(product))
     return y
+
+
+def unpacked(weights: Weights, dtype: torch.dtype) -> Tensor | None:
+    """A matrix of four-bit codes as floats [O,I], rounded once; None where there is no code for it."""
+    native = library("decode") if dtype in FORMS and weights.usable(dtype) else None
+    run = getattr(native, "unpack_steps", None)
+    if run is None:
+        return None
+    matrix = weights.matrix()
+    y = torch.empty(matrix.rows, matrix.columns, dtype=dtype)
+    run(ctypes.byref(_Product(matrix, None, y.data_ptr(), 0, FORMS[dtype], torch.get_num_threads())))
+    return y

@@ -123,7 +123,6 @@ static INLINE Vec unpacked(Float32, Vec numbers, Ints codes, int turn) {
 #endif
 }
 #if defined(__AVX512BF16__)
-static INLINE Vec cells(BFloat16, const float*) { return Vec{}; }  // float32 is multiplied as it is
 static INLINE Vec cells(BFloat16, const bf16* from) { return load(from); }
 static INLINE Vec cells(BFloat16, const int8_t* from) {
     return (Vec)_mm512_cvtne2ps_pbh(cells(Float32{}, from + 16), cells(Float32{}, from));
@@ -141,11 +140,14 @@ static INLINE Vec unpacked(BFloat16, Vec numbers, Ints codes, int turn) {
 }
 #endif
 
-#ifndef AHEAD
-#define AHEAD 1
-#endif
-static INLINE void fetch(const void* from) {
-    if (AHEAD) __builtin_prefetch(from, 0, 3);
+// Ask for what is read DISTANCE bytes later: HEIGHT rows are read side by side, and the next HEIGHT behind them. Without
+// it a processor with a modest prefetcher reads at half its memory's speed.
+constexpr int64_t DISTANCE = 2048;
+
+template <int HEIGHT>
+static INLINE void fetch(const void* row, int64_t at, int64_t bytes) {
+    const int64_t later = at + DISTANCE, place = later < bytes ? later : later + (HEIGHT - 1) * bytes;
+    __builtin_prefetch((const char*)row + place, 0, 3);
 }
 
 // y[w][x] for HEIGHT rows of a matrix whose weights are numbers, and WIDTH vectors. Two sums each: additions wait for
@@ -167,10 +169,9 @@ static INLINE void plain(const Matrix& m, int64_t row, const Input& x, int64_t f
     };
     int64_t at = 0;
     for (; at + 2 * STEP <= end; at += 2 * STEP) {
-        for (int w = 0; w < HEIGHT; w++) {
-            const char* next = (const char*)(weights + (HEIGHT + w) * m.columns + at);
-            for (size_t line = 0; line < 2 * STEP * sizeof(Stored); line += 64) fetch(next + line);
-        }
+        for (int w = 0; w < HEIGHT; w++)
+            for (size_t line = 0; line < 2 * STEP * sizeof(Stored); line += 64)
+                fetch<HEIGHT>(weights + w * m.columns, at * sizeof(Stored) + line, m.columns * sizeof(Stored));
         add(weights + at, m.columns, at, sums[0]);
         add(weights + at + STEP, m.columns, at + STEP, sums[1]);
     }
@@ -245,8 +246,8 @@ static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t
         const uint8_t* zeros = m.zero + (row + w) * groups;
         for (int64_t g = 0; g < groups; g += LANES) {
             const Vec scales = widened(halves + g, groups - g), shift = scales * widened(zeros + g, groups - g);
-            fetch(halves + HEIGHT * groups + g);
-            fetch(zeros + HEIGHT * groups + g);
+            __builtin_prefetch(halves + HEIGHT * groups + g);
+            __builtin_prefetch(zeros + HEIGHT * groups + g);
             store(scale + w * many + g, scales);
             for (int v = 0; v < WIDTH; v++) sums[w][v] -= shift * load(x.sums + (first + v) * x.sums_step() + g);
         }
@@ -266,7 +267,7 @@ static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t
     for (; at + UNIT <= m.columns; at += UNIT)
         for (int w = 0; w < HEIGHT; w++) {
             const uint8_t* from = codes + w * bytes + at / 2;
-            fetch(from + HEIGHT * bytes);
+            fetch<HEIGHT>(codes + w * bytes, at / 2, bytes);
             add(w, at, (Ints)load(from));
         }
     for (int w = 0; at < m.columns && w < HEIGHT; w++) {
@@ -280,14 +281,14 @@ static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t
 
 static INLINE int64_t scratch_floats(int64_t columns) { return 4 * (padded(columns) / FINEST + 2 * LANES); }
 
-template <class Cell, int HEIGHT, int WIDTH>
+template <class Cell, Form FORM, int HEIGHT, int WIDTH>
 static INLINE void some(const Matrix& m, int64_t row, const Input& x, int64_t first, float* y, int64_t by_vector,
                         float* scratch) {
     float found[HEIGHT][WIDTH];
-    if (m.form == INT4) grouped<Cell>(m, row, x, first, scratch, found);
-    if (m.form == INT8) plain<Cell, int8_t>(m, row, x, first, found);
-    if (m.form == BFLOAT16) plain<Cell, bf16>(m, row, x, first, found);
-    if (m.form == FLOAT32) plain<Cell, float>(m, row, x, first, found);
+    if constexpr (FORM == INT4) grouped<Cell>(m, row, x, first, scratch, found);
+    if constexpr (FORM == INT8) plain<Cell, int8_t>(m, row, x, first, found);
+    if constexpr (FORM == BFLOAT16) plain<Cell, bf16>(m, row, x, first, found);
+    if constexpr (FORM == FLOAT32) plain<Float32, float>(m, row, x, first, found);
     for (int w = 0; w < HEIGHT; w++)
         for (int v = 0; v < WIDTH; v++) {
             float one = found[w][v];
@@ -296,14 +297,25 @@ static INLINE void some(const Matrix& m, int64_t row, const Input& x, int64_t fi
         }
 }
 
-template <class Cell, int WIDTH>
-static __attribute__((noinline)) void rows_by(const Matrix& m, int64_t begin, int64_t end, const Input& x, int64_t first,
-                                              float* y, int64_t by_vector, float* scratch) {
-    constexpr int HEIGHT = WIDTH == 1 ? 4 : WIDTH == 2 ? 4 : WIDTH == 4 ? 2 : 1;
+template <class Cell, Form FORM, int WIDTH>
+static void rows_in(const Matrix& m, int64_t begin, int64_t end, const Input& x, int64_t first, float* y,
+                    int64_t by_vector, float* scratch) {
+    // Floats come quickest as one stream; what is widened first, from rows side by side.
+    constexpr int HEIGHT = FORM < INT8 ? 1 : WIDTH <= 2 ? 4 : WIDTH == 4 ? 2 : 1;
     int64_t row = begin;
     for (; row + HEIGHT <= end; row += HEIGHT)
-        some<Cell, HEIGHT, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
-    for (; row < end; row++) some<Cell, 1, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
+        some<Cell, FORM, HEIGHT, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
+    for (; row < end; row++) some<Cell, FORM, 1, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
+}
+
+template <class Cell, int WIDTH>
+static void rows_by(const Matrix& m, int64_t begin, int64_t end, const Input& x, int64_t first, float* y,
+                    int64_t by_vector, float* scratch) {
+    const auto multiply = m.form == INT4    ? rows_in<Cell, INT4, WIDTH>
+                          : m.form == INT8     ? rows_in<Cell, INT8, WIDTH>
+                          : m.form == BFLOAT16 ? rows_in<Cell, BFLOAT16, WIDTH>
+                                               : rows_in<Cell, FLOAT32, WIDTH>;
+    multiply(m, begin, end, x, first, y, by_vector, scratch);
 }
 
 // y[v * by_vector + row - begin] for the rows [begin, end) and all vectors.
