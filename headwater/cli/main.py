@@ -71,6 +71,8 @@ TWO_WORDS = {
                              "studies.reward_hacking:run", "studies.reward_hacking:RewardHackingSettings"),
     "study dual-reward": ("align a finished run's model under two reward models and under one of all pairs",
                           "studies.dual_reward:run", "studies.reward_arms:DualRewardSettings"),
+    "study pruning": ("remove blocks of small models in every order, and heal them", "studies.pruning:run",
+                      "studies.pruning:PruningSettings"),
     "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
                      "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""

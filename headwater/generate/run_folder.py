@@ -8,7 +8,7 @@ from headwater.errors import InputError
 from headwater.folders import ADAPTER_WEIGHTS, CONFIG, is_adapter
 from headwater.model.task_head import require_no_head
 
-STAGES = ("quantize", "ppo", "dpo", "rejection", "finetune", "extend", "pretrain")
+STAGES = ("quantize", "prune", "ppo", "dpo", "rejection", "finetune", "extend", "pretrain")
 """Stages that write a model, the last first."""
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from headwater.model.four_bits import product, unpack_steps
-from headwater.model.linear import AT_ONCE, as_multiplied
+from headwater.model.linear import AT_ONCE, ExactScale, as_multiplied
 from headwater.model.native.few_rows import Weights, few_rows
 
 Group = Literal[32, 64, 128]
@@ -54,57 +52,57 @@ def apart(codes: Tensor) -> Tensor:
     return torch.stack([codes & 15, codes >> 4], -1).flatten(1)
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(ExactScale):
     """y = x W^T + b with W[o,i] = scale[o,g] (code[o,i] - zero[o,g]), g = i // group; activations stay floats.
 
     Nothing here is trained: gradients reach x alone, and the backward pass unpacks the weights again.
     """
 
     codes: Tensor
-    """uint8 [O,I/2]: byte j of a row holds column 2j in its low bits and column 2j+1 in its high ones; rows of a length
-    that the group does not divide end with codes of nought."""
-    scale: Tensor
-    """float16 [O,G]."""
+    """uint8 [O,I/2]: byte j of a row holds column 2j in its low bits and column 2j+1 in its high ones; `scale` is
+    float16 [O,G]."""
     zero: Tensor
     """uint8 [O,G] of 0 to 15."""
     bias: Tensor | None
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool, group: int = 128) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool, group: int = 128, symmetric: bool = False
+                 ) -> None:
         super().__init__()
         assert group in GROUPS
-        self.in_features, self.out_features, self.group = in_features, out_features, group
-        groups = -(-in_features // group)
-        self.register_buffer("codes", torch.zeros(out_features, groups * group // 2, dtype=torch.uint8))
+        assert in_features % group == 0
+        self.in_features, self.out_features, self.group, self.symmetric = in_features, out_features, group, symmetric
+        groups = in_features // group
+        self.register_buffer("codes", torch.zeros(out_features, in_features // 2, dtype=torch.uint8))
         self.register_buffer("scale", torch.ones(out_features, groups, dtype=torch.float16))
         self.register_buffer("zero", torch.full((out_features, groups), MIDDLE, dtype=torch.uint8))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
 
     @classmethod
-    def like(cls, linear: nn.Linear, group: int = 128) -> Self:
+    def like(cls, linear: nn.Linear, group: int = 128, *, symmetric: bool = False) -> Self:
         """An empty layer in the place of a float one."""
-        return cls(linear.in_features, linear.out_features, bias=linear.bias is not None, group=group)
+        return cls(linear.in_features, linear.out_features, bias=linear.bias is not None, group=group,
+                   symmetric=symmetric)
 
     @classmethod
-    def pack(cls, linear: nn.Linear, group: int = 128) -> Self:
+    def pack(cls, linear: nn.Linear, group: int = 128, *, symmetric: bool = False) -> Self:
         """The INT4 form of a float layer."""
-        packed = cls.like(linear, group)
+        packed = cls.like(linear, group, symmetric=symmetric)
         packed.quantize(linear.weight)
         if linear.bias is not None:
             packed.bias = linear.bias.detach().clone()
         return packed
 
-    def quantize(self, weight: Tensor, *, symmetric: bool = False) -> None:
+    def quantize(self, weight: Tensor) -> None:
         """Take the weights of a float matrix [O,I], each rounded to the nearest, some rows at a time."""
-        found, ragged = [], -self.in_features % self.group
+        found = []
         for some in weight.detach().split(max(1, AT_ONCE // self.in_features)):
-            some = F.pad(some, (0, ragged))
-            scale, zero = ranges(some, self.group, symmetric=symmetric)
+            scale, zero = ranges(some, self.group, symmetric=self.symmetric)
             found.append((joined(nearest(some, scale, zero)), scale, zero))
         self.codes, self.scale, self.zero = (torch.cat(parts) for parts in zip(*found, strict=True))
 
     def unpacked(self, dtype: torch.dtype) -> Tensor:
         """W [O,I]."""
-        return unpack_steps(self.codes, self.scale, self.zero, dtype)[:, : self.in_features]
+        return unpack_steps(self.codes, self.scale, self.zero, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_multiplied(x)
@@ -113,11 +111,3 @@ class Int4Linear(nn.Module):
             return few if self.bias is None else few + self.bias.to(few.dtype)
         y: Tensor = product(x, self.codes, self.scale, self.zero, [], self.bias)
         return y
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """A cast of the model leaves the scales as they are: bfloat16 would take three of their bits."""
-        exact = self.scale
-        super()._apply(fn, recurse)
-        if not exact.is_meta:
-            self.scale = exact.to(self.scale.device)
-        return self

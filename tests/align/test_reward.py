@@ -16,8 +16,8 @@ from headwater.align.ranking import Ranking
 from headwater.align.reward import RewardStageSettings, run
 from headwater.align.reward_model import REWARD, RewardModel, judged_ids
 from headwater.cli.main import main
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import InputError, SettingsError
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import InputError, SettingsError
 from headwater.finetune.stage import FinetuneSettings, run, tell_length
 from headwater.generate import Engine, SamplingParams

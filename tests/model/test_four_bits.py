@@ -270,10 +270,10 @@ def test_a_packed_model_survives_a_round_trip(shared, tmp_path, name):
 def test_a_form_that_is_not_known_is_refused(tmp_path):
     save_model(initialise(Decoder(ModelConfig(**TINY)), 0), tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "awq"}}))
-    with pytest.raises(CheckpointError, match="quantization 'awq' is not supported") as caught:
+    (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "aqlm"}}))
+    with pytest.raises(CheckpointError, match="quantization 'aqlm' is not supported") as caught:
         load_model(tmp_path)
-    assert "headwater-int8, headwater-int4, headwater-nf4" in str(caught.value)
+    assert "compressed-tensors, gptq, awq, headwater-nf4" in str(caught.value)
     with pytest.raises(InputError, match="base 'int3' is no form") as caught:
         load_model(tmp_path, base="int3")
     assert "int8, int4, nf4" in str(caught.value.fix)

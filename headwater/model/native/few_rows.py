@@ -62,9 +62,9 @@ class Weights(NamedTuple):
 def few_rows(x: Tensor, weights: Weights) -> Tensor | None:
     """x W^T for x [..,I] of few rows in float32 or bfloat16, sums in float32; None where there is no code for it."""
     count = x.numel() // x.shape[-1]
-    if count > FEW or not weights.usable(x.dtype) or (x.requires_grad and torch.is_grad_enabled()):
+    if count > FEW or torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
         return None
-    native = library("decode")
+    native = library("decode") if weights.usable(x.dtype) else None
     if native is None:
         return None
     x, y = x.contiguous(), x.new_empty((*x.shape[:-1], len(weights.weight)))
