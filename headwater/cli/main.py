@@ -330,6 +330,11 @@ def _parser(stages: Stages) -> _Parser:
               _direct(room + "convert", room + "ConvertSettings", "source", "target"), room + "ConvertSettings")
     one.add_argument("source", type=Path, metavar="SRC", help="a model folder of any family")
     one.add_argument("target", type=Path, metavar="DST", help="where the new folder is written")
+    room = "headwater.compress.gguf:"
+    one = add("gguf", "write a model as a GGUF file, for llama.cpp and what is built on it",
+              _direct(room + "export", room + "GgufSettings", "folder", "target"), room + "GgufSettings")
+    one.add_argument("folder", type=Path, metavar="MODEL", help="a run's folder, or a model's")
+    one.add_argument("target", type=Path, metavar="FILE", help="where it is written: NAME.gguf")
     room = "headwater.cli.plan:"
     one = add("plan", "say what a model needs in memory and compute",
               _plan, room + "PlanSettings")

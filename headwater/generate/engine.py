@@ -25,6 +25,7 @@ from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
 from headwater.model.packed import Base
 from headwater.model.scalings import DynamicNtk
+from headwater.model.stepper import stepper_of
 from headwater.model.task_head import require_no_head
 from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
@@ -234,12 +235,16 @@ class Engine:
         return batch
 
     def _decode(self) -> None:
-        device = self.model.device
-        tokens = torch.tensor([[s.last] for s in self._active], device=device)
-        slots = torch.tensor([[s.length - 1] for s in self._active], device=device)
+        tokens, slots = [s.last for s in self._active], [s.length - 1 for s in self._active]
+        self._emit(self._next(tokens, slots), self._active, self._rows)
+
+    def _next(self, tokens: list[int], slots: list[int]) -> Tensor:
+        """Logits [B,V] behind a token in each active row."""
+        if self._stepper is not None:
+            return self._stepper(tokens, slots)
+        ids, places = (torch.tensor(one, device=self.model.device)[:, None] for one in (tokens, slots))
         with self.adapters.using(self._adapted):
-            hidden = self.model.hidden(tokens, cache=self._view, slots=slots)
-        self._emit(self.model.head(hidden[:, -1]), self._active, self._rows)
+            return self.model.head(self.model.hidden(ids, cache=self._view, slots=places)[:, -1])
 
     def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:
         """Sample a token for each row of logits [B,V] and hand it to its sequence."""
@@ -272,6 +277,7 @@ class Engine:
     def _regroup(self) -> None:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
+        self._stepper = stepper_of(self.model, self._view)
         self._adapted = self.adapters.chosen([s.adapter for s in self._active], self.model.device)
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
 

@@ -42,7 +42,7 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError("the target is there already", where=target, fix="give a new or an empty folder")
     kind = getattr(torch, settings.dtype) if settings.dtype else None
-    model = _read(Path(source), kind, settings.context)
+    model = read_as_stored(Path(source), kind, settings.context)
     if settings.layout is not None:
         _relabel(model, settings.layout)
     make_folder(target.parent, fix="give another target")
@@ -51,14 +51,15 @@ def convert(source: Path, target: Path, settings: ConvertSettings | None = None)
     return model
 
 
-def _read(source: Path, kind: torch.dtype | None, context: KeptContext) -> Decoder:
+def read_as_stored(source: Path, kind: torch.dtype | None = None, context: KeptContext | None = None) -> Decoder:
     """The model with its tensors as they are stored; of an adapter's folder merged."""
     if is_adapter(source):
         require_no_prefix(source, "written as a plain model")
         return load_model(source, dtype=kind, context=context)
     config, values = read_config(source)
+    config = config if context is None else extended(config, context)
     with WeightFolder(source) as weights:
-        return load_weights(extended(config, context), values, weights, kind, torch.device("cpu"), mmap=True)
+        return load_weights(config, values, weights, kind, torch.device("cpu"), mmap=True)
 
 
 def _relabel(model: Decoder, layout: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.model.linear import as_multiplied
+from headwater.model.native.few_rows import Weights, unpacked
 from headwater.model.native.four_bits import Levels, pack, unpack
 from headwater.plan.finetuning import FLOAT_BYTES, GROUP
 
@@ -72,6 +73,9 @@ def unpack_steps(codes: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype)
 
     codes: uint8, the even column's in a byte's low bits; scale float16 and zero uint8 [r,G].
     """
+    found = unpacked(Weights(codes, scale, zero), dtype)
+    if found is not None:
+        return found
     whole = torch.stack([codes & 15, codes >> 4], -1).view(*scale.shape, -1)
     return ((whole - zero[..., None].float()) * scale[..., None]).to(dtype).flatten(1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from headwater.model.four_bits import product, unpack_steps
 from headwater.model.linear import AT_ONCE, ExactScale, as_multiplied
+from headwater.model.native.few_rows import Weights, few_rows
 
 Group = Literal[32, 64, 128]
 GROUPS: tuple[int, ...] = get_args(Group)
@@ -104,5 +105,9 @@ class Int4Linear(ExactScale):
         return unpack_steps(self.codes, self.scale, self.zero, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = product(as_multiplied(x), self.codes, self.scale, self.zero, [], self.bias)
+        x = as_multiplied(x)
+        few = few_rows(x, Weights(self.codes, self.scale, self.zero))
+        if few is not None:
+            return few if self.bias is None else few + self.bias.to(few.dtype)
+        y: Tensor = product(x, self.codes, self.scale, self.zero, [], self.bias)
         return y

@@ -8,15 +8,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-FEW_ROWS = 16
-"""Up to this many rows PyTorch's INT8 kernel reads a quarter of the bytes and wins; past it, unpacking once and a
-plain matrix product does (measured at 256 and 4096 columns, see docs/decisions.md)."""
-
+from headwater.model.native.few_rows import FEW, Weights, few_rows
 
 AT_ONCE = 1 << 20
-"""Weights that are packed at once, in float32."""
+"""Weights that are packed or unpacked at once."""
 _STEP = 16
 """Columns that the kernel reads at once: over others it reads past a row's end, for wrong sums or a crash."""
 
@@ -94,25 +90,36 @@ class Int8Linear(ExactScale):
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_multiplied(x)
+        y = few_rows(x, Weights(self.weight, self.scale.float()))
+        if y is None:
+            y = self._by_pytorch(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _by_pytorch(self, x: Tensor) -> Tensor:
         rows, learns = x.numel() // self.in_features, x.requires_grad and torch.is_grad_enabled()
-        if (x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW_ROWS
-                and self.in_features % _STEP == 0 and not learns):
+        if (x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW and self.in_features % _STEP == 0
+                and not learns):
             self.weight = _aligned(self.weight)  # once: a file's mapped memory may lie anywhere
             flat = torch._weight_int8pack_mm(_aligned(x.reshape(rows, self.in_features)), self.weight,
                                              _aligned(self.scale.to(x.dtype)))
-            y = flat.view(*x.shape[:-1], self.out_features)
-        else:
-            y = _Product.apply(x, self.weight, self.scale)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+            return flat.view(*x.shape[:-1], self.out_features)
+        y: Tensor = _Product.apply(x, self.weight, self.scale)
+        return y
 
 
 class _Product(torch.autograd.Function):
-    """(x W_q^T) * s, which unpacks its weights again in the backward pass instead of keeping them as floats."""
+    """(x W_q^T) * s, some columns after the others; the backward pass unpacks the weights again instead of keeping
+    them as floats."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(weight, scale)
-        return F.linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
+        flat, y = x.reshape(-1, x.shape[-1]), x.new_empty(*x.shape[:-1], len(weight))
+        into = y.view(-1, len(weight))
+        step = max(1, AT_ONCE // weight.shape[1])
+        for some, columns in zip(weight.split(step), into.split(step, dim=1), strict=True):
+            torch.mm(flat, some.to(x.dtype).t(), out=columns)
+        return y.mul_(scale.to(x.dtype))
 
     @staticmethod
     @once_differentiable

@@ -23,7 +23,7 @@ class BytePairs(TwoSpeeds):
 
     def __init__(self, tokenizer: Tokenizer, table: list[bytes], *, drops_space: bool = False,
                  composed: bool = False) -> None:
-        self._tokenizer, self.table, self._drops_space, self._composed = tokenizer, table, drops_space, composed
+        self._tokenizer, self.table, self._drops_space, self.composed = tokenizer, table, drops_space, composed
 
     @property
     def size(self) -> int:
@@ -35,8 +35,13 @@ class BytePairs(TwoSpeeds):
     def id_of(self, piece: str) -> int | None:
         return self._tokenizer.token_to_id(piece)
 
+    def as_json(self) -> dict[str, Any]:
+        """The tokenizer as a `tokenizer.json` holds it."""
+        values: dict[str, Any] = json.loads(self._tokenizer.to_str())
+        return values
+
     def _prepared(self, text: str) -> str:
-        return unicodedata.normalize("NFC", text) if self._composed else text
+        return unicodedata.normalize("NFC", text) if self.composed else text
 
     def _encode_slowly(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         if threads > 1:

@@ -97,6 +97,8 @@ class ChatTemplate(ABC):
     """Whether the mask is true on every answer of a conversation, or on the last one alone."""
     spoken_ids: tuple[int, ...] = ()
     """Special ids that the assistant itself writes inside its turn."""
+    jinja = ""
+    """The same as text, for tools that read a template so; empty: known by its ids alone."""
 
     def __init__(self, tokenizer: TextEncoder) -> None:
         self._tokenizer = tokenizer
@@ -164,6 +166,7 @@ class HeadwaterTemplate(ChatTemplate):
     """
 
     name = "headwater's template"
+    jinja = JINJA
     without_tools = ("this tokenizer was trained before there were tools: use a model whose tokenizer has "
                      f"{CALL} and {TOOLS} (train one anew), or leave them out")
 

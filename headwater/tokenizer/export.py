@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.errors import InputError
-from headwater.tokenizer.piece_model import CONTROL, NORMAL, USER_DEFINED, read_pieces
+from headwater.tokenizer.piece_model import BYTE, CONTROL, NORMAL, USER_DEFINED, read_pieces
 
 _SPACE_MARK, _START = "▁", "<s>"
-_UNKNOWN, _BYTE, _UNUSED = 2, 6, 5
+_UNKNOWN = 2
 
 
 def tokenizer_json(model: bytes) -> str:
@@ -23,7 +23,7 @@ def tokenizer_json(model: bytes) -> str:
     """
     pieces = read_pieces(model)
     kinds = [piece.kind for piece in pieces]
-    if kinds.count(_BYTE) != 256:
+    if kinds.count(BYTE) != 256:
         raise InputError("the model has no byte pieces", fix="train it with byte fallback")
     unknown = next(piece.text for piece in pieces if piece.kind == _UNKNOWN)
     special = {CONTROL: True, USER_DEFINED: False, _UNKNOWN: True}

@@ -79,14 +79,15 @@ def _difference(tokenizer: Tokenizer, facts: Facts) -> str | None:
     return told[0] + lacks
 
 
-def _rendered(source: str, messages: Sequence[Message], tokenizer: Tokenizer) -> str:
+def _rendered(source: str, messages: Sequence[Message], tokenizer: Tokenizer, *,
+              add_generation_prompt: bool = True) -> str:
     """What transformers would make of it. Raises `jinja2.TemplateError`."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
                                                 extensions=["jinja2.ext.loopcontrols"])
     environment.filters["tojson"] = _to_json
     environment.globals.update(raise_exception=_refuse, strftime_now=lambda _: "")
     return environment.from_string(_SPANS.sub("", source)).render(
-        messages=messages, add_generation_prompt=True, bos_token=tokenizer.piece(tokenizer.bos),
+        messages=messages, add_generation_prompt=add_generation_prompt, bos_token=tokenizer.piece(tokenizer.bos),
         eos_token=tokenizer.piece(tokenizer.eos))
 
 

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from headwater.errors import InputError
 
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
-"""Types of pieces: text, never from text, always whole."""
+NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
+"""Types of pieces: text, never from text, always whole, for nothing, a byte of a rare character."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _PIECE, _TEXT, _SCORE, _TYPE = 1, 1, 2, 3
-_TRAINER, _THREADS = 2, 16
+_TRAINER, _KIND, _THREADS = 2, 3, 16
+_UNIGRAM = 1
 
 
 class Piece(NamedTuple):
@@ -50,6 +51,18 @@ def piece_kind(model: bytes, index: int) -> int:
         if number == index:
             return _piece(model, start, end).kind
     raise InputError(f"the model has no piece {index}")
+
+
+def is_unigram(model: bytes) -> bool:
+    """Whether the likeliest cut of a text is taken, and not one merge after the other. Raises `InputError` for damaged
+    bytes."""
+    for field, begin, end in _fields(model, 0, len(model)):
+        if field == _TRAINER:
+            body = _content(model[begin:end])
+            for inner, start, _ in _fields(body, 0, len(body)):
+                if inner == _KIND:
+                    return _read_varint(body, _read_varint(body, start)[1])[0] == _UNIGRAM
+    return True
 
 
 def with_controls(model: bytes, ids: Collection[int]) -> bytes:

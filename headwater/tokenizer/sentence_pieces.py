@@ -36,7 +36,7 @@ class SentencePieces(TwoSpeeds):
     """Text to ids and back through a SentencePiece model. Raises `InputError` for bytes that are none."""
 
     def __init__(self, model: bytes, rules: Rules, *, where: object = None) -> None:
-        self.rules, self._model = rules, model
+        self.rules, self.model = rules, model
         sentencepiece.set_min_log_level(2)  # it warns of what official models hold (a piece that is NUL)
         self._pieces = sentencepiece.SentencePieceProcessor()
         try:
@@ -68,6 +68,11 @@ class SentencePieces(TwoSpeeds):
     def dummy_prefix(self) -> bool:
         return self._dummy_prefix
 
+    @property
+    def normalises(self) -> bool:
+        """Whether it changes texts beyond a space before them: NFKC, runs of spaces made one."""
+        return self._squeezes or self._pieces.Normalize("Ａ①") != SPACE_MARK * self._dummy_prefix + "Ａ①"
+
     def id_of(self, piece: str) -> int | None:
         """The id of a piece, None where the model has none of that text."""
         index = self._pieces.PieceToId(piece)
@@ -92,7 +97,7 @@ class SentencePieces(TwoSpeeds):
         if self.rules.whitespace_pieces or self.rules.first_id:
             return None
         # gigatoken uses a piece that is NUL (InternLM2's), the library never does.
-        return fast_pieces(self._model, lambda text: "\0" not in text and self._is_plain(text),
+        return fast_pieces(self.model, lambda text: "\0" not in text and self._is_plain(text),
                            lambda texts: self._encode_slowly(texts, 1))
 
     def _is_plain(self, text: str) -> bool:

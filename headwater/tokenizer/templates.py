@@ -44,6 +44,10 @@ class Llama2Template(RoundsTemplate):
     generation.py); the system message stands in the first question between <<SYS>> and <</SYS>>."""
 
     name = "LLaMA 2"
+    jinja = ("{% set system = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' if messages[0].role == 'system' "
+             "else '' %}{% for message in (messages[1:] if system else messages) %}{% if message.role == 'user' %}"
+             "{{ bos_token + '[INST] ' + ((system if loop.first else '') + message.content) | trim + ' [/INST]' }}"
+             "{% else %}{{ ' ' + message.content | trim + ' ' + eos_token }}{% endif %}{% endfor %}")
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -107,6 +111,9 @@ class ChatGLM2Template(ChatGLMTemplate):
     """ChatGLM2-6B: [gMASK] sop first, "[Round n]" from 1, empty lines between, </s> after the answer."""
 
     name = "ChatGLM2"
+    jinja = ("[gMASK]sop{% for message in messages %}{% if message.role == 'user' %}"
+             "{{ '[Round ' ~ (loop.index0 // 2 + 1) ~ ']\\n\\n问：' ~ message.content ~ '\\n\\n答：' }}"
+             "{% else %}{{ message.content + (eos_token if loop.last else '\\n\\n') }}{% endif %}{% endfor %}")
     first_round = 1
     line = "\n\n"
     bare_first_question = False
@@ -127,6 +134,13 @@ class Baichuan2Template(ChatTemplate):
     def __init__(self, tokenizer: TextEncoder, *, user: int, assistant: int) -> None:
         super().__init__(tokenizer)
         self._roles = {"user": user, "assistant": assistant}
+
+        names = {index: piece for piece, index in self._marks.items()}
+        self.jinja = (
+            "{% for message in messages %}{% if message.role == 'user' %}" + names[user]
+            + "{% elif message.role == 'assistant' %}" + names[assistant] + "{% endif %}{{ message.content }}"
+            "{% if loop.last %}{% if message.role == 'assistant' %}{{ eos_token }}{% elif add_generation_prompt %}"
+            + names[assistant] + "{% endif %}{% endif %}{% endfor %}")
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -163,6 +177,12 @@ class ChatGLM3Template(ChatTemplate):
     roles = ("system", "user", "assistant", "observation", "tool")
     has_tools = True
     opening: tuple[str, ...] = ("[gMASK]", "sop")
+    # Metadata, a line's end and the content are texts of their own, so that the content begins with a space too.
+    jinja = ("[gMASK]sop{% for message in messages %}"
+             "<|{{ 'observation' if message.role == 'tool' else message.role }}|>"
+             "{{ (message.metadata or '') + '\\n ' + message.content }}{% endfor %}"
+             "{% if add_generation_prompt %}<|assistant|>{% elif messages[-1].role == 'assistant' %}{{ eos_token }}"
+             "{% endif %}")
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -198,6 +218,11 @@ class GLM4Template(ChatGLM3Template):
 
     name = "GLM-4"
     opening = ("[gMASK]", "<sop>")
+    jinja = ("[gMASK]<sop>{% for message in messages %}"
+             "<|{{ 'observation' if message.role == 'tool' else message.role }}|>"
+             "{{ (message.metadata or '') + '\\n' + message.content }}{% endfor %}"
+             "{% if add_generation_prompt %}<|assistant|>{% elif messages[-1].role == 'assistant' %}<|user|>"
+             "{% endif %}")
 
     @property
     def _closing(self) -> int:
