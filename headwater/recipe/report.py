@@ -57,6 +57,7 @@ def _context(run: Path) -> dict[str, Any]:
         "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
         "longer": sections.longer(run),
         "tuning": sections.tuning(run, stages), "safety": sections.safety(run),
+        "packed": sections.packed(run, stages),
         "rewards": sections.rewards(run, stages), "best_of": sections.best_of(run, stages),
         "rewarded": sections.rewarded(run, stages), "held": sections.held(run, stages),
         "scores": sections.scores(figures), "models": models, "benchmarks": benchmarks,
