@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from _harness import Case, arguments, measure_interleaved, report
+from torch import nn
 from torch.nn import functional as F
 
 from headwater.model import Decoder, KVCache, ModelConfig, initialise

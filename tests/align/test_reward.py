@@ -196,5 +196,5 @@ def test_two_processes_learn_the_same_judgement(small_model, tmp_path):
 
 def test_packed_matrices_learn_no_reward(small_model, tmp_path):
     quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
-    with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained"):
+    with pytest.raises(InputError, match=r"packed \(compressed-tensors\), and cannot be trained"):
         run(settings(tmp_path / "int8", write(tmp_path / "p.jsonl", rows())), tmp_path / "out")

@@ -10,7 +10,7 @@ from headwater.studies.quantization import QuantizationSettings, run
 def texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     for name in ("one", "two"):
-        (folder / f"{name}.txt").write_text(f"The river Velna is 482 km long, says {name}. 维尔纳河全长482公里。\n" * 60)
+        (folder / f"{name}.txt").write_text(f"The river Velna is 482 km long, says {name}. 河流入奥鲁马湖。\n" * 60)
     return folder
 
 
