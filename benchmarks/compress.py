@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 from _harness import Case, arguments, measure_interleaved, report
+from torch import nn
 from torch.nn import functional as F
 
 from headwater.model import Decoder, KVCache, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.native import four_bits
-from headwater.model.packed import FORMS, pack_linears
+from headwater.model.packed import BASES, Form, pack_linears
 
 SIZES = {"57M": {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 10, "num_attention_heads": 10},
          "340M": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 20, "num_attention_heads": 16}}
@@ -73,9 +74,10 @@ def layer_step(name: str, repeats: int) -> list[Case]:
     weight = (0.02 * torch.randn(rows, columns)).bfloat16()
     x, slope = torch.randn(LENGTH, columns).bfloat16().requires_grad_(), torch.randn(LENGTH, rows).bfloat16()
     steps: dict[str, Callable[[], None]] = {"bfloat16": lambda: F.linear(x, weight).backward(slope)}
-    for form, kind in FORMS.items():
-        layer = kind(columns, rows, bias=False)
-        layer.quantize(weight)
+    linear = nn.Linear(columns, rows, bias=False)
+    linear.weight.data = weight
+    for form in BASES:
+        layer = Form.fitting(form, columns).pack(linear)
         steps[form] = lambda layer=layer: layer(x).backward(slope)  # type: ignore[misc]
     steps["nf4, no compiler"] = lambda: uncompiled(steps["nf4"])
     seconds = measure_interleaved(steps, repeats)  # type: ignore[arg-type]

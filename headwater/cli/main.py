@@ -73,6 +73,8 @@ TWO_WORDS = {
                           "studies.dual_reward:run", "studies.reward_arms:DualRewardSettings"),
     "study pruning": ("remove blocks of small models in every order, and heal them", "studies.pruning:run",
                       "studies.pruning:PruningSettings"),
+    "study quantization": ("pack a model in every form, and hold its loss against its bits",
+                           "studies.quantization:run", "studies.quantization:QuantizationSettings"),
     "study heads": ("time and train with all, grouped and single key and value heads", "studies.heads:run",
                      "studies.heads:HeadsSettings")}
 """Commands of two words: purpose, function and settings."""

@@ -67,6 +67,13 @@ def decoding_speeds(model: Decoder, layers: Collection[int], prompt: Tensor) -> 
     return whole, without
 
 
+def speeds_in_turn(one: Decoder, other: Decoder, prompt: Tensor) -> tuple[float, float]:
+    """The same of two models."""
+    rounds = [(_speed(one, prompt[:PROMPT]), _speed(other, prompt[:PROMPT])) for _ in range(ROUNDS)]
+    return max(first for first, _ in rounds), max(second for _, second in rounds)
+
+
+@torch.inference_mode()
 def _speed(model: Decoder, prompt: Tensor) -> float:
     cache = model.cache(1, len(prompt) + DECODED)
     last = model(prompt[None].to(model.device), cache=cache)[:, -1:].argmax(-1)

@@ -19,12 +19,13 @@ from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
 from headwater.generate.sampling import SamplingParams, SamplingRows, sample
 from headwater.hardware import total_memory_bytes
-from headwater.model.cache import KVCache, slots_for
+from headwater.model.cache import CacheForm, KVCache, slots_for
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
 from headwater.model.packed import Base
 from headwater.model.scalings import DynamicNtk
+from headwater.model.stepper import stepper_of
 from headwater.model.task_head import require_no_head
 from headwater.progress import bar, say
 from headwater.tokenizer.vocabulary import Tokenizer
@@ -46,15 +47,18 @@ class Engine:
     """
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer, *, max_batch: int = 8,
-                 max_length: int | None = None, adapters: Adapters | None = None) -> None:
+                 max_length: int | None = None, adapters: Adapters | None = None,
+                 cache: CacheForm | None = None) -> None:
         """max_length: tokens a slot holds; when None the model's own context, or as much as half of the memory holds.
-        adapters: of this model, that requests may name.
+        adapters: of this model, that requests may name. cache: the form of keys and values, floats when None.
 
         Raises `InputError` for a length that the memory cannot hold.
         """
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.adapters = adapters or Adapters(model, {})
-        self.max_length = _context(model, max_batch, max_length, max(model.front, self.adapters.front))
+        self.cache_form = cache
+        self.max_length = _context(model, max_batch, max_length, max(model.front, self.adapters.front),
+                                   model.dtype.itemsize if cache is None else 1)
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
         # A model that opens the next turn by itself has ended its own.
@@ -66,17 +70,19 @@ class Engine:
     @classmethod
     def load(cls, folder: Path, *, max_batch: int = 8, max_length: int | None = None,
              device: torch.device | str = "cpu", context: ContextSettings | None = None, base: Base | None = None,
-             adapters: Mapping[str, Path] | None = None) -> Self:
+             adapters: Mapping[str, Path] | None = None, cache: CacheForm | None = None) -> Self:
         """From a model folder with its tokenizer; context: a longer one than its own; base: the form into which its
-        matrices are packed; adapters: folders by the names that requests give. Raises `InputError`."""
+        matrices are packed, cache: that of keys and values; adapters: folders by the names that requests give. Raises
+        `InputError`."""
         require_no_head(folder)
         model, tokenizer = load_model(folder, device=device, context=context, base=base), Tokenizer.load(folder)
         beside = Adapters(model, adapters or {}, beside=folder, context=context)
-        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length, adapters=beside)
+        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length, adapters=beside, cache=cache)
 
     @cached_property
     def _cache(self) -> KVCache:
-        return self.model.cache(self.max_batch, self.max_length, piece=WINDOW_TOKENS, front=self.adapters.front)
+        return self.model.cache(self.max_batch, self.max_length, piece=WINDOW_TOKENS, front=self.adapters.front,
+                                form=self.cache_form)
 
     @property
     def active(self) -> int:
@@ -229,12 +235,16 @@ class Engine:
         return batch
 
     def _decode(self) -> None:
-        device = self.model.device
-        tokens = torch.tensor([[s.last] for s in self._active], device=device)
-        slots = torch.tensor([[s.length - 1] for s in self._active], device=device)
+        tokens, slots = [s.last for s in self._active], [s.length - 1 for s in self._active]
+        self._emit(self._next(tokens, slots), self._active, self._rows)
+
+    def _next(self, tokens: list[int], slots: list[int]) -> Tensor:
+        """Logits [B,V] behind a token in each active row."""
+        if self._stepper is not None:
+            return self._stepper(tokens, slots)
+        ids, places = (torch.tensor(one, device=self.model.device)[:, None] for one in (tokens, slots))
         with self.adapters.using(self._adapted):
-            hidden = self.model.hidden(tokens, cache=self._view, slots=slots)
-        self._emit(self.model.head(hidden[:, -1]), self._active, self._rows)
+            return self.model.head(self.model.hidden(ids, cache=self._view, slots=places)[:, -1])
 
     def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:
         """Sample a token for each row of logits [B,V] and hand it to its sequence."""
@@ -267,6 +277,7 @@ class Engine:
     def _regroup(self) -> None:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
+        self._stepper = stepper_of(self.model, self._view)
         self._adapted = self.adapters.chosen([s.adapter for s in self._active], self.model.device)
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
 
@@ -289,11 +300,12 @@ def _piece(model: Decoder, length: int) -> int:
     return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))
 
 
-def _context(model: Decoder, rows: int, wanted: int | None, front: int) -> int:
-    """Tokens per slot, checked against the memory and the trained length. front: keys before those of all tokens."""
+def _context(model: Decoder, rows: int, wanted: int | None, front: int, width: int) -> int:
+    """Tokens per slot, checked against the memory and the trained length. front: keys before those of all tokens;
+    width: bytes of a number of them."""
     config = model.config
     trained, memory = config.longest, total_memory_bytes(model.device.type)
-    each = rows * plan.cache_bytes_per_token(config, model.dtype.itemsize)
+    each = rows * plan.cache_bytes_per_token(config, width)
     needed = (front + slots_for(config, wanted or trained, WINDOW_TOKENS)) * each
     if wanted is not None and needed > memory:
         raise InputError(f"{rows} contexts of {wanted:,} tokens need {needed / 2**30:,.0f} GiB; this machine "

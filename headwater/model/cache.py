@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from headwater.errors import InputError
 from headwater.model.config import ModelConfig
 from headwater.model.prefix import Prefix
 from headwater.model.windows import NEVER
+from headwater.plan.serving import SCALE_BYTES
 
 
 class Place(NamedTuple):
@@ -20,6 +22,9 @@ class Place(NamedTuple):
     """Entries that the pass may see: one more than its last slot."""
     at: tuple[Tensor, Tensor] | None
     """Row [B,1] and slot [B,T] of every token; None when the pass fills the slots `start` to `reach` of every row."""
+
+
+CacheForm = Literal["int8"]
 
 
 class KVCache:
@@ -33,15 +38,27 @@ class KVCache:
 
     A row may begin with a prefix, its own keys and values, which `begin` writes; nothing counts them as slots. All rows
     have room for the longest, in front, and a shorter one stands at its end.
+
+    In the form int8 the keys and values of a token and head are bytes with a scale, which stands behind them:
+    max|x| / 127, so that none is off by more than a 254th of the largest. What is read of a layer is floats meanwhile.
     """
 
     def __init__(self, config: ModelConfig, batch: int, length: int, *, dtype: torch.dtype = torch.float32,
-                 device: torch.device | str = "cpu", piece: int = 0, front: int = 0) -> None:
+                 device: torch.device | str = "cpu", piece: int = 0, front: int = 0, form: CacheForm | None = None
+                 ) -> None:
         """length: tokens a row can hold. piece: if given, a pass reads at most so many, and the cache rolls where it
-        would be longer than a window, its sinks and those. front: keys of the longest prefix."""
-        shape = (batch, config.num_key_value_heads, front + slots_for(config, length, piece), config.head_dim)
+        would be longer than a window, its sinks and those. front: keys of the longest prefix. form: floats when None.
+
+        Raises `InputError` for heads that int8 cannot hold.
+        """
+        if form is not None and config.head_dim % SCALE_BYTES:
+            raise InputError(f"heads of {config.head_dim} numbers cannot be cached as {form}: 4 does not divide them",
+                             fix="leave the cache as floats")
+        self.dtype, stored = dtype, dtype if form is None else torch.int8
+        wide = config.head_dim + (0 if form is None else SCALE_BYTES)
+        shape = (batch, config.num_key_value_heads, front + slots_for(config, length, piece), wide)
         self.length, self.sinks, self.piece = length, config.attention_sinks, piece
-        keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+        keys = [torch.zeros(shape, dtype=stored, device=device) for _ in range(config.num_hidden_layers)]
         self._hold(keys, [torch.zeros_like(key) for key in keys], front)
         self.fronts = [0] * batch
         """Keys of each row's own prefix, of the `front` that there is room for."""
@@ -64,7 +81,7 @@ class KVCache:
         self.fronts[rows.start : rows.stop] = [length] * len(rows)
         own = (slice(rows.start, rows.stop), slice(None), slice(self.front - length, self.front))
         for layer, (keys, values) in enumerate(() if prefix is None else prefix()):
-            self._all_keys[layer][own], self._all_values[layer][own] = keys, values
+            self._all_keys[layer][own], self._all_values[layer][own] = self._stored(keys), self._stored(values)
 
     @property
     def batch(self) -> int:
@@ -106,7 +123,7 @@ class KVCache:
         """A view of consecutive rows that shares this cache's memory, with no more in front than the longest prefix
         among them; it counts as empty."""
         view = object.__new__(KVCache)
-        view.length, view.sinks, view.piece = self.length, self.sinks, self.piece
+        view.length, view.sinks, view.piece, view.dtype = self.length, self.sinks, self.piece, self.dtype
         view.fronts = self.fronts[start:stop]
         front = max(view.fronts, default=0)
         own = (slice(start, stop), slice(None), slice(self.front - front, None))
@@ -138,14 +155,34 @@ class KVCache:
     def update(self, layer: int, keys: Tensor, values: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """Store keys and values [B,K,T,d] at their place; return the layer's entries that the place reaches,
         behind the prefix."""
-        for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
+        for stored, new in ((self.keys[layer], self._stored(keys)), (self.values[layer], self._stored(values))):
             if place.at is None:
                 stored[:, :, place.start : place.reach] = new
             else:
                 # Indexing with two tensors around a slice puts the indexed dimensions first: [B,T,K,d].
                 stored[place.at[0], :, place.at[1]] = new.transpose(1, 2).to(stored.dtype)
         reach = self.front + place.reach
-        return self._all_keys[layer][:, :, :reach], self._all_values[layer][:, :, :reach]
+        return self._read(self._all_keys[layer][:, :, :reach]), self._read(self._all_values[layer][:, :, :reach])
+
+    def _stored(self, x: Tensor) -> Tensor:
+        """As the cache holds it."""
+        return x if self.keys[0].dtype == self.dtype else in_bytes(x)
+
+    def _read(self, stored: Tensor) -> Tensor:
+        return stored if stored.dtype == self.dtype else from_bytes(stored, self.dtype)
+
+
+def in_bytes(x: Tensor) -> Tensor:
+    """int8 [..,d+4] of [..,d]: x / s rounded, and the four bytes of the scale s in float32."""
+    scale = x.abs().amax(-1, keepdim=True).float() / 127
+    scale = torch.where(scale > 0, scale, 1.0)
+    return torch.cat([torch.round(x / scale).to(torch.int8), scale.view(torch.int8)], -1)
+
+
+def from_bytes(stored: Tensor, dtype: torch.dtype) -> Tensor:
+    """The numbers [..,d] again."""
+    scale = stored[..., -SCALE_BYTES:].view(torch.float32)
+    return (stored[..., :-SCALE_BYTES] * scale).to(dtype)
 
 
 def slots_for(config: ModelConfig, length: int, piece: int) -> int:

@@ -22,14 +22,16 @@ from headwater.model.families import Family, family_for, family_of
 from headwater.model.families.names import Entry
 from headwater.model.folder import INDEX, SINGLE, WeightFolder
 from headwater.model.packed import (
-    FORMS,
+    BASES,
     Base,
+    Form,
     PackedLinear,
+    linear_names,
     packed_linears,
+    place_forms,
     place_packed,
-    place_stored,
-    quantization_config,
 )
+from headwater.model.quantized import Layout, layout_of, stored_form, written
 from headwater.model.replacement import replace_vectors
 from headwater.model.tensors import Stored, grouped, write_tensors
 from headwater.progress import track
@@ -91,8 +93,8 @@ def load_model(path: Path | str, *, dtype: torch.dtype | None = None, device: to
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
         raise InputError(f"dtype {dtype!r} is not a float type", where=path,
                          fix="give torch.float32, torch.float16 or torch.bfloat16")
-    if base not in (None, *FORMS):
-        raise InputError(f"base {base!r} is no form of packed weights", where=path, fix=f"known: {', '.join(FORMS)}")
+    if base not in (None, *BASES):
+        raise InputError(f"base {base!r} is no form of packed weights", where=path, fix=f"known: {', '.join(BASES)}")
     place = _device(device)
     adapters, path = _beside(Path(path))
     config, values = read_config(path)
@@ -141,37 +143,74 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
     """The decoder, its weights of type `kind`, or each as it is stored; the blocks' matrices in the form `base`."""
     with torch.device("meta"):
         model = Decoder(config)
-    form = place_stored(model, values.get("quantization_config"), weights.folder)
-    if form is not None and base not in (None, form):
-        raise InputError(f"the matrices are packed as {form} already, not as {base}", where=weights.folder,
-                         fix="give the float model")
+    family = family_of(values)
+    layout = layout_of(values.get("quantization_config"), weights.folder)
+    if layout is not None:
+        forms = _stored_forms(model, family, layout, weights.folder)
+        if bases := sorted({form.base for form in forms.values()}) if base is not None else []:
+            if base not in bases:
+                raise InputError(f"the matrices are packed as {' and '.join(bases)} already, not as {base}",
+                                 where=weights.folder, fix="give the float model")
+            base = None
+        with torch.device("meta"):
+            place_forms(model, forms)
     stored, state = weights.stored, _state(model)
-    wanted = [entry for entry in family_of(values).entries(config) if entry.ours in state]
-    _check(state, wanted, stored, weights.folder)
-    packed = [name for name, one in stored.items() if one.dtype.itemsize == 1 and one.dtype.is_floating_point]
-    if packed:
-        raise CheckpointError(f"{len(packed)} tensors are float8, which mean nothing without the scales of their "
-                              f"quantization: {grouped(packed)[:200]}", where=weights.folder,
+    wanted = [entry for entry in family.entries(config) if entry.ours in state]
+    packed = {f"{name}.{kind}" for name, one in packed_linears(model) for kind in one.state_dict() if kind != "bias"}
+    _check(state, wanted, weights, packed, layout)
+    strange = [name for name, one in stored.items() if one.dtype.itemsize == 1 and one.dtype.is_floating_point]
+    if strange:
+        raise CheckpointError(f"{len(strange)} tensors are float8, which mean nothing without the scales of their "
+                              f"quantization: {grouped(strange)[:200]}", where=weights.folder,
                               fix="give the float16, bfloat16 or float32 form of this checkpoint")
-    if base is not None and form is None:
+    if base is not None:
         with torch.device("meta"):
             names = {f"{name}.weight" for name in place_packed(model, head=False, form=base)}
         _pack(model, [entry for entry in wanted if entry.ours in names], state, weights, device)
         wanted = [entry for entry in wanted if entry.ours not in names]
     for entry in wanted:
-        first, place = stored[entry.theirs[0]], state[entry.ours]
-        keeps = kind is None or entry.ours.endswith(".scale") or not place.is_floating_point()
-        own = first.dtype if keeps or kind is None else kind
+        place, held = state[entry.ours], layout if entry.ours in packed else None
+        first = place.dtype if held is not None else stored[entry.theirs[0]].dtype
+        own = first if held is not None or kind is None or not place.is_floating_point() else kind
         found = None
-        if mmap and device.type == "cpu" and not entry.heads and first.dtype == own:
-            found = weights.mapped(entry.theirs)
+        if mmap and device.type == "cpu" and not entry.heads and first == own:
+            found = weights.mapped(entry.theirs) if held is None else held.mapped(weights, entry.theirs)
         if found is None:
-            found = _filled(entry, weights, torch.empty(place.shape, dtype=own, device=device))
+            found = _filled(entry, weights, torch.empty(place.shape, dtype=own, device=device), held)
         _put(model, entry.ours, found)
     if config.tie_word_embeddings and isinstance(model.head, nn.Linear):
         model.head.weight = model.embedding.weight
     model.positions.table = model.positions.fresh_table()
     return model.to(device).eval()
+
+
+def _stored_forms(model: Decoder, family: Family, layout: Layout, folder: Path) -> dict[str, Form]:
+    """Of the linear layers that the folder holds packed, by our names."""
+    found = {}
+    linears = linear_names(model)
+    if model.config.tie_word_embeddings:
+        linears.remove("head")
+    for ours, theirs in _modules(model.config, family, linears).items():
+        forms = {layout.form(module) for module in theirs}
+        if len(forms) > 1:
+            raise CheckpointError(f"{grouped(theirs)} are packed in different ways, and are one matrix here",
+                                  where=folder, fix="give the float model")
+        form = forms.pop()
+        if form is None:
+            continue
+        columns = model.get_parameter(f"{ours}.weight").shape[1]
+        if form.group and columns % form.group:
+            raise CheckpointError(f"group_size {form.group} does not divide the {columns} columns of "
+                                  f"{grouped(theirs)}", where=folder / CONFIG, fix="correct config.json")
+        found[ours] = form
+    return found
+
+
+def _modules(config: ModelConfig, family: Family, linears: list[str]) -> dict[str, tuple[str, ...]]:
+    """The official names of linear layers, by ours."""
+    entries = {entry.ours: entry.theirs for entry in family.entries(config)}
+    return {name: tuple(one.removesuffix(".weight") for one in entries[f"{name}.weight"]) for name in linears
+            if f"{name}.weight" in entries}
 
 
 def _state(model: Decoder) -> dict[str, Tensor]:
@@ -194,9 +233,12 @@ def _dtype(values: dict[str, Any], stored: dict[str, Stored], folder: Path) -> t
     return sizes.most_common(1)[0][0] if sizes else torch.float32
 
 
-def _filled(entry: Entry, weights: WeightFolder, tensor: Tensor) -> Tensor:
+def _filled(entry: Entry, weights: WeightFolder, tensor: Tensor, layout: Layout | None = None) -> Tensor:
     for name, part in zip(entry.theirs, entry.parts(tensor), strict=True):
-        weights.read_into(name, part)
+        if layout is None:
+            weights.read_into(name, part)
+        else:
+            layout.read(weights, name, part)
         if entry.heads:
             part.copy_(entry.from_official(part.clone()))
     return tensor
@@ -224,15 +266,23 @@ def _put(model: Decoder, name: str, tensor: Tensor) -> None:
         module._buffers[leaf] = tensor
 
 
-def _check(ours: dict[str, Tensor], wanted: list[Entry], stored: dict[str, Stored], folder: Path) -> None:
+def _check(ours: dict[str, Tensor], wanted: list[Entry], weights: WeightFolder, packed: set[str],
+           layout: Layout | None) -> None:
     """Names and shapes of all tensors, before any is read."""
     expected: dict[str, tuple[int, ...]] = {}
+    optional: set[str] = set()
     for entry in wanted:
         shape = tuple(ours[entry.ours].shape)
         for name, rows in zip(entry.theirs, entry.rows or (shape[0],), strict=True):
-            expected[name] = (rows, *shape[1:])
+            own = (rows, *shape[1:])
+            if layout is None or entry.ours not in packed:
+                expected[name] = own
+            else:
+                expected |= layout.holds(name, own)
+                optional |= {f"{name.rpartition('.')[0]}.{kind}" for kind in layout.OPTIONAL}
+    stored, folder = weights.stored, weights.folder
     missing = [name for name in expected if name not in stored]
-    extra = [name for name in stored if name not in expected and name != "lm_head.weight"]
+    extra = [name for name in stored if name not in expected and name not in optional and name != "lm_head.weight"]
     if "lm_head.weight" in stored and "lm_head.weight" not in expected and "head.weight" in ours:
         extra.append("lm_head.weight")
     wrong: dict[tuple[str, str], list[str]] = {}
@@ -269,9 +319,10 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     extras = _extras(family, tokenizer_from, model.config.num_hidden_layers)
     values = {**extras, **family.config_to(model.config), "torch_dtype": str(model.dtype).removeprefix("torch."),
               **{name: value for name, value in extras.items() if name.endswith("token_id")}}
-    quantization = quantization_config(model)
-    if quantization:
-        values["quantization_config"] = quantization
+    forms = _official_forms(model, family)
+    if forms:
+        floats = [name for names in _modules(model.config, family, linear_names(model)).values() for name in names]
+        values["quantization_config"] = written(forms).config(forms, floats)
     write_json(folder / CONFIG, values)
     beside = [] if tokenizer_from is None else tokenizer_files(tokenizer_from)
     if tokenizer_from is not None and extras:
@@ -279,7 +330,22 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
     for path in beside:
         with atomic_write(folder / path.name) as target, open(path, "rb") as source:
             shutil.copyfileobj(source, target)
-    _write_weights(dict(_official(model, family)), folder, shard_bytes)
+    _write_weights(dict(stored_form(_official(model, family), forms)), folder, shard_bytes)
+
+
+def _official_forms(model: Decoder, family: Family) -> dict[str, Form]:
+    """Of the packed layers, by their official names."""
+    layers = dict(packed_linears(model))
+    modules = _modules(model.config, family, list(layers))
+    return {name: Form.of(layers[ours]) for ours, names in modules.items() for name in names}
+
+
+def packed_matrices(model: Decoder) -> Iterator[tuple[Form, int, int]]:
+    """Form, rows and columns of every official matrix that is packed."""
+    rows = {entry.ours: entry.rows for entry in family_for(model.config).entries(model.config)}
+    for name, layer in packed_linears(model):
+        for own in rows[f"{name}.weight"] or (layer.out_features,):
+            yield Form.of(layer), own, layer.in_features
 
 
 def _extras(family: Family, folder: Path | None, layers: int) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _continues(config: ModelConfig, batch: Batch) -> bool:
         return False
     from headwater.model.interval_attention import continues  # PyTorch's compiler comes with it
 
-    return continues(cache.keys[0].dtype, config.head_dim, batch.input_ids.device)
+    return continues(cache.dtype, config.head_dim, batch.input_ids.device)
 
 
 def _window(config: ModelConfig, scheme: Positions, batch: Batch, positions: Tensor) -> Window:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from headwater.errors import InputError
 from headwater.model.attention import Attention
 from headwater.model.batch import Batch
-from headwater.model.cache import KVCache
+from headwater.model.cache import CacheForm, KVCache
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context, make_context, remember
 from headwater.model.feedforward import FeedForward
@@ -79,11 +79,13 @@ class Decoder(nn.Module):
         """Keys before those of all tokens."""
         return 0 if self.prefix is None else self.prefix.length
 
-    def cache(self, batch: int, length: int, *, piece: int = 0, front: int = 0) -> KVCache:
+    def cache(self, batch: int, length: int, *, piece: int = 0, front: int = 0, form: CacheForm | None = None
+              ) -> KVCache:
         """An empty cache of this model's type, on its device, with its prefix as it is now. front: keys of the longest
-        prefix that a row of a model without one may begin with."""
+        prefix that a row of a model without one may begin with. form: in which keys and values are held, floats when
+        None."""
         cache = KVCache(self.config, batch, length, dtype=self.dtype, device=self.device, piece=piece,
-                        front=self.front or front)
+                        front=self.front or front, form=form)
         if self.prefix is not None:
             cache.begin(range(batch), self.prefix)
         return cache

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.model.linear import as_multiplied
+from headwater.model.native.few_rows import Weights, unpacked
 from headwater.model.native.four_bits import Levels, pack, unpack
 from headwater.plan.finetuning import FLOAT_BYTES, GROUP
 
@@ -63,19 +64,39 @@ class FourBitLinear(nn.Module):
         return unpack(self.weight, self.scale, self.levels, dtype)[:, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _product(as_multiplied(x), self.weight, self.scale, list(self.levels), self.bias)
+        y: Tensor = product(as_multiplied(x), self.weight, self.scale, None, list(self.levels), self.bias)
         return y
 
 
+def unpack_steps(codes: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix of some rows and groups whose codes count steps of their group's scale from its zero, rounded once.
+
+    codes: uint8, the even column's in a byte's low bits; scale float16 and zero uint8 [r,G].
+    """
+    found = unpacked(Weights(codes, scale, zero), dtype)
+    if found is not None:
+        return found
+    whole = torch.stack([codes & 15, codes >> 4], -1).view(*scale.shape, -1)
+    return ((whole - zero[..., None].float()) * scale[..., None]).to(dtype).flatten(1)
+
+
+def _matrix(codes: Tensor, scale: Tensor, zero: Tensor | None, levels: list[float], dtype: torch.dtype) -> Tensor:
+    if zero is None:
+        return unpack(codes, scale, tuple(levels), dtype)
+    return unpack_steps(codes, scale, zero, dtype)
+
+
 @torch.library.custom_op("headwater::four_bit_product", mutates_args=())
-def _product(x: Tensor, codes: Tensor, scale: Tensor, levels: list[float], bias: Tensor | None) -> Tensor:
-    """Some columns of y after the others, each from its rows of W."""
-    y, known = x.new_empty((*x.shape[:-1], len(codes))), tuple(levels)
+def product(x: Tensor, codes: Tensor, scale: Tensor, zero: Tensor | None, levels: list[float],
+            bias: Tensor | None) -> Tensor:
+    """Some columns of y after the others, each from its rows of W: of levels, or with a zero of whole steps."""
+    y = x.new_empty((*x.shape[:-1], len(codes)))
     flat, columns = x.reshape(-1, x.shape[-1]), y.view(-1, len(codes))
     step = max(1, _numbers(x) // (2 * codes.shape[1]))
     for start in range(0, len(codes), step):
         rows = slice(start, start + step)
-        matrix = unpack(codes[rows], scale[rows], known, x.dtype)[:, : x.shape[-1]].t()
+        zeros = None if zero is None else zero[rows]
+        matrix = _matrix(codes[rows], scale[rows], zeros, levels, x.dtype)[:, : x.shape[-1]].t()
         if bias is None:
             torch.mm(flat, matrix, out=columns[:, rows])
         else:
@@ -84,15 +105,18 @@ def _product(x: Tensor, codes: Tensor, scale: Tensor, levels: list[float], bias:
 
 
 @torch.library.custom_op("headwater::four_bit_gradient", mutates_args=())
-def _gradient(gradient: Tensor, codes: Tensor, scale: Tensor, levels: list[float], columns: int) -> Tensor:
+def _gradient(gradient: Tensor, codes: Tensor, scale: Tensor, zero: Tensor | None, levels: list[float],
+              columns: int) -> Tensor:
     """Of x: some columns after the others, each from all of W's rows, so that no sum is rounded half-way."""
-    found, known = gradient.new_empty((*gradient.shape[:-1], columns)), tuple(levels)
+    found = gradient.new_empty((*gradient.shape[:-1], columns))
     flat, into = gradient.reshape(-1, len(codes)), found.view(-1, columns)
-    step = max(1, _numbers(gradient) // (len(codes) * GROUP))
+    group = 2 * codes.shape[1] // scale.shape[1]
+    step = max(1, _numbers(gradient) // (len(codes) * group))
     for start in range(0, scale.shape[1], step):
-        here = slice(start * GROUP, min((start + step) * GROUP, columns))
-        bytes_ = slice(start * GROUP // 2, (start + step) * GROUP // 2)
-        matrix = unpack(codes[:, bytes_], scale[:, start : start + step], known, gradient.dtype)
+        groups, here = slice(start, start + step), slice(start * group, min((start + step) * group, columns))
+        bytes_ = slice(start * group // 2, (start + step) * group // 2)
+        zeros = None if zero is None else zero[:, groups]
+        matrix = _matrix(codes[:, bytes_], scale[:, groups], zeros, levels, gradient.dtype)
         torch.mm(flat, matrix[:, : here.stop - here.start], out=into[:, here])
     return found
 
@@ -102,25 +126,28 @@ def _numbers(x: Tensor) -> int:
     return FLOAT_BYTES["cpu" if x.device.type == "cpu" else "cuda"] // x.element_size()
 
 
-@_product.register_fake
-def _product_shape(x: Tensor, codes: Tensor, scale: Tensor, levels: list[float], bias: Tensor | None) -> Tensor:
+@product.register_fake
+def _product_shape(x: Tensor, codes: Tensor, scale: Tensor, zero: Tensor | None, levels: list[float],
+                   bias: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], codes.shape[0]))
 
 
 @_gradient.register_fake
-def _gradient_shape(gradient: Tensor, codes: Tensor, scale: Tensor, levels: list[float], columns: int) -> Tensor:
+def _gradient_shape(gradient: Tensor, codes: Tensor, scale: Tensor, zero: Tensor | None, levels: list[float],
+                    columns: int) -> Tensor:
     return gradient.new_empty((*gradient.shape[:-1], columns))
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, list[float], Tensor | None], output: Tensor) -> None:
-    x, codes, scale, ctx.levels, _ = inputs
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, list[float], Tensor | None],
+          output: Tensor) -> None:
+    x, codes, scale, zero, ctx.levels, _ = inputs
     ctx.columns = x.shape[-1]
-    ctx.save_for_backward(codes, scale)
+    ctx.save_for_backward(codes, scale, zero)
 
 
 def _back(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    codes, scale = ctx.saved_tensors
-    return _gradient(gradient, codes, scale, ctx.levels, ctx.columns), None, None, None, None
+    found = _gradient(gradient, *ctx.saved_tensors, ctx.levels, ctx.columns)
+    return found, None, None, None, None, None
 
 
-_product.register_autograd(_back, setup_context=_keep)
+product.register_autograd(_back, setup_context=_keep)

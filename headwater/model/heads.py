@@ -44,14 +44,16 @@ class NormHead(LinearHead):
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
+        return (F.linear(x, self.weight) / self.lengths()).to(x.dtype)
+
+    def lengths(self) -> Tensor:
+        """Of the weight's rows, [V] in float32 or wider."""
         if self.training or torch.is_grad_enabled() or self.weight.is_inference():  # the last has no version
-            lengths = _lengths(self.weight)
-        else:
-            state = (self.weight.data_ptr(), self.weight._version, self.weight.device)
-            if self._known is None or self._known[0] != state:
-                self._known = (state, _lengths(self.weight))
-            lengths = self._known[1]
-        return (F.linear(x, self.weight) / lengths).to(x.dtype)
+            return _lengths(self.weight)
+        state = (self.weight.data_ptr(), self.weight._version, self.weight.device)
+        if self._known is None or self._known[0] != state:
+            self._known = (state, _lengths(self.weight))
+        return self._known[1]
 
     def matrix(self, rows: Tensor) -> Tensor:
         """The same rows of the plain head with the same logits."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-FEW_ROWS = 16
-"""Up to this many rows PyTorch's INT8 kernel reads a quarter of the bytes and wins; past it, unpacking once and a
-plain matrix product does (measured at 256 and 4096 columns, see docs/decisions.md)."""
+from headwater.model.native.few_rows import FEW, Weights, few_rows
 
-
-_AT_ONCE = 1 << 20
-"""Weights that are packed at once, in float32."""
+AT_ONCE = 1 << 20
+"""Weights that are packed or unpacked at once."""
 _STEP = 16
 """Columns that the kernel reads at once: over others it reads past a row's end, for wrong sums or a crash."""
 
@@ -38,7 +35,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
-    step = len(weight) if weight.is_meta else max(1, _AT_ONCE // weight.shape[1])
+    step = len(weight) if weight.is_meta else max(1, AT_ONCE // weight.shape[1])
     for some, some_packed, some_scales in zip(weight.detach().split(step), packed.split(step), scale.split(step)):
         wide = some.float()
         largest = wide.abs().amax(dim=1)
@@ -47,11 +44,23 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return packed, scale
 
 
-class Int8Linear(nn.Module):
+class ExactScale(nn.Module):
+    """A packed layer: a cast of the model leaves its scales as they are, bfloat16 would round all of a row alike."""
+
+    scale: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = self.scale
+        super()._apply(fn, recurse)
+        if not exact.is_meta:
+            self.scale = exact.to(self.scale.device)
+        return self
+
+
+class Int8Linear(ExactScale):
     """y = (x W_q^T) * s + b with INT8 weights [O,I], float32 row scales [O] and activations left as they are."""
 
     weight: Tensor
-    scale: Tensor
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()
@@ -72,7 +81,7 @@ class Int8Linear(nn.Module):
         packed.quantize(linear.weight)
         if linear.bias is not None:
             assert packed.bias is not None
-            packed.bias.data.copy_(linear.bias.data)
+            packed.bias.data = linear.bias.detach().clone()
         return packed
 
     def quantize(self, weight: Tensor) -> None:
@@ -81,25 +90,36 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_multiplied(x)
+        y = few_rows(x, Weights(self.weight, self.scale.float()))
+        if y is None:
+            y = self._by_pytorch(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _by_pytorch(self, x: Tensor) -> Tensor:
         rows, learns = x.numel() // self.in_features, x.requires_grad and torch.is_grad_enabled()
-        if (x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW_ROWS
-                and self.in_features % _STEP == 0 and not learns):
+        if (x.dtype == torch.bfloat16 and x.device.type == "cpu" and rows <= FEW and self.in_features % _STEP == 0
+                and not learns):
             self.weight = _aligned(self.weight)  # once: a file's mapped memory may lie anywhere
             flat = torch._weight_int8pack_mm(_aligned(x.reshape(rows, self.in_features)), self.weight,
                                              _aligned(self.scale.to(x.dtype)))
-            y = flat.view(*x.shape[:-1], self.out_features)
-        else:
-            y = _Product.apply(x, self.weight, self.scale)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+            return flat.view(*x.shape[:-1], self.out_features)
+        y: Tensor = _Product.apply(x, self.weight, self.scale)
+        return y
 
 
 class _Product(torch.autograd.Function):
-    """(x W_q^T) * s, which unpacks its weights again in the backward pass instead of keeping them as floats."""
+    """(x W_q^T) * s, some columns after the others; the backward pass unpacks the weights again instead of keeping
+    them as floats."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(weight, scale)
-        return F.linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
+        flat, y = x.reshape(-1, x.shape[-1]), x.new_empty(*x.shape[:-1], len(weight))
+        into = y.view(-1, len(weight))
+        step = max(1, AT_ONCE // weight.shape[1])
+        for some, columns in zip(weight.split(step), into.split(step, dim=1), strict=True):
+            torch.mm(flat, some.to(x.dtype).t(), out=columns)
+        return y.mul_(scale.to(x.dtype))
 
     @staticmethod
     @once_differentiable

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from headwater.plan.activations import activation_bytes, recomputed_block, turned_in_kernel, whole_block
-from headwater.plan.shape import Shape, block_matrices, down_weights, parameters, up_weights, widths
+from headwater.plan.shape import Shape, block_matrices, down_weights, matrices, parameters, up_weights, widths
 from headwater.plan.step import Step
 from headwater.plan.training import Memory, block_working, libraries, loss_chunk, scattered
 
-Base = Literal["float32", "bfloat16", "int8", "nf4"]
-BASES: tuple[Base, ...] = ("float32", "bfloat16", "int8", "nf4")
+Base = Literal["float32", "bfloat16", "int8", "int4", "nf4"]
+BASES: tuple[Base, ...] = ("float32", "bfloat16", "int8", "int4", "nf4")
 FLOAT_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
 """Of four-bit weights, how much is numbers at once: what a processor's cache holds, and enough to keep a GPU busy.
 `headwater.model.four_bits` takes them from here."""
@@ -32,18 +32,25 @@ class Trained(NamedTuple):
 
     def parameters(self, shape: Shape) -> int:
         shared = widths(shape)[1]
-        low = sum(rows + columns for rows, columns in _matrices(shape))
+        low = sum(rows + columns for rows, columns in matrices(shape))
         return shape.num_hidden_layers * (self.rank * low + 2 * self.prefix * shared)
 
 
 def base_bytes(shape: Shape, base: Base) -> int:
-    """Weights as they are loaded: int8 has a float32 scale a row, nf4 a bfloat16 scale for every 64 weights of one;
-    embedding, head, norms and biases are bfloat16 beside them."""
+    """Weights as they are loaded: int8 has a float32 scale a row, nf4 a bfloat16 scale for every 64 weights of one,
+    int4 a float16 scale and a byte of zero for every 128; embedding, head, norms and biases are bfloat16 beside
+    them."""
     if base in ("float32", "bfloat16"):
         return parameters(shape) * (4 if base == "float32" else 2)
-    packed = sum(rows * (columns + 4 if base == "int8" else -(-columns // GROUP) * (GROUP // 2 + 2))
-                 for rows, columns in _matrices(shape))
+    packed = sum(rows * row_bytes(columns, base) for rows, columns in matrices(shape))
     return shape.num_hidden_layers * (packed - 2 * block_matrices(shape)) + 2 * parameters(shape)
+
+
+def row_bytes(columns: int, base: Base) -> int:
+    """Of a packed matrix, in memory."""
+    if base == "int8":
+        return columns + 4
+    return columns // 2 + 3 * (columns // 128) if base == "int4" else -(-columns // GROUP) * (GROUP // 2 + 2)
 
 
 def finetuning_memory(shape: Shape, step: Step, base: Base, trained: Trained) -> Memory:
@@ -62,14 +69,6 @@ def finetuning_memory(shape: Shape, step: Step, base: Base, trained: Trained) ->
     return scattered(max(moments, key=lambda one: one.total), step)
 
 
-def _matrices(shape: Shape) -> list[tuple[int, int]]:
-    """Rows and columns of a block's matrices."""
-    hidden, feed = shape.hidden_size, shape.intermediate_size
-    query, shared, wide = widths(shape)
-    ups = [(feed, hidden)] * (wide // feed)
-    return [(query, hidden), (shared, hidden), (shared, hidden), (hidden, query), *ups, (hidden, feed)]
-
-
 def frozen_block(shape: Shape, step: Step, trained: Trained) -> int:
     """Bytes a token that a block keeps where nothing is computed again.
 
@@ -79,7 +78,7 @@ def frozen_block(shape: Shape, step: Step, trained: Trained) -> int:
     query, shared, _ = widths(shape)
     kept = whole_block(shape, step)
     if trained.rank:
-        kept += step.width * trained.rank * len(_matrices(shape))
+        kept += step.width * trained.rank * len(matrices(shape))
     else:
         kept -= step.width * (shape.intermediate_size + 2 * shape.hidden_size)
     if trained.prefix and turned_in_kernel(shape, step):
@@ -113,7 +112,8 @@ def _loss(shape: Shape, step: Step, base: Base) -> int:
 
 def _backward(shape: Shape, step: Step, base: Base, trained: Trained) -> int:
     """Of one block: its gradients, what it keeps where it is computed again, and weights that are unpacked."""
-    unpacked = {"int8": step.width * max(up_weights(shape), down_weights(shape)), "nf4": FLOAT_BYTES[step.device]}
+    unpacked = {"int8": step.width * max(up_weights(shape), down_weights(shape)), "nf4": FLOAT_BYTES[step.device],
+                "int4": FLOAT_BYTES[step.device]}
     again = 0 if step.recompute == "none" else step.tokens * (
         frozen_block(shape, step, trained) - min(recomputed_block(shape, step), frozen_block(shape, step, trained)))
     return block_working(shape, step) + again + unpacked.get(base, 0)

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from typing import Literal
 
-from headwater.plan.shape import Shape, block_matrices, parameters, widths
+from headwater.plan.shape import Shape, block_matrices, matrices, parameters
 
 Form = Literal["float32", "bfloat16", "int8", "int4"]
 FORMS: tuple[Form, ...] = ("float32", "bfloat16", "int8", "int4")
 
 
-def served_bytes(shape: Shape, form: Form) -> int:
-    """Weights in one of the forms the quantize stage writes.
+def stored_bytes(rows: int, columns: int, bits: int, group: int = 0, *, symmetric: bool = True) -> int:
+    """Of a packed matrix on disk. 8 bits: a float32 scale a row. 4 bits: a float16 scale a group and, where it is not
+    symmetric, a zero of 4 bits, eight rows' to a word; and 16 bytes that say the shape. So bits + 16/g (+ 4/g) a
+    weight."""
+    if bits == 8:
+        return rows * (columns + 4)
+    groups = columns // group
+    return rows * (columns // 2 + 2 * groups) + 16 + (0 if symmetric else 4 * groups * -(-rows // 8))
 
-    int8 and int4: the blocks' matrices in one or half a byte a weight with a bfloat16 scale per output row (ChatGLM's
-    scheme, as `Int8Linear` holds it), all else in bfloat16.
-    """
+
+def served_bytes(shape: Shape, form: Form) -> int:
+    """Weights in one of the forms the quantize stage writes: the blocks' matrices packed (int4 in groups of 128 with a
+    zero each), all else in bfloat16."""
     if form in ("float32", "bfloat16"):
         return parameters(shape) * (4 if form == "float32" else 2)
-    packed = shape.num_hidden_layers * block_matrices(shape)
-    query, shared, wide = widths(shape)
-    rows = shape.num_hidden_layers * (query + 2 * shared + wide + 2 * shape.hidden_size)
-    return packed // (1 if form == "int8" else 2) + 2 * rows + 2 * (parameters(shape) - packed)
+    bits = 8 if form == "int8" else 4
+    packed = sum(stored_bytes(rows, columns, bits, 128, symmetric=False) for rows, columns in matrices(shape))
+    return shape.num_hidden_layers * (packed - 2 * block_matrices(shape)) + 2 * parameters(shape)
+
+
+SCALE_BYTES = 4
+"""Of the scale of a head's keys, or values, where each is a byte."""
 
 
 def cache_bytes_per_token(shape: Shape, width: int) -> int:
-    """Key/value cache of one token: 2 x layers x key/value heads x head dimension x bytes."""
-    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width
+    """Key/value cache of one token: 2 x layers x key/value heads x head dimension x bytes; heads of bytes have a scale
+    each."""
+    head = shape.head_dim * width + (SCALE_BYTES if width == 1 else 0)
+    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * head
 
 
 def largest_batch(shape: Shape, form: Form, length: int, memory: float, *, width: int = 2) -> int:

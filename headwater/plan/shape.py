@@ -92,6 +92,14 @@ def block_matrices(shape: Shape) -> int:
     return qkv_weights(shape) + out_weights(shape) + up_weights(shape) + down_weights(shape)
 
 
+def matrices(shape: Shape) -> list[tuple[int, int]]:
+    """Rows and columns of a block's matrices, each of q, k, v, gate and up by itself."""
+    hidden, feed = shape.hidden_size, shape.intermediate_size
+    query, shared, wide = widths(shape)
+    ups = [(feed, hidden)] * (wide // feed)
+    return [(query, hidden), (shared, hidden), (shared, hidden), (hidden, query), *ups, (hidden, feed)]
+
+
 def widths(shape: Shape) -> tuple[int, int, int]:
     """Columns of the queries, of the keys (the values have as many), and of the feed-forward's first product."""
     heads, shared, dim = shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim

@@ -60,7 +60,7 @@ def _context(run: Path) -> dict[str, Any]:
         "rewards": sections.rewards(run, stages), "preferred": sections.preferred(run, stages),
         "best_of": sections.best_of(run, stages), "rewarded": sections.rewarded(run, stages),
         "held": sections.held(run, stages), "pruned": sections.pruned(run, stages),
-        "scores": sections.scores(figures), "models": models,
+        "packed": sections.packed(run, stages), "scores": sections.scores(figures), "models": models,
         "benchmarks": benchmarks, "samples": sections.samples(run), "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
         "versions": _versions(stages), "languages": LANGUAGES,

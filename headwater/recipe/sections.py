@@ -118,6 +118,21 @@ def pruned(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any
     return told
 
 
+def packed(run: Path, stages: Mapping[str, Manifest]) -> dict[str, Any]:
+    """`quantize.json` of every stage that packed weights: (title, cells) of a table of each model before and after."""
+    found = {name: values for name in stages if (values := _read(stage_folder(run, name) / "quantize.json"))}
+    rows: list[tuple[str, list[str]]] = []
+    for name, values in found.items():
+        for when, cost in values["costs"].items():
+            title = "as it was" if when == "before" else f"{name}: {values['how']}"
+            said = [f"{bits:.4f}" for bits in cost["bits_per_byte"].values()]
+            rows.append((title, [*said, size(cost["bytes"]), size(cost["memory"]),
+                                 f"{cost['tokens_per_second']:,.0f}"]))
+    languages = next(iter(found.values()))["costs"]["before"]["bits_per_byte"] if found else {}
+    heads = [f"bits per byte, {LANGUAGES.get(language, language)}" for language in languages]
+    return {"heads": [*heads, "weights", "with a full context", "tokens/s"], "rows": rows} if rows else {}
+
+
 def safety(run: Path) -> dict[str, Any]:
     """`safety/safety.json`: the measures, and rows of (model, prompts, language, a cell each), of all and by type
     of attack."""

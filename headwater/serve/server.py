@@ -18,6 +18,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
+from headwater.model.cache import CacheForm
 from headwater.model.extension import ContextSettings
 from headwater.model.packed import Base
 from headwater.progress import say
@@ -44,6 +45,8 @@ class ServeSettings(Settings):
     """Folders of adapters of the model by the names that requests give as their `model`; none is merged with it."""
     base: Base | None = None
     """The form into which the model's matrices are packed; as they are stored when not set."""
+    cache: CacheForm | None = None
+    """int8: keys and values in a byte each, in half of bfloat16's memory; in the model's own type when not set."""
     context: ContextSettings = ContextSettings()
     """A longer context than the model's own."""
     force_template: bool = False
@@ -76,7 +79,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context,
-                         base=settings.base, adapters=settings.adapters)
+                         base=settings.base, adapters=settings.adapters, cache=settings.cache)
     # a model without a chat format, or tuned with another one, is told now and not at every request
     require_template(engine.tokenizer, model, force=settings.force_template)
     worker = Worker(engine, max_queue=settings.max_queue)

@@ -16,6 +16,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
 from headwater.model.adapters import ONE
+from headwater.model.cache import CacheForm
 from headwater.model.extension import ContextSettings
 from headwater.model.packed import Base
 from headwater.progress import say
@@ -40,6 +41,8 @@ class ChatSettings(Settings):
     """Folder of an adapter of the model, which answers; not merged with it."""
     base: Base | None = None
     """The form into which the model's matrices are packed; as they are stored when not set."""
+    cache: CacheForm | None = None
+    """int8: keys and values in a byte each, in half of bfloat16's memory; in the model's own type when not set."""
     context: ContextSettings = ContextSettings()
     """A longer context than the model's own."""
     force_template: bool = False
@@ -57,7 +60,8 @@ def chat(folder: Path, settings: ChatSettings | None = None) -> None:
                             seed=settings.seed)
     model = find_model(folder)
     adapters = {} if settings.adapter is None else {ONE: settings.adapter}
-    engine = Engine.load(model, max_batch=1, context=settings.context, base=settings.base, adapters=adapters)
+    engine = Engine.load(model, max_batch=1, context=settings.context, base=settings.base, adapters=adapters,
+                         cache=settings.cache)
     # a model without a chat format, or tuned with another one, is told now and not at every line
     require_template(engine.tokenizer, model, force=settings.force_template)
     session = ChatSession(engine, params, system=settings.system, adapter=next(iter(adapters), None))

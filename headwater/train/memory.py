@@ -28,7 +28,7 @@ def planned(settings: TrainerSettings, ranks: int, *, half: bool, compiled: bool
 class Frozen(NamedTuple):
     """A model that does not learn itself, and what learns beside it."""
 
-    packed: Literal["int8", "nf4"] | None
+    packed: Literal["int8", "int4", "nf4"] | None
     """The form of its matrices; floats in the products' type when None."""
     beside: plan.Trained
 

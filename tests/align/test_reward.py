@@ -16,8 +16,8 @@ from headwater.align.ranking import Ranking
 from headwater.align.reward import RewardStageSettings, run
 from headwater.align.reward_model import REWARD, RewardModel, judged_ids
 from headwater.cli.main import main
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import InputError, SettingsError
 from headwater.model.checkpoint import load_model
 from headwater.model.task_head import TaskHead
@@ -196,5 +196,5 @@ def test_two_processes_learn_the_same_judgement(small_model, tmp_path):
 
 def test_packed_matrices_learn_no_reward(small_model, tmp_path):
     quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
-    with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained"):
+    with pytest.raises(InputError, match=r"packed \(compressed-tensors\), and cannot be trained"):
         run(settings(tmp_path / "int8", write(tmp_path / "p.jsonl", rows())), tmp_path / "out")

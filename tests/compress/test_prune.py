@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from headwater import plan
 from headwater.compress.prune import PruneSettings, check, run
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
@@ -119,7 +119,8 @@ def test_packed_matrices_lose_blocks_and_floats_are_packed_afterwards(model, cor
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("packed_pruned", "pruned_packed"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert json.loads((tmp_path / "packed_pruned" / "config.json").read_text())["quantization_config"]["bits"] == 8
+    values = json.loads((tmp_path / "packed_pruned" / "config.json").read_text())
+    assert "config_groups" in values["quantization_config"]
     with pytest.raises(InputError, match="packed"):
         run(settings(tmp_path / "packed", corpus, count=1, healing=HEALING), tmp_path / "healed")
 

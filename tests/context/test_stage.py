@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.context.long_rows import LongBatches
 from headwater.context.stage import ExtendSettings, run
 from headwater.errors import InputError, SettingsError

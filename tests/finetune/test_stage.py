@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import InputError, SettingsError
 from headwater.finetune.stage import FinetuneSettings, run, tell_length
 from headwater.generate import Engine, SamplingParams
@@ -242,7 +242,7 @@ def test_a_model_tuned_on_tools_calls_and_then_answers(small_model, tmp_path):
 def test_packed_matrices_do_not_learn_and_are_refused(small_model, dialogues, tmp_path, more):
     quantize(QuantizeSettings.parse({"model": small_model}), tmp_path / "int8")
     values = {"model": tmp_path / "int8", "dialogues": [dialogues], "trainer": {**TRAINER, "steps": 1}}
-    with pytest.raises(InputError, match=r"packed \(headwater-int8\), and cannot be trained") as error:
+    with pytest.raises(InputError, match=r"packed \(compressed-tensors\), and cannot be trained") as error:
         run(FinetuneSettings.parse({**values, **more}), tmp_path / "out")
     assert error.value.fix == "give the float model, or set method=lora"
     run(FinetuneSettings.parse({**values, "method": "lora"}), tmp_path / "out")

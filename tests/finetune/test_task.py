@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from headwater.compress.stage import QuantizeSettings
-from headwater.compress.stage import run as quantize
+from headwater.compress.quantize import QuantizeSettings
+from headwater.compress.quantize import run as quantize
 from headwater.errors import CheckpointError, InputError
 from headwater.finetune.examples import Columns, Reader, read_examples
 from headwater.finetune.predict import Predictor, PredictSettings, predict

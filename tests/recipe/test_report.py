@@ -119,6 +119,20 @@ def test_what_preferences_taught_is_shown_by_pairs_and_by_answers(finished):
     assert 'id="preferred"' not in render(finished)  # nothing was held back
 
 
+def test_packed_weights_are_shown_before_and_after(finished):
+    cost = {"bits_per_byte": {"en": 0.7744}, "parameters": 5, "bytes": 21_900_000, "memory": 23_500_000,
+            "tokens_per_second": 182.4}
+    packed = cost | {"bits_per_byte": {"en": 0.7763}, "bytes": 4_400_000}
+    (finished / "train" / "quantize.json").write_text(json.dumps(
+        {"how": "INT4, RTN, groups of 128", "costs": {"before": cost, "after": packed}}))
+    found = sections.packed(finished, {"train": None})
+    assert found["heads"][0] == "bits per byte, English"
+    assert found["rows"] == [("as it was", ["0.7744", "21.9 MB", "23.5 MB", "182"]),
+                             ("train: INT4, RTN, groups of 128", ["0.7763", "4.4 MB", "23.5 MB", "182"])]
+    assert "Fewer bits" in render(finished)
+    assert sections.packed(finished, {"atlas": None}) == {}
+
+
 def test_recall_is_shown_by_turn_language_and_kind(finished):
     def line(*rates):
         turns = [{"hits": rate, "number": 1, "rate": rate, "low": 0.0, "high": 1.0} for rate in rates]

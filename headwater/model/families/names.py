@@ -10,8 +10,8 @@ from torch import Tensor
 
 from headwater.model.config import ModelConfig
 
-KINDS = ("weight", "bias", "scale")
-"""What a module may hold; scale: of INT8 weights."""
+KINDS = ("weight", "codes", "bias", "scale", "zero")
+"""What a module may hold; scale: of packed weights; codes and zero: of INT4 ones."""
 
 
 @dataclass(frozen=True)

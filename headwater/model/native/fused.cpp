@@ -57,15 +57,6 @@ static void normalised_back(const Rows& r, int64_t row, int thread) {
         set(out + c, inverse * (value(gain + c) * value(dy + c) - shrink * value(x + c)));
 }
 
-// 1 / (1 + e^-x), by the exponential of what is not positive.
-template <bool EXACT>
-static INLINE Vec sigmoid(Vec x) {
-    const Vec small = exp2<EXACT>((x < Vec{} ? x : -x) * splat(1.44269504088896341f));
-    return (x < Vec{} ? small : splat(1.f)) / (splat(1.f) + small);
-}
-
-static INLINE float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
-
 template <class Stored>
 static void gated(const Rows& r, int64_t row, int) {
     const Stored *gate = (const Stored*)r.x + 2 * row * r.columns, *up = gate + r.columns;

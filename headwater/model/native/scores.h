@@ -7,7 +7,6 @@
 #include "problem.h"
 #include "vectors.h"
 
-constexpr float LOG2E = 1.44269504088896341f;
 
 // What makes a product a score in units of log 2.
 static inline float scale_of(const Problem& p) { return LOG2E / std::sqrt((float)p.width); }

@@ -6,8 +6,6 @@
 
 #include "vectors.h"
 
-constexpr float LOG2E = 1.44269504088896341f, LN2 = 0.693147180559945309f;
-
 struct Logits {
     void* data;
     int64_t rows, columns;

@@ -1,6 +1,7 @@
 // Vectors of 32-bit lanes as the processor has them, and the numbers that fill them.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #if defined(__AVX512F__)
@@ -83,6 +84,8 @@ static INLINE float total(Vec x) {
 #endif
 }
 
+constexpr float LOG2E = 1.44269504088896341f;
+
 // c[0] + c[1] x + c[2] x^2 + ...
 template <int COUNT>
 static INLINE Vec polynomial(const float (&c)[COUNT], Vec x) {
@@ -110,6 +113,15 @@ static INLINE Vec exp2(Vec x) {
     return whole < splat(-126.f) ? Vec{} : y * (Vec)power;
 #endif
 }
+
+// 1 / (1 + e^-x), by the exponential of what is not positive.
+template <bool EXACT>
+static INLINE Vec sigmoid(Vec x) {
+    const Vec small = exp2<EXACT>((x < Vec{} ? x : -x) * splat(LOG2E));
+    return (x < Vec{} ? small : splat(1.f)) / (splat(1.f) + small);
+}
+
+static INLINE float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 
 static INLINE float widened(bf16 x) {
     const uint32_t bits = (uint32_t)x << 16;

@@ -1,0 +1,240 @@
+"""The quantization stage: weights in 8 bits a row or 4 bits a group, activations left as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import model_validator
+from rich.table import Table
+from torch import Tensor, nn
+
+from headwater import plan
+from headwater.artifacts import write_json
+from headwater.compress.awq import smooth
+from headwater.compress.calibration import CalibrationSettings
+from headwater.compress.cost import Cost, cost_table, speeds_in_turn
+from headwater.compress.gptq import gptq
+from headwater.compress.inputs import Inputs, pack_blocks
+from headwater.errors import InputError
+from headwater.model import Decoder
+from headwater.model.adapters import adapted, require_no_prefix
+from headwater.model.checkpoint import load_model, packed_matrices, save_model
+from headwater.model.decoder import Block
+from headwater.model.families import family_for
+from headwater.model.folder import WeightFolder
+from headwater.model.int4 import Group, Int4Linear
+from headwater.model.packed import Base, Form, PackedLinear, linear_names, packed_linears, replace_layer, unpacked
+from headwater.model.task_head import require_no_head
+from headwater.progress import print_result, say
+from headwater.settings import InputPath, OwnDefaults, Seed, Settings
+from headwater.tokenizer import Tokenizer
+from headwater.train.stage import split_shards
+
+RESULT = "quantize.json"
+BEFORE, AFTER = "before", "after"
+Method = Literal["rtn", "gptq", "awq", "nf4"]
+READ = OwnDefaults({"tokens": 65_536})
+"""128 rows of 512 tokens; the papers read 128 rows."""
+
+
+class QuantizeSettings(Settings):
+    """What is quantized, and how."""
+
+    model: InputPath = Path("${finetune}")
+    bits: Literal[8, 4] = 8
+    """8: a scale for each row. 4: a scale and a zero for each group of a row."""
+    method: Method = "rtn"
+    """rtn: each weight is rounded to the nearest. gptq: the columns behind make up for what each loses. awq: columns
+    of large inputs are scaled up first. nf4: levels of the normal distribution, for fine-tuning."""
+    group: Group = 128
+    """4 bits: neighbours in a row that share a scale; where it does not divide a row, the largest that does, and where
+    none does the matrix has 8 bits."""
+    symmetric: bool = False
+    """4 bits: without zeros, a quarter of a bit less for groups of 16."""
+    act_order: bool = False
+    """gptq: columns of large inputs go first."""
+    head: bool = False
+    """The output head too, rounded to the nearest; a head tied to the embedding stays as it is."""
+    corpus: InputPath | None = None
+    """Of its validation split bits per byte are taken before and after; its training split is what gptq and awq
+    read."""
+    calibration: Annotated[CalibrationSettings, READ] = CalibrationSettings.parse(READ.values)
+    """gptq and awq: the text that goes through the model."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _used(self) -> QuantizeSettings:
+        if self.bits == 8 and self.method != "rtn":
+            raise ValueError(f"method {self.method} is for bits=4: rounding to 8 leaves nothing to win")
+        if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (128, False):
+            raise ValueError("group and symmetric have an effect with bits=4 alone, and none on nf4")
+        if self.act_order and self.method != "gptq":
+            raise ValueError(f"act_order has no effect with method {self.method}")
+        if self.method in ("rtn", "nf4") and self.calibration != CalibrationSettings.parse(READ.values):
+            raise ValueError(f"calibration has no effect with method {self.method}, which reads no text")
+        return self
+
+    @property
+    def base(self) -> Base:
+        return "nf4" if self.method == "nf4" else "int8" if self.bits == 8 else "int4"
+
+    def form(self, linear: nn.Linear) -> Form:
+        return Form.fitting(self.base, linear.in_features, self.group, symmetric=self.symmetric)
+
+
+class Matrix(NamedTuple):
+    """What became of one matrix."""
+
+    name: str
+    base: str
+    group: int
+    weights: float
+    """|W - W_q| / |W| in the Frobenius norm; awq: of the scaled matrix."""
+    outputs: float | None
+    """|x (W - W_q)^T| / |x W^T| over the calibration text, where one was read."""
+
+
+def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
+    """Write a model folder and `quantize.json`. Figures: bytes on disk, what the model says and costs before and after,
+    the largest relative errors of a matrix."""
+    require_no_prefix(settings.model, "quantized")
+    require_no_head(settings.model)
+    model = load_model(settings.model)
+    _require_floats(model, settings)
+    tokenizer = Tokenizer.load(settings.model)
+    prompt = torch.arange(32) % model.config.vocab_size
+    held_out = None if settings.corpus is None else split_shards(settings.corpus, "validation", tokenizer,
+                                                                 settings.model, out)
+    before = Cost.of(model, held_out, 0.0)
+    if model.dtype == torch.float32:
+        say("note: what is not packed is written as bfloat16")
+    matrices = quantize(model, settings, _calibration(settings, model, tokenizer))
+    model.to(torch.bfloat16 if model.dtype == torch.float32 else model.dtype)
+    save_model(model, out, tokenizer_from=settings.model)
+    by_formula = formula_bytes(model)
+    del model
+    written = load_model(out)
+    speeds = speeds_in_turn(load_model(settings.model), written, prompt)
+    costs = {BEFORE: before._replace(tokens_per_second=speeds[0]), AFTER: Cost.of(written, held_out, speeds[1])}
+    on_disk = disk_bytes(out)
+    assert on_disk == by_formula
+    _tell(settings, matrices, costs, on_disk, out)
+    figures = {name: value for when, cost in costs.items() for name, value in cost.figures(when).items()}
+    outputs = [one.outputs for one in matrices if one.outputs is not None]
+    return {**figures, "bytes_before": float(costs[BEFORE].bytes), "bytes_after": float(on_disk),
+            "matrices": float(len(matrices)), "largest_relative_error": max(one.weights for one in matrices),
+            **({"largest_output_error": max(outputs)} if outputs else {})}
+
+
+def _require_floats(model: Decoder, settings: QuantizeSettings) -> None:
+    """Raises `InputError`."""
+    if any(packed_linears(model)) or any(adapted(model)):
+        raise InputError("the model is quantized already", where=settings.model, fix="give a float model")
+    if settings.head and model.config.tie_word_embeddings:
+        raise InputError("the head is tied to the embedding and cannot be quantized alone", where=settings.model,
+                         fix="set quantize.head=false")
+
+
+def _calibration(settings: QuantizeSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor | None:
+    if settings.method not in ("gptq", "awq"):
+        return None
+    return settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.seed)
+
+
+def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = None) -> list[Matrix]:
+    """Pack a model in place; rows: ids [N,T] that gptq and awq read."""
+    found: list[Matrix] = []
+    if rows is not None:
+        pack_blocks(model, rows, lambda layer, block, inputs: found.extend(
+            _pack_block(layer, block, inputs, settings)))
+    return [*found, *(_replaced(model, name, settings, None) for name in linear_names(model)
+                      if name != "head" or settings.head)]
+
+
+def _pack_block(layer: int, block: Block, inputs: dict[str, Inputs], settings: QuantizeSettings) -> Iterator[Matrix]:
+    names = list(inputs)
+    if settings.method == "awq":
+        smooth(block, inputs, {name: settings.form(_linear(block, name)) for name in names})
+    for name in names:
+        found = _replaced(block, name, settings, inputs.pop(name))
+        yield found._replace(name=f"blocks.{layer}.{name}")
+
+
+def _replaced(module: nn.Module, name: str, settings: QuantizeSettings, inputs: Inputs | None) -> Matrix:
+    """Put the packed layer in its place."""
+    linear = _linear(module, name)
+    form = settings.form(linear)
+    layer = form.pack(linear)
+    weight = linear.weight.detach().float()
+    if settings.method == "gptq" and inputs is not None and isinstance(layer, Int4Linear):
+        layer.codes, layer.scale, layer.zero = gptq(weight, inputs.hessian, form.group, symmetric=form.symmetric,
+                                                    act_order=settings.act_order)
+    replace_layer(module, name, layer)
+    return _compared(name, form, weight, layer, inputs)
+
+
+def _compared(name: str, form: Form, weight: Tensor, layer: PackedLinear, inputs: Inputs | None) -> Matrix:
+    lost = weight - unpacked(layer)
+    outputs = None if inputs is None else (inputs.error(lost) / max(inputs.error(weight), 1e-30)) ** 0.5
+    return Matrix(name, form.base, form.group, float(lost.norm() / weight.norm()), outputs)
+
+
+def _linear(module: nn.Module, name: str) -> nn.Linear:
+    found = module.get_submodule(name)
+    assert isinstance(found, nn.Linear)
+    return found
+
+
+def formula_bytes(model: Decoder) -> int:
+    """Of all tensors on disk, from shapes alone: the packed matrices', as `Form.stored_bytes` has them, and the
+    rest's parameters."""
+    packed = list(packed_matrices(model))
+    floats = plan.parameters(model.config) - sum(rows * columns for _, rows, columns in packed)
+    if model.config.tie_word_embeddings and family_for(model.config).WRITES_TIED_HEAD:
+        floats += model.embedding.weight.numel()
+    return floats * model.dtype.itemsize + sum(form.stored_bytes(rows, columns) for form, rows, columns in packed)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Of all tensors, without the files' headers."""
+    with WeightFolder(folder) as weights:
+        return sum(one.stop - one.start for one in weights.stored.values())
+
+
+def _tell(settings: QuantizeSettings, matrices: Sequence[Matrix], costs: dict[str, Cost], on_disk: int, out: Path
+          ) -> None:
+    say(f"{on_disk:,} bytes on disk, as the formula has it")
+    print_result(_errors(matrices))
+    print_result(cost_table({"as it was": costs[BEFORE], _named(settings): costs[AFTER]}))
+    write_json(out / RESULT, {
+        "how": _named(settings), "bytes": on_disk, "matrices": [one._asdict() for one in matrices],
+        "costs": {when: cost._asdict() for when, cost in costs.items()}})
+
+
+def _named(settings: QuantizeSettings) -> str:
+    if settings.base != "int4":
+        return settings.base.upper()
+    kind = f"{settings.method.upper()}{' symmetric' if settings.symmetric else ''}"
+    return f"INT4, {kind}, groups of {settings.group}"
+
+
+def _errors(matrices: Sequence[Matrix]) -> Table:
+    """A row for every kind of matrix."""
+    table = Table(title="relative errors", title_justify="left")
+    for name in ("matrix", "form", "of weights", "largest", "of outputs", "largest"):
+        table.add_column(name, justify="left" if name in ("matrix", "form") else "right")
+    kinds: dict[tuple[str, str], list[Matrix]] = {}
+    for one in matrices:
+        kind = one.name.split(".", 2)[-1] if one.name.startswith("blocks.") else one.name
+        kinds.setdefault((kind, f"{one.base}{f', {one.group}' if one.group else ''}"), []).append(one)
+    for (kind, form), ones in kinds.items():
+        table.add_row(kind, form, *_mean_and_largest([one.weights for one in ones]),
+                      *_mean_and_largest([one.outputs for one in ones if one.outputs is not None]))
+    return table
+
+
+def _mean_and_largest(values: Sequence[float]) -> tuple[str, str]:
+    return (f"{sum(values) / len(values):.4f}", f"{max(values):.4f}") if values else ("", "")

@@ -1,0 +1,83 @@
+// Attention of one new token to the keys and values in its row of a cache.
+#pragma once
+
+#include <cmath>
+
+#include "vectors.h"
+
+constexpr int64_t KEYS = 128;  // scored at once
+
+// One head's softmax so far: what is mixed has weights relative to 2^highest.
+struct Mixed {
+    float highest, sum;
+    float* out;  // [width, padded]
+};
+
+static INLINE int64_t filled(int64_t width) { return (width + LANES - 1) / LANES * LANES; }
+
+// LANES numbers of which only the first `left` are there.
+template <class Stored>
+static INLINE Vec get_some(const Stored* from, int64_t left) {
+    if (left >= LANES) return get(from);
+    Stored some[LANES]{};
+    memcpy(some, from, left * sizeof *from);
+    return get(some);
+}
+
+// scores[h * KEYS + s] for some heads with the same keys. query [heads, filled(width)] is scaled, and so that 2^score
+// is what is summed; slopes, if any, too: `behind` is how far the first key lies behind the query.
+template <class Stored>
+static void score(float* scores, const float* query, int64_t heads, const Stored* keys, int64_t by_token, int64_t count,
+                  int64_t width, const float* slopes, int64_t behind) {
+    const int64_t wide = filled(width);
+    for (int64_t s = 0; s < count; s++)
+        for (int64_t h = 0; h < heads; h++) {
+            Vec sum{};
+            for (int64_t c = 0; c < width; c += LANES)
+                sum += load(query + h * wide + c) * get_some(keys + s * by_token + c, width - c);
+            scores[h * KEYS + s] = total(sum) - (slopes ? slopes[h] * LOG2E * (behind - s) : 0.f);
+        }
+}
+
+// out += sum of weights times values, for VECTORS vectors of the head from column c on.
+template <int VECTORS, class Stored>
+static INLINE void mix(float* out, const float* weights, const Stored* values, int64_t by_token, int64_t count,
+                       int64_t left) {
+    Vec sums[VECTORS];
+    for (int v = 0; v < VECTORS; v++) sums[v] = load(out + v * LANES);
+    for (int64_t s = 0; s < count; s++)
+        for (int v = 0; v < VECTORS; v++)
+            sums[v] += splat(weights[s]) * get_some(values + s * by_token + v * LANES, left - v * LANES);
+    for (int v = 0; v < VECTORS; v++) store(out + v * LANES, sums[v]);
+}
+
+template <class Stored>
+static void attend(Mixed& m, float* scores, const Stored* values, int64_t by_token, int64_t count, int64_t width) {
+    float highest = m.highest;
+    for (int64_t s = 0; s < count; s++) highest = scores[s] > highest ? scores[s] : highest;
+    const float shrink = std::exp2(m.highest - highest);
+    m.highest = highest;
+    for (int64_t s = count; s < (count + LANES - 1) / LANES * LANES; s++) scores[s] = -INFINITY;
+    Vec sum{};
+    for (int64_t s = 0; s < count; s += LANES) {
+        const Vec part = exp2<true>(load(scores + s) - splat(highest));
+        store(scores + s, part);
+        sum += part;
+    }
+    m.sum = m.sum * shrink + total(sum);
+    for (int64_t c = 0; c < filled(width); c += LANES) store(m.out + c, load(m.out + c) * splat(shrink));
+    int64_t c = 0;
+    for (; c + 4 * LANES <= width; c += 4 * LANES) mix<4>(m.out + c, scores, values + c, by_token, count, width - c);
+    for (; c < width; c += LANES) mix<1>(m.out + c, scores, values + c, by_token, count, width - c);
+}
+
+// Pairs of a head turned by their angles.
+static INLINE void turn(float* x, const float* cosines, const float* sines, int64_t dims, bool interleaved) {
+    const int64_t apart = interleaved ? 1 : dims / 2, step = interleaved ? 2 : 1;
+    for (int64_t pair = 0; pair < dims / 2; pair++) {
+        float &a = x[pair * step], &b = x[pair * step + apart];
+        const float first = a * cosines[pair] - b * sines[pair];
+        b = b * cosines[pair] + a * sines[pair];
+        a = first;
+    }
+}

@@ -1,0 +1,140 @@
+"""Compiled decoding steps against the decoder itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from headwater import hardware
+from headwater.generate import Engine, SamplingParams
+from headwater.model import Decoder, KVCache, ModelConfig, initialise
+from headwater.model.checkpoint import load_model
+from headwater.model.native import few_rows
+from headwater.model.packed import pack_linears
+from headwater.model.prefix import Prefix, PrefixSettings
+from headwater.model.stepper import covers, stepper_of
+from headwater.model.tensors import read_tensors
+
+pytestmark = pytest.mark.skipif(not hardware.has_compiler(), reason="no compiler")
+COVERED = ["baichuan1_13b", "baichuan1_7b", "baichuan2_13b", "baichuan2_7b", "chatglm2_6b", "chatglm2_6b_32k",
+           "chatglm3_6b", "chatglm3_6b_32k", "glm4_0414", "glm4_9b", "glm4_9b_chatglm", "llama2_gqa", "llama_mha",
+           "llama_rope_dynamic", "llama_rope_linear", "llama_rope_llama3", "llama_rope_yarn"]
+LENGTHS = [5, 133, 1]  # more than the 128 keys that are scored at once, and a first token
+SMALL = {"vocab_size": 61, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+         "num_attention_heads": 8, "num_key_value_heads": 2, "initializer_range": 0.2}
+
+
+def filled(model: Decoder, rows: int) -> KVCache:
+    """A cache whose rows hold the same texts each time."""
+    generator = torch.Generator().manual_seed(0)
+    cache = model.cache(rows, 140)
+    model.hidden(torch.randint(0, model.config.vocab_size, (rows, 133), generator=generator), cache=cache.rows(0, rows))
+    return cache.rows(0, rows)
+
+
+def by_decoder(model: Decoder, tokens: list[int], cache: KVCache, slots: list[int]) -> torch.Tensor:
+    ids, places = (torch.tensor(one)[:, None] for one in (tokens, slots))
+    return model.head(model.hidden(ids, cache=cache, slots=places)[:, -1])
+
+
+@torch.inference_mode()
+def compare(model: Decoder, lengths: list[int], tolerance: float, reference: Decoder | None = None) -> None:
+    """Steps of rows of different lengths; reference: the model in float32, where the steps are in another type."""
+    plain = reference or model
+    theirs, ours = filled(plain, len(lengths)), filled(model, len(lengths))
+    step = stepper_of(model, ours)
+    assert step is not None
+    for turn in range(3):
+        tokens, slots = [7 + turn + row for row in range(len(lengths))], [length + turn for length in lengths]
+        wanted, found = by_decoder(plain, tokens, theirs, slots), step(tokens, slots)
+        assert (found - wanted).abs().max() <= tolerance * wanted.std()
+    for one, other in zip((*ours.keys, *ours.values), (*theirs.keys, *theirs.values), strict=True):
+        assert torch.allclose(one.float(), other.float(), atol=10 * tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_every_covered_family_steps_as_its_decoder(shared, name: str) -> None:
+    model = load_model(shared / "vectors" / name, dtype=torch.float32).eval()
+    compare(model, LENGTHS, 1e-5)
+
+
+@pytest.mark.parametrize("name", COVERED)
+@torch.inference_mode()
+def test_greedy_steps_are_the_official_ones(shared, name: str) -> None:
+    folder = shared / "vectors" / name
+    model, vectors = load_model(folder, dtype=torch.float32).eval(), read_tensors(folder / "vectors.safetensors")
+    if "prompt.greedy_ids" not in vectors:
+        pytest.skip("no unpadded continuation among the official numbers")
+    ids, wanted = vectors["prompt.input_ids"], vectors["prompt.greedy_ids"]
+    cache, found = model.cache(len(ids), ids.shape[1] + wanted.shape[1]), []
+    token = model(ids, cache=cache)[:, -1].argmax(-1)
+    step = stepper_of(model, cache.rows(0, len(ids)))
+    assert step is not None
+    for place in range(ids.shape[1], ids.shape[1] + wanted.shape[1]):
+        found.append(token)
+        token = step(token.tolist(), [place] * len(ids)).argmax(-1)
+    assert torch.equal(torch.stack(found, 1), wanted)
+
+
+@pytest.mark.parametrize("form", ["float", "int8", "int4"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_and_bfloat16_models_step_as_in_float32(form: str, dtype: torch.dtype) -> None:
+    model = initialise(Decoder(ModelConfig(**SMALL)), 0).to(dtype).eval()
+    if form != "float":
+        pack_linears(model, head=False, form=form)
+    reference = initialise(Decoder(ModelConfig(**SMALL)), 0).to(dtype).float().eval()
+    if form != "float":
+        pack_linears(reference, head=False, form=form)
+        for own, other in zip(model.buffers(), reference.buffers(), strict=True):
+            other.copy_(own)
+    compare(model, LENGTHS, 1e-5 if dtype == torch.float32 else 0.1, reference)
+
+
+@pytest.mark.parametrize("changed", [{"log_n_length": 16}, {"score_scale": 1.3}, {"num_key_value_heads": 1},
+                                     {"attention_bias": True, "mlp_bias": True, "output_bias": True},
+                                     {"position": "none"}, {"tie_word_embeddings": True}, {"head_dim": 20}])
+def test_the_axes_that_are_covered(changed: dict) -> None:
+    model = initialise(Decoder(ModelConfig(**{**SMALL, **changed})), 1).eval()
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.normal_(generator=generator)
+    compare(model, LENGTHS * 4, 3e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@torch.inference_mode()
+def test_threads_change_no_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = initialise(Decoder(ModelConfig(**SMALL)), 0).eval()
+    alone = stepper_of(model, filled(model, 3))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    together = stepper_of(model, filled(model, 3))
+    assert alone is not None
+    assert together is not None
+    assert torch.equal(alone([1, 2, 3], LENGTHS), together([1, 2, 3], LENGTHS))
+
+
+def test_what_is_not_covered_goes_through_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step_of(rows: int = 2, **changed) -> object:
+        model = initialise(Decoder(ModelConfig(**{**SMALL, **changed})), 0).eval()
+        return stepper_of(model, model.cache(rows, 8).rows(0, rows))
+
+    assert step_of() is not None
+    assert step_of(rows=17) is None
+    for changed in ({"activation": "gelu"}, {"norm": "layernorm"}, {"sliding_window": 4}, {"position": "rope_2d"}):
+        assert not covers(ModelConfig(**{**SMALL, **changed}))
+        assert step_of(**changed) is None
+    model = initialise(Decoder(ModelConfig(**SMALL)), 0)
+    model.prefix = Prefix(model.config, PrefixSettings(length=3))
+    assert stepper_of(model, model.cache(1, 8)) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert step_of() is None
+
+
+def test_the_engine_answers_the_same_without_a_compiler(small_model, trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, params = [[9, 10, 11], [12] * 20, [13]], SamplingParams(temperature=0, max_tokens=20)
+    with_it = Engine(load_model(small_model), trained).generate(prompts, params)
+    monkeypatch.setattr("headwater.model.stepper.library", lambda name: None)
+    monkeypatch.setattr(few_rows, "library", lambda name: None)
+    assert [one.tokens for one in Engine(load_model(small_model), trained).generate(prompts, params)] == [
+        one.tokens for one in with_it]
