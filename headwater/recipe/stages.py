@@ -116,7 +116,7 @@ STAGES: dict[str, Stage] = {
               "headwater.compress.prune:check"),
         Stage("quantize", "pack the weights into 8 or 4 bits",
               "headwater.compress.quantize:QuantizeSettings", "headwater.compress.quantize:run",
-              ("compress", "train", "model", "tokenizer", "plan", "corpus"), _MODEL + _READERS),
+              ("compress", "train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS),
         Stage("safety", "measure what models answer to risky requests, attacks and harmless look-alikes",
               "headwater.align.safety:SafetySettings", "headwater.align.safety:run",
               ("align", "dialogues", "generate", "model", "tokenizer", "plan", "corpus"), _MODEL),
