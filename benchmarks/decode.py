@@ -162,8 +162,9 @@ def profile(model: Decoder, engine_seconds: float, repeats: int) -> dict[str, fl
         pairs.append((torch.ones(1, module.in_features, dtype=model.dtype), weights))
     step = stepper_of(model, model.cache(1, 1024).rows(0, 1))
     assert step is not None, "no compiler"
-    return {"products": timed(lambda: [few_rows(*pair) for pair in pairs]), "step at 64": timed(lambda: step([5], [64])),
-            "step at 1000": timed(lambda: step([5], [1000])), "engine's step": 1e3 * engine_seconds}
+    return {"products": timed(lambda: [few_rows(*pair) for pair in pairs]),
+            "step at 64": timed(lambda: step([5], [64])), "step at 1000": timed(lambda: step([5], [1000])),
+            "engine's step": 1e3 * engine_seconds}
 
 
 def bandwidth() -> float:
@@ -195,7 +196,8 @@ def compare(size: str, count: int, repeats: int, threads: int) -> tuple[list[Cas
     rows: list[Case] = []
     for form, kind in PEERS.items():
         rows += against(f"{size} decode, {form}", count / seconds[form], seconds, count, (kind, "transformers"))
-        rows += against(f"{size} prefill, {form}", PREFILL / read[form], read, PREFILL, (*PEERS.values(), "transformers"))
+        rows += against(f"{size} prefill, {form}", PREFILL / read[form], read, PREFILL,
+                        (*PEERS.values(), "transformers"))
     ceilings = {"memory read, GB/s": 1e-9 / seconds["read"]}
     for form, model in models.items():
         ceilings[f"{size} {form}, tokens/s"] = 1 / (seconds["read"] * weight_bytes(model))
