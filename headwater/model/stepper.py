@@ -56,7 +56,7 @@ def weights_of(module: nn.Module, dtype: torch.dtype) -> Weights | None:
         found = Weights(module.weight, module.scale.float(), bias=_float(module.bias))
     elif type(module) is Int4Linear:
         found = Weights(module.codes, module.scale, module.zero, _float(module.bias))
-    elif type(module) in (nn.Linear, LinearHead):
+    elif isinstance(module, nn.Linear) and type(module) in (nn.Linear, LinearHead):
         found = Weights(module.weight, bias=_float(module.bias))
     elif type(module) is NormHead:
         found = Weights(module.weight, divisor=module.lengths())
@@ -73,7 +73,7 @@ class Stepper:
         self.config, self.cache, self._products, self._head = config, cache, products, head
         self._norms = [_gain(norm) for block in model.blocks for norm in _norms(block)]
         self._table = model.positions.table.float()
-        self._embedding, self._last = model.embedding.weight, _float(model.norm.weight)
+        self._embedding, self._last = model.embedding.weight, _gain(model.norm)
         self._tokens, self._slots = (torch.zeros(rows, dtype=torch.int64) for _ in range(2))
         self._layers = (Layer * config.num_hidden_layers)(*self._each_layer())
         self._step = self._described(model)
@@ -122,11 +122,13 @@ class Stepper:
             interleaved=config.rope_layout == "interleaved", threads=torch.get_num_threads())
 
 
-def _products(block: Block) -> tuple[nn.Module, ...]:
+def _products(block: nn.Module) -> tuple[nn.Module, ...]:
+    assert isinstance(block, Block)
     return block.attention.qkv, block.attention.out, block.feedforward.up, block.feedforward.down
 
 
-def _norms(block: Block) -> tuple[nn.Module | None, ...]:
+def _norms(block: nn.Module) -> tuple[nn.Module | None, ...]:
+    assert isinstance(block, Block)
     beside = (block.attention_output_norm, block.feedforward_output_norm) if block.placement == "sandwich" else (
         None, None)
     return block.attention_norm, block.feedforward_norm, *beside
