@@ -13,6 +13,7 @@ from torch import Tensor
 from headwater import plan
 from headwater.model import Decoder
 from headwater.model.removal import without_blocks
+from headwater.model.stepper import stepper_of
 from headwater.tokenizer.shards import Documents
 from headwater.train.blanks import BlankInfilling
 from headwater.train.validation import TOKENS_PER_BATCH, bits_per_byte
@@ -76,12 +77,13 @@ def speeds_in_turn(one: Decoder, other: Decoder, prompt: Tensor) -> tuple[float,
 @torch.inference_mode()
 def _speed(model: Decoder, prompt: Tensor) -> float:
     cache = model.cache(1, len(prompt) + DECODED)
-    last = model(prompt[None].to(model.device), cache=cache)[:, -1:].argmax(-1)
-    float(last)  # a GPU has read it by then
+    token = int(model(prompt[None].to(model.device), cache=cache)[:, -1].argmax())
+    step = stepper_of(model, cache)
     start = time.perf_counter()
-    for _ in range(DECODED):
-        last = model(last, cache=cache)[:, -1:].argmax(-1)
-    float(last)
+    for slot in range(len(prompt), len(prompt) + DECODED):
+        logits = (model(torch.tensor([[token]], device=model.device), cache=cache)[:, -1] if step is None
+                  else step([token], [slot]))
+        token = int(logits.argmax())
     return DECODED / (time.perf_counter() - start)
 
 
