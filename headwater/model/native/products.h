@@ -333,8 +333,8 @@ static void rows_of(const Matrix& m, int64_t begin, int64_t end, const Input& x,
     }
 }
 
-constexpr int64_t AT_ONCE = 1 << 16;  // bytes of weights that a thread takes
-constexpr int64_t ROWS = 512;         // and no more rows of them
+constexpr int64_t AT_ONCE = 1 << 18;  // bytes of weights that a thread takes
+constexpr int64_t ROWS = 1024;        // and no more rows of them
 
 // Rows of a matrix that are one part of the work.
 static int64_t part_of(const Matrix& m) {
