@@ -142,8 +142,8 @@ def test_more_clients_than_slots_all_get_the_sequential_answer(server: Any) -> N
 def test_a_client_that_leaves_frees_its_slot(run_folder: Path, stream: bool, serving: Any) -> None:
     with serving(run_folder, max_batch=1, endless=True) as server:
         # Slow enough that it would run for much longer than this test waits.
-        forward = server.engine.model.head.forward
-        server.engine.model.head.forward = lambda hidden: (time.sleep(0.1), forward(hidden))[1]
+        step = server.engine.step
+        server.engine.step = lambda: (time.sleep(0.1), step())[1]
         body = {"model": "tiny", "messages": HELLO, "temperature": 0, "stream": stream}
         if stream:
             with httpx.stream("POST", server.url + CHAT, json=body, timeout=10) as answer:

@@ -115,8 +115,8 @@ def test_enter_that_ends_a_composition_sends_nothing(page: Any) -> None:
 
 def test_stop_ends_the_answer_and_frees_the_slot(browser: Any, run_folder: Path, serving: Any) -> None:
     with serving(run_folder, endless=True) as server:
-        forward = server.engine.model.head.forward
-        server.engine.model.head.forward = lambda hidden: (time.sleep(0.05), forward(hidden))[1]
+        step = server.engine.step
+        server.engine.step = lambda: (time.sleep(0.05), step())[1]
         page = browser.new_page(locale="en-US")
         open_page(page, server)
         say(page, "hello")
