@@ -41,7 +41,7 @@ def make_model(size: str) -> Decoder:
 def make_engine(model: Decoder, folder: Path) -> Engine:
     """An engine that never meets an end mark, so that everyone makes the same number of tokens."""
     words = count_words([("A river runs to the sea. 河流入海。" * 9, "")]).weighted()
-    train_bpe(words, folder / "tokenizer.model", BpeSettings(vocab_size=300, max_piece_length=8))
+    train_bpe(words, folder / "tokenizer.model", BpeSettings(vocab_size=320, max_piece_length=8))
     engine = Engine(model, Tokenizer.load(folder), max_batch=8)
     engine.vocabulary, engine.stop_ids = VOCABULARY, frozenset()
     return engine
