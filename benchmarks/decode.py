@@ -215,8 +215,7 @@ def against(case: str, speed: float, seconds: dict[str, float], tokens: int, pee
 def main() -> None:
     options = arguments(__doc__, ("--threads", {"type": int, "default": 2, "help": "threads of everyone (2)"}))
     torch.set_num_threads(options.threads)
-    rows, ceilings = compare("0.8B" if options.full else "38M", 128 if options.full else 32, 3,
-                             options.threads)
+    rows, ceilings = compare("0.8B" if options.full else "38M", 128 if options.full else 32, 3, options.threads)
     report("decode", rows, ceilings, ("torch", "transformers", "llama_cpp_python"))
 
 

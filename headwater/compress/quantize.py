@@ -53,7 +53,7 @@ class QuantizeSettings(Settings):
     """4 bits: neighbours in a row that share a scale; where it does not divide a row, the largest that does, and where
     none does the matrix has 8 bits."""
     symmetric: bool = False
-    """4 bits: without zeros, a quarter of a bit less for groups of 16."""
+    """4 bits: without zeros, which saves 4/group bits a weight."""
     act_order: bool = False
     """gptq: columns of large inputs go first."""
     head: bool = False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -125,7 +126,7 @@ def _case(out: Path, name: str, group: int, model: Decoder, tokenizer: Tokenizer
 
     seeds = settings.seeds if name in READ else 1
     done: list[dict[str, Any]] = [once(out / f"{name.replace(', ', '-')}-{group}-{seed}.json",
-                                       lambda seed=seed: measure(seed)) for seed in range(seeds)]  # type: ignore[misc]
+                                       partial(measure, seed)) for seed in range(seeds)]
     return Case(name, group, done[0]["bits"], [one["loss"] for one in done])
 
 
