@@ -23,6 +23,7 @@ from headwater.model.cache import CacheForm, KVCache, slots_for
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
+from headwater.model.native import kernel
 from headwater.model.packed import Base
 from headwater.model.scalings import DynamicNtk
 from headwater.model.stepper import stepper_of
@@ -292,9 +293,7 @@ def _piece(model: Decoder, length: int) -> int:
     whole = config.prefix_ids or config.position_axes > 1 or isinstance(config.rope_scaling, DynamicNtk)
     if length <= PREFILL_TOKENS or whole:
         return length
-    from headwater.model.interval_attention import continues  # PyTorch's compiler comes with it
-
-    if continues(model.dtype, config.head_dim, model.device):
+    if model.device.type == "cpu" and kernel.takes(model.dtype, config.head_dim):
         return PREFILL_TOKENS
     heads = config.num_attention_heads if config.position == "alibi" else 1
     return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))

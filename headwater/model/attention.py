@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from headwater.model import windows
 from headwater.model.config import ModelConfig
 from headwater.model.context import Context
+from headwater.model.native import kernel
 from headwater.model.positions import rotate
 from headwater.model.prefix import before
 
@@ -54,10 +55,8 @@ class Attention(nn.Module):
             enable_gqa=self.heads != self.kv_heads)
 
     def _continued(self, _: Tensor, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
-        from headwater.model.interval_attention import interval_attention
-
         assert context.intervals is not None
-        return interval_attention(query, key, value, context.intervals, self._own(context.slopes))
+        return kernel.forward(kernel.Call(query, key, value, *context.intervals, self._own(context.slopes)))[0]
 
     def _windowed(self, qkv: Tensor, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         assert context.window is not None

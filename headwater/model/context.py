@@ -15,6 +15,7 @@ from headwater.model.batch import Batch, check
 from headwater.model.cache import KVCache, Place
 from headwater.model.config import ModelConfig
 from headwater.model.intervals import Intervals
+from headwater.model.native import kernel
 from headwater.model.positions import Positions
 from headwater.model.windows import Window, behind, blocks_of, narrowed, nearest
 
@@ -73,7 +74,7 @@ def make_context(config: ModelConfig, scheme: Positions, batch: Batch) -> tuple[
     if batch.intervals is not None:
         blocks = attention_blocks.blocks_of(batch.intervals) if batch.input_ids.is_cuda else None
         return shared._replace(intervals=batch.intervals, blocks=blocks), positions
-    if _continues(config, batch):
+    if derived is None and _continues(config, batch):
         last = batch.front + batch.places.expand(batch.input_ids.shape)
         first = torch.zeros_like(last)
         if batch.fronts is not None:
@@ -119,18 +120,17 @@ def _scale(config: ModelConfig, positions: Tensor) -> Tensor | None:
 
 
 def _continues(config: ModelConfig, batch: Batch) -> bool:
-    """Whether these tokens go on from a cache and see all of it, by a kernel that needs no mask for that."""
+    """Whether these tokens see all that a cache holds of their rows, by a kernel that needs no mask for that and has no
+    gradients."""
     cache = batch.cache
-    if cache is None or batch.slots is not None or batch.attention_mask is not None:
+    if cache is None or batch.slots is not None or batch.attention_mask is not None or torch.is_grad_enabled():
         return False
-    if (batch.fresh and not batch.front) or (batch.front and config.position == "alibi"):  # none of it to the prefix
+    if batch.front and config.position == "alibi":  # none of it to the prefix
         return False
     counted = batch.position_ids is None and cache.positions is None
     if batch.input_ids.shape[1] < MANY or cache.visible is not None or not counted:
         return False
-    from headwater.model.interval_attention import continues  # PyTorch's compiler comes with it
-
-    return continues(cache.dtype, config.head_dim, batch.input_ids.device)
+    return batch.input_ids.device.type == "cpu" and kernel.takes(cache.dtype, config.head_dim)
 
 
 def _window(config: ModelConfig, scheme: Positions, batch: Batch, positions: Tensor) -> Window:

@@ -40,8 +40,8 @@ def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Int
     """softmax(q k^T / sqrt(d) - slopes |q - k|) v over the keys that `intervals` shows to each query.
 
     query [B,H,T,d], key and value [B,K,T,d] with K dividing H (2305.13245); slopes float32 [H] for ALiBi (2108.12409)
-    or None. There may be more keys, before those of the queries' own tokens (where `continues` says so); the intervals
-    then count all of them, and nothing is differentiated. Returns [B,H,T,d] in the query's dtype, its memory laid out
+    or None. The native kernel also takes more keys, before those of the queries' own tokens; the intervals then count
+    all of them, and nothing is differentiated. Returns [B,H,T,d] in the query's dtype, its memory laid out
     [B,T,H,d]. Differentiable in query, key and value; two runs with as many threads give the same bits.
     rotation: queries and keys are rotated by it first, which the kernel does as it reads them. blocks: on a GPU,
     `attention_blocks.blocks_of(intervals)`, so that layers share it. prefix: keys and values [2,K,P,d] that every query
@@ -66,11 +66,6 @@ def interval_attention(query: Tensor, key: Tensor, value: Tensor, intervals: Int
     cos, sin, layout = rotation or (None, None, "half")
     out: Tensor = _attend(query, key, value, intervals.first, intervals.last, slopes, cos, sin, layout, way)[0]
     return out
-
-
-def continues(dtype: torch.dtype, width: int, device: torch.device) -> bool:
-    """Whether heads like these may have keys before those of their queries."""
-    return device.type == "cpu" and kernel.takes(dtype, width)
 
 
 @torch.compiler.assume_constant_result

@@ -74,3 +74,19 @@ def test_heads_that_four_does_not_divide_are_refused():
     odd = CONFIG.model_copy(update={"head_dim": 18})
     with pytest.raises(InputError, match="heads of 18"):
         KVCache(odd, 1, 4, form="int8")
+
+
+@pytest.mark.parametrize("position", ["rope", "alibi"])
+def test_long_prompts_give_the_same_states_with_gradients_and_without(position):
+    """With them PyTorch's attention is called, without them the kernel that has none: at the prompt's begin and behind
+    it."""
+    config = CONFIG.model_copy(update={"position": position, "num_key_value_heads": 4 if position == "alibi" else 2})
+    model = initialise(Decoder(config), 0)
+    ids = torch.randint(0, 31, (2, 150), generator=torch.Generator().manual_seed(0))
+    differentiable, plain = model.cache(2, 150), model.cache(2, 150)
+    for piece in ids.split(70, dim=1):
+        wanted = model(piece, cache=differentiable)
+        with torch.no_grad():
+            torch.testing.assert_close(model(piece, cache=plain), wanted.detach(), atol=1e-4, rtol=1e-4)
+    model(ids, cache=model.cache(2, 150)).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())

@@ -49,10 +49,10 @@ class Call(NamedTuple):
     first: Tensor
     last: Tensor
     slopes: Tensor | None
-    cosines: Tensor | None
+    cosines: Tensor | None = None
     """With `sines`, the tables of a rotation that queries and keys have not been through: float32 [B or 1,1,T,r]."""
-    sines: Tensor | None
-    interleaved: bool
+    sines: Tensor | None = None
+    interleaved: bool = False
 
 
 def forward(call: Call) -> tuple[Tensor, Tensor]:

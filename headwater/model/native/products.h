@@ -142,7 +142,7 @@ static INLINE Vec unpacked(BFloat16, Vec numbers, Ints codes, int turn) {
 
 // Ask for what is read DISTANCE bytes later: HEIGHT rows are read side by side, and the next HEIGHT behind them. Without
 // it a processor with a modest prefetcher reads at half its memory's speed.
-constexpr int64_t DISTANCE = 2048;
+constexpr int64_t DISTANCE = 4096;
 
 template <int HEIGHT>
 static INLINE void fetch(const void* row, int64_t at, int64_t bytes) {
@@ -300,8 +300,9 @@ static INLINE void some(const Matrix& m, int64_t row, const Input& x, int64_t fi
 template <class Cell, Form FORM, int WIDTH>
 static void rows_in(const Matrix& m, int64_t begin, int64_t end, const Input& x, int64_t first, float* y,
                     int64_t by_vector, float* scratch) {
-    // Floats come quickest as one stream; what is widened first, from rows side by side.
-    constexpr int HEIGHT = FORM < INT8 ? 1 : WIDTH <= 2 ? 4 : WIDTH == 4 ? 2 : 1;
+    // One vector waits for memory, which is quickest as one stream; more of them for arithmetic, which rows side by side
+    // save some of, as long as their sums fit the registers.
+    constexpr int HEIGHT = FORM < INT8 || WIDTH == 1 ? 1 : WIDTH == 2 ? 4 : WIDTH == 4 && FORM == INT8 ? 2 : 1;
     int64_t row = begin;
     for (; row + HEIGHT <= end; row += HEIGHT)
         some<Cell, FORM, HEIGHT, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
