@@ -33,8 +33,8 @@ def covers(config: ModelConfig) -> bool:
 def stepper_of(model: Decoder, cache: KVCache) -> Stepper | None:
     """For the rows of a cache and the weights as they are now, or None where the decoder itself is to be called: for
     other models, more rows, adapters and prefixes, on another device, under autocast, without a compiler."""
-    plain = (cache.keys[0].dtype == model.dtype in FORMS and cache.front == 0 and model.prefix is None
-             and not cache.rolling and cache.positions is None and cache.visible is None)
+    plain = (model.dtype in FORMS and cache.keys[0].dtype in (model.dtype, torch.int8) and cache.front == 0
+             and model.prefix is None and not cache.rolling and cache.positions is None and cache.visible is None)
     if (not plain or not covers(model.config) or not 0 < cache.batch <= FEW or model.device.type != "cpu"
             or torch.is_autocast_enabled("cpu")):
         return None
@@ -119,7 +119,8 @@ class Stepper:
             by_row=by_row, by_head=by_head, by_token=by_token, eps=config.norm_eps,
             magnitude=1.0 if scaling is None else scaling.magnitude, score_scale=config.score_scale,
             log_n=math.log(config.log_n_length) if config.log_n_length else 0.0, stored=FORMS[model.dtype],
-            interleaved=config.rope_layout == "interleaved", threads=torch.get_num_threads())
+            kept=FORMS[self.cache.keys[0].dtype], interleaved=config.rope_layout == "interleaved",
+            threads=torch.get_num_threads())
 
 
 def _products(block: nn.Module) -> tuple[nn.Module, ...]:

@@ -8,6 +8,7 @@ import torch
 from headwater import hardware
 from headwater.generate import Engine, SamplingParams
 from headwater.model import Decoder, KVCache, ModelConfig, initialise
+from headwater.model.cache import from_bytes
 from headwater.model.checkpoint import load_model
 from headwater.model.native import few_rows
 from headwater.model.packed import pack_linears
@@ -24,10 +25,10 @@ SMALL = {"vocab_size": 61, "hidden_size": 64, "intermediate_size": 96, "num_hidd
          "num_attention_heads": 8, "num_key_value_heads": 2, "initializer_range": 0.2}
 
 
-def filled(model: Decoder, rows: int) -> KVCache:
+def filled(model: Decoder, rows: int, form: str | None = None) -> KVCache:
     """A cache whose rows hold the same texts each time."""
     generator = torch.Generator().manual_seed(0)
-    cache = model.cache(rows, 140)
+    cache = model.cache(rows, 140, form=form)
     model.hidden(torch.randint(0, model.config.vocab_size, (rows, 133), generator=generator), cache=cache.rows(0, rows))
     return cache.rows(0, rows)
 
@@ -74,6 +75,25 @@ def test_greedy_steps_are_the_official_ones(shared, name: str) -> None:
             found.append(token)
             token = int(step([token], [place]).argmax())
         assert found == wanted.tolist()
+
+
+@pytest.mark.parametrize("name", ["baichuan2_13b", "chatglm2_6b", "llama2_gqa"])
+@torch.inference_mode()
+def test_steps_from_bytes_are_the_decoder_s(shared, name: str) -> None:
+    """A number between two bytes may become the other one."""
+    model = load_model(shared / "vectors" / name, dtype=torch.float32).eval()
+    theirs, ours = (filled(model, len(LENGTHS), "int8") for _ in range(2))
+    step = stepper_of(model, ours)
+    assert step is not None
+    for turn in range(3):
+        tokens, slots = [7, 8, 9], [length + turn for length in LENGTHS]
+        wanted, found = by_decoder(model, tokens, theirs, slots), step(tokens, slots)
+        assert (found - wanted).abs().max() <= 3e-3 * wanted.std()
+    for one, other in zip((*ours.keys, *ours.values), (*theirs.keys, *theirs.values), strict=True):
+        off = (from_bytes(one, torch.float32) - from_bytes(other, torch.float32)).abs()
+        largest = from_bytes(other, torch.float32).abs().max()
+        assert off.max() <= 0.01 * largest
+        assert (off > 1e-4 * largest).float().mean() < 0.01
 
 
 @pytest.mark.parametrize("form", ["float", "int8", "int4"])

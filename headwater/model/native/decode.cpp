@@ -98,11 +98,13 @@ int64_t step_workspace(const Step* s) {
 }
 
 void step(const Step* s) {
+    const bool bytes = s->kept == INT8;
 #if defined(__AVX512BF16__)
-    if (s->stored == BFLOAT16) return run<BFloat16, bf16>(*s);
+    using Cell = BFloat16;
 #else
-    if (s->stored == BFLOAT16) return run<Float32, bf16>(*s);
+    using Cell = Float32;
 #endif
-    run<Float32, float>(*s);
+    if (s->stored == BFLOAT16) return bytes ? run<Cell, bf16, int8_t>(*s) : run<Cell, bf16, bf16>(*s);
+    return bytes ? run<Float32, float, int8_t>(*s) : run<Float32, float, float>(*s);
 }
 }

@@ -24,35 +24,63 @@ static INLINE Vec get_some(const Stored* from, int64_t left) {
     return get(some);
 }
 
+// A key or value as a cache keeps it: its numbers, or bytes and behind them the scale that they are to be multiplied by.
+template <class Kept>
+static INLINE int64_t kept_bytes(int64_t width) { return width * sizeof(Kept) + (sizeof(Kept) == 1 ? sizeof(float) : 0); }
+
+template <class Kept>
+static INLINE float scale_of(const Kept* from, int64_t width) {
+    float scale = 1;
+    if constexpr (sizeof(Kept) == 1) memcpy(&scale, from + width, sizeof scale);
+    return scale;
+}
+
+template <class Kept>
+static void keep(Kept* to, const float* from, int64_t width) {
+    for (int64_t c = 0; c < width; c++) set(to + c, from[c]);
+}
+
+static void keep(int8_t* to, const float* from, int64_t width) {
+    float largest = 0;
+    for (int64_t c = 0; c < width; c++) largest = std::fmax(largest, std::fabs(from[c]));
+    const float scale = largest > 0 ? largest / 127 : 1;
+    for (int64_t c = 0; c < width; c++) to[c] = (int8_t)std::nearbyint(from[c] / scale);
+    memcpy(to + width, &scale, sizeof scale);
+}
+
 // scores[h * KEYS + s] for some heads with the same keys. query [heads, filled(width)] is scaled, and so that 2^score
 // is what is summed; slopes, if any, too: `behind` is how far the first key lies behind the query.
-template <class Stored>
-static void score(float* scores, const float* query, int64_t heads, const Stored* keys, int64_t by_token, int64_t count,
+template <class Kept>
+static void score(float* scores, const float* query, int64_t heads, const Kept* keys, int64_t by_token, int64_t count,
                   int64_t width, const float* slopes, int64_t behind) {
     const int64_t wide = filled(width);
-    for (int64_t s = 0; s < count; s++)
+    for (int64_t s = 0; s < count; s++) {
+        const Kept* key = keys + s * by_token;
+        const float scale = scale_of(key, width);
         for (int64_t h = 0; h < heads; h++) {
             Vec sum{};
-            for (int64_t c = 0; c < width; c += LANES)
-                sum += load(query + h * wide + c) * get_some(keys + s * by_token + c, width - c);
-            scores[h * KEYS + s] = total(sum) - (slopes ? slopes[h] * LOG2E * (behind - s) : 0.f);
+            for (int64_t c = 0; c < width; c += LANES) sum += load(query + h * wide + c) * get_some(key + c, width - c);
+            scores[h * KEYS + s] = total(sum) * scale - (slopes ? slopes[h] * LOG2E * (behind - s) : 0.f);
         }
+    }
 }
 
 // out += sum of weights times values, for VECTORS vectors of the head from column c on.
-template <int VECTORS, class Stored>
-static INLINE void mix(float* out, const float* weights, const Stored* values, int64_t by_token, int64_t count,
+template <int VECTORS, class Kept>
+static INLINE void mix(float* out, const float* weights, const Kept* values, int64_t by_token, int64_t count,
                        int64_t left) {
     Vec sums[VECTORS];
     for (int v = 0; v < VECTORS; v++) sums[v] = load(out + v * LANES);
-    for (int64_t s = 0; s < count; s++)
-        for (int v = 0; v < VECTORS; v++)
-            sums[v] += splat(weights[s]) * get_some(values + s * by_token + v * LANES, left - v * LANES);
+    for (int64_t s = 0; s < count; s++) {
+        const Kept* value = values + s * by_token;
+        const Vec weight = splat(weights[s] * scale_of(value, left));
+        for (int v = 0; v < VECTORS; v++) sums[v] += weight * get_some(value + v * LANES, left - v * LANES);
+    }
     for (int v = 0; v < VECTORS; v++) store(out + v * LANES, sums[v]);
 }
 
-template <class Stored>
-static void attend(Mixed& m, float* scores, const Stored* values, int64_t by_token, int64_t count, int64_t width) {
+template <class Kept>
+static void attend(Mixed& m, float* scores, const Kept* values, int64_t by_token, int64_t count, int64_t width) {
     float highest = m.highest;
     for (int64_t s = 0; s < count; s++) highest = scores[s] > highest ? scores[s] : highest;
     const float shrink = std::exp2(m.highest - highest);

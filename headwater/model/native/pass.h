@@ -11,7 +11,7 @@ struct Layer {
     Matrix qkv, out, up, down;
     // Gains, float32. Those of what attention and feed-forward give may be null.
     const float *attention_norm, *feedforward_norm, *attention_output_norm, *feedforward_output_norm;
-    void *keys, *values;  // of a cache, strided as below, its last dimension dense
+    void *keys, *values;  // of a cache, strided as below, its last dimension dense; bytes with their scales behind them
 };
 
 struct Step {
@@ -24,9 +24,9 @@ struct Step {
     const int64_t *tokens, *slots;  // [rows]
     float *logits, *workspace;      // logits [rows, vocabulary]
     int64_t rows, depth, hidden, inner, heads, kv_heads, width, rotated;
-    int64_t by_row, by_head, by_token;  // of keys and values
+    int64_t by_row, by_head, by_token;  // of keys and values, counted in their numbers
     float eps, magnitude, score_scale, log_n;  // log_n: ln of the length from which on scores are sharpened, or 0
-    int32_t stored, interleaved, threads;      // stored: the form of embedding, keys and values
+    int32_t stored, kept, interleaved, threads;  // the forms of the embedding, and of keys and values
 };
 
 static int64_t more(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -69,13 +69,13 @@ struct Own {
         part = memory.take(2 * s.rows * ROWS);
         angles = memory.take(s.rows * (s.rotated + 2));
         query = memory.take(group * wide);
-        newest = memory.take(2 * wide);
+        newest = memory.take(2 * (wide + 1));
         mixed = memory.take(group * wide);
         scores = memory.take(group * KEYS);
     }
 };
 
-template <class Cell, class Stored>
+template <class Cell, class Stored, class Kept>
 class Pass {
 public:
     Pass(const Step& s, Team& team, const Shared& shared, const Own& own) : s(s), team(team), shared(shared), own(own) {}
@@ -206,26 +206,24 @@ private:
             turned(query, b);
             for (int64_t c = 0; c < wide; c++) query[c] = c < d ? query[c] * scale : 0;
         }
-        Stored *key = (Stored*)own.newest, *val = key + wide;
+        Kept *key = (Kept*)own.newest, *val = (Kept*)(own.newest + wide + 1);
         newest(key, val, qkv, b, k);
-        Stored* keys = (Stored*)layer.keys + b * s.by_row + k * s.by_head;
-        Stored* values = (Stored*)layer.values + b * s.by_row + k * s.by_head;
-        if (keeps) memcpy(keys + slot * s.by_token, key, d * sizeof *key);
-        if (keeps) memcpy(values + slot * s.by_token, val, d * sizeof *val);
+        Kept* keys = (Kept*)layer.keys + b * s.by_row + k * s.by_head;
+        Kept* values = (Kept*)layer.values + b * s.by_row + k * s.by_head;
+        if (keeps) memcpy(keys + slot * s.by_token, key, kept_bytes<Kept>(d));
+        if (keeps) memcpy(values + slot * s.by_token, val, kept_bytes<Kept>(d));
         mix_all(keys, values, key, val, slot, count, s.slopes ? s.slopes + first : nullptr);
         for (int64_t h = 0; h < count; h++)
             memcpy(shared.mixed + b * padded(s.heads * d) + (first + h) * d, own.mixed + h * wide, d * sizeof(float));
     }
 
     // This token's key and value as the cache will hold them.
-    void newest(Stored* key, Stored* val, const float* qkv, int64_t b, int64_t k) const {
+    void newest(Kept* key, Kept* val, const float* qkv, int64_t b, int64_t k) const {
         float* plain = own.mixed;
         memcpy(plain, qkv + (s.heads + k) * s.width, s.width * sizeof(float));
         turned(plain, b);
-        for (int64_t c = 0; c < s.width; c++) {
-            set(key + c, plain[c]);
-            set(val + c, qkv[(s.heads + s.kv_heads + k) * s.width + c]);
-        }
+        keep(key, plain, s.width);
+        keep(val, qkv + (s.heads + s.kv_heads + k) * s.width, s.width);
     }
 
     void turned(float* x, int64_t b) const {
@@ -234,8 +232,8 @@ private:
     }
 
     // own.mixed [heads, filled(width)]: over the keys before the slot, and the newest.
-    void mix_all(const Stored* keys, const Stored* values, const Stored* key, const Stored* val, int64_t slot,
-                 int64_t heads, const float* slopes) const {
+    void mix_all(const Kept* keys, const Kept* values, const Kept* key, const Kept* val, int64_t slot, int64_t heads,
+                 const float* slopes) const {
         const int64_t wide = filled(s.width);
         Mixed mixed[heads];
         for (int64_t h = 0; h < heads; h++) mixed[h] = {-INFINITY, 0, own.mixed + h * wide};
@@ -260,7 +258,7 @@ private:
     const Own own;
 };
 
-template <class Cell, class Stored>
+template <class Cell, class Stored, class Kept>
 static void run(const Step& s) {
     Team team(s.threads);
     Memory memory{s.workspace};
@@ -273,6 +271,6 @@ static void run(const Step& s) {
 #pragma omp single
         team.threads = omp_get_num_threads();  // may be fewer than were asked for
         Memory mine{s.workspace + before + omp_get_thread_num() * counted.count};
-        Pass<Cell, Stored>(s, team, shared, Own(s, mine)).run();
+        Pass<Cell, Stored, Kept>(s, team, shared, Own(s, mine)).run();
     }
 }

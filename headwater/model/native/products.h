@@ -95,16 +95,7 @@ static void prepare(const Input& x, int64_t which, const float* from, const Matr
 // A vector of cells from stored weights.
 static INLINE Vec cells(Float32, const float* from) { return load(from); }
 static INLINE Vec cells(Float32, const bf16* from) { return get(from); }
-static INLINE Vec cells(Float32, const int8_t* from) {
-#if defined(__AVX512F__)
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
-#else
-    typedef int8_t Bytes __attribute__((vector_size(LANES)));
-    Bytes x;
-    memcpy(&x, from, sizeof x);
-    return __builtin_convertvector(x, Vec);
-#endif
-}
+static INLINE Vec cells(Float32, const int8_t* from) { return get(from); }
 // What four bits mean, 0 to 15, as cells to look up. Out of the compiler's sight, which would load them at each use.
 static INLINE Vec steps(Float32) {
     Vec found = __builtin_convertvector(iota(), Vec);

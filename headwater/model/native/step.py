@@ -20,4 +20,4 @@ class Step(ctypes.Structure):
                 *((name, ctypes.c_int64) for name in ("rows", "depth", "hidden", "inner", "heads", "kv_heads", "width",
                                                       "rotated", "by_row", "by_head", "by_token")),
                 *((name, ctypes.c_float) for name in ("eps", "magnitude", "score_scale", "log_n")),
-                *((name, ctypes.c_int32) for name in ("stored", "interleaved", "threads")))
+                *((name, ctypes.c_int32) for name in ("stored", "kept", "interleaved", "threads")))

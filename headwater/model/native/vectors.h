@@ -163,6 +163,16 @@ static INLINE void put(bf16* to, Vec x) {
 #endif
 }
 
+static INLINE Vec get(const int8_t* from) {
+#if defined(__AVX512F__)
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#else
+    typedef int8_t Bytes __attribute__((vector_size(LANES)));
+    Bytes x;
+    memcpy(&x, from, sizeof x);
+    return __builtin_convertvector(x, Vec);
+#endif
+}
 static INLINE float value(const float* from) { return *from; }
 static INLINE float value(const bf16* from) { return widened(*from); }
 static INLINE void set(float* to, float x) { *to = x; }
