@@ -26,13 +26,12 @@ static void product(const Product& p) {
     }
 #pragma omp parallel num_threads(p.threads)
     {
-        std::unique_ptr<float[]> own(new float[scratch_floats(m.columns) + p.count * ROWS]);
+        std::unique_ptr<float[]> y(new float[p.count * ROWS]);
         const int64_t size = part_of(m);
-        float* y = own.get() + scratch_floats(m.columns);
 #pragma omp for schedule(dynamic)
         for (int64_t begin = 0; begin < m.rows; begin += size) {
             const int64_t end = begin + size < m.rows ? begin + size : m.rows;
-            rows_of<Cell>(m, begin, end, x, y, ROWS, own.get());
+            rows_of<Cell>(m, begin, end, x, y.get(), ROWS);
             for (int64_t v = 0; v < p.count; v++)
                 for (int64_t r = begin; r < end; r++) set((Stored*)p.y + v * m.rows + r, y[v * ROWS + r - begin]);
         }

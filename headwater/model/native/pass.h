@@ -58,14 +58,13 @@ struct Shared {
 
 // What is a thread's own. All hold the same stream: adding it up again is quicker than to hand it round.
 struct Own {
-    float *stream, *row, *input, *scratch, *part, *angles, *query, *newest, *mixed, *scores;
+    float *stream, *row, *input, *part, *angles, *query, *newest, *mixed, *scores;
 
     Own(const Step& s, Memory& memory) {
         const int64_t group = s.heads / s.kv_heads, wide = filled(s.width);
         stream = memory.take(s.rows * padded(s.hidden));
         row = memory.take(widest(s));
         input = memory.take(Input::floats(s.rows, widest(s)));
-        scratch = memory.take(scratch_floats(widest(s)));
         part = memory.take(2 * s.rows * ROWS);
         angles = memory.take(s.rows * (s.rotated + 2));
         query = memory.take(group * wide);
@@ -159,7 +158,7 @@ private:
         const int64_t size = part_of(m);
         team.share((m.rows + size - 1) / size, [&](int64_t part) {
             const int64_t begin = part * size, end = begin + size < m.rows ? begin + size : m.rows;
-            rows_of<Cell>(m, begin, end, x, y + begin, by_vector, own.scratch);
+            rows_of<Cell>(m, begin, end, x, y + begin, by_vector);
         });
     }
 
@@ -169,8 +168,8 @@ private:
         team.share((half + size - 1) / size, [&](int64_t part) {
             const int64_t begin = part * size, end = begin + size < half ? begin + size : half;
             float *gate = own.part, *up = own.part + s.rows * size;
-            rows_of<Cell>(m, begin, end, x, gate, size, own.scratch);
-            rows_of<Cell>(m, half + begin, half + end, x, up, size, own.scratch);
+            rows_of<Cell>(m, begin, end, x, gate, size);
+            rows_of<Cell>(m, half + begin, half + end, x, up, size);
             for (int64_t b = 0; b < s.rows; b++)
                 swiglu(shared.inner + b * by_vector + begin, gate + b * size, up + b * size, end - begin);
         });

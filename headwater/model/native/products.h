@@ -118,11 +118,12 @@ static INLINE Vec cells(BFloat16, const bf16* from) { return load(from); }
 static INLINE Vec cells(BFloat16, const int8_t* from) {
     return (Vec)_mm512_cvtne2ps_pbh(cells(Float32{}, from + 16), cells(Float32{}, from));
 }
+// 0 to 15 twice: an index has five bits, of which the highest is another code's.
+alignas(64) static const bf16 STEPS_TWICE[2 * LANES] = {
+    0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170,
+    0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170};
 static INLINE Vec steps(BFloat16) {
-    bf16 numbers[2 * LANES];  // twice: an index has five bits, of which the highest is another code's
-    put(numbers, __builtin_convertvector(iota(), Vec));
-    put(numbers + LANES, __builtin_convertvector(iota(), Vec));
-    Vec found = load(numbers);
+    Vec found = load(STEPS_TWICE);
     asm("" : "+v"(found));
     return found;
 }
@@ -184,99 +185,94 @@ static INLINE void plain(const Matrix& m, int64_t row, const Input& x, int64_t f
 }
 
 // LANES scales or zeros of a row's groups, of which the first `left` are there.
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+static INLINE __mmask16 first(int64_t left) { return left < LANES ? (1 << left) - 1 : 0xffff; }
+
 static INLINE Vec widened(const uint16_t* from, int64_t left) {
-    uint16_t some[LANES]{};
-    if (left < LANES) from = (const uint16_t*)memcpy(some, from, left * sizeof *from);
-#if defined(__AVX512F__)
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
-#else
-    Vec found;
-    for (int lane = 0; lane < LANES; lane++) found[lane] = half(from[lane]);
-    return found;
-#endif
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(left), from));
 }
 
 static INLINE Vec widened(const uint8_t* from, int64_t left) {
-    uint8_t some[LANES]{};
-    if (left < LANES) from = (const uint8_t*)memcpy(some, from, left);
-#if defined(__AVX512F__)
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from)));
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(left), from)));
+}
 #else
-    Vec found;
-    for (int lane = 0; lane < LANES; lane++) found[lane] = from[lane];
+static INLINE Vec widened(const uint16_t* from, int64_t left) {
+    Vec found{};
+    for (int lane = 0; lane < LANES && lane < left; lane++) found[lane] = half(from[lane]);
     return found;
-#endif
 }
 
+static INLINE Vec widened(const uint8_t* from, int64_t left) {
+    Vec found{};
+    for (int lane = 0; lane < LANES && lane < left; lane++) found[lane] = from[lane];
+    return found;
+}
+#endif
+
 // The scales of a vector of codes, one for eight columns in each lane.
-static INLINE Vec spread(const float* scale, Ints places) {
+static INLINE Vec spread(Vec scales, Ints places) {
 #if defined(__AVX512F__)
-    return _mm512_permutexvar_ps((__m512i)places, load(scale));
+    return _mm512_permutexvar_ps((__m512i)places, scales);
 #else
     Vec found;
-    for (int lane = 0; lane < LANES; lane++) found[lane] = scale[places[lane]];
+    for (int lane = 0; lane < LANES; lane++) found[lane] = scales[places[lane]];
     return found;
 #endif
 }
 
 // The same for four bits: sum of scale (code - zero) x = sum of scale (sum of code x) - sum of scale zero (sum of x).
+// LANES groups after LANES groups, their scales in registers.
 template <class Cell, int HEIGHT, int WIDTH>
-static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t first, float* scale,
-                           float (&y)[HEIGHT][WIDTH]) {
+static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t first, float (&y)[HEIGHT][WIDTH]) {
     constexpr int TURNS = 8 / Cell::GROUP, WIDE = UNIT / TURNS;
-    const int64_t bytes = m.columns / 2, step = padded(m.columns), many = step / FINEST + 2 * LANES;
-    const uint8_t* codes = (const uint8_t*)m.weights + row * bytes;
+    const int64_t bytes = m.columns / 2, step = padded(m.columns), groups = m.columns / m.group;
+    const uint8_t *codes = (const uint8_t*)m.weights + row * bytes, *zeros = m.zero + row * groups;
+    const uint16_t* halves = (const uint16_t*)m.scale + row * groups;
     const auto* numbers = numbers_of<Cell>(x, first);
     const int log_group = __builtin_ctz(m.group);
     const Ints places = iota() * 8 >> log_group;
     const Vec table = steps(Cell{});
-    Vec sums[HEIGHT][WIDTH]{};
-    const int64_t groups = m.columns >> log_group;
-    for (int w = 0; w < HEIGHT; w++) {
-        const uint16_t* halves = (const uint16_t*)m.scale + (row + w) * groups;
-        const uint8_t* zeros = m.zero + (row + w) * groups;
-        for (int64_t g = 0; g < groups; g += LANES) {
-            const Vec scales = widened(halves + g, groups - g), shift = scales * widened(zeros + g, groups - g);
-            __builtin_prefetch(halves + HEIGHT * groups + g);
-            __builtin_prefetch(zeros + HEIGHT * groups + g);
-            store(scale + w * many + g, scales);
-            for (int v = 0; v < WIDTH; v++) sums[w][v] -= shift * load(x.sums + (first + v) * x.sums_step() + g);
-        }
-        store(scale + w * many + groups, Vec{});
-    }
-    const auto add = [&](int w, int64_t at, Ints packed) __attribute__((always_inline)) {
+    Vec sums[HEIGHT][WIDTH]{}, scales[HEIGHT];
+    const auto add = [&](int w, int64_t at, int32_t group, Ints packed) __attribute__((always_inline)) {
         Vec part[WIDTH]{};
         for (int turn = 0; turn < TURNS; turn++) {
             const Vec cell = unpacked(Cell{}, table, packed, turn);
             for (int v = 0; v < WIDTH; v++)
                 part[v] = Cell::dot(part[v], load(numbers + v * step + at + turn * WIDE), cell);
         }
-        const Vec scales = spread(scale + w * many + (at >> log_group), places);
-        for (int v = 0; v < WIDTH; v++) sums[w][v] += scales * part[v];
+        const Vec scale = spread(scales[w], places + group);
+        for (int v = 0; v < WIDTH; v++) sums[w][v] += scale * part[v];
     };
-    int64_t at = 0;
-    for (; at + UNIT <= m.columns; at += UNIT)
+    for (int64_t g = 0; g < groups; g += LANES) {
         for (int w = 0; w < HEIGHT; w++) {
-            const uint8_t* from = codes + w * bytes + at / 2;
-            fetch<HEIGHT>(codes + w * bytes, at / 2, bytes);
-            add(w, at, (Ints)load(from));
+            scales[w] = widened(halves + w * groups + g, groups - g);
+            const Vec shift = scales[w] * widened(zeros + w * groups + g, groups - g);
+            __builtin_prefetch(halves + (HEIGHT + w) * groups + g);
+            __builtin_prefetch(zeros + (HEIGHT + w) * groups + g);
+            for (int v = 0; v < WIDTH; v++) sums[w][v] -= shift * load(x.sums + (first + v) * x.sums_step() + g);
         }
-    for (int w = 0; at < m.columns && w < HEIGHT; w++) {
-        Ints packed{};
-        memcpy(&packed, codes + w * bytes + at / 2, (m.columns - at) / 2);
-        add(w, at, packed);
+        int64_t at = g << log_group;
+        const int64_t end = groups - g < LANES ? m.columns : (g + LANES) << log_group;
+        for (; at + UNIT <= end; at += UNIT)
+            for (int w = 0; w < HEIGHT; w++) {
+                fetch<HEIGHT>(codes + w * bytes, at / 2, bytes);
+                add(w, at, (at >> log_group) - g, (Ints)load(codes + w * bytes + at / 2));
+            }
+        for (int w = 0; at < end && w < HEIGHT; w++) {
+            Ints packed{};
+            memcpy(&packed, codes + w * bytes + at / 2, (m.columns - at) / 2);
+            add(w, at, (at >> log_group) - g, packed);
+        }
     }
     for (int w = 0; w < HEIGHT; w++)
         for (int v = 0; v < WIDTH; v++) y[w][v] = total(sums[w][v]);
 }
 
-static INLINE int64_t scratch_floats(int64_t columns) { return 4 * (padded(columns) / FINEST + 2 * LANES); }
-
 template <class Cell, Form FORM, int HEIGHT, int WIDTH>
-static INLINE void some(const Matrix& m, int64_t row, const Input& x, int64_t first, float* y, int64_t by_vector,
-                        float* scratch) {
+static INLINE void some(const Matrix& m, int64_t row, const Input& x, int64_t first, float* y,
+                        int64_t by_vector) {
     float found[HEIGHT][WIDTH];
-    if constexpr (FORM == INT4) grouped<Cell>(m, row, x, first, scratch, found);
+    if constexpr (FORM == INT4) grouped<Cell>(m, row, x, first, found);
     if constexpr (FORM == INT8) plain<Cell, int8_t>(m, row, x, first, found);
     if constexpr (FORM == BFLOAT16) plain<Cell, bf16>(m, row, x, first, found);
     if constexpr (FORM == FLOAT32) plain<Float32, float>(m, row, x, first, found);
@@ -290,37 +286,36 @@ static INLINE void some(const Matrix& m, int64_t row, const Input& x, int64_t fi
 
 template <class Cell, Form FORM, int WIDTH>
 static void rows_in(const Matrix& m, int64_t begin, int64_t end, const Input& x, int64_t first, float* y,
-                    int64_t by_vector, float* scratch) {
+                    int64_t by_vector) {
     // One vector waits for memory, which is quickest as one stream; more of them for arithmetic, which rows side by side
     // save some of, as long as their sums fit the registers.
     constexpr int HEIGHT = FORM < INT8 || WIDTH == 1 ? 1 : WIDTH == 2 ? 4 : WIDTH == 4 && FORM == INT8 ? 2 : 1;
     int64_t row = begin;
     for (; row + HEIGHT <= end; row += HEIGHT)
-        some<Cell, FORM, HEIGHT, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
-    for (; row < end; row++) some<Cell, FORM, 1, WIDTH>(m, row, x, first, y + row - begin, by_vector, scratch);
+        some<Cell, FORM, HEIGHT, WIDTH>(m, row, x, first, y + row - begin, by_vector);
+    for (; row < end; row++) some<Cell, FORM, 1, WIDTH>(m, row, x, first, y + row - begin, by_vector);
 }
 
 template <class Cell, int WIDTH>
 static void rows_by(const Matrix& m, int64_t begin, int64_t end, const Input& x, int64_t first, float* y,
-                    int64_t by_vector, float* scratch) {
+                    int64_t by_vector) {
     const auto multiply = m.form == INT4    ? rows_in<Cell, INT4, WIDTH>
                           : m.form == INT8     ? rows_in<Cell, INT8, WIDTH>
                           : m.form == BFLOAT16 ? rows_in<Cell, BFLOAT16, WIDTH>
                                                : rows_in<Cell, FLOAT32, WIDTH>;
-    multiply(m, begin, end, x, first, y, by_vector, scratch);
+    multiply(m, begin, end, x, first, y, by_vector);
 }
 
 // y[v * by_vector + row - begin] for the rows [begin, end) and all vectors.
 template <class Cell>
-static void rows_of(const Matrix& m, int64_t begin, int64_t end, const Input& x, float* y, int64_t by_vector,
-                    float* scratch) {
+static void rows_of(const Matrix& m, int64_t begin, int64_t end, const Input& x, float* y, int64_t by_vector) {
     for (int64_t first = 0; first < x.count;) {
         const int64_t left = x.count - first;
         float* to = y + first * by_vector;
-        if (left >= 8) rows_by<Cell, 8>(m, begin, end, x, first, to, by_vector, scratch);
-        else if (left >= 4) rows_by<Cell, 4>(m, begin, end, x, first, to, by_vector, scratch);
-        else if (left >= 2) rows_by<Cell, 2>(m, begin, end, x, first, to, by_vector, scratch);
-        else rows_by<Cell, 1>(m, begin, end, x, first, to, by_vector, scratch);
+        if (left >= 8) rows_by<Cell, 8>(m, begin, end, x, first, to, by_vector);
+        else if (left >= 4) rows_by<Cell, 4>(m, begin, end, x, first, to, by_vector);
+        else if (left >= 2) rows_by<Cell, 2>(m, begin, end, x, first, to, by_vector);
+        else rows_by<Cell, 1>(m, begin, end, x, first, to, by_vector);
         first += left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     }
 }
