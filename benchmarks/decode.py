@@ -30,6 +30,7 @@ from headwater.model.linear import Int8Linear
 from headwater.model.native.few_rows import few_rows
 from headwater.model.packed import pack_linears
 from headwater.model.stepper import stepper_of, weights_of
+from headwater.progress import track
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.training import BpeSettings, train_bpe
 from headwater.tokenizer.words import count_words
@@ -132,7 +133,7 @@ def transformers(folder: Path, count: int) -> tuple[Timed, Timed]:
 def in_turns(functions: dict[str, Timed], repeats: int) -> dict[str, float]:
     """Median of the seconds that each gives; one round is not counted."""
     found: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 1):
+    for turn in track(range(repeats + 1), "rounds"):
         for name, function in functions.items():
             gc.collect()
             seconds = function()
