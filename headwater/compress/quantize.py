@@ -16,8 +16,9 @@ from headwater.artifacts import write_json
 from headwater.compress.awq import smooth
 from headwater.compress.calibration import CalibrationSettings
 from headwater.compress.cost import Cost, cost_table, speeds_in_turn
-from headwater.compress.gptq import gptq
+from headwater.compress.gptq import compensated, gptq
 from headwater.compress.inputs import Inputs, pack_blocks
+from headwater.compress.scales import searched
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import adapted, require_no_prefix
@@ -25,7 +26,7 @@ from headwater.model.checkpoint import load_model, packed_matrices, save_model
 from headwater.model.decoder import Block
 from headwater.model.families import family_for
 from headwater.model.folder import WeightFolder
-from headwater.model.int4 import Group, Int4Linear
+from headwater.model.int4 import Group, Int4Linear, joined, nearest
 from headwater.model.packed import Base, Form, PackedLinear, linear_names, packed_linears, replace_layer, unpacked
 from headwater.model.task_head import require_no_head
 from headwater.progress import print_result, say
@@ -149,7 +150,7 @@ def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = N
     found: list[Matrix] = []
     if rows is not None:
         pack_blocks(model, rows, lambda layer, block, inputs: found.extend(
-            _pack_block(layer, block, inputs, settings)))
+            _pack_block(layer, block, inputs, settings)), in_turn=settings.method == "gptq")
     return [*found, *(_replaced(model, name, settings, None) for name in linear_names(model)
                       if name != "head" or settings.head)]
 
@@ -167,13 +168,26 @@ def _replaced(module: nn.Module, name: str, settings: QuantizeSettings, inputs: 
     """Put the packed layer in its place."""
     linear = _linear(module, name)
     form = settings.form(linear)
-    layer = form.pack(linear)
+    if inputs is not None:
+        linear.weight.data = compensated(linear.weight.data, inputs)
     weight = linear.weight.detach().float()
-    if settings.method == "gptq" and inputs is not None and isinstance(layer, Int4Linear):
-        layer.codes, layer.scale, layer.zero = gptq(weight, inputs.hessian, form.group, symmetric=form.symmetric,
-                                                    act_order=settings.act_order)
+    if form.base != "int4":
+        layer = form.pack(linear)
+    else:
+        layer = Int4Linear.like(linear, form.group, symmetric=form.symmetric)
+        layer.bias = linear.bias
+        layer.codes, layer.scale, layer.zero = _rounded(weight, form, settings, inputs)
     replace_layer(module, name, layer)
     return _compared(name, form, weight, layer, inputs)
+
+
+def _rounded(weight: Tensor, form: Form, settings: QuantizeSettings, inputs: Inputs | None
+             ) -> tuple[Tensor, Tensor, Tensor]:
+    if settings.method == "gptq" and inputs is not None:
+        return gptq(weight, inputs.hessian, form.group, symmetric=form.symmetric, act_order=settings.act_order)
+    scale, zero = searched(weight, form.group, symmetric=form.symmetric,
+                           hessian=None if inputs is None else inputs.hessian)
+    return joined(nearest(weight, scale, zero)), scale, zero
 
 
 def _compared(name: str, form: Form, weight: Tensor, layer: PackedLinear, inputs: Inputs | None) -> Matrix:

@@ -106,7 +106,8 @@ def test_every_family_is_quantized(shared, name, method):
         if method == "rtn":
             pack_linears(model, head=False, form="int4", group=32)
         else:
-            pack_blocks(model, ids, lambda *given: list(_pack_block(*given, own)) and None)
+            pack_blocks(model, ids, lambda *given: list(_pack_block(*given, own)) and None,
+                        in_turn=method == "gptq")
         found = model(ids)
     assert {Form.of(one).base for _, one in packed_linears(model)} <= {"int4", "int8"}
     assert (found - exact).square().mean().sqrt() < 0.6 * exact.std()  # the weights are random
