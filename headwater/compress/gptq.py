@@ -3,6 +3,8 @@ scales and codes are looked at again, each with all others as they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def compensated(weight: Tensor, inputs: Inputs) -> Tensor:
     (X_f - X)^T X H^-1 with a = 1/2. The matrix itself where the float model was not read."""
     if inputs.drift is None:
         return weight
-    lower, _ = _factors(inputs.hessian)
+    lower = next(_lower_factors(inputs.hessian))
     return weight + MADE_UP * torch.cholesky_solve((weight @ inputs.drift).t(), lower).t()
 
 
@@ -54,7 +56,7 @@ def eliminated(weight: Tensor, hessian: Tensor, group: int, *, symmetric: bool, 
     """
     scale, zero = searched(weight, group, symmetric=symmetric)
     order = hessian.diagonal().argsort(descending=True) if act_order else torch.arange(len(hessian))
-    _, upper = _factors(hessian[order][:, order])
+    upper = next(found for found in map(_of_inverse, _lower_factors(hessian[order][:, order])) if found is not None)
     work = weight[:, order]
     codes = torch.empty(work.shape, dtype=torch.uint8)
     for start in range(0, len(order), BLOCK):
@@ -79,13 +81,17 @@ def _damped(hessian: Tensor, share: float) -> Tensor:
     return hessian + share * hessian.diagonal().mean() * torch.eye(len(hessian))
 
 
-def _factors(hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """The lower Cholesky factor of the damped Hessian, and the upper one of its inverse."""
+def _lower_factors(hessian: Tensor) -> Iterator[Tensor]:
+    """The lower Cholesky factor of the damped Hessian; of the Hessian damped more, where that will not do."""
     for power in range(3):
         lower, wrong = torch.linalg.cholesky_ex(_damped(hessian, DAMPING * 10**power))
-        if not wrong:
-            upper, wrong = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if not wrong and bool(upper.isfinite().all()):
-                return lower, upper
+        if not wrong and bool(lower.isfinite().all()):
+            yield lower
     raise InputError("what goes into a matrix is not finite, or too large", where="calibration",
                      fix="look whether the model's weights are finite, or give method=rtn")
+
+
+def _of_inverse(lower: Tensor) -> Tensor | None:
+    """The upper Cholesky factor of the inverse of what has this lower one."""
+    upper, wrong = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+    return None if wrong or not bool(upper.isfinite().all()) else upper

@@ -57,8 +57,8 @@ class QuantizeSettings(Settings):
     """4 bits: without zeros, which saves 4/group bits a weight."""
     act_order: bool = False
     """gptq: columns of large inputs go first."""
-    head: bool = False
-    """The output head too, rounded to the nearest; a head tied to the embedding stays as it is."""
+    head: Literal[8, 4] | None = None
+    """Bits of the output head, rounded to the nearest; None leaves it, and one tied to the embedding stays as it is."""
     corpus: InputPath | None = None
     """Of its validation split bits per byte are taken before and after; its training split is what gptq and awq
     read."""
@@ -72,6 +72,8 @@ class QuantizeSettings(Settings):
             raise ValueError(f"method {self.method} is for bits=4: rounding to 8 leaves nothing to win")
         if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (128, False):
             raise ValueError("group and symmetric have an effect with bits=4 alone, and none on nf4")
+        if (self.base, self.head) in (("int8", 4), ("nf4", 8)):
+            raise ValueError(f"a head of {self.head} bits does not go with {self.base}")
         if self.act_order and self.method != "gptq":
             raise ValueError(f"act_order has no effect with method {self.method}")
         if self.method in ("rtn", "nf4") and self.calibration != CalibrationSettings.parse(READ.values):
@@ -82,8 +84,9 @@ class QuantizeSettings(Settings):
     def base(self) -> Base:
         return "nf4" if self.method == "nf4" else "int8" if self.bits == 8 else "int4"
 
-    def form(self, linear: nn.Linear) -> Form:
-        return Form.fitting(self.base, linear.in_features, self.group, symmetric=self.symmetric)
+    def form(self, name: str, linear: nn.Linear) -> Form:
+        base = "int8" if name == "head" and self.head == 8 else self.base
+        return Form.fitting(base, linear.in_features, self.group, symmetric=self.symmetric)
 
 
 class Matrix(NamedTuple):
@@ -134,9 +137,9 @@ def _require_floats(model: Decoder, settings: QuantizeSettings) -> None:
     """Raises `InputError`."""
     if any(packed_linears(model)) or any(adapted(model)):
         raise InputError("the model is quantized already", where=settings.model, fix="give a float model")
-    if settings.head and model.config.tie_word_embeddings:
-        raise InputError("the head is tied to the embedding and cannot be quantized alone", where=settings.model,
-                         fix="set quantize.head=false")
+    if settings.head and (model.config.tie_word_embeddings or "head" not in linear_names(model)):
+        raise InputError("the head is tied to the embedding, or normalised, and cannot be quantized alone",
+                         where=settings.model, fix="leave quantize.head out")
 
 
 def _calibration(settings: QuantizeSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor | None:
@@ -158,7 +161,7 @@ def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = N
 def _pack_block(layer: int, block: Block, inputs: dict[str, Inputs], settings: QuantizeSettings) -> Iterator[Matrix]:
     names = list(inputs)
     if settings.method == "awq":
-        smooth(block, inputs, {name: settings.form(_linear(block, name)) for name in names})
+        smooth(block, inputs, {name: settings.form(name, _linear(block, name)) for name in names})
     for name in names:
         found = _replaced(block, name, settings, inputs.pop(name))
         yield found._replace(name=f"blocks.{layer}.{name}")
@@ -167,7 +170,7 @@ def _pack_block(layer: int, block: Block, inputs: dict[str, Inputs], settings: Q
 def _replaced(module: nn.Module, name: str, settings: QuantizeSettings, inputs: Inputs | None) -> Matrix:
     """Put the packed layer in its place."""
     linear = _linear(module, name)
-    form = settings.form(linear)
+    form = settings.form(name, linear)
     if inputs is not None:
         linear.weight.data = compensated(linear.weight.data, inputs)
     weight = linear.weight.detach().float()

@@ -192,4 +192,4 @@ def _targets(form: Form, forms: Mapping[str, Form]) -> list[str]:
                    for same in (True, False))
     if own & others:
         return [name for name, one in forms.items() if one == form]
-    return [f"re:.*\\.{leaf}$" for leaf in sorted(own)]
+    return [leaf if leaf in forms else f"re:.*\\.{leaf}$" for leaf in sorted(own)]
