@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 
 from headwater import hardware
 from headwater.model import Decoder, ModelConfig, initialise
@@ -84,11 +85,20 @@ def expected(query, key, value, gradient, intervals, slopes, rotation=None):
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient.double())]
 
 
-def close(found, truth, relative):
+def error_of(found, truth):
     """Largest error as a share of the tensor's own size: gradients of a whole row add up errors of all its entries."""
+    return float((found.double() - truth).abs().max() / truth.abs().max().clamp_min(0.1))
+
+
+def close(found, truth, relative):
     for name, one, two in zip(("out", "query", "key", "value", "prefix"), found, truth):
-        error = float((one.double() - two).abs().max() / two.abs().max().clamp_min(0.1))
-        assert error < relative, (name, error)
+        assert error_of(one, two) < relative, (name, error_of(one, two))
+
+
+def by_pytorch(query, key, value, gradient, intervals):
+    leaves = [x.detach().requires_grad_() for x in (query, key, value)]
+    out = scaled_dot_product_attention(*leaves, attn_mask=intervals.dense(), enable_gqa=query.shape[1] > key.shape[1])
+    return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -125,7 +135,10 @@ def test_queries_may_go_on_from_keys_before_them(alibi, data, length, share):
 def test_bfloat16_is_as_close_as_bfloat16_can_be(way, length, heads, kv_heads, width, data):
     intervals = data.draw(batches_of_intervals(length))
     given_ = tensors(len(intervals.first), heads, kv_heads, length, width, torch.bfloat16)
-    close(run(way, *given_, intervals, None), expected(*given_, intervals, None), 3e-2)
+    truth = expected(*given_, intervals, None)
+    # Rarely PyTorch's own kernel is off by more: a gradient that is small beside what it is the difference of.
+    theirs = max(map(error_of, by_pytorch(*given_, intervals), truth))
+    close(run(way, *given_, intervals, None), truth, max(3e-2, 1.1 * theirs))
 
 
 @pytest.mark.parametrize("way", WAYS)
