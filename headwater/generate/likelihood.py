@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from headwater.errors import InputError
-from headwater.generate.request import LogLikelihood
+from headwater.generate import shared_context
+from headwater.generate.request import LogLikelihood, sums
 from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder
 from headwater.model.scoring import token_log_probabilities
@@ -38,15 +39,25 @@ class _Group:
 def log_likelihoods(model: Decoder, pairs: list[Pair], *, max_length: int) -> list[LogLikelihood]:
     """For each (context, continuation): sum over the continuation of log p(token | all before it).
 
-    Logits are turned into log-probabilities in float32 over the model's whole vocabulary. Pairs are sorted by
-    length and batched; pairs with the same context share one pass over it. Raises `InputError` for an empty side, a
+    Logits are turned into log-probabilities in float32 over the model's whole vocabulary. Contexts that begin alike are
+    read behind what they share. The others are sorted by length and batched; pairs with the same context share one pass
+    over it. Raises `InputError` for an empty side, a
     token outside the vocabulary or a pair longer than `max_length`.
     """
     for number, (context, continuation) in enumerate(pairs):
         _check(number, context, continuation, model.config.vocab_size, max_length)
     results: list[LogLikelihood | None] = [None] * len(pairs)
+    by_context: dict[tuple[int, ...], list[int]] = {}
+    for index, pair in enumerate(pairs):
+        by_context.setdefault(tuple(pair[0]), []).append(index)
     with bar("likelihoods", len(pairs)) as shown:
-        for batch in _batches(_groups(pairs, model.front), model.front):
+        for shared, contexts in shared_context.families(by_context) if shared_context.covers(model.config) else ():
+            indices = [index for context in contexts for index in by_context.pop(context)]
+            some = shared_context.score(model, contexts[0][:shared], [pairs[index] for index in indices])
+            for index, result in zip(indices, some, strict=True):
+                results[index] = result
+                shown.advance()
+        for batch in _batches(_groups(pairs, by_context, model.front), model.front):
             indices = [index for group in batch for index in group.indices]
             for index, result in zip(indices, _score(model, batch)):
                 results[index] = result
@@ -67,12 +78,9 @@ def _check(number: int, context: list[int], continuation: list[int], vocabulary:
                          fix="use the tokenizer that belongs to this model")
 
 
-def _groups(pairs: list[Pair], front: int) -> list[_Group]:
+def _groups(pairs: list[Pair], by_context: dict[tuple[int, ...], list[int]], front: int) -> list[_Group]:
     """Pairs by context, longest first: the first batch is the one that needs the most memory. front: keys of a prefix
     before each."""
-    by_context: dict[tuple[int, ...], list[int]] = {}
-    for index, pair in enumerate(pairs):
-        by_context.setdefault(tuple(pair[0]), []).append(index)
     groups = []
     for context, indices in by_context.items():
         longest = max(len(pairs[index][1]) for index in indices)
@@ -113,7 +121,7 @@ def _score(model: Decoder, batch: list[_Group]) -> list[LogLikelihood]:
     real = torch.arange(hidden.shape[1], device=device) < lengths
     wanted = torch.tensor([token for target in targets for token in target], device=device)
     logprobs, greedy = token_log_probabilities(model, hidden[real], wanted)
-    return _sums(logprobs, greedy, [len(target) for target in targets])
+    return sums(logprobs, greedy, [len(target) for target in targets])
 
 
 def _read_on(model: Decoder, cache: KVCache, owner: Tensor, starts: Tensor, targets: list[list[int]]) -> Tensor:
@@ -131,8 +139,3 @@ def padded(rows: list[list[int]], device: torch.device) -> Tensor:
     """int64 [B, longest]; the padding stands behind a row's end, where causal attention never reads it."""
     longest = max(map(len, rows))
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long, device=device)
-
-
-def _sums(logprobs: Tensor, greedy: Tensor, lengths: list[int]) -> list[LogLikelihood]:
-    return [LogLikelihood(part.sum(dtype=torch.float64).item(), bool(hit.all()), len(part))
-            for part, hit in zip(logprobs.cpu().split(lengths), greedy.cpu().split(lengths))]

@@ -11,7 +11,7 @@ from headwater.errors import InputError
 from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
 from headwater.model.intervals import Intervals
-from headwater.model.prefix import Prefix
+from headwater.model.prefix import Prefix, ReadContext
 
 
 class Batch(NamedTuple):
@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     """int64 [B,T], given by a caller whose rows differ in length; None: after what the cache holds."""
     intervals: Intervals | None = None
     """Given instead of a mask."""
-    prefix: Prefix | None = None
-    """The model's."""
+    prefix: Prefix | ReadContext | None = None
+    """The model's, or what a caller gave in its place."""
 
     @property
     def front(self) -> int:

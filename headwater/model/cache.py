@@ -9,7 +9,7 @@ from torch import Tensor
 
 from headwater.errors import InputError
 from headwater.model.config import ModelConfig
-from headwater.model.prefix import Prefix
+from headwater.model.prefix import Prefix, ReadContext
 from headwater.model.windows import NEVER
 from headwater.plan.serving import SCALE_BYTES
 
@@ -151,6 +151,13 @@ class KVCache:
             target[:, :, :kept] = source[rows, :, :kept]
         if self.positions is not None and other.positions is not None:
             self.positions[:, :, :kept] = other.positions[rows, :, :kept]
+
+    def read(self, row: int, tokens: int) -> ReadContext:
+        """What a row's first tokens left here, behind its prefix."""
+        assert not self.rolling
+        held = slice(self.front - self.fronts[row], self.front + tokens)
+        return ReadContext(tuple(self._read(torch.stack((keys[row, :, held], values[row, :, held])))
+                                 for keys, values in zip(self._all_keys, self._all_values, strict=True)))
 
     def update(self, layer: int, keys: Tensor, values: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """Store keys and values [B,K,T,d] at their place; return the layer's entries that the place reaches,

@@ -18,7 +18,7 @@ from headwater.model.heads import make_head
 from headwater.model.intervals import Intervals
 from headwater.model.norms import make_norm
 from headwater.model.positions import Positions, make_embedding
-from headwater.model.prefix import Prefix
+from headwater.model.prefix import Prefix, ReadContext
 
 
 class Block(nn.Module):
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | Intervals | None = None,
                position_ids: Tensor | None = None, cache: KVCache | None = None, *,
-               slots: Tensor | None = None) -> Tensor:
+               slots: Tensor | None = None, behind: ReadContext | None = None) -> Tensor:
         """The normed last hidden states [B,T,D] of ids int64 [B,T].
 
         attention_mask: [B,S] numbers, 0 for padding; tokens see those before them with the same number, so different
@@ -108,11 +108,14 @@ class Decoder(nn.Module):
         they are left out; with a cache they go on from it.
         cache: what was read so far, appended to. slots: int64 [B,T], where each token stands in its row of the cache,
         for rows of different lengths; a token then sees the slots up to its own.
+        behind: what `KVCache.read` gave, which every token sees too; beside `Intervals` and `position_ids` that go on
+        from it, without a cache.
         Raises `InputError` for arguments that do not fit.
         """
         intervals = attention_mask if isinstance(attention_mask, Intervals) else None
         mask = None if isinstance(attention_mask, Intervals) else attention_mask
-        batch = Batch(input_ids, mask, position_ids, cache, slots, intervals, self.prefix)
+        assert behind is None or (intervals is not None and position_ids is not None and cache is None)
+        batch = Batch(input_ids, mask, position_ids, cache, slots, intervals, behind or self.prefix)
         context, positions = make_context(self.config, self.positions, batch)
         x = self._embedded(input_ids, positions)
         remember(batch, context, positions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -59,6 +59,20 @@ class Prefix(nn.Module):
         """All of them as files hold them: [P, L*2*K*d], of a layer the keys and then the values."""
         whole: Tensor = self.embedding.weight if self.trans is None else self.trans(self.embedding.weight)
         return whole
+
+
+class ReadContext(NamedTuple):
+    """Tokens that a model has read, in the place of its prefix for rows that all go on from them."""
+
+    layers: tuple[Tensor, ...]
+    """Each layer's keys and values, [2,K,P,d], the model's own prefix first."""
+
+    @property
+    def length(self) -> int:
+        return self.layers[0].shape[2]
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        return self.layers
 
 
 def before(prefix: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
