@@ -7,7 +7,7 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.folders import GGUF, model_folder, tokenizer_files
 from headwater.generate.run_folder import find_model
-from headwater.model.checkpoint import require_floats
+from headwater.model.checkpoint import require_floats, require_sound
 from headwater.model.convert import read_as_stored
 from headwater.model.gguf.architectures import architecture_of
 from headwater.model.gguf.numbers import Kind
@@ -38,6 +38,7 @@ def export(folder: Path, target: Path, settings: GgufSettings | None = None) -> 
                    "give the float model, which of a run is in the folder of an earlier stage")
     model = read_as_stored(source)
     architecture = architecture_of(model.config)
+    require_sound(model, source)
     fields = None
     if tokenizer_files(source):
         fields = gguf_fields(source, model.config.vocab_size)

@@ -21,7 +21,7 @@ from headwater.compress.inputs import Inputs, pack_blocks
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import adapted, require_no_prefix
-from headwater.model.checkpoint import load_model, packed_matrices, save_model
+from headwater.model.checkpoint import load_model, packed_matrices, require_sound, save_model
 from headwater.model.decoder import Block
 from headwater.model.families import family_for
 from headwater.model.folder import WeightFolder
@@ -104,6 +104,7 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     require_no_head(settings.model)
     model = load_model(settings.model)
     _require_floats(model, settings)
+    require_sound(model, settings.model)
     tokenizer = Tokenizer.load(settings.model)
     prompt = torch.arange(32) % model.config.vocab_size
     held_out = None if settings.corpus is None else split_shards(settings.corpus, "validation", tokenizer,
@@ -113,6 +114,7 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
         say("note: what is not packed is written as bfloat16")
     matrices = quantize(model, settings, _calibration(settings, model, tokenizer))
     model.to(torch.bfloat16 if model.dtype == torch.float32 else model.dtype)
+    require_sound(model, settings.model)
     save_model(model, out, tokenizer_from=settings.model)
     by_formula = formula_bytes(model)
     del model

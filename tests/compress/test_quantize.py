@@ -1,10 +1,13 @@
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from headwater.compress.gguf import export
 from headwater.compress.quantize import QuantizeSettings, disk_bytes, formula_bytes, run
 from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
@@ -115,6 +118,32 @@ def test_every_family_is_quantized(shared, name, method):
 def test_gptq_and_awq_need_text(small_model, tmp_path):
     with pytest.raises(InputError, match="no text"):
         run(QuantizeSettings(model=small_model, bits=4, method="gptq"), tmp_path)
+
+
+@pytest.mark.parametrize("how", [{}, {"bits": 4}, {"bits": 4, "method": "nf4"}, {"bits": 4, "method": "awq"}])
+def test_weights_that_are_not_finite_are_refused_by_name(small_model, tmp_path, text, how):
+    broken = tmp_path / "broken"
+    shutil.copytree(small_model, broken)
+    tensors = load_file(broken / "model.safetensors")
+    name = next(one for one in tensors if one.endswith("layers.1.mlp.up_proj.weight"))
+    tensors[name].fill_(float("nan"))
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    reads = {"text": text} if "awq" in how.values() else {}
+    with pytest.raises(InputError, match=f"{broken}: {name}"):
+        run(settings(broken, **how, **reads), tmp_path / "out")
+    with pytest.raises(InputError, match=f"{broken}: {name}"):
+        export(broken, tmp_path / "x.gguf")
+
+
+def test_weights_too_large_for_the_scales_are_those_of_the_model_given(small_model, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(small_model, broken)
+    tensors = load_file(broken / "model.safetensors")
+    name = next(one for one in tensors if one.endswith("layers.1.mlp.up_proj.weight"))
+    tensors[name].mul_(1e9)
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=f"{broken}: {name}: .*do not fit float16"):
+        run(settings(broken, bits=4), tmp_path / "out")
 
 
 def test_quantizing_twice_is_refused(small_model, tmp_path):
