@@ -18,6 +18,7 @@ from headwater.compress.calibration import CalibrationSettings
 from headwater.compress.cost import Cost, cost_table, speeds_in_turn
 from headwater.compress.gptq import gptq
 from headwater.compress.inputs import Inputs, pack_blocks
+from headwater.compress.quality import BenchmarkSettings, Quality
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import adapted, require_no_prefix
@@ -61,6 +62,7 @@ class QuantizeSettings(Settings):
     corpus: InputPath | None = None
     """Of its validation split bits per byte are taken before and after; its training split is what gptq and awq
     read."""
+    benchmarks: BenchmarkSettings = BenchmarkSettings()
     calibration: Annotated[CalibrationSettings, READ] = CalibrationSettings.parse(READ.values)
     """gptq and awq: the text that goes through the model."""
     seed: Seed = 0
@@ -106,10 +108,12 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     _require_floats(model, settings)
     require_sound(model, settings.model)
     tokenizer = Tokenizer.load(settings.model)
+    settings.benchmarks.check(tokenizer)
     prompt = torch.arange(32) % model.config.vocab_size
     held_out = None if settings.corpus is None else split_shards(settings.corpus, "validation", tokenizer,
                                                                  settings.model, out)
-    before = Cost.of(model, held_out, 0.0)
+    quality = Quality(tokenizer, settings.benchmarks, held_out)
+    before = Cost.of(model, quality, 0.0)
     if model.dtype == torch.float32:
         say("note: what is not packed is written as bfloat16")
     matrices = quantize(model, settings, _calibration(settings, model, tokenizer))
@@ -120,7 +124,7 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     del model
     written = load_model(out)
     speeds = speeds_in_turn(load_model(settings.model), written, prompt)
-    costs = {BEFORE: before._replace(tokens_per_second=speeds[0]), AFTER: Cost.of(written, held_out, speeds[1])}
+    costs = {BEFORE: before._replace(tokens_per_second=speeds[0]), AFTER: Cost.of(written, quality, speeds[1])}
     on_disk = disk_bytes(out)
     assert on_disk == by_formula
     _tell(settings, matrices, costs, on_disk, out)
@@ -226,15 +230,17 @@ def _named(settings: QuantizeSettings) -> str:
 def _errors(matrices: Sequence[Matrix]) -> Table:
     """A row for every kind of matrix."""
     table = Table(title="relative errors", title_justify="left")
-    for name in ("matrix", "form", "of weights", "largest", "of outputs", "largest"):
+    read = any(one.outputs is not None for one in matrices)
+    for name in ("matrix", "form", "of weights", "largest", *(("of outputs", "largest") if read else ())):
         table.add_column(name, justify="left" if name in ("matrix", "form") else "right")
     kinds: dict[tuple[str, str], list[Matrix]] = {}
     for one in matrices:
         kind = one.name.split(".", 2)[-1] if one.name.startswith("blocks.") else one.name
         kinds.setdefault((kind, f"{one.base}{f', {one.group}' if one.group else ''}"), []).append(one)
     for (kind, form), ones in kinds.items():
+        outputs = [one.outputs for one in ones if one.outputs is not None]
         table.add_row(kind, form, *_mean_and_largest([one.weights for one in ones]),
-                      *_mean_and_largest([one.outputs for one in ones if one.outputs is not None]))
+                      *(_mean_and_largest(outputs) if read else ()))
     return table
 
 

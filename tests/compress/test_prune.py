@@ -135,6 +135,7 @@ def test_healing_brings_some_of_it_back(model, corpus, tmp_path):
     assert bits_per_byte(left, Shards(tmp_path / "shards" / "validation"), 64)["en"] == pytest.approx(healed, abs=1e-6)
     told = json.loads((tmp_path / "prune.json").read_text())
     assert list(told["costs"]) == ["before", "after", "healed"]
+    assert figures["tokens_per_second.healed"] != figures["tokens_per_second.after"]  # measured of itself
 
 
 def test_a_model_of_blanks_is_measured_and_healed_by_its_own_objective(small_model, trained, corpus, tmp_path):
