@@ -73,6 +73,9 @@ class PruneSettings(Settings):
             raise ValueError("healing needs a corpus")
         if self.corpus is None and self.objective != ObjectiveSettings():
             raise ValueError("objective has no effect without a corpus: nothing is learned, nor bits per byte taken")
+        learned = self.objective.name == "prefix" or self.objective.max_z or self.objective.z
+        if self.healing is None and learned:
+            raise ValueError("without healing nothing is learned, and of objective only glm has an effect")
         return self
 
     def wanted(self, blocks: int) -> int:
@@ -89,7 +92,9 @@ class PruneSettings(Settings):
 
 
 def check(settings: PruneSettings) -> None:
-    """Raises `InputError` for what this machine does not have, or a model that is there cannot do."""
+    """Raises `InputError` for what this machine does not have, or a model that is there cannot do, and without text.
+    """
+    settings.calibration.source(settings.corpus)
     if settings.healing is not None:
         settings.healing.check_machine()
         if ranks() > 1:

@@ -39,6 +39,15 @@ BEFORE, AFTER = "before", "after"
 Method = Literal["rtn", "gptq", "awq", "nf4"]
 READ = OwnDefaults({"tokens": 65_536})
 """128 rows of 512 tokens; the papers read 128 rows."""
+GROUP: Group = 128
+LEAST = 128
+"""Tokens that gptq and awq read at least: as many as the columns of a group, which fewer cannot tell apart."""
+
+
+class SampleSettings(CalibrationSettings):
+    """What text gptq and awq read, and which sample of it."""
+
+    seed: Seed = 0
 
 
 class QuantizeSettings(Settings):
@@ -50,9 +59,9 @@ class QuantizeSettings(Settings):
     method: Method = "rtn"
     """rtn: each weight is rounded to the nearest. gptq: the columns behind make up for what each loses. awq: columns
     of large inputs are scaled up first. nf4: levels of the normal distribution, for fine-tuning."""
-    group: Group = 128
-    """4 bits: neighbours in a row that share a scale; where it does not divide a row, the largest that does, and where
-    none does the matrix has 8 bits."""
+    group: Group | None = None
+    """4 bits: neighbours in a row that share a scale, 128 when not set; where it does not divide a row, the largest
+    that does, and where none does the matrix has 8 bits."""
     symmetric: bool = False
     """4 bits: without zeros, which saves 4/group bits a weight."""
     act_order: bool = False
@@ -63,19 +72,18 @@ class QuantizeSettings(Settings):
     """Of its validation split bits per byte are taken before and after; its training split is what gptq and awq
     read."""
     benchmarks: BenchmarkSettings = BenchmarkSettings()
-    calibration: Annotated[CalibrationSettings, READ] = CalibrationSettings.parse(READ.values)
+    calibration: Annotated[SampleSettings, READ] = SampleSettings.parse(READ.values)
     """gptq and awq: the text that goes through the model."""
-    seed: Seed = 0
 
     @model_validator(mode="after")
     def _used(self) -> QuantizeSettings:
         if self.bits == 8 and self.method != "rtn":
             raise ValueError(f"method {self.method} is for bits=4: rounding to 8 leaves nothing to win")
-        if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (128, False):
+        if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (None, False):
             raise ValueError("group and symmetric have an effect with bits=4 alone, and none on nf4")
         if self.act_order and self.method != "gptq":
             raise ValueError(f"act_order has no effect with method {self.method}")
-        if self.method in ("rtn", "nf4") and self.calibration != CalibrationSettings.parse(READ.values):
+        if self.method in ("rtn", "nf4") and self.calibration != SampleSettings.parse(READ.values):
             raise ValueError(f"calibration has no effect with method {self.method}, which reads no text")
         return self
 
@@ -84,7 +92,7 @@ class QuantizeSettings(Settings):
         return "nf4" if self.method == "nf4" else "int8" if self.bits == 8 else "int4"
 
     def form(self, linear: nn.Linear) -> Form:
-        return Form.fitting(self.base, linear.in_features, self.group, symmetric=self.symmetric)
+        return Form.fitting(self.base, linear.in_features, self.group or GROUP, symmetric=self.symmetric)
 
 
 class Matrix(NamedTuple):
@@ -97,6 +105,12 @@ class Matrix(NamedTuple):
     """|W - W_q| / |W| in the Frobenius norm; awq: of the scaled matrix."""
     outputs: float | None
     """|x (W - W_q)^T| / |x W^T| over the calibration text, where one was read."""
+
+
+def check(settings: QuantizeSettings) -> None:
+    """Raises `InputError` for a method that reads text, and none."""
+    if settings.method in ("gptq", "awq"):
+        settings.calibration.source(settings.corpus)
 
 
 def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
@@ -147,7 +161,16 @@ def _require_floats(model: Decoder, settings: QuantizeSettings) -> None:
 def _calibration(settings: QuantizeSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor | None:
     if settings.method not in ("gptq", "awq"):
         return None
-    return settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.seed)
+    rows = settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.calibration.seed)
+    widest = max(one.in_features for one in model.modules() if isinstance(one, nn.Linear))
+    if rows.numel() < LEAST:
+        raise InputError(f"{rows.numel()} tokens are no sample of text: {settings.method} weighs columns, and fewer "
+                         f"tokens than the {LEAST} columns of a group cannot tell them apart", where="calibration",
+                         fix="give more tokens of a longer text")
+    if rows.numel() < widest:
+        say(f"note: {rows.numel():,} tokens, fewer than the {widest:,} columns of a matrix: what {settings.method} "
+            "learns of them fits this text more than others")
+    return rows
 
 
 def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = None) -> list[Matrix]:
@@ -224,7 +247,7 @@ def _named(settings: QuantizeSettings) -> str:
     if settings.base != "int4":
         return settings.base.upper()
     kind = f"{settings.method.upper()}{' symmetric' if settings.symmetric else ''}"
-    return f"INT4, {kind}, groups of {settings.group}"
+    return f"INT4, {kind}, groups of {settings.group or GROUP}"
 
 
 def _errors(matrices: Sequence[Matrix]) -> Table:

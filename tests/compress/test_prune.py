@@ -176,6 +176,8 @@ def test_without_a_corpus_a_file_of_text_is_enough(model, tmp_path):
     ({"threshold": 0.1, "order": "random"}, "no effect with order random"),
     ({"count": 1, "corpus": None, "healing": {"steps": 1}}, "healing needs a corpus"),
     ({"count": 1, "corpus": None, "objective": {"name": "glm"}}, "no effect without a corpus"), ({"count": 0}, "count"),
+    ({"count": 1, "objective": {"max_z": 0.1}}, "without healing nothing is learned"),
+    ({"count": 1, "objective": {"name": "prefix"}}, "without healing nothing is learned"),
     ({"share": 1.0}, "share")])
 def test_settings_that_do_not_go_together_are_refused(values, why):
     with pytest.raises(ValidationError, match=why):

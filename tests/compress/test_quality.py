@@ -59,7 +59,8 @@ def test_a_model_that_does_not_chat_is_asked_plainly(shared, questions, tmp_path
     own = {"choice": {"rivers": {"en": questions}}}
     with pytest.raises(InputError, match=r"benchmarks\.style: no chat format(.|\n)*style=plain"):
         quantize(QuantizeSettings.parse({"model": stories, "benchmarks": own}), tmp_path / "no")
-    figures = quantize(QuantizeSettings.parse({"model": stories, "benchmarks": {**own, "style": "plain"}}), tmp_path / "o")
+    own |= {"style": "plain"}
+    figures = quantize(QuantizeSettings.parse({"model": stories, "benchmarks": own}), tmp_path / "plain")
     assert 0 <= figures["rivers.en.accuracy.after"] <= 1
 
 

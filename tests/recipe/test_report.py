@@ -120,8 +120,8 @@ def test_what_preferences_taught_is_shown_by_pairs_and_by_answers(finished):
 
 
 def test_packed_weights_are_shown_before_and_after(finished):
-    cost = {"bits_per_byte": {"en": 0.7744}, "accuracy": {"a_choice.zh": 0.91}, "parameters": 5, "bytes": 21_900_000, "memory": 23_500_000,
-            "tokens_per_second": 182.4}
+    cost = {"bits_per_byte": {"en": 0.7744}, "accuracy": {"a_choice.zh": 0.91}, "parameters": 5, "bytes": 21_900_000,
+            "memory": 23_500_000, "tokens_per_second": 182.4}
     packed = cost | {"bits_per_byte": {"en": 0.7763}, "accuracy": {"a_choice.zh": 0.855}, "bytes": 4_400_000}
     (finished / "train" / "quantize.json").write_text(json.dumps(
         {"how": "INT4, RTN, groups of 128", "costs": {"before": cost, "after": packed}}))
@@ -168,7 +168,8 @@ def test_blocks_that_were_taken_out_are_shown_with_what_it_cost(finished):
     less = {**cost, "bits_per_byte": {"en": 2.75}, "accuracy": {"choice.en": 0.625}, "bytes": 23000}
     told = {"order": "last_first", "removed": [{"layer": 2, "influence": 0.01}], "kept": [0, 1],
             "blocks": [{"layer": layer, "influence": value, "error": 0.001, "magnitude": 0.5}
-                       for layer, value in enumerate((0.7, 0.0, 0.01))], "costs": {"before": cost, "after": less, "healed": cost}}
+                       for layer, value in enumerate((0.7, 0.0, 0.01))],
+            "costs": {"before": cost, "after": less, "healed": cost}}
     (finished / "train" / "prune.json").write_text(json.dumps(told))
     rows = sections.pruned(finished, {"train": None})["train"]["rows"]
     assert rows["all 3 blocks"]["quality"] == {"bits per byte, English": "2.5000", "choice, English": "75.0%"}
