@@ -16,9 +16,10 @@ from headwater.artifacts import write_json
 from headwater.compress.awq import smooth
 from headwater.compress.calibration import CalibrationSettings
 from headwater.compress.cost import Cost, cost_table, speeds_in_turn
-from headwater.compress.gptq import gptq
+from headwater.compress.gptq import compensated, gptq
 from headwater.compress.inputs import Inputs, pack_blocks
 from headwater.compress.quality import BenchmarkSettings, Quality
+from headwater.compress.scales import searched
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import adapted, require_no_prefix
@@ -26,7 +27,7 @@ from headwater.model.checkpoint import load_model, packed_matrices, require_soun
 from headwater.model.decoder import Block
 from headwater.model.families import family_for
 from headwater.model.folder import WeightFolder
-from headwater.model.int4 import Group, Int4Linear
+from headwater.model.int4 import Group, Int4Linear, joined, nearest
 from headwater.model.packed import Base, Form, PackedLinear, linear_names, packed_linears, replace_layer, unpacked
 from headwater.model.task_head import require_no_head
 from headwater.progress import print_result, say
@@ -66,8 +67,8 @@ class QuantizeSettings(Settings):
     """4 bits: without zeros, which saves 4/group bits a weight."""
     act_order: bool = False
     """gptq: columns of large inputs go first."""
-    head: bool = False
-    """The output head too, rounded to the nearest; a head tied to the embedding stays as it is."""
+    head: Literal[8, 4] | None = None
+    """Bits of the output head, rounded to the nearest; None leaves it, and one tied to the embedding stays as it is."""
     corpus: InputPath | None = None
     """Of its validation split bits per byte are taken before and after; its training split is what gptq and awq
     read."""
@@ -81,6 +82,8 @@ class QuantizeSettings(Settings):
             raise ValueError(f"method {self.method} is for bits=4: rounding to 8 leaves nothing to win")
         if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (None, False):
             raise ValueError("group and symmetric have an effect with bits=4 alone, and none on nf4")
+        if (self.base, self.head) in (("int8", 4), ("nf4", 8)):
+            raise ValueError(f"a head of {self.head} bits does not go with {self.base}")
         if self.act_order and self.method != "gptq":
             raise ValueError(f"act_order has no effect with method {self.method}")
         if self.method in ("rtn", "nf4") and self.calibration != SampleSettings.parse(READ.values):
@@ -91,8 +94,9 @@ class QuantizeSettings(Settings):
     def base(self) -> Base:
         return "nf4" if self.method == "nf4" else "int8" if self.bits == 8 else "int4"
 
-    def form(self, linear: nn.Linear) -> Form:
-        return Form.fitting(self.base, linear.in_features, self.group or GROUP, symmetric=self.symmetric)
+    def form(self, name: str, linear: nn.Linear) -> Form:
+        base = "int8" if name == "head" and self.head == 8 else self.base
+        return Form.fitting(base, linear.in_features, self.group or GROUP, symmetric=self.symmetric)
 
 
 class Matrix(NamedTuple):
@@ -123,6 +127,7 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     require_sound(model, settings.model)
     tokenizer = Tokenizer.load(settings.model)
     settings.benchmarks.check(tokenizer)
+    rows = _calibration(settings, model, tokenizer)
     prompt = torch.arange(32) % model.config.vocab_size
     held_out = None if settings.corpus is None else split_shards(settings.corpus, "validation", tokenizer,
                                                                  settings.model, out)
@@ -130,7 +135,7 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     before = Cost.of(model, quality, 0.0)
     if model.dtype == torch.float32:
         say("note: what is not packed is written as bfloat16")
-    matrices = quantize(model, settings, _calibration(settings, model, tokenizer))
+    matrices = quantize(model, settings, rows)
     model.to(torch.bfloat16 if model.dtype == torch.float32 else model.dtype)
     require_sound(model, settings.model)
     save_model(model, out, tokenizer_from=settings.model)
@@ -153,9 +158,9 @@ def _require_floats(model: Decoder, settings: QuantizeSettings) -> None:
     """Raises `InputError`."""
     if any(packed_linears(model)) or any(adapted(model)):
         raise InputError("the model is quantized already", where=settings.model, fix="give a float model")
-    if settings.head and model.config.tie_word_embeddings:
-        raise InputError("the head is tied to the embedding and cannot be quantized alone", where=settings.model,
-                         fix="set quantize.head=false")
+    if settings.head and (model.config.tie_word_embeddings or "head" not in linear_names(model)):
+        raise InputError("the head is tied to the embedding, or normalised, and cannot be quantized alone",
+                         where=settings.model, fix="leave quantize.head out")
 
 
 def _calibration(settings: QuantizeSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor | None:
@@ -178,7 +183,7 @@ def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = N
     found: list[Matrix] = []
     if rows is not None:
         pack_blocks(model, rows, lambda layer, block, inputs: found.extend(
-            _pack_block(layer, block, inputs, settings)))
+            _pack_block(layer, block, inputs, settings)), in_turn=settings.method == "gptq")
     return [*found, *(_replaced(model, name, settings, None) for name in linear_names(model)
                       if name != "head" or settings.head)]
 
@@ -186,7 +191,7 @@ def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = N
 def _pack_block(layer: int, block: Block, inputs: dict[str, Inputs], settings: QuantizeSettings) -> Iterator[Matrix]:
     names = list(inputs)
     if settings.method == "awq":
-        smooth(block, inputs, {name: settings.form(_linear(block, name)) for name in names})
+        smooth(block, inputs, {name: settings.form(name, _linear(block, name)) for name in names})
     for name in names:
         found = _replaced(block, name, settings, inputs.pop(name))
         yield found._replace(name=f"blocks.{layer}.{name}")
@@ -195,14 +200,27 @@ def _pack_block(layer: int, block: Block, inputs: dict[str, Inputs], settings: Q
 def _replaced(module: nn.Module, name: str, settings: QuantizeSettings, inputs: Inputs | None) -> Matrix:
     """Put the packed layer in its place."""
     linear = _linear(module, name)
-    form = settings.form(linear)
-    layer = form.pack(linear)
+    form = settings.form(name, linear)
+    if inputs is not None:
+        linear.weight.data = compensated(linear.weight.data, inputs)
     weight = linear.weight.detach().float()
-    if settings.method == "gptq" and inputs is not None and isinstance(layer, Int4Linear):
-        layer.codes, layer.scale, layer.zero = gptq(weight, inputs.hessian, form.group, symmetric=form.symmetric,
-                                                    act_order=settings.act_order)
+    if form.base != "int4":
+        layer = form.pack(linear)
+    else:
+        layer = Int4Linear.like(linear, form.group, symmetric=form.symmetric)
+        layer.bias = linear.bias
+        layer.codes, layer.scale, layer.zero = _rounded(weight, form, settings, inputs)
     replace_layer(module, name, layer)
     return _compared(name, form, weight, layer, inputs)
+
+
+def _rounded(weight: Tensor, form: Form, settings: QuantizeSettings, inputs: Inputs | None
+             ) -> tuple[Tensor, Tensor, Tensor]:
+    if settings.method == "gptq" and inputs is not None:
+        return gptq(weight, inputs.hessian, form.group, symmetric=form.symmetric, act_order=settings.act_order)
+    scale, zero = searched(weight, form.group, symmetric=form.symmetric,
+                           hessian=None if inputs is None else inputs.hessian)
+    return joined(nearest(weight, scale, zero)), scale, zero
 
 
 def _compared(name: str, form: Form, weight: Tensor, layer: PackedLinear, inputs: Inputs | None) -> Matrix:

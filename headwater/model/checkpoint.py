@@ -31,7 +31,7 @@ from headwater.model.packed import (
     place_forms,
     place_packed,
 )
-from headwater.model.quantized import Layout, layout_of, stored_form, written
+from headwater.model.quantized import Layout, layout_of, quantization_of, stored_form, written
 from headwater.model.replacement import replace_vectors
 from headwater.model.soundness import require_finite, require_fitting, require_scales
 from headwater.model.tensors import Stored, grouped, write_tensors
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 def require_floats(folder: Path, doing: str, fix: str) -> None:
     """Refuse a folder whose matrices are packed, and do not learn: `doing` says what is asked. Raises `InputError`."""
-    packed = read_config(folder)[1].get("quantization_config")
+    packed = quantization_of(read_config(folder)[1])
     if packed:
         form = packed.get("quant_method") if isinstance(packed, dict) else packed
         raise InputError(f"the matrices of this model are packed ({form}), and cannot be {doing}", where=folder,
@@ -145,7 +145,7 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
     with torch.device("meta"):
         model = Decoder(config)
     family = family_of(values)
-    layout = layout_of(values.get("quantization_config"), weights.folder)
+    layout = layout_of(values, weights.folder)
     if layout is not None:
         forms = _stored_forms(model, family, layout, weights.folder)
         if bases := sorted({form.base for form in forms.values()}) if base is not None else []:
@@ -391,7 +391,8 @@ def _extras(family: Family, folder: Path | None, layers: int) -> dict[str, Any]:
         return {}
     if family_of(values) is not family:
         return {}
-    kept = {name: value for name, value in values.items() if name not in ("dtype", "quantization_config")}
+    own = ("dtype", "quantization_config", "quantization_bit")
+    kept = {name: value for name, value in values.items() if name not in own}
     if layers != config.num_hidden_layers:
         kept |= dict.fromkeys(kept.keys() & {"num_hidden_layers", "num_layers"}, layers)
         kept = {name: value for name, value in kept.items()

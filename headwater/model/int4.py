@@ -21,14 +21,15 @@ _LEAST = 2.0 ** -24
 """The smallest positive float16: what a scale is at least."""
 
 
-def ranges(weight: Tensor, group: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
+def ranges(weight: Tensor, group: int, *, symmetric: bool, share: float = 1.0) -> tuple[Tensor, Tensor]:
     """Scales float16 and zeros uint8 [O,G] of a float matrix [O,I], from the largest and smallest weight of a group.
 
     symmetric: s = max|w| / 7.5 and the zero is 8. Else s = (max - min) / 15 with min <= 0 <= max, so that a weight of
-    nought stays one, and the zero is round(-min / s). What is not finite makes its group's scale NaN.
+    nought stays one, and the zero is round(-min / s). share: of max and min, what is beyond being cut. What is not
+    finite makes its group's scale NaN.
     """
     grouped = weight.float().unflatten(1, (-1, group))
-    low, high = grouped.amin(2).clamp_(max=0), grouped.amax(2).clamp_(min=0)
+    low, high = share * grouped.amin(2).clamp_(max=0), share * grouped.amax(2).clamp_(min=0)
     scale = torch.maximum(-low, high) / (STEPS / 2) if symmetric else (high - low) / STEPS
     scale = (scale + (scale - scale)).half()
     scale = torch.where(scale < _LEAST, _LEAST, scale)

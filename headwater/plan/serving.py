@@ -11,11 +11,11 @@ FORMS: tuple[Form, ...] = ("float32", "bfloat16", "int8", "int4")
 
 
 def stored_bytes(rows: int, columns: int, bits: int, group: int = 0, *, symmetric: bool = True) -> int:
-    """Of a packed matrix on disk. 8 bits: a float32 scale a row. 4 bits: a float16 scale a group and, where it is not
-    symmetric, a zero of 4 bits, eight rows' to a word; and 16 bytes that say the shape. So bits + 16/g (+ 4/g) a
-    weight."""
+    """Of a packed matrix on disk, with 16 bytes that say the shape. 8 bits: four to a word and a float32 scale a row.
+    4 bits: a float16 scale a group and, where it is not symmetric, a zero of 4 bits, eight rows' to a word. So bits +
+    16/g (+ 4/g) a weight."""
     if bits == 8:
-        return rows * (columns + 4)
+        return rows * 4 * (-(-columns // 4) + 1) + 16
     groups = columns // group
     return rows * (columns // 2 + 2 * groups) + 16 + (0 if symmetric else 4 * groups * -(-rows // 8))
 

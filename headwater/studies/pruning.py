@@ -72,7 +72,7 @@ class PruningSettings(ShapedSettings, ComparedSettings):
     """Blocks that are removed before the training goes on."""
     healing_steps: Annotated[int, Field(ge=1)] = 150
     healing_rate: Annotated[float, Field(gt=0)] = 5e-4
-    forms: Annotated[tuple[Base, ...], Distinct] = ("int8", "nf4")
+    forms: Annotated[tuple[Base, ...], Distinct] = ("int8", "int4", "nf4")
     """Into which the matrices are packed, of the whole model and of what is left of it."""
 
     def optimizer(self) -> OptimizerSettings:

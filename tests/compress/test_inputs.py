@@ -67,6 +67,35 @@ def test_a_block_reads_what_the_packed_ones_before_it_give():
     torch.testing.assert_close(seen[1], 2 * x.T @ x, rtol=1e-4, atol=1e-4)
 
 
+def test_in_turn_a_layer_reads_what_the_packed_ones_before_it_give_and_the_floats_beside():
+    config = ModelConfig(vocab_size=31, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                         num_attention_heads=4, initializer_range=0.3)
+    model, whole = (initialise(Decoder(config), 0) for _ in range(2))
+    seen = {}
+
+    def halved(layer, block, inputs):
+        for name, own in inputs.items():
+            seen[layer, name] = own
+            block.get_submodule(name).weight.data *= 0.5
+
+    def given(of, layer, name):
+        found = []
+        hook = of.blocks[layer].get_submodule(name).register_forward_pre_hook(
+            lambda _, x: found.append(x[0].flatten(0, -2)))
+        of.hidden(ROWS)
+        hook.remove()
+        return found[0]
+
+    pack_blocks(model, ROWS, halved, in_turn=True)
+    assert list(seen) == [(layer, name) for layer in range(2) for name in (
+        "attention.qkv", "attention.out", "feedforward.up", "feedforward.down")]
+    with torch.no_grad():
+        for (layer, name), own in seen.items():
+            x, floats = given(model, layer, name), given(whole, layer, name)
+            torch.testing.assert_close(own.hessian, 2 * x.T @ x, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(own.drift, 2 * (floats - x).T @ x, rtol=1e-3, atol=1e-3)
+
+
 def test_blocks_have_their_type_again():
     config = ModelConfig(vocab_size=31, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
                          num_attention_heads=4)

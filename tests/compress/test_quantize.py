@@ -110,7 +110,8 @@ def test_every_family_is_quantized(shared, name, method):
         if method == "rtn":
             pack_linears(model, head=False, form="int4", group=32)
         else:
-            pack_blocks(model, ids, lambda *given: list(_pack_block(*given, own)) and None)
+            pack_blocks(model, ids, lambda *given: list(_pack_block(*given, own)) and None,
+                        in_turn=method == "gptq")
         found = model(ids)
     assert {Form.of(one).base for _, one in packed_linears(model)} <= {"int4", "int8"}
     assert (found - exact).square().mean().sqrt() < 0.6 * exact.std()  # the weights are random
@@ -174,7 +175,24 @@ def test_quantizing_twice_is_refused(small_model, tmp_path):
 
 def test_a_tied_head_cannot_be_quantized(small_model, tmp_path):
     with pytest.raises(InputError, match="tied"):
-        run(QuantizeSettings(model=small_model, head=True), tmp_path / "out")
+        run(QuantizeSettings(model=small_model, head=8), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["llama2_gqa", "chatglm2_6b"])
+def test_a_head_of_its_own_has_its_own_bits(shared, tmp_path, name):
+    from headwater.compress.quantize import quantize
+
+    model = load_model(shared / "vectors" / name, dtype=torch.float32, mmap=False)
+    quantize(model, QuantizeSettings(model="x", bits=4, group=32, head=8))
+    assert (Form.of(model.head).base, Form.of(model.blocks[0].attention.qkv).base) == ("int8", "int4")
+    save_model(model, tmp_path)
+    assert disk_bytes(tmp_path) == formula_bytes(model)
+    ids = torch.arange(3, 15)[None]
+    with torch.inference_mode():
+        assert torch.equal(load_model(tmp_path)(ids), model(ids))
+    targets = [one["targets"] for one in json.loads((tmp_path / "config.json").read_text())["quantization_config"][
+        "config_groups"].values()]
+    assert any(target in one for one in targets for target in ("lm_head", "re:.*\\.output_layer$"))
 
 
 @pytest.mark.parametrize(("values", "words"), [
@@ -182,6 +200,8 @@ def test_a_tied_head_cannot_be_quantized(small_model, tmp_path):
     ({"bits": 4, "calibration": {"seed": 7}}, "calibration has no effect"), ({"seed": 7}, "unknown setting 'seed'"),
     ({"bits": 4, "method": "nf4", "symmetric": True}, "group and symmetric"),
     ({"bits": 4, "act_order": True}, "act_order has no effect"),
+    ({"head": 4}, "a head of 4 bits does not go with int8"),
+    ({"bits": 4, "method": "nf4", "head": 8}, "a head of 8 bits does not go with nf4"),
     ({"bits": 4, "calibration": {"tokens": 99}}, "calibration has no effect")])
 def test_settings_without_effect_are_refused(values, words):
     with pytest.raises(SettingsError, match=words):

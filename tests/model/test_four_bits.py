@@ -273,7 +273,7 @@ def test_a_form_that_is_not_known_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "aqlm"}}))
     with pytest.raises(CheckpointError, match="quantization 'aqlm' is not supported") as caught:
         load_model(tmp_path)
-    assert "compressed-tensors, gptq, awq, headwater-nf4" in str(caught.value)
+    assert "compressed-tensors, gptq, awq, chatglm, headwater-nf4" in str(caught.value)
     with pytest.raises(InputError, match="base 'int3' is no form") as caught:
         load_model(tmp_path, base="int3")
     assert "int8, int4, nf4" in str(caught.value.fix)

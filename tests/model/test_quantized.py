@@ -129,7 +129,9 @@ def test_what_we_write_is_read_as_its_documentation_says(tmp_path, form, symmetr
     name = "model.layers.1.mlp.down_proj"
     scale = tensors[f"{name}.weight_scale"].astype(np.float32)
     if form == "int8":
-        wanted, found = down.weight * down.scale[:, None], tensors[f"{name}.weight"] * scale
+        assert tensors[f"{name}.weight_shape"].tolist() == [64, 96]
+        wanted = down.weight * down.scale[:, None]
+        found = (tensors[f"{name}.weight_packed"].view(np.uint8).astype(int) - 128) * scale
     else:
         bits = np.arange(8) * 4
         codes = (tensors[f"{name}.weight_packed"].view(np.uint32)[..., None] >> bits & 15).reshape(64, -1)
@@ -145,11 +147,12 @@ def test_what_we_write_is_read_as_its_documentation_says(tmp_path, form, symmetr
         assert torch.equal(load_model(tmp_path, mmap=False)(IDS), model(IDS))
 
 
-def test_transformers_opens_what_we_write(tmp_path):
+@pytest.mark.parametrize(("form", "symmetric"), [("int8", True), ("int4", True)])
+def test_transformers_opens_what_we_write(tmp_path, form, symmetric):
     pytest.importorskip("compressed_tensors")
     transformers = pytest.importorskip("transformers")
     model = initialise(Decoder(CONFIG), 0)
-    pack_linears(model, head=False, form="int4", group=GROUP, symmetric=True)
+    pack_linears(model, head=False, form=form, group=GROUP, symmetric=symmetric)
     save_model(model, tmp_path)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     with torch.inference_mode():
@@ -170,20 +173,31 @@ def test_a_matrix_that_the_group_does_not_divide_has_eight_bits_and_comes_back(t
         assert torch.equal(loaded(IDS), model(IDS))
 
 
-def test_eight_bits_in_words_are_read(tmp_path):
-    """As vLLM wants them."""
+@pytest.mark.parametrize("layout", ["int-quantized", "naive-quantized"])
+def test_eight_bits_in_rows_of_bytes_are_read(tmp_path, layout):
     model = initialise(Decoder(CONFIG), 0)
     pack_linears(model, head=False)
     save_model(model, tmp_path)
     tensors = read_tensors(tmp_path / "model.safetensors")
-    for name in [name for name, tensor in tensors.items() if tensor.dtype == torch.int8]:
-        whole = tensors.pop(name)
-        tensors[f"{name}_shape"] = torch.tensor(whole.shape)
-        tensors[f"{name}_packed"] = (whole.to(torch.int16) + 128).to(torch.uint8).view(torch.int32)
+    for name in [name for name in tensors if name.endswith("_packed")]:
+        words = tensors.pop(name)
+        module = name.removesuffix("_packed")
+        rows, columns = tensors.pop(f"{module}_shape").tolist()
+        tensors[module] = (words.view(torch.uint8)[:, :columns].to(torch.int16) - 128).to(torch.int8)
+        assert tensors[module].shape == (rows, columns)
     write_tensors(tmp_path / "model.safetensors", tensors)
     said = said_of(tmp_path)
-    said["config_groups"]["group_0"]["format"] = "pack-quantized"
+    said["config_groups"]["group_0"]["format"] = layout
     say(tmp_path, said)
+    with torch.inference_mode():
+        assert torch.equal(load_model(tmp_path)(IDS), model(IDS))
+
+
+def test_eight_bits_of_columns_that_fill_no_word_come_back(tmp_path):
+    model = initialise(Decoder(CONFIG.model_copy(update={"intermediate_size": 90})), 0)
+    pack_linears(model, head=False)
+    save_model(model, tmp_path)
+    assert read_tensors(tmp_path / "model.safetensors")["model.layers.0.mlp.down_proj.weight_packed"].shape == (64, 23)
     with torch.inference_mode():
         assert torch.equal(load_model(tmp_path)(IDS), model(IDS))
 
@@ -291,3 +305,71 @@ def test_a_packed_folder_is_not_packed_in_another_form(tmp_path):
     assert isinstance(load_model(tmp_path, base="int4").blocks[0].attention.qkv, Int4Linear)
     with pytest.raises(InputError, match="packed as int4 already, not as nf4"):
         load_model(tmp_path, base="nf4")
+
+
+CHATGLM = {name: ModelConfig(vocab_size=40, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+                             num_attention_heads=4, max_position_embeddings=32, **values) for name, values in {
+    "chatglm": {"position": "rope_2d", "rope_layout": "half", "rope_rounding": "float16", "norm": "layernorm",
+                "norm_placement": "scaled_residual", "residual_scale": 56**0.5, "activation": "gelu_tanh",
+                "attention_bias": True, "output_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
+                "prefix_ids": (39, 38, 37), "layout": "chatglm"},
+    "chatglm2": {"num_key_value_heads": 2, "rope_dims": 16, "rope_layout": "interleaved", "attention_bias": True,
+                 "layout": "chatglm2"}}.items()}
+
+
+def chatglm_folder(folder, config, bits):
+    """As its `quantization.py` packs: the scale from the row's largest weight, of four bits the first column's in the
+    high ones. With the float folder of the same numbers beside."""
+    save_model(initialise(Decoder(config), 0).to(torch.float16), folder / "float")
+    tensors = read_tensors(folder / "float/model.safetensors")
+    packed = {}
+    for name, weight in tensors.items():
+        if ".layers." not in name or weight.dim() < 2:
+            packed[name] = weight
+            continue
+        scale = (weight.float().abs().amax(1) / (2 ** (bits - 1) - 1)).half()
+        codes = torch.round(weight.float() / scale[:, None].float()).to(torch.int8)
+        packed[f"{name}_scale"] = scale
+        packed[name] = codes if bits == 8 else codes[:, ::2] << 4 | codes[:, 1::2] & 15
+        tensors[name] = codes.float() * scale[:, None].float()
+    write_tensors(folder / "float/model.safetensors", tensors)
+    write_tensors(folder / "model.safetensors", packed)
+    values = json.loads((folder / "float/config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"quantization_bit": bits}))
+    return folder
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("name", CHATGLM)
+def test_chatglms_own_rows_are_read(tmp_path, name, bits, mmap):
+    folder = chatglm_folder(tmp_path, CHATGLM[name], bits)
+    model = load_model(folder, dtype=torch.float32, mmap=mmap)
+    assert isinstance(model.blocks[1].feedforward.down, Int4Linear if bits == 4 else Int8Linear)
+    ids = torch.tensor([[39, 37, *range(3, 13)]])
+    with torch.inference_mode():
+        torch.testing.assert_close(model(ids), load_model(folder / "float", dtype=torch.float32)(ids), rtol=1e-4,
+                                   atol=1e-4)
+        save_model(model, tmp_path / "again", tokenizer_from=folder)
+        assert torch.equal(load_model(tmp_path / "again", dtype=torch.float32)(ids), model(ids))
+    values = json.loads((tmp_path / "again/config.json").read_text())
+    assert "quantization_bit" not in values
+    assert values["quantization_config"]["quant_method"] == "compressed-tensors"
+
+
+def test_what_of_chatglms_cannot_be_read_is_refused(tmp_path):
+    folder = chatglm_folder(tmp_path, CHATGLM["chatglm2"], 4)
+    values = json.loads((folder / "config.json").read_text())
+    for changes, words in (({"quantization_bit": 3}, "quantization_bit 3"),
+                           ({"quantization_embeddings": True}, "quantization_embeddings"),
+                           ({"quantization_bit": 8}, r"\[256, 64\], config.json asks for")):
+        (folder / "config.json").write_text(json.dumps(values | changes))
+        with pytest.raises(CheckpointError, match=words):
+            load_model(folder)
+    (folder / "float/config.json").write_text(json.dumps(values | {"quantization_bit": 8}))
+    with pytest.raises(CheckpointError, match="weight_scale"):
+        load_model(folder / "float")
+    (folder / "config.json").write_text(json.dumps(values))
+    change(folder, lambda t: t.update({name: t[name].int() for name in list(t) if t[name].dtype == torch.int8}))
+    with pytest.raises(CheckpointError, match="is int32, and packed weights are int8"):
+        load_model(folder)

@@ -1,4 +1,5 @@
-"""How folders hold packed matrices: a file for each layout, told by `quantization_config` of `config.json`."""
+"""How folders hold packed matrices: a file for each layout, told by `quantization_config` of `config.json`, or by
+ChatGLM's `quantization_bit`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from headwater.folders import CONFIG
 from headwater.model.folder import WeightFolder
 from headwater.model.packed import Form
 from headwater.model.quantized.awq import Awq
+from headwater.model.quantized.chatglm import ChatGlm
 from headwater.model.quantized.compressed_tensors import CompressedTensors
 from headwater.model.quantized.gptq import Gptq
 from headwater.model.quantized.own import Nf4
@@ -45,9 +47,15 @@ class Layout(Protocol):
         """Some of ours with their rows stacked, on the files' own pages; None where they cannot be had so."""
 
 
-def layout_of(said: Any, folder: Path) -> Layout | None:
-    """What a `quantization_config` says; None where there is none. Raises `CheckpointError` with what of it cannot be
-    read, and why."""
+def quantization_of(values: Mapping[str, Any]) -> Any:
+    """What a `config.json` says of packed matrices."""
+    return values.get("quantization_config") or ChatGlm.said(values)
+
+
+def layout_of(values: Mapping[str, Any], folder: Path) -> Layout | None:
+    """Of what a `config.json` says; None where the matrices are floats. Raises `CheckpointError` with what of it cannot
+    be read, and why."""
+    said = quantization_of(values)
     if not said:
         return None
     path = folder / CONFIG
@@ -55,7 +63,7 @@ def layout_of(said: Any, folder: Path) -> Layout | None:
         raise CheckpointError(f"quantization_config {said!r} is not an object", where=path,
                               fix="copy config.json again")
     method = said.get("quant_method")
-    known = {kind.METHOD: kind for kind in (CompressedTensors, Gptq, Awq, Nf4)}
+    known = {kind.METHOD: kind for kind in (CompressedTensors, Gptq, Awq, ChatGlm, Nf4)}
     if method not in known:
         raise CheckpointError(f"quantization {method!r} is not supported", where=path,
                               fix=f"known: {', '.join(known)}")

@@ -1,7 +1,8 @@
 """The `compressed-tensors` layout of llm-compressor and vLLM: weights alone in groups of 4 bits or rows of 8.
 
-    MODULE.weight_packed      int32 [O, ceil(I/8)], codes from the lowest bits on, -8 to 7 as 0 to 15 (of 8 bits I/4)
-    MODULE.weight             int8 [O, I], 8 bits where the format is not pack-quantized
+    MODULE.weight_packed      int32 [O, ceil(I/8)], codes from the lowest bits on, -8 to 7 as 0 to 15; of 8 bits
+                              [O, ceil(I/4)], -128 to 127 as 0 to 255
+    MODULE.weight             int8 [O, I], 8 bits where the format is not pack-quantized; read, not written
     MODULE.weight_scale       float [O, I/g], [O, 1] of rows
     MODULE.weight_zero_point  int32 [ceil(O/8), I/g] packed down the rows; absent where it is always the middle
     MODULE.weight_shape       int64 [2]
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headwater.errors import CheckpointError
 from headwater.model.folder import WeightFolder
@@ -68,12 +69,10 @@ class CompressedTensors:
     def config(cls, forms: Mapping[str, Form], floats: list[str]) -> dict[str, Any]:
         """What `config.json` says of packed layers, by their official names, beside which others are floats."""
         each = sorted(set(forms.values()))
-        formats = {form: _PACKED if form.base == "int4" else _PLAIN[0] for form in each}
         groups = {f"group_{number}": {"targets": _targets(form, forms), "weights": _weights(form),
-                                      "input_activations": None, "output_activations": None, "format": formats[form]}
+                                      "input_activations": None, "output_activations": None, "format": _PACKED}
                   for number, form in enumerate(each)}
-        whole = next(iter(formats.values())) if len(set(formats.values())) == 1 else "mixed-precision"
-        return {"quant_method": cls.METHOD, "format": whole, "quantization_status": "compressed",
+        return {"quant_method": cls.METHOD, "format": _PACKED, "quantization_status": "compressed",
                 "config_groups": groups, "ignore": floats, "kv_cache_scheme": None}
 
     @classmethod
@@ -86,7 +85,9 @@ class CompressedTensors:
         elif kind == "scale":
             yield f"{module}.weight_scale", tensor if tensor.dim() > 1 else tensor[:, None]
         elif kind == "weight":
-            yield name, tensor
+            whole = nn.functional.pad(tensor.view(torch.uint8) ^ 128, (0, -tensor.shape[1] % 4))
+            yield f"{module}.weight_packed", whole.view(torch.int32)
+            yield f"{module}.weight_shape", torch.tensor(tensor.shape)
         elif not form.symmetric:
             yield f"{module}.weight_zero_point", words_of(tensor.t()).t()
 
@@ -191,4 +192,4 @@ def _targets(form: Form, forms: Mapping[str, Form]) -> list[str]:
                    for same in (True, False))
     if own & others:
         return [name for name, one in forms.items() if one == form]
-    return [f"re:.*\\.{leaf}$" for leaf in sorted(own)]
+    return [leaf if leaf in forms else f"re:.*\\.{leaf}$" for leaf in sorted(own)]
