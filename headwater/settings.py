@@ -380,6 +380,8 @@ def _index(items: list[Any], key: str) -> int:
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """`${name}`: a stage's folder or a variable of the recipe."""
+KNOWN = 6
+"""Names that a message lists."""
 
 
 def substitute(value: Any, names: Mapping[str, object], *, where: object = None) -> Any:
@@ -398,8 +400,9 @@ def substitute(value: Any, names: Mapping[str, object], *, where: object = None)
 
     def replacement(match: re.Match[str]) -> str:
         if match[1] not in names:
-            nearest = nearest_name(match[1], names)
-            raise SettingsError(f"${{{match[1]}}} names no earlier stage (known: {', '.join(names) or 'none'})",
+            nearest, known = nearest_name(match[1], names), [*names]
+            listed = ", ".join(known[:KNOWN]) + f" and {len(known) - KNOWN} more" * (len(known) > KNOWN)
+            raise SettingsError(f"${{{match[1]}}} names no earlier stage (known: {listed or 'none'})",
                                 where=where, fix=f"did you mean ${{{nearest}}}?" if nearest else
                                 "name an earlier stage of the recipe or give a path")
         return str(names[match[1]])

@@ -176,6 +176,11 @@ def test_an_unknown_reference_names_the_nearest():
         substitute("${corpsu}", {"corpus": "x"})
 
 
+def test_of_many_names_a_handful_is_listed():
+    with pytest.raises(SettingsError, match=r"known: n0, n1, n2, n3, n4, n5 and 14 more\)"):
+        substitute("${corpus}", {f"n{number}": "x" for number in range(20)})
+
+
 @pytest.mark.parametrize("text", ["a: &x {b: 1}\nc: {<<: *x}", "a: 1\nb: {a: 2}"])
 def test_yaml_keys_may_repeat_at_other_places(tmp_path, text):
     (tmp_path / "f.yaml").write_text(text)

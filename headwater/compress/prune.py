@@ -25,7 +25,7 @@ from headwater.model.adapters import adapted, require_no_prefix
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
 from headwater.model.removal import remove_blocks
 from headwater.model.task_head import require_no_head
-from headwater.plots import bars
+from headwater.plots import Line, Panel, panels
 from headwater.progress import print_result, say
 from headwater.settings import InputPath, OwnDefaults, Seed, Settings
 from headwater.tokenizer import Tokenizer
@@ -191,7 +191,7 @@ def _tell(settings: PruneSettings, found: list[Influence], removed: list[Removal
         "blocks": [{"layer": layer, **one._asdict()} for layer, one in enumerate(found)],
         "costs": {when: cost._asdict() for when, cost in costs.items()}})
     try:
-        write_text(out / "influence.svg", influence_bars(found, gone))
+        write_text(out / "influence.svg", influence_plot(found, gone))
     except MissingExtraError as error:  # what was measured stays
         say(f"note: no influence.svg: {error}")
 
@@ -208,12 +208,16 @@ def influence_table(found: Sequence[Influence], gone: Sequence[int]) -> Table:
     return table
 
 
-def influence_bars(found: Sequence[Influence], gone: Sequence[int]) -> str:
-    """The blocks in order, those that go in another colour, as SVG. Raises `MissingExtraError`."""
-    heights = {str(layer): (one.influence, 2 * one.error) for layer, one in enumerate(found)}
-    title = f"without block{'s' * (len(gone) > 1)} {_listed(gone)}"
-    return bars({"influence of every block": heights}, title=title, width=max(4.5, 1.2 + 0.35 * len(found)),
-                marked=[str(layer) for layer in gone], log=True)
+def influence_plot(found: Sequence[Influence], gone: Sequence[int]) -> str:
+    """The blocks in order, those that go in another colour, as SVG. Points: an axis of logarithms has no nought from
+    which bars could be as long as what they stand for. Raises `MissingExtraError`."""
+    lines = [Line(name, layers, [found[layer].influence for layer in layers],
+                  [2 * found[layer].error for layer in layers], joined=False)
+             for name, layers in (("stays", [layer for layer in range(len(found)) if layer not in gone]),
+                                  ("removed", sorted(gone)))]
+    ticks = range(0, len(found), 1 + len(found) // 12)
+    return panels([Panel(lines, "block", "influence, 1 - cos(x, y)", f"without block{'s' * (len(gone) > 1)} "
+                         f"{_listed(gone)}", log_y=min(one.influence for one in found) > 0, ticks=ticks)])
 
 
 def _listed(layers: Sequence[int]) -> str:
