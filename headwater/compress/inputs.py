@@ -62,7 +62,7 @@ def pack_blocks(model: Decoder, rows: Tensor, pack: Packing, *, in_turn: bool = 
     """Every block in turn sees rows of ids [N,T] through the packed blocks before it, is packed, and reads them again.
 
     in_turn: its layers too are packed one behind the other, and the float model reads beside. A block is float32 while
-    it is worked on; in memory are one block's inputs and the stream (in_turn: both streams) between two blocks.
+    it is worked on; in memory are its inputs (in_turn: one layer's, and the block again) and the streams behind it.
     """
     batches = rows.to(model.device).split(max(1, TOKENS // rows.shape[1]))
     started = [_start(model, ids) for ids in batches]
@@ -119,8 +119,10 @@ def _given(names: list[str], block: Block, x: Tensor, context: Context) -> dict[
         return watch
 
     hooks = [block.get_submodule(name).register_forward_pre_hook(watching(name)) for name in names]
-    with suppress(_Enough):
-        block(x, context)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with suppress(_Enough):
+            block(x, context)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return found

@@ -106,7 +106,7 @@ class Matrix(NamedTuple):
     base: str
     group: int
     weights: float
-    """|W - W_q| / |W| in the Frobenius norm; awq: of the scaled matrix."""
+    """|W - W_q| / |W| in the Frobenius norm; awq: of the scaled matrix, gptq: of the one that makes up for others."""
     outputs: float | None
     """|x (W - W_q)^T| / |x W^T| over the calibration text, where one was read."""
 
