@@ -151,8 +151,10 @@ def _fix(path: str, item: ErrorDetails) -> str:
     if kind in ("tuple_type", "list_type"):
         return f"write {path}=[{item['input']}]"
     if kind == "literal_error":
-        nearest = nearest_name(str(item["input"]), re.findall("'([^']*)'", bounds["expected"]), at_least=0.6)
-        return f"did you mean '{nearest}'?" if nearest else f"write {path}=... with {bounds['expected']}"
+        given, known = str(item["input"]), re.findall("'([^']*)'", bounds["expected"])
+        nearest = nearest_name(given, known, at_least=0.6)
+        mistyped = nearest and re.sub(r"\d", "", nearest) != re.sub(r"\d", "", given)  # another number is no slip
+        return f"did you mean '{nearest}'?" if mistyped else f"write {path}=... with {bounds['expected']}"
     for name, words in _BOUNDS.items():
         if name in bounds:
             return f"give '{path}' a value {words} {bounds[name]}"

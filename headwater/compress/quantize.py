@@ -253,7 +253,7 @@ def disk_bytes(folder: Path) -> int:
 
 def _tell(settings: QuantizeSettings, matrices: Sequence[Matrix], costs: dict[str, Cost], on_disk: int, out: Path
           ) -> None:
-    say(f"{on_disk:,} bytes on disk, as the formula has it")
+    say(f"{on_disk:,} bytes of tensors on disk, as the formula has it; the files' headers stand beside")
     print_result(_errors(matrices))
     print_result(cost_table({"as it was": costs[BEFORE], _named(settings): costs[AFTER]}))
     write_json(out / RESULT, {

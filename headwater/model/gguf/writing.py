@@ -81,7 +81,7 @@ def _made(tensor: Written) -> Tensor:
 def _require_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < size:
-        raise StorageError(f"the file takes {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB free",
+        raise StorageError(f"the file takes {size / 1e6:,.1f} MB, and the disk has {free / 1e6:,.1f} MB free",
                            where=path, fix="free some space, give a folder on another disk, or a smaller type")
 
 
