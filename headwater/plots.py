@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -61,20 +61,14 @@ def panels(chosen: Sequence[Panel], columns: int | None = None) -> str:
     return write()
 
 
-def bars(groups: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str, width: float = 2.9,
-         marked: Collection[str] | None = None, log: bool = False) -> str:
-    """A panel for each quantity, with a bar of (height, error) for each name. marked: the names of another colour, all
-    others having one; None: a colour for each. log: of the heights. Raises `MissingExtraError`."""
+def bars(groups: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str, width: float = 2.9) -> str:
+    """A panel for each quantity, with a bar of (height, error) for each name. Raises `MissingExtraError`."""
     with _figure(len(groups), width) as (axes, write):
         for one, (quantity, heights) in zip(axes, groups.items()):
-            colours = cycle(COLOURS) if marked is None else [COLOURS[name in marked] for name in heights]
-            for place, ((height, error), colour) in enumerate(zip(heights.values(), colours)):
+            for place, ((height, error), colour) in enumerate(zip(heights.values(), cycle(COLOURS))):
                 one.bar(place, height, 0.62, yerr=error or None, color=colour, capsize=3, linewidth=0)
             one.set_xticks(range(len(heights)), list(heights), fontsize=9)
             one.set_title(quantity, fontsize=10)
-            if log:
-                one.set_yscale("log")
-                _ticks(one.yaxis, *one.get_ylim())
         axes[0].figure.suptitle(title, fontsize=11)
     return write()
 

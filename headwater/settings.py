@@ -151,8 +151,10 @@ def _fix(path: str, item: ErrorDetails) -> str:
     if kind in ("tuple_type", "list_type"):
         return f"write {path}=[{item['input']}]"
     if kind == "literal_error":
-        nearest = nearest_name(str(item["input"]), re.findall("'([^']*)'", bounds["expected"]), at_least=0.6)
-        return f"did you mean '{nearest}'?" if nearest else f"write {path}=... with {bounds['expected']}"
+        given, known = str(item["input"]), re.findall("'([^']*)'", bounds["expected"])
+        nearest = nearest_name(given, known, at_least=0.6)
+        mistyped = nearest and re.sub(r"\d", "", nearest) != re.sub(r"\d", "", given)  # another number is no slip
+        return f"did you mean '{nearest}'?" if mistyped else f"write {path}=... with {bounds['expected']}"
     for name, words in _BOUNDS.items():
         if name in bounds:
             return f"give '{path}' a value {words} {bounds[name]}"
@@ -380,6 +382,8 @@ def _index(items: list[Any], key: str) -> int:
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """`${name}`: a stage's folder or a variable of the recipe."""
+KNOWN = 6
+"""Names that a message lists."""
 
 
 def substitute(value: Any, names: Mapping[str, object], *, where: object = None) -> Any:
@@ -398,8 +402,9 @@ def substitute(value: Any, names: Mapping[str, object], *, where: object = None)
 
     def replacement(match: re.Match[str]) -> str:
         if match[1] not in names:
-            nearest = nearest_name(match[1], names)
-            raise SettingsError(f"${{{match[1]}}} names no earlier stage (known: {', '.join(names) or 'none'})",
+            nearest, known = nearest_name(match[1], names), [*names]
+            listed = ", ".join(known[:KNOWN]) + f" and {len(known) - KNOWN} more" * (len(known) > KNOWN)
+            raise SettingsError(f"${{{match[1]}}} names no earlier stage (known: {listed or 'none'})",
                                 where=where, fix=f"did you mean ${{{nearest}}}?" if nearest else
                                 "name an earlier stage of the recipe or give a path")
         return str(names[match[1]])

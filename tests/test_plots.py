@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headwater.plots import COLOURS, Line, Panel, bars, panels
+from headwater.plots import Line, Panel, bars, panels
 
 
 def test_the_same_values_give_the_same_bytes_and_all_names():
@@ -18,14 +18,6 @@ def test_bars_show_every_quantity_and_name():
     drawn = bars({"loss": {"MHA": (2.0, 0.1), "MQA": (2.1, 0.0)}, "bytes": {"MHA": (64, 0), "MQA": (8, 0)}},
                  title="heads")
     assert all(word in drawn for word in ("loss", "bytes", "MHA", "MQA", "heads"))
-
-
-def test_marked_bars_have_another_colour():
-    heights = {"influence": {"0": (0.8, 0.01), "1": (0.02, 0.0), "2": (0.01, 0.0)}}
-    plain, marked = bars(heights, title="blocks"), bars(heights, title="blocks", marked=["1"], log=True)
-    found = [marked.count(colour) for colour in COLOURS[:3]]
-    assert found[0] == 2 * found[1] > 0  # two bars against one
-    assert found[2] == 0 < plain.count(COLOURS[2])
 
 
 def test_a_logarithmic_axis_of_less_than_a_decade_has_labels():

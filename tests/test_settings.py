@@ -176,6 +176,21 @@ def test_an_unknown_reference_names_the_nearest():
         substitute("${corpsu}", {"corpus": "x"})
 
 
+def test_of_another_number_the_known_ones_are_listed():
+    class Typed(Settings):
+        type: Literal["F16", "Q8_0", "Q4_0"] = "F16"
+
+    with pytest.raises(SettingsError, match=r"write type=\.\.\. with 'F16', 'Q8_0' or 'Q4_0'"):
+        Typed.parse({"type": "Q5_0"})
+    with pytest.raises(SettingsError, match="did you mean 'Q8_0'"):
+        Typed.parse({"type": "Q8-0"})
+
+
+def test_of_many_names_a_handful_is_listed():
+    with pytest.raises(SettingsError, match=r"known: n0, n1, n2, n3, n4, n5 and 14 more\)"):
+        substitute("${corpus}", {f"n{number}": "x" for number in range(20)})
+
+
 @pytest.mark.parametrize("text", ["a: &x {b: 1}\nc: {<<: *x}", "a: 1\nb: {a: 2}"])
 def test_yaml_keys_may_repeat_at_other_places(tmp_path, text):
     (tmp_path / "f.yaml").write_text(text)

@@ -333,7 +333,8 @@ def _parser(stages: Stages) -> _Parser:
     room = "headwater.compress.gguf:"
     one = add("gguf", "write a model as a GGUF file, for llama.cpp and what is built on it",
               _direct(room + "export", room + "GgufSettings", "folder", "target"), room + "GgufSettings")
-    one.add_argument("folder", type=Path, metavar="MODEL", help="a run's folder, or a model's")
+    one.add_argument("folder", type=Path, metavar="MODEL", help="a run's folder, or a model's; a float model: of a run "
+                     "that ends with a packed one give the stage before, like RUN/finetune")
     one.add_argument("target", type=Path, metavar="FILE", help="where it is written: NAME.gguf")
     room = "headwater.cli.plan:"
     one = add("plan", "say what a model needs in memory and compute",

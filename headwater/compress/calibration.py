@@ -36,18 +36,26 @@ class CalibrationSettings(Settings):
     length: Annotated[int, Field(ge=2)] | None = None
     """Tokens of a row; as many as the model was trained to read, 1,024 at most, when not set."""
 
+    def source(self, corpus: Path | None) -> Path:
+        """The file or folder that is read. Raises `InputError` where none is given."""
+        found = self.text or corpus
+        if found is None:
+            raise InputError("no text for the model to read", where="calibration.text",
+                             fix="give corpus=FOLDER, or calibration.text=FILE")
+        return found
+
     def rows(self, corpus: Path | None, tokenizer: Tokenizer, config: ModelConfig, seed: int) -> Tensor:
         """int64 [N,T]. Raises `InputError` where there is no text, or too little for one row."""
-        source = self.text or corpus
-        if source is None:
-            raise InputError("no text to measure the blocks on", where="calibration.text",
-                             fix="give a file of text or a corpus folder, here or as corpus")
+        source = self.source(corpus)
         length = self.length or min(config.max_position_embeddings, LONGEST, self.tokens)
         if length > self.tokens:
             raise InputError(f"rows of {length:,} tokens, and {self.tokens:,} in all", where="calibration.length",
                              fix="give shorter rows, or more tokens")
         read = documents_of(corpus_files(source, "train")) if source.is_dir() else read_texts(source)
         texts = drawn((text for text, _ in read), PIECE * self.tokens, PIECE * length, seed)
+        if not texts:
+            raise InputError("it is empty" if source.is_file() else "it holds no text", where=source,
+                             fix="give a file of text")
         found = _rows(texts, tokenizer, first_of(config, tokenizer), length, self.tokens // length)
         if not len(found):
             raise InputError(f"the text has no row of {length:,} tokens", where=source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,12 +11,10 @@ from rich.table import Table
 from torch import Tensor
 
 from headwater import plan
+from headwater.compress.quality import Quality
 from headwater.model import Decoder
 from headwater.model.removal import without_blocks
 from headwater.model.stepper import stepper_of
-from headwater.tokenizer.shards import Documents
-from headwater.train.blanks import BlankInfilling
-from headwater.train.validation import TOKENS_PER_BATCH, bits_per_byte
 
 DECODED, ROUNDS, PROMPT = 32, 7, 32
 """Tokens one by one, times that they are timed, and tokens before them."""
@@ -27,6 +25,8 @@ class Cost(NamedTuple):
 
     bits_per_byte: dict[str, float]
     """By language, of validation text."""
+    accuracy: dict[str, float]
+    """By BENCHMARK.LANGUAGE, of questions with four choices."""
     parameters: int
     bytes: int
     """Of the weights."""
@@ -36,19 +36,19 @@ class Cost(NamedTuple):
     """Decoded at batch 1."""
 
     @classmethod
-    def of(cls, model: Decoder, held_out: Documents | None, speed: float, blank: BlankInfilling | None = None) -> Cost:
-        """held_out: the validation text; speed: its tokens a second."""
-        length = min(model.config.longest, TOKENS_PER_BATCH)
-        said = {} if held_out is None else bits_per_byte(model, held_out, length, blank)
+    def of(cls, model: Decoder, quality: Quality, speed: float) -> Cost:
+        """speed: its tokens a second."""
         weights, config = weight_bytes(model), model.config
         cached = config.seen(config.longest) * plan.cache_bytes_per_token(config, model.dtype.itemsize)
-        return cls(said, plan.parameters(config), weights, weights + cached, speed)
+        return cls(quality.bits_per_byte(model), quality.accuracy(model), plan.parameters(config), weights,
+                   weights + cached, speed)
 
     def figures(self, when: str) -> dict[str, float]:
         """Named QUANTITY.WHEN."""
         said = {f"text.{language}.bits_per_byte.{when}": value for language, value in self.bits_per_byte.items()}
+        right = {f"{name}.accuracy.{when}": value for name, value in self.accuracy.items()}
         rest = {name: float(getattr(self, name)) for name in ("parameters", "bytes", "memory", "tokens_per_second")}
-        return {**said, **{f"{name}.{when}": value for name, value in rest.items()}}
+        return {**said, **right, **{f"{name}.{when}": value for name, value in rest.items()}}
 
 
 def weight_bytes(model: Decoder) -> int:
@@ -74,6 +74,11 @@ def speeds_in_turn(one: Decoder, other: Decoder, prompt: Tensor) -> tuple[float,
     return max(first for first, _ in rounds), max(second for _, second in rounds)
 
 
+def decoding_speed(model: Decoder, prompt: Tensor) -> float:
+    """The same of one."""
+    return max(_speed(model, prompt[:PROMPT]) for _ in range(ROUNDS))
+
+
 @torch.inference_mode()
 def _speed(model: Decoder, prompt: Tensor) -> float:
     cache = model.cache(1, len(prompt) + DECODED)
@@ -87,14 +92,23 @@ def _speed(model: Decoder, prompt: Tensor) -> float:
     return DECODED / (time.perf_counter() - start)
 
 
-def cost_table(rows: Mapping[str, Cost]) -> Table:
-    """A row for each model."""
+def cost_table(models: Mapping[str, Cost]) -> Table:
+    """A column for each model."""
     table = Table(title="what it says and what it costs", title_justify="left")
-    languages = list(next(iter(rows.values())).bits_per_byte)
-    for name in ("", *(f"bits per byte, {language}" for language in languages), "parameters", "weights, MB",
-                 "with a full context, MB", "tokens/s, batch 1"):
-        table.add_column(name, justify="right" if name else "left")
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row.bits_per_byte[language]:.4f}" for language in languages), f"{row.parameters:,}",
-                      f"{row.bytes / 1e6:,.1f}", f"{row.memory / 1e6:,.1f}", f"{row.tokens_per_second:,.0f}")
+    table.add_column("")
+    for name in models:
+        table.add_column(name, justify="right")
+    for quantity, cells in _cells(list(models.values())):
+        table.add_row(quantity, *cells)
     return table
+
+
+def _cells(costs: Sequence[Cost]) -> Iterator[tuple[str, list[str]]]:
+    for language in costs[0].bits_per_byte:
+        yield f"bits per byte, {language}", [f"{one.bits_per_byte[language]:.4f}" for one in costs]
+    for name in costs[0].accuracy:
+        yield f"{name.replace('.', ', ')}, right", [f"{one.accuracy[name]:.1%}" for one in costs]
+    yield "parameters", [f"{one.parameters:,}" for one in costs]
+    yield "weights, MB", [f"{one.bytes / 1e6:,.1f}" for one in costs]
+    yield "with a full context, MB", [f"{one.memory / 1e6:,.1f}" for one in costs]
+    yield "tokens/s, batch 1", [f"{one.tokens_per_second:,.0f}" for one in costs]

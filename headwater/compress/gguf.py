@@ -7,7 +7,7 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.folders import GGUF, model_folder, tokenizer_files
 from headwater.generate.run_folder import find_model
-from headwater.model.checkpoint import require_floats
+from headwater.model.checkpoint import require_floats, require_sound
 from headwater.model.convert import read_as_stored
 from headwater.model.gguf.architectures import architecture_of
 from headwater.model.gguf.numbers import Kind
@@ -35,14 +35,18 @@ def export(folder: Path, target: Path, settings: GgufSettings | None = None) -> 
                          where=target, fix=f"give a new file NAME{GGUF}")
     source = find_model(folder)
     require_floats(source, "written as GGUF, which packs them its own way",
-                   "give the float model, which of a run is in the folder of an earlier stage")
+                   "give the folder of the float model that was packed; of a run that of the stage before, like "
+                   "RUN/finetune")
     model = read_as_stored(source)
-    architecture = architecture_of(model.config)
+    architecture = architecture_of(model.config, source)
+    require_sound(model, source)
     fields = None
     if tokenizer_files(source):
         fields = gguf_fields(source, model.config.vocab_size)
     else:
         say(f"{source} has no tokenizer: the file will take and give ids")
+    if not target.parent.exists():
+        say(f"note: {target.parent} is not there yet, and is made")
     sizes = write_gguf(model, target, settings.type, name=model_folder(source).resolve().name, tokenizer=fields)
     kinds = ", ".join(f"{size / 1e6:.1f} MB {kind}" for kind, size in sizes.items())
     print_result(f"{target}: {architecture.name}, {kinds}")

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from headwater.compress.cost import Cost
+from headwater.compress.quality import BenchmarkSettings, Quality
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.checkpoint import read_config, save_model
@@ -28,6 +28,8 @@ class Pruning(Protocol):
     def model(self) -> Path: ...
     @property
     def corpus(self) -> Path | None: ...
+    @property
+    def benchmarks(self) -> BenchmarkSettings: ...
     @property
     def objective(self) -> ObjectiveSettings: ...
     @property
@@ -54,8 +56,9 @@ class Healing:
         assert self.settings.corpus is not None
         return split_shards(self.settings.corpus, split, self.tokenizer, self.settings.model, self.out)
 
-    def cost(self, model: Decoder, speed: float) -> Cost:
-        return Cost.of(model, self.held_out, speed, self._blank)
+    @cached_property
+    def quality(self) -> Quality:
+        return Quality(self.tokenizer, self.settings.benchmarks, self.held_out, self._blank)
 
     def heal(self, model: Decoder, trainer: TrainerSettings) -> dict[str, float]:
         """Train the model in place, in float32; it keeps its type. Returns the trainer's figures."""

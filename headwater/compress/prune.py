@@ -13,10 +13,11 @@ from torch import Tensor
 
 from headwater.artifacts import read_json, write_json, write_text
 from headwater.compress.calibration import CalibrationSettings
-from headwater.compress.cost import Cost, cost_table, decoding_speeds
+from headwater.compress.cost import Cost, cost_table, decoding_speed, decoding_speeds
 from headwater.compress.healing import Healing
 from headwater.compress.influence import Influence, block_influences
 from headwater.compress.orders import Order, Removal, ascending, removals
+from headwater.compress.quality import BenchmarkSettings, Quality
 from headwater.errors import InputError, MissingExtraError
 from headwater.hardware import trim_heap
 from headwater.model import Decoder
@@ -24,7 +25,7 @@ from headwater.model.adapters import adapted, require_no_prefix
 from headwater.model.checkpoint import load_model, read_config, require_floats, save_model
 from headwater.model.removal import remove_blocks
 from headwater.model.task_head import require_no_head
-from headwater.plots import bars
+from headwater.plots import Line, Panel, panels
 from headwater.progress import print_result, say
 from headwater.settings import InputPath, OwnDefaults, Seed, Settings
 from headwater.tokenizer import Tokenizer
@@ -34,6 +35,7 @@ from headwater.train.stage import ObjectiveSettings
 
 MEASURED, RESULT = "measured.json", "prune.json"
 BEFORE, AFTER, HEALED = "before", "after", "healed"
+HEALED_ALONE = "the whole model got no such training, which might have bettered it too"
 
 
 class PruneSettings(Settings):
@@ -52,6 +54,7 @@ class PruneSettings(Settings):
     order: Order = "influence"
     """influence: measured once, the lowest first. sequential: measured anew after every removal. Baselines: magnitude
     (of what a block adds, relative to what it gives), last_first, random."""
+    benchmarks: BenchmarkSettings = BenchmarkSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     """How text is read and learned: as in the model's own training."""
@@ -70,6 +73,9 @@ class PruneSettings(Settings):
             raise ValueError("healing needs a corpus")
         if self.corpus is None and self.objective != ObjectiveSettings():
             raise ValueError("objective has no effect without a corpus: nothing is learned, nor bits per byte taken")
+        learned = self.objective.name == "prefix" or self.objective.max_z or self.objective.z
+        if self.healing is None and learned:
+            raise ValueError("without healing nothing is learned, and of objective only glm has an effect")
         return self
 
     def wanted(self, blocks: int) -> int:
@@ -86,7 +92,9 @@ class PruneSettings(Settings):
 
 
 def check(settings: PruneSettings) -> None:
-    """Raises `InputError` for what this machine does not have, or a model that is there cannot do."""
+    """Raises `InputError` for what this machine does not have, or a model that is there cannot do, and without text.
+    """
+    settings.calibration.source(settings.corpus)
     if settings.healing is not None:
         settings.healing.check_machine()
         if ranks() > 1:
@@ -111,39 +119,38 @@ def run(settings: PruneSettings, out: Path) -> dict[str, float]:
     if settings.healing is not None:
         require_floats(settings.model, "trained", "give the float model, or leave out healing")
     tokenizer, model = Tokenizer.load(settings.model), load_model(settings.model)
+    settings.benchmarks.check(tokenizer)
     if any(adapted(model)):
         raise InputError("an adapter beside packed matrices stays beside its model", where=settings.model,
                          fix="prune the float model, and learn the adapter beside what is left")
     healing = Healing(settings, tokenizer, out) if settings.corpus is not None else None
     rows = settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.seed)
-    found, removed, costs = _measured(settings, model, rows, healing, out)
+    quality = Quality(tokenizer, settings.benchmarks) if healing is None else healing.quality
+    found, removed, costs = _measured(settings, model, rows, quality, out)
     figures: dict[str, float] = {}
     if settings.healing is not None:
         assert healing is not None
         figures = healing.heal(model, settings.healing)
-        costs[HEALED] = healing.cost(model, costs[AFTER].tokens_per_second)
+        costs[HEALED] = Cost.of(model, quality, decoding_speed(model, rows[0]))
     save_model(model, out, tokenizer_from=settings.model)
     _tell(settings, found, removed, costs, out)
     return {"removed": float(len(removed)), "blocks": float(len(model.blocks)), **figures,
             **{name: value for when, cost in costs.items() for name, value in cost.figures(when).items()}}
 
 
-def _measured(settings: PruneSettings, model: Decoder, rows: Tensor, healing: Healing | None, out: Path
+def _measured(settings: PruneSettings, model: Decoder, rows: Tensor, quality: Quality, out: Path
               ) -> tuple[list[Influence], list[Removal], dict[str, Cost]]:
     """The blocks' influences, those that are removed, and both costs; the model is without them then. Kept, so that a
     healing that goes on does not take them again."""
-    def cost(speed: float) -> Cost:
-        return Cost.of(model, None, speed) if healing is None else healing.cost(model, speed)
-
     if not (out / MEASURED).exists():
         found = block_influences(model, rows)
         removed = chosen(settings, found, model, rows)
         gone = [one.layer for one in removed]
         say(f"removing {len(gone)} of {len(found)} blocks: {', '.join(map(str, gone))}")
         whole, without = decoding_speeds(model, gone, rows[0])
-        costs = {BEFORE: cost(whole)}
+        costs = {BEFORE: Cost.of(model, quality, whole)}
         remove_blocks(model, gone)
-        costs[AFTER] = cost(without)
+        costs[AFTER] = Cost.of(model, quality, without)
         trim_heap()  # what training takes is counted from here
         write_json(out / MEASURED, {"blocks": found, "removed": removed, "costs": costs})
     values = read_json(out / MEASURED)
@@ -176,13 +183,15 @@ def _tell(settings: PruneSettings, found: list[Influence], removed: list[Removal
     print_result(influence_table(found, gone))
     print_result(cost_table({{BEFORE: f"all {len(found)} blocks", AFTER: f"without {_listed(gone)}",
                               HEALED: "and healed"}[when]: cost for when, cost in costs.items()}))
+    if HEALED in costs:
+        say(f"note: {HEALED_ALONE}")
     write_json(out / RESULT, {
         "order": settings.order, "removed": [one._asdict() for one in removed],
         "kept": [layer for layer in range(len(found)) if layer not in gone],
         "blocks": [{"layer": layer, **one._asdict()} for layer, one in enumerate(found)],
         "costs": {when: cost._asdict() for when, cost in costs.items()}})
     try:
-        write_text(out / "influence.svg", influence_bars(found, gone))
+        write_text(out / "influence.svg", influence_plot(found, gone))
     except MissingExtraError as error:  # what was measured stays
         say(f"note: no influence.svg: {error}")
 
@@ -199,12 +208,16 @@ def influence_table(found: Sequence[Influence], gone: Sequence[int]) -> Table:
     return table
 
 
-def influence_bars(found: Sequence[Influence], gone: Sequence[int]) -> str:
-    """The blocks in order, those that go in another colour, as SVG. Raises `MissingExtraError`."""
-    heights = {str(layer): (one.influence, 2 * one.error) for layer, one in enumerate(found)}
-    title = f"without block{'s' * (len(gone) > 1)} {_listed(gone)}"
-    return bars({"influence of every block": heights}, title=title, width=max(4.5, 1.2 + 0.35 * len(found)),
-                marked=[str(layer) for layer in gone], log=True)
+def influence_plot(found: Sequence[Influence], gone: Sequence[int]) -> str:
+    """The blocks in order, those that go in another colour, as SVG. Points: an axis of logarithms has no nought from
+    which bars could be as long as what they stand for. Raises `MissingExtraError`."""
+    lines = [Line(name, layers, [found[layer].influence for layer in layers],
+                  [2 * found[layer].error for layer in layers], joined=False)
+             for name, layers in (("stays", [layer for layer in range(len(found)) if layer not in gone]),
+                                  ("removed", sorted(gone)))]
+    ticks = range(0, len(found), 1 + len(found) // 12)
+    return panels([Panel(lines, "block", "influence, 1 - cos(x, y)", f"without block{'s' * (len(gone) > 1)} "
+                         f"{_listed(gone)}", log_y=min(one.influence for one in found) > 0, ticks=ticks)])
 
 
 def _listed(layers: Sequence[int]) -> str:

@@ -18,11 +18,12 @@ from headwater.compress.calibration import CalibrationSettings
 from headwater.compress.cost import Cost, cost_table, speeds_in_turn
 from headwater.compress.gptq import compensated, gptq
 from headwater.compress.inputs import Inputs, pack_blocks
+from headwater.compress.quality import BenchmarkSettings, Quality
 from headwater.compress.scales import searched
 from headwater.errors import InputError
 from headwater.model import Decoder
 from headwater.model.adapters import adapted, require_no_prefix
-from headwater.model.checkpoint import load_model, packed_matrices, save_model
+from headwater.model.checkpoint import load_model, packed_matrices, require_sound, save_model
 from headwater.model.decoder import Block
 from headwater.model.families import family_for
 from headwater.model.folder import WeightFolder
@@ -39,6 +40,15 @@ BEFORE, AFTER = "before", "after"
 Method = Literal["rtn", "gptq", "awq", "nf4"]
 READ = OwnDefaults({"tokens": 65_536})
 """128 rows of 512 tokens; the papers read 128 rows."""
+GROUP: Group = 128
+LEAST = 128
+"""Tokens that gptq and awq read at least: as many as the columns of a group, which fewer cannot tell apart."""
+
+
+class SampleSettings(CalibrationSettings):
+    """What text gptq and awq read, and which sample of it."""
+
+    seed: Seed = 0
 
 
 class QuantizeSettings(Settings):
@@ -50,9 +60,9 @@ class QuantizeSettings(Settings):
     method: Method = "rtn"
     """rtn: each weight is rounded to the nearest. gptq: the columns behind make up for what each loses. awq: columns
     of large inputs are scaled up first. nf4: levels of the normal distribution, for fine-tuning."""
-    group: Group = 128
-    """4 bits: neighbours in a row that share a scale; where it does not divide a row, the largest that does, and where
-    none does the matrix has 8 bits."""
+    group: Group | None = None
+    """4 bits: neighbours in a row that share a scale, 128 when not set; where it does not divide a row, the largest
+    that does, and where none does the matrix has 8 bits."""
     symmetric: bool = False
     """4 bits: without zeros, which saves 4/group bits a weight."""
     act_order: bool = False
@@ -62,21 +72,21 @@ class QuantizeSettings(Settings):
     corpus: InputPath | None = None
     """Of its validation split bits per byte are taken before and after; its training split is what gptq and awq
     read."""
-    calibration: Annotated[CalibrationSettings, READ] = CalibrationSettings.parse(READ.values)
+    benchmarks: BenchmarkSettings = BenchmarkSettings()
+    calibration: Annotated[SampleSettings, READ] = SampleSettings.parse(READ.values)
     """gptq and awq: the text that goes through the model."""
-    seed: Seed = 0
 
     @model_validator(mode="after")
     def _used(self) -> QuantizeSettings:
         if self.bits == 8 and self.method != "rtn":
             raise ValueError(f"method {self.method} is for bits=4: rounding to 8 leaves nothing to win")
-        if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (128, False):
+        if (self.bits == 8 or self.method == "nf4") and (self.group, self.symmetric) != (None, False):
             raise ValueError("group and symmetric have an effect with bits=4 alone, and none on nf4")
         if (self.base, self.head) in (("int8", 4), ("nf4", 8)):
             raise ValueError(f"a head of {self.head} bits does not go with {self.base}")
         if self.act_order and self.method != "gptq":
             raise ValueError(f"act_order has no effect with method {self.method}")
-        if self.method in ("rtn", "nf4") and self.calibration != CalibrationSettings.parse(READ.values):
+        if self.method in ("rtn", "nf4") and self.calibration != SampleSettings.parse(READ.values):
             raise ValueError(f"calibration has no effect with method {self.method}, which reads no text")
         return self
 
@@ -86,7 +96,7 @@ class QuantizeSettings(Settings):
 
     def form(self, name: str, linear: nn.Linear) -> Form:
         base = "int8" if name == "head" and self.head == 8 else self.base
-        return Form.fitting(base, linear.in_features, self.group, symmetric=self.symmetric)
+        return Form.fitting(base, linear.in_features, self.group or GROUP, symmetric=self.symmetric)
 
 
 class Matrix(NamedTuple):
@@ -101,6 +111,12 @@ class Matrix(NamedTuple):
     """|x (W - W_q)^T| / |x W^T| over the calibration text, where one was read."""
 
 
+def check(settings: QuantizeSettings) -> None:
+    """Raises `InputError` for a method that reads text, and none."""
+    if settings.method in ("gptq", "awq"):
+        settings.calibration.source(settings.corpus)
+
+
 def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     """Write a model folder and `quantize.json`. Figures: bytes on disk, what the model says and costs before and after,
     the largest relative errors of a matrix."""
@@ -108,21 +124,26 @@ def run(settings: QuantizeSettings, out: Path) -> dict[str, float]:
     require_no_head(settings.model)
     model = load_model(settings.model)
     _require_floats(model, settings)
+    require_sound(model, settings.model)
     tokenizer = Tokenizer.load(settings.model)
+    settings.benchmarks.check(tokenizer)
+    rows = _calibration(settings, model, tokenizer)
     prompt = torch.arange(32) % model.config.vocab_size
     held_out = None if settings.corpus is None else split_shards(settings.corpus, "validation", tokenizer,
                                                                  settings.model, out)
-    before = Cost.of(model, held_out, 0.0)
+    quality = Quality(tokenizer, settings.benchmarks, held_out)
+    before = Cost.of(model, quality, 0.0)
     if model.dtype == torch.float32:
         say("note: what is not packed is written as bfloat16")
-    matrices = quantize(model, settings, _calibration(settings, model, tokenizer))
+    matrices = quantize(model, settings, rows)
     model.to(torch.bfloat16 if model.dtype == torch.float32 else model.dtype)
+    require_sound(model, settings.model)
     save_model(model, out, tokenizer_from=settings.model)
     by_formula = formula_bytes(model)
     del model
     written = load_model(out)
     speeds = speeds_in_turn(load_model(settings.model), written, prompt)
-    costs = {BEFORE: before._replace(tokens_per_second=speeds[0]), AFTER: Cost.of(written, held_out, speeds[1])}
+    costs = {BEFORE: before._replace(tokens_per_second=speeds[0]), AFTER: Cost.of(written, quality, speeds[1])}
     on_disk = disk_bytes(out)
     assert on_disk == by_formula
     _tell(settings, matrices, costs, on_disk, out)
@@ -145,7 +166,16 @@ def _require_floats(model: Decoder, settings: QuantizeSettings) -> None:
 def _calibration(settings: QuantizeSettings, model: Decoder, tokenizer: Tokenizer) -> Tensor | None:
     if settings.method not in ("gptq", "awq"):
         return None
-    return settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.seed)
+    rows = settings.calibration.rows(settings.corpus, tokenizer, model.config, settings.calibration.seed)
+    widest = max(one.in_features for one in model.modules() if isinstance(one, nn.Linear))
+    if rows.numel() < LEAST:
+        raise InputError(f"{rows.numel()} tokens are no sample of text: {settings.method} weighs columns, and fewer "
+                         f"tokens than the {LEAST} columns of a group cannot tell them apart", where="calibration",
+                         fix="give more tokens of a longer text")
+    if rows.numel() < widest:
+        say(f"note: {rows.numel():,} tokens, fewer than the {widest:,} columns of a matrix: what {settings.method} "
+            "learns of them fits this text more than others")
+    return rows
 
 
 def quantize(model: Decoder, settings: QuantizeSettings, rows: Tensor | None = None) -> list[Matrix]:
@@ -223,7 +253,7 @@ def disk_bytes(folder: Path) -> int:
 
 def _tell(settings: QuantizeSettings, matrices: Sequence[Matrix], costs: dict[str, Cost], on_disk: int, out: Path
           ) -> None:
-    say(f"{on_disk:,} bytes on disk, as the formula has it")
+    say(f"{on_disk:,} bytes of tensors on disk, as the formula has it; the files' headers stand beside")
     print_result(_errors(matrices))
     print_result(cost_table({"as it was": costs[BEFORE], _named(settings): costs[AFTER]}))
     write_json(out / RESULT, {
@@ -235,21 +265,23 @@ def _named(settings: QuantizeSettings) -> str:
     if settings.base != "int4":
         return settings.base.upper()
     kind = f"{settings.method.upper()}{' symmetric' if settings.symmetric else ''}"
-    return f"INT4, {kind}, groups of {settings.group}"
+    return f"INT4, {kind}, groups of {settings.group or GROUP}"
 
 
 def _errors(matrices: Sequence[Matrix]) -> Table:
     """A row for every kind of matrix."""
     table = Table(title="relative errors", title_justify="left")
-    for name in ("matrix", "form", "of weights", "largest", "of outputs", "largest"):
+    read = any(one.outputs is not None for one in matrices)
+    for name in ("matrix", "form", "of weights", "largest", *(("of outputs", "largest") if read else ())):
         table.add_column(name, justify="left" if name in ("matrix", "form") else "right")
     kinds: dict[tuple[str, str], list[Matrix]] = {}
     for one in matrices:
         kind = one.name.split(".", 2)[-1] if one.name.startswith("blocks.") else one.name
         kinds.setdefault((kind, f"{one.base}{f', {one.group}' if one.group else ''}"), []).append(one)
     for (kind, form), ones in kinds.items():
+        outputs = [one.outputs for one in ones if one.outputs is not None]
         table.add_row(kind, form, *_mean_and_largest([one.weights for one in ones]),
-                      *_mean_and_largest([one.outputs for one in ones if one.outputs is not None]))
+                      *(_mean_and_largest(outputs) if read else ()))
     return table
 
 

@@ -8,8 +8,7 @@ from pydantic import Field
 from rich.table import Table
 
 from headwater.documents import corpus_files
-from headwater.errors import InputError
-from headwater.generate.choice import accuracy, answer_all, read_questions, spread
+from headwater.generate.choice import accuracies
 from headwater.generate.engine import Engine
 from headwater.model import Decoder
 from headwater.settings import InputPath, Settings
@@ -37,17 +36,6 @@ class GeneralSettings(Settings):
         return self.corpus is not None or bool(self.choice)
 
 
-def check(settings: GeneralSettings) -> None:
-    """Raises `InputError` that names the setting of a benchmark without questions."""
-    for name, folders in settings.choice.items():
-        for language, folder in folders.items():
-            try:
-                read_questions(folder)
-            except InputError as error:
-                raise InputError(f"{error.where}: {error.what}", where=f"general.choice.{name}.{language}",
-                                 fix=error.fix) from None
-
-
 def measured(model: Decoder, tokenizer: Tokenizer, source: Path, settings: GeneralSettings, out: Path) -> Measured:
     """source: where the tokenizer was loaded from. The texts' ids are kept below `out`."""
     found: Measured = {}
@@ -56,11 +44,8 @@ def measured(model: Decoder, tokenizer: Tokenizer, source: Path, settings: Gener
         shards = write_shards(corpus_files(settings.corpus, "validation"), tokenizer, source, out / "general")
         bits = bits_per_byte(model, shards, min(engine.max_length, 1024))
         found |= {f"text.{language}.{BITS}": value for language, value in bits.items()}
-    for name, folders in settings.choice.items():
-        for language, folder in folders.items():
-            questions = spread(read_questions(folder), settings.limit)
-            found[f"{name}.{language}.accuracy"] = accuracy(answer_all(engine, questions, language, "plain"))
-    return found
+    right = accuracies(engine, settings.choice, "plain", settings.limit)
+    return found | {f"{name}.accuracy": value for name, value in right.items()}
 
 
 def before_and_after(rows: dict[str, Measured]) -> Table:

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from headwater.artifacts import read_json, write_json
 from headwater.errors import InputError
-from headwater.finetune import general
 from headwater.finetune.dataset import DatasetSettings, Sequences, read_dataset
 from headwater.finetune.general import GeneralSettings, Measured, before_and_after, measured
 from headwater.finetune.keeping import NearBase, Replayed, ReplaySettings, texts_of
+from headwater.generate.choice import require_questions
 from headwater.model import Decoder, ModelConfig
 from headwater.model.adapters import LoraSettings, require_no_prefix, without_adapters
 from headwater.model.checkpoint import load_model, read_config
@@ -78,7 +78,7 @@ def run(settings: FinetuneSettings, out: Path) -> dict[str, float]:
     require_no_prefix(settings.model, "tuned further")
     require_no_head(settings.model)
     require_trainable(settings)
-    general.check(settings.general)
+    require_questions(settings.general.choice, "general.choice")
     tokenizer, trainer = Tokenizer.load(settings.model), settings.trainer
     require_template(tokenizer, settings.model, force=settings.force_template)
     config = extended(read_config(settings.model)[0], settings.context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -115,6 +115,27 @@ def _continuation(choice: str, language: str, style: Style) -> str:
     """The choice as it would follow its context; a full stop closes it, so that no choice is another's beginning."""
     stop = "。" if language == "zh" else "."
     return f"{' ' if style == 'plain' and language != 'zh' else ''}{choice}{stop}"
+
+
+Folders = Mapping[str, Mapping[str, Path]]
+"""Benchmark name -> language -> folder in MMLU or C-Eval layout."""
+
+
+def require_questions(choice: Folders, where: str) -> None:
+    """Raises `InputError` that names the setting, below `where`, of a benchmark without questions."""
+    for name, folders in choice.items():
+        for language, folder in folders.items():
+            try:
+                read_questions(folder)
+            except InputError as error:
+                raise InputError(f"{error.where}: {error.what}", where=f"{where}.{name}.{language}",
+                                 fix=error.fix) from None
+
+
+def accuracies(engine: Engine, choice: Folders, style: Style, limit: int | None) -> dict[str, float]:
+    """By BENCHMARK.LANGUAGE, each of at most so many questions."""
+    return {f"{name}.{language}": accuracy(answer_all(engine, spread(read_questions(folder), limit), language, style))
+            for name, folders in choice.items() for language, folder in folders.items()}
 
 
 def accuracy(answered: list[Answered]) -> float:

@@ -33,6 +33,7 @@ from headwater.model.packed import (
 )
 from headwater.model.quantized import Layout, layout_of, quantization_of, stored_form, written
 from headwater.model.replacement import replace_vectors
+from headwater.model.soundness import require_finite, require_fitting, require_scales
 from headwater.model.tensors import Stored, grouped, write_tensors
 from headwater.progress import track
 
@@ -178,6 +179,11 @@ def load_weights(config: ModelConfig, values: dict[str, Any], weights: WeightFol
         if found is None:
             found = _filled(entry, weights, torch.empty(place.shape, dtype=own, device=device), held)
         _put(model, entry.ours, found)
+    if layout is not None:
+        for entry, layer in _packed_entries(model, family):
+            require_scales(layer, entry, weights.folder)
+    if layout is not None or base is not None:
+        _require_finite(model, family, weights.folder)
     if config.tie_word_embeddings and isinstance(model.head, nn.Linear):
         model.head.weight = model.embedding.weight
     model.positions.table = model.positions.fresh_table()
@@ -254,7 +260,35 @@ def _pack(model: Decoder, entries: list[Entry], shapes: dict[str, Tensor], weigh
         matrix = room[:size].view(stored[entry.theirs[0]].dtype).view(shapes[entry.ours].shape)
         layer = model.get_submodule(entry.ours.removesuffix(".weight"))
         assert isinstance(layer, PackedLinear)
-        layer.quantize(_filled(entry, weights, matrix))
+        for name, part in zip(entry.theirs, entry.parts(_filled(entry, weights, matrix)), strict=True):
+            require_finite(name, part, weights.folder)
+        layer.quantize(matrix)
+        require_fitting(layer, entry, weights.folder)
+
+
+def require_sound(model: Decoder, folder: Path) -> None:
+    """Of a model that was read from `folder`, and maybe packed since: all float tensors are finite, and the scales of
+    packed ones. Raises `InputError` with the tensor's official name."""
+    family = family_for(model.config)
+    for entry, layer in _packed_entries(model, family):
+        require_fitting(layer, entry, folder)
+    _require_finite(model, family, folder)
+
+
+def _require_finite(model: Decoder, family: Family, folder: Path) -> None:
+    state = _state(model)
+    for entry in family.entries(model.config):
+        if entry.ours in state:
+            for name, part in zip(entry.theirs, entry.parts(state[entry.ours]), strict=True):
+                require_finite(name, part, folder)
+
+
+def _packed_entries(model: Decoder, family: Family) -> Iterator[tuple[Entry, PackedLinear]]:
+    """The packed layers, each with the names that its matrix would have."""
+    entries = {entry.ours: entry for entry in family.entries(model.config)}
+    for name, layer in packed_linears(model):
+        if f"{name}.weight" in entries:
+            yield entries[f"{name}.weight"], layer
 
 
 def _put(model: Decoder, name: str, tensor: Tensor) -> None:
@@ -335,16 +369,14 @@ def save_model(model: Decoder, folder: Path, *, tokenizer_from: Path | None = No
 
 def _official_forms(model: Decoder, family: Family) -> dict[str, Form]:
     """Of the packed layers, by their official names."""
-    layers = dict(packed_linears(model))
-    modules = _modules(model.config, family, list(layers))
-    return {name: Form.of(layers[ours]) for ours, names in modules.items() for name in names}
+    return {name.removesuffix(".weight"): Form.of(layer) for entry, layer in _packed_entries(model, family)
+            for name in entry.theirs}
 
 
 def packed_matrices(model: Decoder) -> Iterator[tuple[Form, int, int]]:
     """Form, rows and columns of every official matrix that is packed."""
-    rows = {entry.ours: entry.rows for entry in family_for(model.config).entries(model.config)}
-    for name, layer in packed_linears(model):
-        for own in rows[f"{name}.weight"] or (layer.out_features,):
+    for entry, layer in _packed_entries(model, family_for(model.config)):
+        for own in entry.rows or (layer.out_features,):
             yield Form.of(layer), own, layer.in_features
 
 

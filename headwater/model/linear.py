@@ -31,7 +31,8 @@ def _aligned(tensor: Tensor) -> Tensor:
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric INT8 per output row: q = round(w / s), s = max|w| / 127 (ChatGLM's scheme).
 
-    weight float [O,I] gives int8 [O,I] and float32 scales [O]; a row of zeros gets scale 1.
+    weight float [O,I] gives int8 [O,I] and float32 scales [O]; a row of zeros gets scale 1, and one with a number that
+    is not finite a scale that is not.
     """
     packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
@@ -39,7 +40,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     for some, some_packed, some_scales in zip(weight.detach().split(step), packed.split(step), scale.split(step)):
         wide = some.float()
         largest = wide.abs().amax(dim=1)
-        some_scales.copy_(torch.where(largest > 0, largest / 127.0, 1.0))
+        some_scales.copy_(torch.where(largest == 0, 1.0, largest / 127.0))
         some_packed.copy_(torch.round(wide / some_scales[:, None]).clamp_(-127, 127))
     return packed, scale
 

@@ -222,14 +222,15 @@ def influence_plot(name: str, blocks: Sequence[Mapping[str, Any]], gone: Sequenc
 
     for label, colour, own in (("stays", SERIES[0], [one for one in blocks if one["layer"] not in gone]),
                                ("taken out", SERIES[1], [one for one in blocks if one["layer"] in gone])):
-        axes.bar([one["layer"] for one in own], [one["influence"] for one in own], 0.6, color=colour, label=label,
-                 yerr=[2 * one["error"] for one in own], ecolor=INK, error_kw={"linewidth": 1})
+        axes.errorbar([one["layer"] for one in own], [one["influence"] for one in own],
+                      [2 * one["error"] for one in own], color=colour, label=label, linestyle="", marker="o",
+                      markersize=5, capsize=2)  # no bars: a logarithmic axis has no nought for them to begin at
     axes.set_yscale("log", subs=())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.locator_params(axis="x", integer=True)
     axes.tick_params(which="both", colors=SOFT, length=0, labelsize=9)
-    _named(axes, "block influence", "block")
+    _named(axes, "influence, 1 - cos(x, y)", "block")
     return _svg(figure, f"influence-{name}", f"Influence of every block in {name}, and which were taken out")
 
 

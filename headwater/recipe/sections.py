@@ -113,23 +113,30 @@ def pruned(run: Path, stages: Mapping[str, Manifest]) -> dict[str, dict[str, Any
             gone = [one["layer"] for one in values["removed"]]
             titles = {"before": f"all {len(values['blocks'])} blocks", "after": f"without {len(gone)} of them",
                       "healed": "and healed"}
-            told[name] = {**values, "gone": gone,
-                          "rows": {titles[when]: cost for when, cost in values["costs"].items()}}
+            told[name] = {**values, "gone": gone, "rows": {
+                titles[when]: {**cost, "quality": _quality(cost)} for when, cost in values["costs"].items()}}
     return told
+
+
+def _quality(cost: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """What was measured of a model, in words."""
+    bits = {f"bits per byte, {LANGUAGES.get(language, language)}": f"{value:.4f}"
+            for language, value in cost["bits_per_byte"].items()}
+    right = {name.rpartition("."): f"{value:.1%}" for name, value in cost["accuracy"].items()}
+    return bits | {f"{task.replace('_', ' ')}, {LANGUAGES.get(language, language)}": value
+                   for (task, _, language), value in right.items()}
 
 
 def packed(run: Path, stages: Mapping[str, Manifest]) -> dict[str, Any]:
     """`quantize.json` of every stage that packed weights: (title, cells) of a table of each model before and after."""
     found = {name: values for name in stages if (values := _read(stage_folder(run, name) / "quantize.json"))}
+    heads = list(dict.fromkeys(head for values in found.values() for head in _quality(values["costs"]["before"])))
     rows: list[tuple[str, list[str]]] = []
     for name, values in found.items():
         for when, cost in values["costs"].items():
-            title = "as it was" if when == "before" else f"{name}: {values['how']}"
-            said = [f"{bits:.4f}" for bits in cost["bits_per_byte"].values()]
-            rows.append((title, [*said, size(cost["bytes"]), size(cost["memory"]),
+            title, said = "as it was" if when == "before" else f"{name}: {values['how']}", _quality(cost)
+            rows.append((title, [*(said.get(head, "") for head in heads), size(cost["bytes"]), size(cost["memory"]),
                                  f"{cost['tokens_per_second']:,.0f}"]))
-    languages = next(iter(found.values()))["costs"]["before"]["bits_per_byte"] if found else {}
-    heads = [f"bits per byte, {LANGUAGES.get(language, language)}" for language in languages]
     return {"heads": [*heads, "weights", "with a full context", "tokens/s"], "rows": rows} if rows else {}
 
 

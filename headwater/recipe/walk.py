@@ -33,7 +33,7 @@ from headwater.recipe.manifest import (
 )
 from headwater.recipe.recipe import RESOLVED, ResolvedRecipe, Step
 from headwater.recipe.report import write_report
-from headwater.recipe.stages import Stage
+from headwater.recipe.stages import STAGES, Stage, find
 from headwater.recipe.summary import write_summary
 from headwater.settings import Settings, input_paths
 
@@ -79,11 +79,13 @@ def _require_run_folder(out: Path) -> None:
 
 
 def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
-    """Run one stage into its own folder; `${stage}` stands for a stage's folder beside it.
+    """Run one stage into its own folder; `${stage}` stands for a folder beside it that has a stage's name, or that one
+    has written.
 
     Raises `SettingsError` where such a folder is needed and not there.
     """
-    beside = {path.name: path for path in folder.absolute().parent.glob("*/") if path != folder.absolute()}
+    beside = {path.name: path for path in sorted(folder.absolute().parent.glob("*/")) if path != folder.absolute()
+              and (find(STAGES, path.name) or (path / MANIFEST).is_file())}
     settings = step.resolved(beside)
     step.stage.check(settings)
     make_folder(folder.parent, fix=_OTHER_OUT)

@@ -31,7 +31,7 @@ from headwater.model.int4 import Group
 from headwater.plots import Line, Panel, panels
 from headwater.progress import say
 from headwater.settings import Distinct, InputPath, Seed, Settings
-from headwater.studies.trials import Estimate, Verdict, fact, judge, keep, make_table, once, tell
+from headwater.studies.trials import Estimate, Verdict, judge, keep, make_table, once, tell
 from headwater.tokenizer import Tokenizer
 
 INT8_BAR, INT4_BAR = 0.001, 0.03
@@ -163,14 +163,14 @@ def _cells(one: Case, floats: Case, bytes_: float) -> list[str]:
 
 
 def verdicts(found: list[Case], settings: QuantizationSettings) -> list[Verdict]:
-    """Samples of calibration text are the chance; forms that read none are facts."""
+    """Samples of calibration text are the chance; of forms that read none one model shows nothing but itself."""
     by = {(one.name, one.group): one for one in found}
     floats = by["float32", 0]
-    told = [fact(f"int8 raises the perplexity by no more than {INT8_BAR:.1%} ({more(by['int8', 0], floats).mean:+.3%})",
-                 INT8_BAR - more(by["int8", 0], floats).mean)]
+    eight = more(by["int8", 0], floats).mean
+    told = [_here(f"int8 raises the perplexity by no more than {INT8_BAR:.1%} ({eight:+.3%})", INT8_BAR - eight)]
     for group in settings.groups:
         plain = by["rtn", group]
-        told.append(fact(f"rtn in groups of {group} by no more than {INT4_BAR:.0%} ({more(plain, floats).mean:+.2%})",
+        told.append(_here(f"rtn in groups of {group} by no more than {INT4_BAR:.0%} ({more(plain, floats).mean:+.2%})",
                          INT4_BAR - more(plain, floats).mean))
         for name in READ:
             own = by[name, group]
@@ -179,15 +179,20 @@ def verdicts(found: list[Case], settings: QuantizationSettings) -> list[Verdict]
                            [INT4_BAR - math.expm1(loss - floats.losses[0]) for loss in own.losses]),
                      judge(f"{name} costs less than rtn in groups of {group}",
                            [plain.losses[0] - loss for loss in own.losses])]
-        told.append(fact(f"zeros cost less than they save in groups of {group}: the loss with them is lower",
+        told.append(_here(f"zeros cost less than they save in groups of {group}: the loss with them is lower",
                          by[SYMMETRIC, group].losses[0] - plain.losses[0]))
-    told += [fact(f"rtn in groups of {small} costs less than in groups of {large}",
+    told += [_here(f"rtn in groups of {small} costs less than in groups of {large}",
                   by["rtn", large].losses[0] - by["rtn", small].losses[0])
              for small, large in zip(settings.groups, settings.groups[1:], strict=False)]
     if 64 in settings.groups:
-        told.append(fact("nf4 costs less than symmetric int4 in groups of 64",
+        told.append(_here("nf4 costs less than symmetric int4 in groups of 64",
                          by[SYMMETRIC, 64].losses[0] - by["nf4", 64].losses[0]))
     return told
+
+
+def _here(claim: str, margin: float) -> Verdict:
+    found = "so" if margin >= 0 else "not so"
+    return Verdict(claim, margin, 0.0, f"{found} with this model, which shows nothing of others")
 
 
 def _plot(found: list[Case], bytes_: float) -> str:

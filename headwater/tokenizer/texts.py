@@ -57,10 +57,10 @@ def _texts_of(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _written(file: Path) -> Iterator[str]:
-    """The texts of a text file, none of another."""
+    """The texts of a text file. Raises `ValueError` for another."""
     data = file.read_bytes()
     if b"\0" in data[:8192]:
-        return
+        raise ValueError("it holds bytes of 0, which no text does")
     text = data.decode("utf-8-sig")
     if file.suffix not in (".json", ".jsonl"):
         yield text

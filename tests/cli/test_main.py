@@ -70,8 +70,12 @@ def test_a_stage_alone_writes_the_same_manifest(tmp_path, capsys):
 
 
 def test_a_stage_alone_without_its_neighbour_says_what_to_set(tmp_path, capsys):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "corpus").mkdir()
     assert main(["train", "--out", str(tmp_path / "train")], stages=STAGES) == 2
-    assert "give pages=... with a path, or run that stage" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "give pages=... with a path, or run that stage" in told
+    assert "(known: corpus)" in told  # what has no stage's name, and no stage wrote, is none
 
 
 def test_a_mistyped_second_word_is_told_the_nearest(capsys):

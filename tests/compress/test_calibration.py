@@ -66,6 +66,14 @@ def test_little_text_gives_fewer_rows_and_says_so(trained, tmp_path, capsys):
         settings.rows(None, trained, CONFIG, 0)
 
 
+@pytest.mark.parametrize(("content", "why"), [(b"", "it is empty"), (b"\xff\x01" * 40, "'utf-8' codec"),
+                                              (b"\x8e\0\x01" * 40, "bytes of 0")])
+def test_a_file_without_text_is_told_from_a_short_one(trained, tmp_path, content, why):
+    (tmp_path / "text").write_bytes(content)
+    with pytest.raises(InputError, match=why):
+        CalibrationSettings(text=tmp_path / "text").rows(None, trained, CONFIG, 0)
+
+
 def test_a_model_of_prefixes_goes_on_with_nothing(trained):
     assert first_of(CONFIG, trained) == [trained.bos]
     assert first_of(CONFIG.model_copy(update={"prefix_ids": (7, 8, 9)}), trained) == [7, 9]

@@ -38,6 +38,11 @@ def test_the_last_model_of_a_run_is_taken(gguf, small_model, tmp_path):
     assert {one.tensor_type.name for one in gguf.GGUFReader(tmp_path / "m.gguf").tensors} == {"F16", "F32"}
 
 
+def test_a_folder_that_is_made_for_the_file_is_said(gguf, small_model, tmp_path, capsys):
+    export(small_model, tmp_path / "new" / "m.gguf")
+    assert f"{tmp_path / 'new'} is not there yet" in capsys.readouterr().err
+
+
 def test_ids_alone_are_written_where_there_is_no_tokenizer(gguf, shared, tmp_path, capsys):
     export(shared / "vectors" / "llama_mha", tmp_path / "m.gguf", GgufSettings(type="F32"))
     assert "has no tokenizer" in capsys.readouterr().err
@@ -48,7 +53,7 @@ def test_a_packed_model_is_refused(small_model, tmp_path):
     model = load_model(small_model)
     pack_linears(model, head=False)
     save_model(model, tmp_path / "run" / "quantize", tokenizer_from=small_model)
-    with pytest.raises(InputError, match="earlier stage"):
+    with pytest.raises(InputError, match="RUN/finetune"):
         export(tmp_path / "run", tmp_path / "m.gguf")
 
 

@@ -1,16 +1,20 @@
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from headwater.compress.quantize import QuantizeSettings, disk_bytes, formula_bytes, run
+from headwater.compress.gguf import export
+from headwater.compress.quantize import QuantizeSettings, _calibration, check, disk_bytes, formula_bytes, run
 from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import load_model, save_model
 from headwater.model.packed import Form, pack_linears, packed_linears
+from headwater.tokenizer import Tokenizer
 
 IDS = torch.arange(20)[None]
 
@@ -113,9 +117,54 @@ def test_every_family_is_quantized(shared, name, method):
     assert (found - exact).square().mean().sqrt() < 0.6 * exact.std()  # the weights are random
 
 
-def test_gptq_and_awq_need_text(small_model, tmp_path):
-    with pytest.raises(InputError, match="no text"):
-        run(QuantizeSettings(model=small_model, bits=4, method="gptq"), tmp_path)
+def test_gptq_and_awq_need_text(small_model):
+    check(QuantizeSettings(model=small_model, bits=4))
+    for method in ("gptq", "awq"):
+        with pytest.raises(InputError, match="no text for the model"):
+            check(QuantizeSettings(model=small_model, bits=4, method=method))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_handful_of_tokens_is_no_sample(small_model, tmp_path, text, method):
+    few = {"text": text, "tokens": 124, "length": 4}
+    with pytest.raises(InputError, match="124 tokens are no sample"):
+        run(QuantizeSettings.parse({"model": small_model, "bits": 4, "method": method, "calibration": few}), tmp_path)
+
+
+def test_fewer_tokens_than_columns_are_said(small_model, text, capsys):
+    model = Decoder(ModelConfig(vocab_size=512, hidden_size=64, intermediate_size=256, num_hidden_layers=1,
+                                num_attention_heads=4))
+    for tokens in (252, 256):
+        own = settings("m", bits=4, method="gptq", calibration={"text": text, "tokens": tokens, "length": 4})
+        rows = _calibration(own, model, Tokenizer.load(small_model))
+        assert rows.numel() == tokens
+        assert ("the 256 columns of a matrix" in capsys.readouterr().err) == (tokens < 256)
+
+
+@pytest.mark.parametrize("how", [{}, {"bits": 4}, {"bits": 4, "method": "nf4"}, {"bits": 4, "method": "awq"}])
+def test_weights_that_are_not_finite_are_refused_by_name(small_model, tmp_path, text, how):
+    broken = tmp_path / "broken"
+    shutil.copytree(small_model, broken)
+    tensors = load_file(broken / "model.safetensors")
+    name = next(one for one in tensors if one.endswith("layers.1.mlp.up_proj.weight"))
+    tensors[name].fill_(float("nan"))
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    reads = {"text": text} if "awq" in how.values() else {}
+    with pytest.raises(InputError, match=f"{broken}: {name}"):
+        run(settings(broken, **how, **reads), tmp_path / "out")
+    with pytest.raises(InputError, match=f"{broken}: {name}"):
+        export(broken, tmp_path / "x.gguf")
+
+
+def test_weights_too_large_for_the_scales_are_those_of_the_model_given(small_model, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(small_model, broken)
+    tensors = load_file(broken / "model.safetensors")
+    name = next(one for one in tensors if one.endswith("layers.1.mlp.up_proj.weight"))
+    tensors[name].mul_(1e9)
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=f"{broken}: {name}: .*do not fit float16"):
+        run(settings(broken, bits=4), tmp_path / "out")
 
 
 def test_quantizing_twice_is_refused(small_model, tmp_path):
@@ -147,7 +196,8 @@ def test_a_head_of_its_own_has_its_own_bits(shared, tmp_path, name):
 
 
 @pytest.mark.parametrize(("values", "words"), [
-    ({"method": "gptq"}, "is for bits=4"), ({"group": 64}, "group and symmetric"),
+    ({"method": "gptq"}, "is for bits=4"), ({"group": 64}, "group and symmetric"), ({"group": 128}, "group and sym"),
+    ({"bits": 4, "calibration": {"seed": 7}}, "calibration has no effect"), ({"seed": 7}, "unknown setting 'seed'"),
     ({"bits": 4, "method": "nf4", "symmetric": True}, "group and symmetric"),
     ({"bits": 4, "act_order": True}, "act_order has no effect"),
     ({"head": 4}, "a head of 4 bits does not go with int8"),

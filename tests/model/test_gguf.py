@@ -158,14 +158,24 @@ def test_factors_of_llama3_divide_slow_pairs_and_leave_quick_ones():
     ({"position": "rope_2d", "activation": "gelu_tanh"}, "position 'rope_2d'"),
     ({"norm": "layernorm"}, "norm 'layernorm'"),
     ({"sliding_window": 8}, "sliding_window 8"),
-    ({"rope_dims": 8, "mlp_bias": True, "output_bias": True}, "llama, lacks rope_dims 8"),
+    ({"rope_dims": 8, "mlp_bias": True, "output_bias": True}, "how much of a head turns .rope_dims 8"),
     ({"position": "alibi", "norm_placement": "sandwich"}, "norm_placement 'sandwich'"),
     ({"rope_scaling": {"kind": "dynamic", "factor": 2}}, "dynamic NTK"),
-    ({"rope_dims": 8, "rope_scaling": {"kind": "llama3", "factor": 2, "original_length": 64}}, "lacks rope_dims 8"),
+    ({"rope_dims": 8, "rope_scaling": {"kind": "llama3", "factor": 2, "original_length": 64}}, "rope_dims 8"),
     ({"rope_scaling": {"kind": "yarn", "factor": 2, "original_length": 64, "beta_fast": 16}}, "yarn ramp")])
 def test_what_llama_cpp_does_not_compute_is_refused(values, reason):
     with pytest.raises(InputError, match=reason):
         architecture_of(ModelConfig(**{**TINY, **values}))
+
+
+def test_chatglm_6b_is_refused_in_words(shared):
+    with pytest.raises(InputError) as found:
+        architecture_of(load_model(shared / "vectors" / "chatglm_6b").config, "FOLDER")
+    told = str(found.value)
+    assert told.startswith("FOLDER: llama.cpp has no name for a model of the kind 'chatglm'")
+    assert "prompts that are read both ways" in told
+    assert "rotary in two dimensions" in told
+    assert "prefix_ids" not in told
 
 
 def test_baichuan_is_called_so_at_the_depths_that_llama_cpp_knows():
@@ -242,7 +252,7 @@ def test_a_file_is_there_whole_or_not_at_all(gguf, tmp_path):
 
 
 def test_a_disk_without_room_is_told_before(gguf, tmp_path):
-    with pytest.raises(StorageError, match=r"the file takes [\d,.]+ GB, and the disk has"):
+    with pytest.raises(StorageError, match=r"the file takes 1,152,921,504,606\.8 MB, and the disk has [\d,.]+ MB"):
         writing._require_space(tmp_path / "m.gguf", 1 << 60)
 
 

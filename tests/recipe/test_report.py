@@ -120,15 +120,15 @@ def test_what_preferences_taught_is_shown_by_pairs_and_by_answers(finished):
 
 
 def test_packed_weights_are_shown_before_and_after(finished):
-    cost = {"bits_per_byte": {"en": 0.7744}, "parameters": 5, "bytes": 21_900_000, "memory": 23_500_000,
-            "tokens_per_second": 182.4}
-    packed = cost | {"bits_per_byte": {"en": 0.7763}, "bytes": 4_400_000}
+    cost = {"bits_per_byte": {"en": 0.7744}, "accuracy": {"a_choice.zh": 0.91}, "parameters": 5, "bytes": 21_900_000,
+            "memory": 23_500_000, "tokens_per_second": 182.4}
+    packed = cost | {"bits_per_byte": {"en": 0.7763}, "accuracy": {"a_choice.zh": 0.855}, "bytes": 4_400_000}
     (finished / "train" / "quantize.json").write_text(json.dumps(
         {"how": "INT4, RTN, groups of 128", "costs": {"before": cost, "after": packed}}))
     found = sections.packed(finished, {"train": None})
-    assert found["heads"][0] == "bits per byte, English"
-    assert found["rows"] == [("as it was", ["0.7744", "21.9 MB", "23.5 MB", "182"]),
-                             ("train: INT4, RTN, groups of 128", ["0.7763", "4.4 MB", "23.5 MB", "182"])]
+    assert found["heads"][:2] == ["bits per byte, English", "a choice, Chinese"]
+    assert found["rows"] == [("as it was", ["0.7744", "91.0%", "21.9 MB", "23.5 MB", "182"]),
+                             ("train: INT4, RTN, groups of 128", ["0.7763", "85.5%", "4.4 MB", "23.5 MB", "182"])]
     assert "Fewer bits" in render(finished)
     assert sections.packed(finished, {"atlas": None}) == {}
 
@@ -163,18 +163,21 @@ def test_a_longer_context_is_shown_before_and_after(finished):
 
 
 def test_blocks_that_were_taken_out_are_shown_with_what_it_cost(finished):
-    cost = {"bits_per_byte": {"en": 2.5}, "parameters": 6500, "bytes": 26000, "memory": 32000, "tokens_per_second": 100}
-    less = {**cost, "bits_per_byte": {"en": 2.75}, "bytes": 23000}
+    cost = {"bits_per_byte": {"en": 2.5}, "accuracy": {"choice.en": 0.75}, "parameters": 6500, "bytes": 26000,
+            "memory": 32000, "tokens_per_second": 100}
+    less = {**cost, "bits_per_byte": {"en": 2.75}, "accuracy": {"choice.en": 0.625}, "bytes": 23000}
     told = {"order": "last_first", "removed": [{"layer": 2, "influence": 0.01}], "kept": [0, 1],
             "blocks": [{"layer": layer, "influence": value, "error": 0.001, "magnitude": 0.5}
-                       for layer, value in enumerate((0.7, 0.0, 0.01))], "costs": {"before": cost, "after": less}}
+                       for layer, value in enumerate((0.7, 0.0, 0.01))],
+            "costs": {"before": cost, "after": less, "healed": cost}}
     (finished / "train" / "prune.json").write_text(json.dumps(told))
     rows = sections.pruned(finished, {"train": None})["train"]["rows"]
-    assert rows == {"all 3 blocks": cost, "without 1 of them": less}
+    assert rows["all 3 blocks"]["quality"] == {"bits per byte, English": "2.5000", "choice, English": "75.0%"}
+    assert list(rows) == ["all 3 blocks", "without 1 of them", "and healed"]
     page = render(finished)
     assert "train: block 2 by last first" in page
-    assert "2.750" in page
-    assert "influence-train-" in page
+    for part in ("2.7500", "62.5%", "influence-train-", "the whole model got no such training"):
+        assert part in page
     (finished / "train" / "prune.json").unlink()
     assert 'id="pruned"' not in render(finished)
 

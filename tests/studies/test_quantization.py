@@ -29,6 +29,8 @@ def test_every_form_is_measured_and_nothing_twice(small_model, texts, tmp_path, 
     assert "perplexity" in capsys.readouterr().out
     told = json.loads((tmp_path / "quantization.json").read_text())
     assert len(told["verdicts"]) == 1 + 2 * 6 + 1 + 1
+    by_samples = [any(f"{name} " in one["claim"] for name in ("gptq", "awq")) for one in told["verdicts"]]
+    assert [("with this model" in one["word"]) for one in told["verdicts"]] == [not one for one in by_samples]
     assert run(tmp_path, settings) == found
 
 

@@ -41,10 +41,14 @@ class Entry:
 _NOWHERE = {"log_n_length": 0, "sliding_window": 0, "attention_sinks": 0, "score_scale": 1.0}
 
 
+def different(config: ModelConfig, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """What `fixed` says of the fields of `config` that are not so; and of those that no official form can say."""
+    return {name: value for name, value in {**fixed, **_NOWHERE}.items() if getattr(config, name) != value}
+
+
 def differing(config: ModelConfig, fixed: Mapping[str, Any]) -> list[str]:
-    """The fields of `config` that are not as `fixed` says, in words; and those that no official form can say."""
-    return [f"{name} {getattr(config, name)!r} (here {value!r})" for name, value in {**fixed, **_NOWHERE}.items()
-            if getattr(config, name) != value]
+    """These fields in words."""
+    return [f"{name} {getattr(config, name)!r} (here {value!r})" for name, value in different(config, fixed).items()]
 
 
 def renamed(ours: str, theirs: str, *, heads: int = 0) -> Iterator[Entry]:

@@ -17,12 +17,18 @@ from torch import Tensor
 
 from headwater.errors import InputError
 from headwater.model.config import ModelConfig
-from headwater.model.families.names import Entry, differing, renamed, stacked
+from headwater.model.families.names import Entry, different, renamed, stacked
 from headwater.model.positions import frequencies
 from headwater.model.scalings import DynamicNtk, Llama3, PositionInterpolation, Yarn, rope_frequencies
 
 _ALL = {"norm": "rmsnorm", "activation": "swiglu", "prefix_ids": ()}
 _NO_BIAS = {"output_bias": False, "mlp_bias": False}
+_WORDS = {"prefix_ids": "prompts that are read both ways", "position": "its positions", "norm": "its norm",
+          "norm_placement": "where its norms stand", "activation": "its activation",
+          "attention_bias": "biases of queries, keys and values", "output_bias": "a bias behind attention",
+          "mlp_bias": "biases of the feed-forward layers", "rope_dims": "how much of a head turns",
+          "head_dim": "heads as wide as these", "sliding_window": "a sliding window", "num_hidden_layers": "its depth"}
+_VALUES = {"rope_2d": "rotary in two dimensions", "scaled_residual": "their output is the residual"}
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,21 @@ class Architecture:
             fixed["rope_dims"] = config.head_dim
         if self.full_width:
             fixed["head_dim"] = config.hidden_size // config.num_attention_heads
-        found = differing(config, fixed)
+        found = [_in_words(name, config) for name in different(config, fixed)]
         scaling = config.rope_scaling
         if scaling is not None and not isinstance(scaling, self.scalings):
             found.append(f"rope_scaling {scaling.kind!r}")
         if isinstance(scaling, Yarn) and (scaling.beta_fast, scaling.beta_slow, scaling.truncate) != (32.0, 1.0, True):
             found.append("a yarn ramp of other ends than beta_fast 32 and beta_slow 1 in whole dimensions")
         return found
+
+
+def _in_words(name: str, config: ModelConfig) -> str:
+    value = getattr(config, name)
+    if name == "prefix_ids" or value is True:
+        return _WORDS.get(name, name)
+    meant = f": {_VALUES[value]}" if value in _VALUES else ""
+    return f"{_WORDS.get(name, name.replace('_', ' '))} ({name} {value!r}{meant})"
 
 
 _ROPE, _ALIBI = {"position": "rope", "norm_placement": "pre"}, {"position": "alibi", "norm_placement": "pre"}
@@ -74,8 +88,9 @@ ARCHITECTURES = (
 """The first that computes a model is taken."""
 
 
-def architecture_of(config: ModelConfig) -> Architecture:
-    """Raises `InputError` for a model that llama.cpp cannot run, with what keeps the nearest architecture from it."""
+def architecture_of(config: ModelConfig, where: object = None) -> Architecture:
+    """`where` the model is. Raises `InputError` for a model that llama.cpp cannot run, with what keeps the nearest
+    architecture from it."""
     known = [one for one in ARCHITECTURES if not one.layouts or config.layout in one.layouts]
     nearest = min(known, key=lambda one: len(one.unsaid(config)))
     unsaid = nearest.unsaid(config)
@@ -84,8 +99,10 @@ def architecture_of(config: ModelConfig) -> Architecture:
                          fix="take rope_scaling out of its config.json: texts up to max_position_embeddings read the "
                              "same")
     if unsaid:
-        raise InputError(f"llama.cpp has no architecture for this model; the nearest, {nearest.name}, lacks "
-                         f"{', '.join(unsaid)}", fix="serve it with 'headwater serve'")
+        kind = f"a model of the kind {config.layout!r}" if config.layout else "this model"
+        raise InputError(f"llama.cpp has no name for {kind}: its nearest architecture, {nearest.name}, does not know "
+                         f"{'; '.join(unsaid)}", where=where,
+                         fix="serve it with 'headwater serve', packed by 'base=int4' where memory is short")
     return nearest
 
 

@@ -14,6 +14,9 @@ BLOCKS = {"Q8_0": (32, 34), "Q4_0": (32, 18), "Q6_K": (256, 210)}
 _ROWS = 4096
 """Of a matrix that are converted at once: the passes between need several times their room."""
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_HALF = 65_504
+LARGEST = {"F16": _HALF, "Q8_0": 127 * _HALF, "Q4_0": 8 * _HALF, "Q6_K": 32 * 128 * _HALF}
+"""What a weight may be at most: the scale of a block is a float16. Other types hold what float32 does."""
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}
 """By llama.cpp's numbers for what most of a file is."""
 

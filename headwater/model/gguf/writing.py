@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from headwater.artifacts import atomic_write
@@ -17,7 +18,7 @@ from headwater.errors import InputError, MissingExtraError, StorageError
 from headwater.model.decoder import Decoder
 from headwater.model.families.names import Entry
 from headwater.model.gguf.architectures import architecture_of, entries, fields, paired, rope_factors
-from headwater.model.gguf.numbers import BLOCKS, FILE_TYPES, Kind, packed, size_of, stored_as
+from headwater.model.gguf.numbers import BLOCKS, FILE_TYPES, LARGEST, Kind, packed, size_of, stored_as
 from headwater.model.packed import packed_linears
 from headwater.progress import bar
 
@@ -60,16 +61,27 @@ def write_gguf(model: Decoder, path: Path, kind: Kind, *, name: str = "", tokeni
         stream.seek(0, os.SEEK_END)
         for tensor in tensors:
             stream.write(bytes(-stream.tell() % alignment))
-            sizes[tensor.kind] = sizes.get(tensor.kind, 0) + stream.write(packed(tensor.make(), tensor.kind).data)
+            sizes[tensor.kind] = sizes.get(tensor.kind, 0) + stream.write(packed(_made(tensor), tensor.kind).data)
             shown.advance()
         stream.write(bytes(-stream.tell() % alignment))
     return sizes
 
 
+def _made(tensor: Written) -> Tensor:
+    """Raises `InputError` for numbers that its type does not hold."""
+    made = tensor.make()
+    found = max(abs(float(end)) for end in made.aminmax())
+    most = LARGEST.get(tensor.kind, torch.finfo(torch.float32).max)
+    if not found <= most:
+        raise InputError(f"{tensor.name} holds {found:.4g}, and {tensor.kind} at most {most:.4g}",
+                         fix="give type=BF16, or look whether the model's weights are right")
+    return made
+
+
 def _require_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < size:
-        raise StorageError(f"the file takes {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB free",
+        raise StorageError(f"the file takes {size / 1e6:,.1f} MB, and the disk has {free / 1e6:,.1f} MB free",
                            where=path, fix="free some space, give a folder on another disk, or a smaller type")
 
 
