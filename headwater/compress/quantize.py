@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 from pydantic import model_validator
-from rich.table import Table
 from torch import Tensor, nn
 
 from headwater import plan
@@ -18,6 +17,7 @@ from headwater.compress.calibration import CalibrationSettings
 from headwater.compress.cost import Cost, cost_table, speeds_in_turn
 from headwater.compress.gptq import compensated, gptq
 from headwater.compress.inputs import Inputs, pack_blocks
+from headwater.compress.matrices import Matrix, compared, errors_table
 from headwater.compress.quality import BenchmarkSettings, Quality
 from headwater.compress.scales import searched
 from headwater.errors import InputError
@@ -28,7 +28,7 @@ from headwater.model.decoder import Block
 from headwater.model.families import family_for
 from headwater.model.folder import WeightFolder
 from headwater.model.int4 import Group, Int4Linear, joined, nearest
-from headwater.model.packed import Base, Form, PackedLinear, linear_names, packed_linears, replace_layer, unpacked
+from headwater.model.packed import Base, Form, linear_names, packed_linears, replace_layer
 from headwater.model.task_head import require_no_head
 from headwater.progress import print_result, say
 from headwater.settings import InputPath, OwnDefaults, Seed, Settings
@@ -97,18 +97,6 @@ class QuantizeSettings(Settings):
     def form(self, name: str, linear: nn.Linear) -> Form:
         base = "int8" if name == "head" and self.head == 8 else self.base
         return Form.fitting(base, linear.in_features, self.group or GROUP, symmetric=self.symmetric)
-
-
-class Matrix(NamedTuple):
-    """What became of one matrix."""
-
-    name: str
-    base: str
-    group: int
-    weights: float
-    """|W - W_q| / |W| in the Frobenius norm; awq: of the scaled matrix, gptq: of the one that makes up for others."""
-    outputs: float | None
-    """|x (W - W_q)^T| / |x W^T| over the calibration text, where one was read."""
 
 
 def check(settings: QuantizeSettings) -> None:
@@ -211,7 +199,7 @@ def _replaced(module: nn.Module, name: str, settings: QuantizeSettings, inputs: 
         layer.bias = linear.bias
         layer.codes, layer.scale, layer.zero = _rounded(weight, form, settings, inputs)
     replace_layer(module, name, layer)
-    return _compared(name, form, weight, layer, inputs)
+    return compared(name, form, weight, layer, inputs)
 
 
 def _rounded(weight: Tensor, form: Form, settings: QuantizeSettings, inputs: Inputs | None
@@ -221,12 +209,6 @@ def _rounded(weight: Tensor, form: Form, settings: QuantizeSettings, inputs: Inp
     scale, zero = searched(weight, form.group, symmetric=form.symmetric,
                            hessian=None if inputs is None else inputs.hessian)
     return joined(nearest(weight, scale, zero)), scale, zero
-
-
-def _compared(name: str, form: Form, weight: Tensor, layer: PackedLinear, inputs: Inputs | None) -> Matrix:
-    lost = weight - unpacked(layer)
-    outputs = None if inputs is None else (inputs.error(lost) / max(inputs.error(weight), 1e-30)) ** 0.5
-    return Matrix(name, form.base, form.group, float(lost.norm() / weight.norm()), outputs)
 
 
 def _linear(module: nn.Module, name: str) -> nn.Linear:
@@ -254,7 +236,7 @@ def disk_bytes(folder: Path) -> int:
 def _tell(settings: QuantizeSettings, matrices: Sequence[Matrix], costs: dict[str, Cost], on_disk: int, out: Path
           ) -> None:
     say(f"{on_disk:,} bytes of tensors on disk, as the formula has it; the files' headers stand beside")
-    print_result(_errors(matrices))
+    print_result(errors_table(matrices))
     print_result(cost_table({"as it was": costs[BEFORE], _named(settings): costs[AFTER]}))
     write_json(out / RESULT, {
         "how": _named(settings), "bytes": on_disk, "matrices": [one._asdict() for one in matrices],
@@ -266,24 +248,3 @@ def _named(settings: QuantizeSettings) -> str:
         return settings.base.upper()
     kind = f"{settings.method.upper()}{' symmetric' if settings.symmetric else ''}"
     return f"INT4, {kind}, groups of {settings.group or GROUP}"
-
-
-def _errors(matrices: Sequence[Matrix]) -> Table:
-    """A row for every kind of matrix."""
-    table = Table(title="relative errors", title_justify="left")
-    read = any(one.outputs is not None for one in matrices)
-    for name in ("matrix", "form", "of weights", "largest", *(("of outputs", "largest") if read else ())):
-        table.add_column(name, justify="left" if name in ("matrix", "form") else "right")
-    kinds: dict[tuple[str, str], list[Matrix]] = {}
-    for one in matrices:
-        kind = one.name.split(".", 2)[-1] if one.name.startswith("blocks.") else one.name
-        kinds.setdefault((kind, f"{one.base}{f', {one.group}' if one.group else ''}"), []).append(one)
-    for (kind, form), ones in kinds.items():
-        outputs = [one.outputs for one in ones if one.outputs is not None]
-        table.add_row(kind, form, *_mean_and_largest([one.weights for one in ones]),
-                      *(_mean_and_largest(outputs) if read else ()))
-    return table
-
-
-def _mean_and_largest(values: Sequence[float]) -> tuple[str, str]:
-    return (f"{sum(values) / len(values):.4f}", f"{max(values):.4f}") if values else ("", "")
