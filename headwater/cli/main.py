@@ -280,6 +280,10 @@ def _check_command(words: list[str], known: Collection[str]) -> None:
                             else f"known: {', '.join(known)}")
 
 
+Adding = Callable[..., argparse.ArgumentParser]
+"""Adds a command: its name, purpose, function and settings."""
+
+
 def _parser(stages: Stages) -> _Parser:
     parser = _Parser(
         prog="headwater", description="Open bilingual (Chinese and English) language models, from raw pages to chat.",
@@ -294,6 +298,14 @@ def _parser(stages: Stages) -> _Parser:
         one.settings = settings
         return one
 
+    _add_runs(add, stages)
+    _add_two_words(add)
+    _add_models(add)
+    return parser
+
+
+def _add_runs(add: Adding, stages: Stages) -> None:
+    """Recipes, their stages, and what is done with a run's folder."""
     recipe = "headwater.recipe.recipe:Recipe"
     run = add("run", "walk a recipe from raw pages to a chat model", _run_recipe, recipe)
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the run is kept")
@@ -315,6 +327,9 @@ def _parser(stages: Stages) -> _Parser:
         room = "headwater.serve."
         one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+
+
+def _add_two_words(add: Adding) -> None:
     for name, (purpose, function, settings) in TWO_WORDS.items():
         taken = [_FILES[name]] if name in _FILES else []
         names = [argument for argument, _, _ in taken] + ([] if name in _PRINT_ONLY else ["out"])
@@ -325,6 +340,10 @@ def _parser(stages: Stages) -> _Parser:
             one.add_argument(argument, metavar=metavar, help=meaning, **several)
         if "out" in names:
             one.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it is written")
+
+
+def _add_models(add: Adding) -> None:
+    """Models in other forms, and what they need."""
     room = "headwater.model.convert:"
     one = add("convert", "write a model folder again in an official form",
               _direct(room + "convert", room + "ConvertSettings", "source", "target"), room + "ConvertSettings")
@@ -336,12 +355,9 @@ def _parser(stages: Stages) -> _Parser:
     one.add_argument("folder", type=Path, metavar="MODEL", help="a run's folder, or a model's; a float model: of a run "
                      "that ends with a packed one give the stage before, like RUN/finetune")
     one.add_argument("target", type=Path, metavar="FILE", help="where it is written: NAME.gguf")
-    room = "headwater.cli.plan:"
-    one = add("plan", "say what a model needs in memory and compute",
-              _plan, room + "PlanSettings")
+    one = add("plan", "say what a model needs in memory and compute", _plan, "headwater.cli.plan:PlanSettings")
     one.add_argument("model", metavar="MODEL", help="an open model's official name, a run's or a model's folder, or a "
                      "recipe, whose settings may follow too")
-    return parser
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ from torch import Tensor
 from headwater.errors import InputError
 from headwater.generate import shared_context
 from headwater.generate.request import LogLikelihood, sums
+from headwater.generate.shared_context import Pair
 from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder
 from headwater.model.scoring import token_log_probabilities
 from headwater.progress import bar
 
-Pair = tuple[list[int], list[int]]
-"""Context and continuation."""
 TOKENS = 4096
 """Most padded tokens of one forward pass."""
 

@@ -22,6 +22,7 @@ TOKENS = 4096
 PADDING = -1
 Context = tuple[int, ...]
 Pair = tuple[list[int], list[int]]
+"""Context and continuation."""
 
 
 def covers(config: ModelConfig) -> bool:
