@@ -1,0 +1,44 @@
+"""A benchmark as a definition: where its files are read, how it is asked by either rules, and how it is averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from headwater.evaluate.benchmarks.reading import Part, Reading, Row
+
+Rules = Literal["official", "harness"]
+"""official: as the benchmark's authors published it; harness: as lm-evaluation-harness ships it."""
+TaskConfig = dict[str, Any]
+"""Fields of a task of lm-evaluation-harness."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """An official benchmark."""
+
+    name: str
+    language: str
+    """en or zh: of its questions."""
+    shots: int
+    """Solved examples before each question, as published."""
+    metric: str
+    """The published one, of those that answers carry."""
+    read: Callable[[Path], Reading]
+    """The official files of a folder; raises `InputError` where they are not."""
+    official: Callable[[Part], TaskConfig]
+    """How a part is asked and judged by the official rules, but for its rows."""
+    harness: Callable[[str], str]
+    """The harness's own task for a subject."""
+    question: Callable[[Row], str]
+    """The text of a row's question."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Subject -> group, as the paper's tables have them."""
+    averaged: Literal["questions", "subjects"] = "questions"
+    """What the published average is taken over."""
+    chance: float = 0.0
+    """What guessing scores, in the published metric."""
+    runs_code: bool = False
+    """Whether judging executes what the model wrote."""
