@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files
+from headwater.evaluate import official
+from headwater.evaluate.official import Officials, Opened, require_known
 from headwater.evaluate.spoken import scores
 from headwater.generate.choice import (
     REPHRASED,
@@ -46,8 +48,11 @@ class EvaluateSettings(Settings):
     """Corpus folder; bits per byte are taken on its validation split."""
     choice: dict[str, dict[str, InputPath]] = {}
     """Benchmark name -> language -> folder in MMLU or C-Eval layout."""
+    benchmarks: Annotated[Officials, AfterValidator(require_known)] = {}
+    """Official benchmarks by name (mmlu, cmmlu, ...), which lm-evaluation-harness asks."""
     limit: int | None = Field(default=None, gt=0)
-    """At most this many questions of each benchmark and language, evenly spread over the file order; None: all."""
+    """At most this many questions of each benchmark of `choice` and language, evenly spread over the file order; None:
+    all."""
     spoken: int = Field(default=0, ge=0)
     """Questions of each benchmark and language that chat models also answer in their own words."""
     samples: list[Annotated[list[str], Field(min_length=1)]] = []
@@ -56,10 +61,12 @@ class EvaluateSettings(Settings):
 
 
 def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
-    """Write `results.json` (figures per model, subject and language) and `samples.json`.
+    """Write `results.json` (figures per model, subject and language), `samples.json` and, of official benchmarks,
+    every answer below `answers/MODEL/BENCHMARK`: those that are there already are not asked again.
 
     Figures are named MODEL/TASK.LANGUAGE.METRIC.
     """
+    opened = [official.open_benchmark(name, asked) for name, asked in settings.benchmarks.items()]
     results: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
