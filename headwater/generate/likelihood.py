@@ -41,7 +41,7 @@ def log_likelihoods(model: Decoder, pairs: list[Pair], *, max_length: int) -> li
     Logits are turned into log-probabilities in float32 over the model's whole vocabulary. Contexts that begin alike are
     read behind what they share. The others are sorted by length and batched; pairs with the same context share one pass
     over it. Raises `InputError` for an empty side, a
-    token outside the vocabulary or a pair longer than `max_length`.
+    token outside the vocabulary or a pair longer than `max_length` and one more, which is foretold but never read.
     """
     for number, (context, continuation) in enumerate(pairs):
         _check(number, context, continuation, model.config.vocab_size, max_length)
@@ -69,8 +69,8 @@ def _check(number: int, context: list[int], continuation: list[int], vocabulary:
         raise InputError(f"pair {number} has an empty {'continuation' if context else 'context'}",
                          fix="give at least one token on each side")
     length = len(context) + len(continuation)
-    if length > max_length:
-        raise InputError(f"pair {number} has {length} tokens; the context holds {max_length}",
+    if length > max_length + 1:
+        raise InputError(f"pair {number} has {length} tokens; the context holds {max_length} and one more to foretell",
                          fix="shorten its context")
     if min(*context, *continuation) < 0 or max(*context, *continuation) >= vocabulary:
         raise InputError(f"pair {number} has a token outside the vocabulary of {vocabulary}",

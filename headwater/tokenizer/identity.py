@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ from headwater.folders import (
 from headwater.tokenizer import byte_pairs, ranks
 from headwater.tokenizer.chat import CHAT_MARKS, END, SPECIALS, ChatTemplate, HeadwaterTemplate, TextEncoder
 from headwater.tokenizer.facts import BAICHUAN, CHATGLM, CLASSES, GLM4, JSON, RECORDED, Facts
+from headwater.tokenizer.frame import Frame, frame_of
 from headwater.tokenizer.gguf_file import read_gguf
 from headwater.tokenizer.packed import Packed
 from headwater.tokenizer.piece_model import CONTROL, USER_DEFINED, piece_kind, with_controls
@@ -83,6 +85,8 @@ class Vocabulary:
     specials: dict[str, int]
     template: Callable[[TextEncoder], ChatTemplate] | str
     """The chat template, or why there is none."""
+    frame: Callable[[], Frame] = field(default=partial(Frame, ()))
+    """What goes around a text to be continued; read when it is asked for."""
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -92,6 +96,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise InputError("no such file or folder", where=path, fix="check the path")
     facts = Facts.of(path if path.is_dir() else path.parent)
     vocabulary = _open(facts) if path.is_dir() else _open_file(path, facts)
+    frame = partial(frame_of, facts, vocabulary.specials, vocabulary.bos, vocabulary.eos)
+    vocabulary = dataclasses.replace(vocabulary, frame=frame)
     declared = [size for key in ("vocab_size", "padded_vocab_size") if isinstance(size := facts.config.get(key), int)]
     needed = max((vocabulary.codec.size, *(index + 1 for index in vocabulary.specials.values())))
     if declared and needed > max(declared):

@@ -9,6 +9,7 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.folders import model_folder
 from headwater.tokenizer.chat import ChatTemplate
+from headwater.tokenizer.frame import Frame
 from headwater.tokenizer.identity import Vocabulary, read_vocabulary
 from headwater.tokenizer.packed import Packed
 
@@ -60,6 +61,11 @@ class Tokenizer:
             raise InputError(template, fix="use a chat model's folder; a base model continues texts through "
                              "headwater.generate.Engine")
         return template(self)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Ids that the family's own tokenizer puts before and behind a text to be continued. Raises `InputError`."""
+        return self._vocabulary.frame()
 
     @cached_property
     def marks(self) -> frozenset[int]:

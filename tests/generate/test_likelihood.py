@@ -58,8 +58,15 @@ def test_no_pairs_give_no_results(engine: Engine) -> None:
     assert engine.log_likelihoods([]) == []
 
 
+def test_the_last_token_of_a_full_context_is_foretold_without_being_read(engine: Engine, model: Decoder) -> None:
+    full = ([(7 * place) % 200 + 5 for place in range(95)], [6, 7])
+    alone, beside = engine.log_likelihoods([full]), engine.log_likelihoods([full, (full[0], [8, 9]), (full[0][:60], [6])])
+    for found in (alone[0], beside[0]):
+        assert found.logprob == pytest.approx(by_definition(model, *full)[0], rel=1e-5, abs=1e-4)
+
+
 @pytest.mark.parametrize(("pair", "message"), [
-    (([5], []), "pair 1 has an empty continuation"), (([5] * 90, [6] * 7), "97 tokens; the context holds 96"),
+    (([5], []), "pair 1 has an empty continuation"), (([5] * 90, [6] * 8), "98 tokens; the context holds 96"),
     (([5], [10**6]), "outside the vocabulary"),
 ])
 def test_bad_pairs_are_named(engine: Engine, pair: Pair, message: str) -> None:

@@ -1,0 +1,125 @@
+"""A part of a benchmark as a task of lm-evaluation-harness, over rows from local files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import lm_eval.api.task
+import lm_eval.tasks
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from headwater.errors import InputError
+from headwater.evaluate.benchmarks.definition import Benchmark, Rules, TaskConfig
+from headwater.evaluate.benchmarks.reading import Part, Row
+
+SEED = 1234
+"""Of the harness's own choice of solved examples, where a task draws them; its default."""
+SHIPPED = {"mmlu": "mmlu/default", "cmmlu": "cmmlu", "ceval": "ceval", "gsm8k": "gsm8k", "bbh": "bbh/cot_fewshot",
+           "ifeval": "ifeval"}
+"""Benchmark -> the folder of the harness's own definitions."""
+_ONLINE = ("dataset_path", "dataset_name", "dataset_kwargs")
+_SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
+
+
+class LocalTask(ConfigurableTask):
+    """A task of the harness that drops whole solved examples, the last first, where a prompt would not fit.
+
+    The official scripts do so (Hendrycks' evaluate.py); the harness cuts the prompt's beginning off, and with it the
+    instruction.
+    """
+
+    fits: Callable[[str], bool] | None = None
+    """None: prompts are left as they are."""
+    dropped = 0
+    """Solved examples left out so far."""
+
+    def fewshot_context(self, doc: Row, num_fewshot: int, **how: Any) -> str:
+        """The prompt of a question."""
+        for shots in range(num_fewshot, -1, -1):
+            prompt = super().fewshot_context(doc, shots, **how)
+            if self.fits is None or self.fits(prompt):
+                break
+        self.dropped += num_fewshot - shots
+        return prompt
+
+
+def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None) -> LocalTask:
+    """shots: solved examples before each question, as the rules have it when None; fewer where the files hold fewer.
+    Raises `InputError` where the harness has no such task."""
+    config = benchmark.official(part) if rules == "official" else _shipped(benchmark, part.subject)
+    number = _number(config, benchmark, part, rules, shots)
+    with quiet():
+        task = LocalTask(config={**config, "task": f"{benchmark.name}_{part.subject}",
+                                 "custom_dataset": lambda **_: _splits(part), "num_fewshot": number,
+                                 "metadata": None, **_local(config, number)})
+    task.set_fewshot_seed(SEED)
+    return task
+
+
+def _number(config: TaskConfig, benchmark: Benchmark, part: Part, rules: Rules, shots: int | None) -> int:
+    asked = shots if shots is not None else config.get("num_fewshot")
+    number = benchmark.shots if asked is None else asked
+    own = (config.get("fewshot_config") or {}).get("samples")
+    return min(number, len(part.shots) if own is None else len(own))
+
+
+def _local(config: TaskConfig, shots: int) -> dict[str, Any]:
+    """Splits under names of our own, and nothing that would be fetched."""
+    own = (config.get("fewshot_config") or {}).get("samples") is not None
+    away: dict[str, Any] = dict.fromkeys((*_ONLINE, *_SPLITS))
+    return {**away, "test_split": "test", "fewshot_split": "shots" if shots and not own else None}
+
+
+def _shipped(benchmark: Benchmark, subject: str) -> TaskConfig:
+    """The harness's own definition. Raises `InputError`."""
+    name = benchmark.harness(subject)
+    path = _shipped_tasks(SHIPPED[benchmark.name]).get(name) if benchmark.name in SHIPPED else None
+    if path is None:
+        raise InputError(f"lm-evaluation-harness has no task '{name}' that runs on local files", where="rules",
+                         fix="ask by the official rules")
+    return load_yaml(path)
+
+
+@cache
+def _shipped_tasks(folder: str) -> dict[str, Path]:
+    root = Path(next(iter(lm_eval.tasks.__path__))) / folder
+    found = {}
+    for path in sorted(root.glob("*.yaml")):
+        name = load_yaml(path, resolve_func=False, recursive=False).get("task")
+        if isinstance(name, str):
+            found[name] = path
+    return found
+
+
+class _Rows(list[Row]):
+    """What the harness takes for a dataset."""
+
+    @property
+    def features(self) -> dict[str, None]:
+        return dict.fromkeys(self[0]) if self else {}
+
+
+def _splits(part: Part) -> dict[str, _Rows]:
+    return {"test": _Rows(part.questions), "shots": _Rows(part.shots)}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the harness's own progress bars, which would cross ours, and its remarks on local data."""
+    bars, level = lm_eval.api.task.tqdm, lm_eval.api.task.eval_logger.level
+    lm_eval.api.task.tqdm = _unshown
+    lm_eval.api.task.eval_logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        lm_eval.api.task.tqdm = bars
+        lm_eval.api.task.eval_logger.setLevel(level)
+
+
+def _unshown(rows: Sequence[Any], **_: Any) -> Sequence[Any]:
+    return rows
