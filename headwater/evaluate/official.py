@@ -35,6 +35,11 @@ class OfficialSettings(Settings):
     chat: bool = False
     """Asked through the model's chat template, solved examples as earlier turns; else as text to continue, which is
     how the papers' tables were made."""
+    written: bool | None = None
+    """Whether the answer to a question with choices is read out of what the model writes, and not the likeliest
+    letter; None: of chat, where the rules have a form for it."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens of a written answer; None: as the rules have it."""
     limit: int | None = Field(default=None, gt=0)
     """At most this many questions, evenly spread over the subjects; None: all."""
 
@@ -77,9 +82,15 @@ class Opened:
     """What is asked."""
 
     @property
+    def written(self) -> bool:
+        asked = self.settings
+        natural = asked.chat and asked.rules == "official" and self.benchmark.chat is not None
+        return natural if asked.written is None else asked.written
+
+    @property
     def faults(self) -> dict[str, int]:
         """How many rows are not as they should be, by kind; those that cannot be asked under "not asked" too."""
-        counts = Counter(fault.kind for fault in self.reading.faults)
+        counts: Counter[str] = Counter(fault.kind for fault in self.reading.faults)
         left = sum(not fault.kept for fault in self.reading.faults)
         return {**counts, **({"not asked": left} if left else {})}
 
@@ -120,10 +131,15 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
             file = folder / f"{part.subject}.jsonl"
             if not file.exists():
                 write_answers(file, ask(model, opened.benchmark, part, settings.rules, shots=settings.shots,
-                                        chat=settings.chat))
+                                        chat=settings.chat, written=opened.written, max_tokens=settings.max_tokens))
             found += read_answers(file)
             shown.note(part.subject)
             shown.advance(len(part.questions))
     if model.cut:
         say(f"{opened.name}: {model.cut} prompts were longer than the model reads and lost their beginning")
     return found
+
+
+def entry(opened: Opened, answers: list[Answer]) -> dict:
+    from headwater.evaluate.scores import entry as made
+    return made(opened, answers)

@@ -26,7 +26,8 @@ def folder(tmp_path: Path, processor: object = None, **config: object) -> Facts:
 
 @pytest.mark.parametrize(("processor", "before"), [
     (template(START, TEXT), (7,)), (template(TEXT, START), ()), (None, ()),
-    ({"type": "ByteLevel"}, ()), ({"type": "Sequence", "processors": [{"type": "ByteLevel"}, template(START, TEXT)]}, (7,)),
+    ({"type": "ByteLevel"}, ()),
+    ({"type": "Sequence", "processors": [{"type": "ByteLevel"}, template(START, TEXT)]}, (7,)),
 ])
 def test_a_json_tokenizers_own_template_says_what_stands_before_a_text(tmp_path, processor, before):
     assert frame_of(folder(tmp_path, processor), {}, bos=1, eos=2) == Frame(before)

@@ -48,6 +48,10 @@ class EngineLM(LM):
         """Whether the model can read the prompt whole and answer with so many tokens."""
         return len(self.encode(prompt)) + answer_tokens <= self.engine.max_length
 
+    def length(self, text: str) -> int:
+        """In tokens."""
+        return len(self.tokenizer.encode(text))
+
     def encode(self, prompt: str) -> list[int]:
         """Ids of a text in its frame, or of a conversation."""
         if not prompt.startswith(CONVERSATION):
