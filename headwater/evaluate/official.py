@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -14,6 +15,7 @@ from headwater.evaluate.answers import Answer, read_answers, write_answers
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.evaluate.benchmarks.definition import Benchmark, Rules
 from headwater.evaluate.benchmarks.reading import Part, Reading
+from headwater.evaluate.scores import scores
 from headwater.generate.choice import spread
 from headwater.generate.engine import Engine
 from headwater.progress import bar, say
@@ -140,6 +142,10 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
     return found
 
 
-def entry(opened: Opened, answers: list[Answer]) -> dict:
-    from headwater.evaluate.scores import entry as made
-    return made(opened, answers)
+def entry(opened: Opened, found: list[Answer]) -> dict[str, Any]:
+    """What `results.json` says of one model's answers."""
+    benchmark = opened.benchmark
+    scored = scores(found, averaged=benchmark.averaged, groups=benchmark.groups)
+    return {"figures": {name: figure.value for name, figure in scored.whole.metrics.items()}, **scored.as_json(),
+            "metric": benchmark.metric, "rules": opened.settings.rules, "shots": opened.settings.shots,
+            "chance": benchmark.chance, "faults": opened.faults}
