@@ -100,13 +100,15 @@ class EngineLM(LM):
 
     def _likelihoods(self, pairs: list[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
         most = self.engine.max_length + 1  # the last token is never read
-        kept = []
+        kept, longer = [], set[tuple[int, ...]]()
         for context, continuation in pairs:
             if len(continuation) >= most:
                 raise InputError(f"a choice of {len(continuation)} tokens; the model reads {self.engine.max_length}",
                                  fix="give a longer context to this model, or leave this benchmark out")
-            self.cut += len(context) + len(continuation) > most
+            if len(context) + len(continuation) > most:
+                longer.add(tuple(context))
             kept.append((context[max(0, len(context) + len(continuation) - most) :], continuation))
+        self.cut += len(longer)
         return [(found.logprob, found.greedy) for found in self.engine.log_likelihoods(kept)]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
