@@ -121,8 +121,8 @@ def test_a_letter_at_random_in_words_scores_chance_among_five(shared):
     assert abs(share - 0.2) < 4 * math.sqrt(0.2 * 0.8 / len(part.questions))
 
 
-@pytest.mark.parametrize(("said", "share"), [("#### 1,080", 1.0), ("#### 1080", 1.0), ("#### 1080.0", 0.0),
-                                               ("1080", 0.0), ("#### 5\n#### 1080", 0.0)])
+@pytest.mark.parametrize(("said", "share"), [
+    ("#### 1,080", 1.0), ("#### 1080", 1.0), ("#### 1080.0", 0.0), ("1080", 0.0), ("#### 5\n#### 1080", 0.0)])
 def test_gsm8k_compares_the_first_marked_number_as_text(said, share):
     part = Part("gsm8k", (), ({"where": "x:1", "question": "How many?", "answer": "So many.\n#### 1,080"},))
     assert scored("gsm8k", part, lambda row: said)[0] == share
