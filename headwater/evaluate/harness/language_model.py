@@ -44,13 +44,14 @@ class EngineLM(LM):
         where no generation prompt is asked for."""
         return CONVERSATION + json.dumps([chat_history, add_generation_prompt], ensure_ascii=False)
 
-    def fits(self, prompt: str, answer_tokens: int) -> bool:
-        """Whether the model can read the prompt whole and answer with so many tokens."""
-        return len(self.encode(prompt)) + answer_tokens <= self.engine.max_length
+    @property
+    def most(self) -> int:
+        """Tokens that the model reads and writes together."""
+        return self.engine.max_length
 
-    def length(self, text: str) -> int:
-        """In tokens."""
-        return len(self.tokenizer.encode(text))
+    def length(self, prompt: str) -> int:
+        """In tokens, of a text in its frame or a conversation."""
+        return len(self.encode(prompt))
 
     def encode(self, prompt: str) -> list[int]:
         """Ids of a text in its frame, or of a conversation."""

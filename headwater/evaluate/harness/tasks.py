@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import lm_eval.api.task
 import lm_eval.tasks
+from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from headwater.errors import InputError
 from headwater.evaluate.benchmarks.definition import Benchmark, Dropped, Rules, TaskConfig
+from headwater.evaluate.benchmarks.fitting import shots_that_fit
 from headwater.evaluate.benchmarks.reading import Part, Row
 from headwater.evaluate.harness.language_model import ANSWER_TOKENS
 
@@ -30,9 +32,14 @@ _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 class Reader(Protocol):
     """What a task asks of the model that will read its prompts."""
 
-    def fits(self, prompt: str, answer_tokens: int) -> bool: ...
+    @property
+    def most(self) -> int:
+        """Tokens that it reads, an answer included."""
+        ...
 
-    def length(self, text: str) -> int: ...
+    def length(self, prompt: str) -> int:
+        """In tokens."""
+        ...
 
 
 class LocalTask(ConfigurableTask):
@@ -56,24 +63,30 @@ class LocalTask(ConfigurableTask):
     def fewshot_context(self, doc: Row, num_fewshot: int, **how: Any) -> str:
         """The prompt of a question."""
         prompt = super().fewshot_context(doc, num_fewshot, **how)
-        if self.reader is None or not num_fewshot or self.leaves_out == "none":
+        if self.reader is None or not num_fewshot:
             return prompt
-        every = self.sampler.df
-        shown = every[:num_fewshot]
-        while shown and not self.reader.fits(prompt, self.answer_tokens):
-            shown = self._fewer(shown)
-            self.sampler.df = shown
-            prompt = super().fewshot_context(doc, len(shown), **how)
-        self.sampler.df = every
-        self.left_out += num_fewshot - len(shown)
-        return prompt
+        room = self.reader.most - self.answer_tokens
+        if self.reader.length(prompt) <= room:
+            return prompt
+        every: list[Row] = self.sampler.df[:num_fewshot]
 
-    def _fewer(self, shown: list[Row]) -> list[Row]:
-        if self.leaves_out == "last":
-            return shown[:-1]
-        assert self.reader is not None
-        lengths = [self.reader.length(f"{self.doc_to_text(row)}{self.doc_to_target(row)}") for row in shown]
-        return [row for row, length in zip(shown, lengths, strict=True) if length < max(lengths)]
+        def shown(examples: list[Row]) -> str:
+            with _replaced(self.sampler, examples):
+                return super(LocalTask, self).fewshot_context(doc, len(examples), **how)
+
+        bare = self.reader.length(shown([]))
+        kept = shots_that_fit([self.reader.length(shown([one])) - bare for one in every], room - bare, self.leaves_out)
+        self.left_out += num_fewshot - len(kept)
+        return shown([every[place] for place in kept])
+
+
+@contextmanager
+def _replaced(sampler: ContextSampler, examples: list[Row]) -> Iterator[None]:
+    every, sampler.df = sampler.df, examples
+    try:
+        yield
+    finally:
+        sampler.df = every
 
 
 def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *, written: bool = False) -> LocalTask:

@@ -17,13 +17,10 @@ class Reading:
     """A model that reads so many letters."""
 
     def __init__(self, letters: int) -> None:
-        self.letters = letters
+        self.most = letters
 
-    def fits(self, prompt: str, answer_tokens: int) -> bool:
-        return len(prompt) + answer_tokens <= self.letters
-
-    def length(self, text: str) -> int:
-        return len(text)
+    def length(self, prompt: str) -> int:
+        return len(prompt)
 
 
 def chinese(number: int, extra: str = "") -> dict[str, str]:
