@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from headwater.errors import InputError
 from headwater.evaluate.answers import Answer, read_answers, write_answers
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
-from headwater.evaluate.benchmarks.definition import Benchmark, Rules
+from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
 from headwater.evaluate.benchmarks.reading import Part, Reading
 from headwater.evaluate.scores import scores
 from headwater.generate.choice import spread
@@ -37,9 +37,10 @@ class OfficialSettings(Settings):
     chat: bool = False
     """Asked through the model's chat template, solved examples as earlier turns; else as text to continue, which is
     how the papers' tables were made."""
-    written: bool | None = None
-    """Whether the answer to a question with choices is read out of what the model writes, and not the likeliest
-    letter; None: of chat, where the rules have a form for it."""
+    answer: AnsweredBy | None = None
+    """To a question with choices: the likeliest letter, the choice whose text is likeliest (no letters shown; also
+    normalised by its length), or what is read out of the text that the model writes. None: as the rules have it, the
+    letter, and in writing through a chat template."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Most tokens of a written answer; None: as the rules have it."""
     limit: int | None = Field(default=None, gt=0)
@@ -84,10 +85,10 @@ class Opened:
     """What is asked."""
 
     @property
-    def written(self) -> bool:
+    def answer(self) -> AnsweredBy | None:
         asked = self.settings
-        natural = asked.chat and asked.rules == "official" and self.benchmark.chat is not None
-        return natural if asked.written is None else asked.written
+        written = asked.chat and asked.rules == "official" and self.benchmark.chat is not None
+        return "written" if written and asked.answer is None else asked.answer
 
     @property
     def faults(self) -> dict[str, int]:
@@ -133,7 +134,7 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
             file = folder / f"{part.subject}.jsonl"
             if not file.exists():
                 write_answers(file, ask(model, opened.benchmark, part, settings.rules, shots=settings.shots,
-                                        chat=settings.chat, written=opened.written, max_tokens=settings.max_tokens))
+                                        chat=settings.chat, answer=opened.answer, max_tokens=settings.max_tokens))
             found += read_answers(file)
             shown.note(part.subject)
             shown.advance(len(part.questions))

@@ -9,7 +9,7 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.evaluate.benchmarks.asking import CHOICE_TOKENS, choose, lettered, write
 from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Examiner, Unreadable
-from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
+from headwater.evaluate.benchmarks.definition import Benchmark, Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
 from headwater.evaluate.benchmarks.tables import header_of, read_csv, read_json, subjects
 
@@ -137,6 +137,8 @@ _NAMES = {subject: title for names in _PAIRS.values() for subject, title in zip(
 CEVAL = Benchmark(
     name="ceval", language="zh", shots=5, metric="accuracy", read=read, official=official, chat=chat,
     harness=lambda subject: f"ceval-valid_{subject}", question=_listed,
+    choices=lambda row: Choices(row["question"], tuple(row[letter] for letter in LETTERS),
+                                LETTERS.index(row["answer"])),
     groups={subject: (group, "hard") if subject in _HARD else (group,)
             for group, names in _PAIRS.items() for subject in names[::2]},
     averaged="subjects", chance=0.25, dropped="none")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headwater.evaluate.benchmarks.asking import CHOICE_TOKENS, choose, lettered, write
 from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Examiner, Unreadable
-from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
+from headwater.evaluate.benchmarks.definition import Benchmark, Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
 from headwater.evaluate.benchmarks.tables import read_csv, root_of, subjects
 
@@ -143,6 +143,8 @@ _NAMES = dict(zip(_TITLED[::2], _TITLED[1::2], strict=True))
 CMMLU = Benchmark(
     name="cmmlu", language="zh", shots=5, metric="accuracy", read=read, official=official, chat=chat,
     harness=lambda subject: f"cmmlu_{subject}", question=_listed,
+    choices=lambda row: Choices(row["Question"], tuple(row[letter] for letter in LETTERS),
+                                LETTERS.index(row["Answer"])),
     groups={subject: tuple(group for group, names in _GROUPS.items() if subject in names.split())
             for subject in _NAMES},
     averaged="subjects", chance=0.25, dropped="longest")

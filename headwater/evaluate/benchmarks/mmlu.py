@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headwater.evaluate.benchmarks.asking import CHOICE_TOKENS, choose, lettered, write
 from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Examiner, Unreadable
-from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
+from headwater.evaluate.benchmarks.definition import Benchmark, Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
 from headwater.evaluate.benchmarks.tables import read_csv, root_of, subjects
 
@@ -93,4 +93,5 @@ def extract(said: str) -> str:
 MMLU = Benchmark(
     name="mmlu", language="en", shots=5, metric="accuracy", read=read, official=official, chat=chat,
     harness=lambda subject: f"mmlu_{subject}", question=lambda row: lettered(row["question"], row["choices"]),
+    choices=lambda row: Choices(row["question"], tuple(row["choices"]), int(row["answer"])),
     groups={subject: (group,) for group, names in _GROUPS.items() for subject in names.split()}, chance=0.25)

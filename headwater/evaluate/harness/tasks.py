@@ -15,7 +15,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from headwater.errors import InputError
-from headwater.evaluate.benchmarks.definition import Benchmark, Dropped, Rules, TaskConfig
+from headwater.evaluate.benchmarks.asking import continued
+from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Dropped, Rules, TaskConfig
 from headwater.evaluate.benchmarks.fitting import shots_that_fit
 from headwater.evaluate.benchmarks.reading import Part, Row
 from headwater.evaluate.harness.language_model import ANSWER_TOKENS
@@ -89,14 +90,15 @@ def _replaced(sampler: ContextSampler, examples: list[Row]) -> Iterator[None]:
         sampler.df = every
 
 
-def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *, written: bool = False) -> LocalTask:
+def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *,
+            answer: AnsweredBy | None = None) -> LocalTask:
     """shots: solved examples before each question, as the rules have it when None; fewer where the files hold fewer.
-    written: the model writes its answer where it would choose by likelihood. Raises `InputError` where there is no such
-    task."""
-    config = _official(benchmark, part, written) if rules == "official" else _shipped(benchmark, part.subject)
-    if written and config["output_type"] != "generate_until":
-        raise InputError(f"{benchmark.name} is not answered in writing by these rules", where=benchmark.name,
-                         fix="ask by the official rules, or without written")
+    answer: how, as the rules have it when None. Raises `InputError` where there is no such task."""
+    config = _official(benchmark, part, answer) if rules == "official" else _shipped(benchmark, part.subject)
+    if answer is not None and answer not in answers_by(benchmark, rules):
+        known = answers_by(benchmark, rules)
+        raise InputError(f"{benchmark.name} is not answered by {answer} by the {rules} rules", where=benchmark.name,
+                         fix=f"leave answer out, or give {' or '.join(known)}" if known else "leave answer out")
     number = _number(config, benchmark, part, rules, shots)
     with quiet():
         task = LocalTask(config={**config, "task": f"{benchmark.name}_{part.subject}",
@@ -107,8 +109,18 @@ def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *
     return task
 
 
-def _official(benchmark: Benchmark, part: Part, written: bool) -> TaskConfig:
-    return (benchmark.chat if written and benchmark.chat is not None else benchmark.official)(part)
+def _official(benchmark: Benchmark, part: Part, answer: AnsweredBy | None) -> TaskConfig:
+    if answer == "text" and benchmark.choices is not None:
+        return continued(benchmark.choices, language=benchmark.language)
+    return (benchmark.chat if answer == "written" and benchmark.chat is not None else benchmark.official)(part)
+
+
+def answers_by(benchmark: Benchmark, rules: Rules) -> tuple[AnsweredBy, ...]:
+    """Between which ways there is a choice."""
+    if rules == "harness":
+        return ()
+    written: tuple[AnsweredBy, ...] = ("written",) if benchmark.chat is not None else ()
+    return ("letter", "text", *written) if benchmark.choices is not None else written
 
 
 def _number(config: TaskConfig, benchmark: Benchmark, part: Part, rules: Rules, shots: int | None) -> int:
