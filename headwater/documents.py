@@ -17,6 +17,8 @@ from headwater.storage import Store
 
 PARTS = "parts.json"
 """In a corpus folder: the store and, per split, the files that count."""
+LEAKS = "leaks.json"
+"""In a corpus folder: the benchmarks' questions that were found in its documents."""
 BYTES_AT_ONCE = 1 << 24
 """What a batch of rows may hold, so that long documents do not fill the memory."""
 

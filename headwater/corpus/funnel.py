@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from headwater.corpus.commits import File, read_batches
+from headwater.corpus.decontamination.contamination import ContaminationSettings
 from headwater.corpus.ledger import Ledger
 from headwater.corpus.steps import EXTRACT
 from headwater.storage import Store
@@ -99,6 +101,26 @@ def masked(store: Store, files: list[File]) -> dict[str, int]:
             for kind, count in kinds:
                 counts[f"{kind} masked"] = counts.get(f"{kind} masked", 0) + count
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def leaked(store: Store, files: list[File], settings: ContaminationSettings) -> dict[str, Any]:
+    """The benchmarks' questions that stand in the examined documents, for an evaluation that asks them: each with its
+    place as in `Question` and how many documents hold it, whatever became of these."""
+    counts: Counter[str] = Counter()
+    documents = 0
+    for batch in read_batches(store, files, ["leaks"]):
+        for names in batch["leaks"].to_pylist():
+            counts.update(set(names))
+            documents += bool(names)
+    questions = []
+    for name, count in sorted(counts.items()):
+        # A label may hold slashes itself: the longest that fits is meant.
+        label = max((one.label for one in settings.benchmarks if name.startswith(f"{one.label}/")), key=len)
+        file, _, row = name.removeprefix(f"{label}/").rpartition("#")
+        questions.append({"benchmark": label, "file": file, "row": int(row), "documents": count})
+    return {"action": settings.action, "documents": documents,
+            "benchmarks": [{"name": one.label, "path": str(one.path)} for one in settings.benchmarks],
+            "questions": questions}
 
 
 def funnel_table(values: dict[str, Any]) -> Table:

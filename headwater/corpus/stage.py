@@ -13,7 +13,7 @@ from pydantic import Field
 
 from headwater.artifacts import hash_json, read_json, sweep_temporaries, write_json
 from headwater.corpus.extraction.extract import extract
-from headwater.corpus.funnel import examples, funnel, funnel_table, masked
+from headwater.corpus.funnel import examples, funnel, funnel_table, leaked, masked
 from headwater.corpus.judging.language import check_languages
 from headwater.corpus.ledger import Ledger
 from headwater.corpus.mix import MixSettings, Share, copies, mix_table, shortfall
@@ -25,7 +25,7 @@ from headwater.corpus.reading.columns import check_columns
 from headwater.corpus.reading.sources import Shard, Source, list_shards
 from headwater.corpus.reading.units import Unit, plan_units
 from headwater.corpus.steps import PRIVATE, SENTENCES, StepSettings
-from headwater.documents import PARTS
+from headwater.documents import LEAKS, PARTS
 from headwater.errors import InputError, SettingsError
 from headwater.progress import bar, say, show
 from headwater.storage import Store
@@ -56,7 +56,8 @@ class CorpusSettings(StepSettings):
 
 
 def run(settings: CorpusSettings, out: Path) -> Figures:
-    """Write `{train,validation,removed}/*.parquet`, `out/parts.json`, which names them, and `out/funnel.json`.
+    """Write `{train,validation,removed}/*.parquet`, `out/parts.json`, which names them, and `out/funnel.json`; where
+    benchmarks are sought, also `out/leaks.json`, which names the questions that were found.
 
     Returns the funnel's figures. Killed and called again it goes on after the last part that was committed and writes
     the same bytes; what is finished is not done again. Raises `InputError` for a missing or empty source, a table
@@ -122,6 +123,8 @@ def _build(settings: CorpusSettings, units: list[Unit], store: Store, out: Path)
     if sentences:
         values["examples"][SENTENCES] = [*values["examples"].get(SENTENCES, []), *sentences]
     write_json(out / "funnel.json", values)
+    if settings.contamination is not None:
+        write_json(out / LEAKS, leaked(store, ledger.files, settings.contamination))
     show(funnel_table(values))
     if shares:
         show(mix_table(shares))
