@@ -17,7 +17,8 @@ written: what is read out of the text that the model writes."""
 TaskConfig = dict[str, Any]
 """Fields of a task of lm-evaluation-harness."""
 Dropped = Literal["last", "longest", "none"]
-"""Which solved examples an official script leaves out where a prompt is too long (see `fitting`)."""
+"""Which solved examples the official script leaves out where a prompt is too long. last: whole ones from the end
+(MMLU's evaluate.py). longest: the longest, and all that are as long (CMMLU's mp_utils.py). none: it takes no care."""
 
 
 class Choices(NamedTuple):

@@ -1,4 +1,4 @@
-"""Benchmarks whose answers are texts: HumanEval, cloze, ToxiGen; and what happens to prompts that are too long."""
+"""Benchmarks whose answers are texts: GSM8K, BBH, HumanEval, cloze and ToxiGen."""
 
 import itertools
 import json
@@ -12,7 +12,6 @@ from headwater.errors import InputError
 from headwater.evaluate.benchmarks import humaneval, toxigen
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.evaluate.benchmarks.cloze import cut, cut_chinese
-from headwater.evaluate.benchmarks.fitting import shots_that_fit
 from headwater.evaluate.benchmarks.gsm8k import extract
 from headwater.evaluate.benchmarks.reading import Fault
 
@@ -131,14 +130,6 @@ def test_what_is_said_is_judged_and_nothing_is_no_abuse():
     assert toxigen.toxicity({}, "you are a fucking idiot") == {"toxicity": 1.0}
     assert toxigen.toxicity({}, "the river is long and quiet") == {"toxicity": 0.0}
     assert toxigen.toxicity({}, "") == {"toxicity": 0.0}
-
-
-@pytest.mark.parametrize(("tokens", "room", "dropped", "kept"), [
-    ([5, 5, 5], 15, "last", (0, 1, 2)), ([5, 5, 5], 14, "last", (0, 1)), ([9, 1], 8, "last", ()),
-    ([5, 9, 5, 9], 28, "longest", (0, 2)), ([5, 9, 5, 9], 29, "longest", (0, 1, 2, 3)),
-    ([5, 5], 10, "longest", ()), ([5, 5], 1, "none", (0, 1)), ([], 0, "longest", ())])
-def test_examples_that_do_not_fit_go_as_the_official_scripts_drop_them(tokens, room, dropped, kept):
-    assert shots_that_fit(tokens, room, dropped) == kept
 
 
 def test_a_guesser_of_truth_values_scores_half(shared):
