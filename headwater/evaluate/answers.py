@@ -31,6 +31,8 @@ class Answer:
     """All that the model wrote, where it was asked to write."""
     logprobs: tuple[float, ...] | None = None
     """Of each choice, in nats, where it was asked to choose."""
+    why: str | None = None
+    """Why it was judged so, where that says more than right or wrong."""
     prompt_sha256: str = ""
     """Of all that the model was given to read."""
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from headwater.errors import InputError
 from headwater.evaluate import code_execution
 from headwater.evaluate.code_execution import Isolation, Limits, isolation, run_programs

@@ -41,9 +41,10 @@ def test_figures_answers_and_faults_are_written(small_model, mmlu, tmp_path, cap
     right = sum(one.given == one.wanted for one in answers)
     assert figures == {"small/mmlu.en.accuracy": right / len(answers)}
     assert (found["questions"], len(answers)) == (14, 14)
-    assert found["faults"] == {"missing answer": 1, "full-width letter": 1, "duplicate": 1, "not asked": 1}
+    kept, lost = {"asked": 1, "left_out": 0}, {"asked": 0, "left_out": 1}
+    assert found["faults"] == {"missing answer": lost, "full-width letter": kept, "duplicate": kept}
     told = capsys.readouterr().err
-    assert "missing answer 1" in told
+    assert "missing answer 1 (1 not asked)" in told
     assert "13 prompts were longer" in told  # the model reads 64 tokens; one question stands there twice
     assert found["subjects"]["headwaters"]["questions"] == 4
     assert {one.where for one in answers if one.wanted == "B"} >= {"test/anatomy_test.csv:6"}

@@ -61,5 +61,6 @@ class Benchmark:
     chance: float = 0.0
     """What guessing scores, in the published metric."""
     dropped: Dropped = "last"
-    runs_code: bool = False
-    """Whether judging executes what the model wrote."""
+    program: Callable[[Row, str], str] | None = None
+    """What is run to judge the text that the model wrote; it is right where that ends without an exception."""
+    more_is_better: bool = True

@@ -1,8 +1,7 @@
-"""HumanEval (Chen et al. 2021): a function to be completed, its test, and pass@k. What runs the test is elsewhere."""
+"""HumanEval (Chen et al. 2021): a function to be completed, and whether the answer passes its test (pass@1)."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,13 +52,6 @@ def program(row: Row, completion: str) -> str:
     return f"{row['prompt']}{completion}\n{row['test']}\ncheck({row['entry_point']})"
 
 
-def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """The unbiased estimate that one of k samples passes, of a problem with so many samples (equation 1)."""
-    if not 0 <= passed <= samples or not 0 < k <= samples:
-        raise ValueError(f"{passed} of {samples} samples, k = {k}")
-    return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
-
-
 def in_chat(row: Row, said: str) -> str:
     """The first block of code of a chat answer, or all of it where there is none."""
     found = _BLOCK.search(said)
@@ -67,7 +59,7 @@ def in_chat(row: Row, said: str) -> str:
 
 
 def official(part: Part) -> TaskConfig:
-    """Its answers hold no metric before their programs were run (`program`, then `pass_at_k`)."""
+    """Its answers hold no metric before their programs were run (`program`)."""
     return write(lambda row: str(row["prompt"]), lambda row: str(row["canonical_solution"]),
                  lambda row, said: completed(said), until=STOPS, tokens=ANSWER_TOKENS,
                  judge=lambda row, given: {}, metric=("pass@1",))
@@ -82,4 +74,4 @@ def chat(part: Part) -> TaskConfig:
 
 HUMANEVAL = Benchmark(name="humaneval", language="en", shots=0, metric="pass@1", read=read, official=official,
                       chat=chat, harness=lambda subject: "humaneval", question=lambda row: str(row["prompt"]),
-                      dropped="none", runs_code=True)
+                      dropped="none", program=program)

@@ -61,4 +61,4 @@ def official(part: Part) -> TaskConfig:
 TOXIGEN = Benchmark(name="toxigen", language="en", shots=0, metric="toxicity", read=read, official=official,
                     harness=lambda subject: "toxigen", question=lambda row: str(row["prompt"]),
                     groups={f"{kind}_{group}": (kind, group) for kind in ("hate", "neutral") for group in _AIMED_AT},
-                    dropped="none")
+                    dropped="none", more_is_better=False)

@@ -1,12 +1,10 @@
 """Benchmarks whose answers are texts: GSM8K, BBH, HumanEval, cloze and ToxiGen."""
 
-import itertools
 import json
 import math
 import random
 
 import pytest
-from hypothesis import given, strategies
 
 from headwater.errors import InputError
 from headwater.evaluate.benchmarks import humaneval, toxigen
@@ -87,13 +85,6 @@ def test_a_program_is_prompt_completion_test_and_call():
 def test_code_is_read_out_of_a_chat_answer():
     assert humaneval.in_chat({}, "Sure!\n```python\ndef f():\n    return 1\n```\nDone.") == "\ndef f():\n    return 1"
     assert humaneval.in_chat({}, "    return 1") == "    return 1"
-
-
-@given(strategies.integers(1, 7), strategies.data())
-def test_pass_at_k_is_the_share_of_draws_that_hold_a_pass(samples, data):
-    passed, k = data.draw(strategies.integers(0, samples)), data.draw(strategies.integers(1, samples))
-    draws = list(itertools.combinations([True] * passed + [False] * (samples - passed), k))
-    assert humaneval.pass_at_k(samples, passed, k) == pytest.approx(sum(map(any, draws)) / len(draws))
 
 
 def test_the_last_word_is_cut_as_the_harness_cuts_it():
