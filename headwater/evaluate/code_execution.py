@@ -119,9 +119,10 @@ def isolation() -> Isolation:
             if not problem:
                 return Isolation(level, missing)
             found.append(f"{level}: {problem}")
-    raise InputError("programs that a model wrote cannot be walled in on this machine; " + (
-        "; ".join(found) or f"it needs Linux, this is {sys.platform}"), fix="run the evaluation on Linux 5.13 or newer, "
-        "on x86_64 or aarch64, with a Python that ordinary users may read, or leave out benchmarks that run code")
+    why = "; ".join(found) or f"it needs Linux, this is {sys.platform}"
+    raise InputError(f"programs that a model wrote cannot be walled in on this machine: {why}",
+                     fix="run the evaluation on Linux 5.13 or newer, on x86_64 or aarch64, with a Python that ordinary "
+                         "users may read, or leave out benchmarks that run code")
 
 
 def _try(level: Level) -> tuple[str, tuple[str, ...]]:

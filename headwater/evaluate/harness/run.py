@@ -66,9 +66,9 @@ def _answer(task: LocalTask, benchmark: Benchmark, subject: str, ways: list[Mapp
         said, found = first["resps"][0][0], first["filtered_resps"][0]
         given = "" if found == INVALID else found if isinstance(found, str) else said
     return Answer(subject, row[WHERE], benchmark.question(row), given, str(wanted), metrics, said, logprobs,
-                  first["prompt_hash"])
+                  prompt_sha256=first["prompt_hash"])
 
 
-def _number(value: Any) -> float:
-    """A metric of one question, the mean where it holds one for each of several instructions."""
-    return sum(value) / len(value) if isinstance(value, (list, tuple)) else float(value)
+def _number(value: Any) -> float | list[float]:
+    """A metric of one question, or of each of several instructions in it."""
+    return [float(one) for one in value] if isinstance(value, (list, tuple)) else float(value)

@@ -1,1 +1,1 @@
-"""Walls around a program that nobody has read: standard library alone, because they are put up inside the new process."""
+"""Walls around a program that nobody has read. Standard library alone: they are put up inside the new process."""

@@ -1,5 +1,5 @@
-"""What the two ends of the pipes say: the process writes `READY` or `UNABLE` and why; the program follows, sixteen digits
-of its length before it and the token behind it; the token comes back before the verdict."""
+"""What the two ends of the pipes say: the process writes `READY`, or `UNABLE` and why; the program follows, its length
+in sixteen digits before it and the token behind it; the token comes back before the verdict."""
 
 from __future__ import annotations
 
