@@ -59,6 +59,10 @@ class EngineLM(LM):
             return self._framed([prompt])[0]
         history, turn = json.loads(prompt.removeprefix(CONVERSATION))
         spoken = "" if turn else history.pop()["content"]
+        if history[0]["role"] == "system" and "system" not in self.tokenizer.chat.roles and len(history) > 1:
+            # What the families without such messages are told stands before the first question.
+            instruction, question, *rest = history
+            history = [{"role": "user", "content": f"{instruction['content']}{question['content']}"}, *rest]
         messages: list[Message] = [{"role": one["role"], "content": one["content"]} for one in history]
         return self.tokenizer.chat.render(messages, add_generation_prompt=True).ids + self.tokenizer.encode(spoken)
 
