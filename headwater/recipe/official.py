@@ -155,13 +155,12 @@ def _wrong(folder: Path, found: Entries) -> Iterator[dict[str, Any]]:
     """Some of every benchmark, of the last model that was asked it, evenly spread over its wrong answers."""
     for (task, _), ones in found.items():
         model, one = list(ones.items())[-1]
-        path = folder / "answers" / model / f"{task}.jsonl"
-        if path.exists():
-            wrong = [answer for answer in read_answers(path) if answer.metrics.get(one["metric"], 1) == 0]
-            step = max(1, len(wrong) // WRONG)
-            if wrong:
-                yield {"title": _title(task), "model": model, "number": len(wrong),
-                       "answers": [_shown(answer) for answer in islice(wrong, 0, step * WRONG, step)]}
+        files = sorted((folder / "answers" / model / task).glob("*.jsonl"))
+        wrong = [answer for file in files for answer in read_answers(file) if answer.metrics.get(one["metric"], 1) == 0]
+        step = max(1, len(wrong) // WRONG)
+        if wrong:
+            yield {"title": _title(task), "model": model, "number": len(wrong),
+                   "answers": [_shown(answer) for answer in islice(wrong, 0, step * WRONG, step)]}
 
 
 def _shown(answer: Answer) -> dict[str, str]:

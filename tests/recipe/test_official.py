@@ -13,6 +13,7 @@ from headwater.evaluate.compare import compare
 from headwater.evaluate.contaminated import Contamination
 from headwater.evaluate.entries import asked, entry
 from headwater.evaluate.published import published
+from headwater.evaluate.scores import by_subject
 from headwater.recipe import sections
 from headwater.recipe.official import official, without
 from headwater.recipe.report import render
@@ -58,7 +59,8 @@ def finished(run, tmp_path):
             written = entry(benchmark, faults, those, resamples=200,
                             contamination=found if benchmark.name == "mmlu" else None)
             results.setdefault(model, {}).setdefault(benchmark.name, {})[benchmark.language] = written
-            write_answers(folder / "answers" / model / f"{benchmark.name}.jsonl", those)
+            for subject, part in by_subject(those).items():
+                write_answers(folder / "answers" / model / benchmark.name / f"{subject}.jsonl", part)
         rows.append(asked(benchmark, answers, known))
     results["train"]["atlas_choice"] = {"en": {"questions": 1, "accuracy": 1.0, "subjects": {}}}
     write_json(folder / "results.json", results)
