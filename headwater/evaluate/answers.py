@@ -25,12 +25,15 @@ class Answer:
     given: str
     """The choice taken, or what was read out of the text that the model wrote; "" where nothing was found."""
     wanted: str
-    metrics: dict[str, float]
-    """By name; 1 for right and 0 for wrong where that is all there is."""
+    metrics: dict[str, float | list[float]]
+    """By name; 1 for right and 0 for wrong where that is all there is, and of several instructions in one question
+    each's."""
     said: str | None = None
     """All that the model wrote, where it was asked to write."""
     logprobs: tuple[float, ...] | None = None
     """Of each choice, in nats, where it was asked to choose."""
+    why: str | None = None
+    """Why it was judged so, where that says more than right or wrong."""
     prompt_sha256: str = ""
     """Of all that the model was given to read."""
 

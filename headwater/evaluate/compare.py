@@ -32,6 +32,7 @@ class Asked:
     groups: Groups = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
     """By model."""
+    more_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -162,14 +163,14 @@ def _line(asked: Asked, group: str | None, pairs: Mapping[str, Sequence[Answer]]
           resamples: int, seed: int) -> Line:
     values = {name: _values(asked, name, answers) for name, answers in pairs.items()}
     figures = {name: interval(ones, resamples=resamples, seed=seed) for name, ones in values.items()}
-    highest = max(figure.value for figure in figures.values())
-    against = next(name for name, one in figures.items() if one.value == highest) if reference == BEST else reference
+    best = (max if asked.more_is_better else min)(figure.value for figure in figures.values())
+    against = next(name for name, one in figures.items() if one.value == best) if reference == BEST else reference
     cells = {}
     for name, figure in figures.items():
         tested = None if name == against or against not in figures else _against(
             asked, against, [mine - theirs for mine, theirs in zip(values[name], values[against])], resamples, seed)
         printed = asked.published.get(name) if group is None else None
-        cells[name] = Cell(figure, figure.value == highest, tested, printed)
+        cells[name] = Cell(figure, figure.value == best, tested, printed)
     return Line(asked.benchmark, group, asked.metric, len(next(iter(pairs.values()))), left_out, cells)
 
 

@@ -57,7 +57,8 @@ def asked(benchmark: Benchmark, answers: dict[str, Sequence[Answer]], known: dic
     """What `compare` takes, of the answers by model and of what is published of each model by benchmark."""
     some = [one for those in answers.values() for one in those]
     return Asked(benchmark.name, metric_of(benchmark, some), answers, benchmark.averaged, benchmark.groups,
-                 {model: figures[benchmark.name] for model, figures in known.items() if benchmark.name in figures})
+                 {model: figures[benchmark.name] for model, figures in known.items() if benchmark.name in figures},
+                 benchmark.more_is_better)
 
 
 def figures(task: str, language: str, written: dict[str, Any]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,16 @@ from pydantic import Field, field_validator
 from headwater.errors import InputError
 from headwater.evaluate.answers import Answer, read_answers, write_answers
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
-from headwater.evaluate.benchmarks.definition import Benchmark, Rules
-from headwater.evaluate.benchmarks.reading import Part, Reading
-from headwater.evaluate.scores import scores
+from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
+from headwater.evaluate.benchmarks.reading import WHERE, Part, Reading
+from headwater.evaluate.code_execution import Limits, run_programs
+from headwater.evaluate.compare import Comparison, compare
+from headwater.evaluate.contaminated import Contamination, recorded, searched
+from headwater.evaluate.entries import asked, entry, faults
+from headwater.evaluate.published import Published, names_of, published
 from headwater.generate.choice import spread
 from headwater.generate.engine import Engine
+from headwater.hardware import cores
 from headwater.progress import bar, say
 from headwater.settings import InputPath, Settings, nearest_name
 
@@ -37,9 +41,14 @@ class OfficialSettings(Settings):
     chat: bool = False
     """Asked through the model's chat template, solved examples as earlier turns; else as text to continue, which is
     how the papers' tables were made."""
-    written: bool | None = None
-    """Whether the answer to a question with choices is read out of what the model writes, and not the likeliest
-    letter; None: of chat, where the rules have a form for it."""
+    answer: AnsweredBy | None = None
+    """To a question with choices: the likeliest letter, the choice whose text is likeliest (no letters shown; also
+    normalised by its length), or what is read out of the text that the model writes. None: as the rules have it, the
+    letter, and in writing through a chat template."""
+    execute_code: bool = False
+    """Whether programs that the model wrote may be run, behind walls, where a benchmark is judged by them."""
+    code: Limits = Limits()
+    """What one such program may use."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Most tokens of a written answer; None: as the rules have it."""
     limit: int | None = Field(default=None, gt=0)
@@ -84,31 +93,35 @@ class Opened:
     """What is asked."""
 
     @property
-    def written(self) -> bool:
-        asked = self.settings
-        natural = asked.chat and asked.rules == "official" and self.benchmark.chat is not None
-        return natural if asked.written is None else asked.written
+    def shots(self) -> int:
+        """The most that stand before a question."""
+        held = max(len(part.shots) for part in self.parts)
+        return min(held, self.benchmark.shots if self.settings.shots is None else self.settings.shots)
 
     @property
-    def faults(self) -> dict[str, int]:
-        """How many rows are not as they should be, by kind; those that cannot be asked under "not asked" too."""
-        counts: Counter[str] = Counter(fault.kind for fault in self.reading.faults)
-        left = sum(not fault.kept for fault in self.reading.faults)
-        return {**counts, **({"not asked": left} if left else {})}
+    def answer(self) -> AnsweredBy | None:
+        asked = self.settings
+        written = asked.chat and asked.rules == "official" and self.benchmark.chat is not None
+        return "written" if written and asked.answer is None else asked.answer
 
 
 def open_benchmark(name: str, settings: OfficialSettings) -> Opened:
     """Read its files and say what is wrong with them. Raises `InputError` where there is nothing to ask."""
     benchmark = BENCHMARKS[settings.format or name]
+    if benchmark.program is not None and not settings.execute_code:
+        raise InputError(f"judging {benchmark.name} runs the programs that a model wrote", where=f"benchmarks.{name}",
+                         fix=f"set benchmarks.{name}.execute_code=true if they may run, walled in, on this machine")
     reading = benchmark.read(settings.folder)
     if not reading.questions:
         raise InputError(f"no question of {benchmark.name} here", where=settings.folder,
                          fix=f"give the folder of {benchmark.name}'s files as they were published")
-    opened = Opened(name, benchmark, settings, reading, tuple(_limited(reading.parts, settings.limit)))
-    if opened.faults:
-        told = ", ".join(f"{kind} {count}" for kind, count in opened.faults.items())
+    wrong = faults(reading)
+    if wrong:
+        told = ", ".join(f"{kind} {one['asked'] + one['left_out']}" + (f" ({one['left_out']} not asked)" if
+                                                                       one["left_out"] else "")
+                         for kind, one in wrong.items())
         say(f"{name}: rows that are not as they should be: {told}")
-    return opened
+    return Opened(name, benchmark, settings, reading, tuple(_limited(reading.parts, settings.limit)))
 
 
 def _limited(parts: tuple[Part, ...], limit: int | None) -> Iterator[Part]:
@@ -117,6 +130,49 @@ def _limited(parts: tuple[Part, ...], limit: int | None) -> Iterator[Part]:
         kept = tuple(row for row in part.questions if id(row) in wanted)
         if kept:
             yield replace(part, questions=kept)
+
+
+def contamination(opened: Opened, text: Path, found: list[Answer]) -> Contamination:
+    """Which of its questions the corpus stage found, or a search of any text finds now. Raises `InputError`."""
+    folder = opened.settings.folder
+    return recorded(text, folder) or searched(text, folder, found)
+
+
+class Session:
+    """Benchmarks that several models are asked, one model after the other."""
+
+    def __init__(self, opened: list[Opened], text: Path | None, folder: Path) -> None:
+        self.opened, self.text, self.folder = opened, text, folder
+        self._answers: dict[str, dict[str, list[Answer]]] = {one.name: {} for one in opened}
+        self._contaminated: dict[str, Contamination] = {}
+        self._published: dict[str, dict[str, Published]] = {}
+
+    @classmethod
+    def of(cls, officials: Officials, text: Path | None, folder: Path) -> Session:
+        """text: what the models were trained on; folder: where answers are kept. Raises `InputError` before any model
+        is needed."""
+        return cls([open_benchmark(name, asked) for name, asked in officials.items()], text, folder)
+
+    def ask(self, engine: Engine, model: str, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+        """Benchmark -> language -> what `results.json` says of this model's answers."""
+        self._published[model] = published(names_of(path))
+        results: dict[str, dict[str, dict[str, Any]]] = {}
+        for one in self.opened:
+            found = answers(engine, one, self.folder / model / one.name)
+            self._answers[one.name][model] = found
+            if self.text is not None and one.name not in self._contaminated:
+                self._contaminated[one.name] = contamination(one, self.text, found)
+            written = entry(one.benchmark, one.reading, found, rules=one.settings.rules, shots=one.shots,
+                            contamination=self._contaminated.get(one.name))
+            values = {metric: value["value"] for metric, value in written["metrics"].items()}
+            results[one.name] = {one.benchmark.language: {"figures": values, **written}}
+        return results
+
+    def compare(self, against: str | None, *, groups: bool) -> Comparison:
+        """Of all models that were asked."""
+        rows = [replace(asked(one.benchmark, dict(self._answers[one.name]), self._published), benchmark=one.name)
+                for one in self.opened]
+        return compare(rows, reference=against, groups=groups)
 
 
 def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
@@ -132,8 +188,9 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
         for part in opened.parts:
             file = folder / f"{part.subject}.jsonl"
             if not file.exists():
-                write_answers(file, ask(model, opened.benchmark, part, settings.rules, shots=settings.shots,
-                                        chat=settings.chat, written=opened.written, max_tokens=settings.max_tokens))
+                given = ask(model, opened.benchmark, part, settings.rules, shots=settings.shots, chat=settings.chat,
+                            answer=opened.answer, max_tokens=settings.max_tokens)
+                write_answers(file, _run(opened, part, given))
             found += read_answers(file)
             shown.note(part.subject)
             shown.advance(len(part.questions))
@@ -142,10 +199,14 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
     return found
 
 
-def entry(opened: Opened, found: list[Answer]) -> dict[str, Any]:
-    """What `results.json` says of one model's answers."""
-    benchmark = opened.benchmark
-    scored = scores(found, averaged=benchmark.averaged, groups=benchmark.groups)
-    return {"figures": {name: figure.value for name, figure in scored.whole.metrics.items()}, **scored.as_json(),
-            "metric": benchmark.metric, "rules": opened.settings.rules, "shots": opened.settings.shots,
-            "chance": benchmark.chance, "faults": opened.faults}
+def _run(opened: Opened, part: Part, given: list[Answer]) -> list[Answer]:
+    """Judged by their programs, where the benchmark is."""
+    program = opened.benchmark.program
+    if program is None:
+        return given
+    rows = {row[WHERE]: row for row in part.questions}
+    outcomes = run_programs([program(rows[one.where], one.given) for one in given], opened.settings.code,
+                            workers=cores())
+    return [replace(one, metrics={opened.benchmark.metric: float(outcome.passed)},
+                    why=": ".join(filter(None, (outcome.verdict, outcome.error, outcome.message))))
+            for one, outcome in zip(given, outcomes, strict=True)]

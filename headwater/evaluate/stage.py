@@ -10,7 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files
 from headwater.evaluate import any_text, official
-from headwater.evaluate.official import Officials, Opened, require_known
+from headwater.evaluate.compare import BEST
+from headwater.evaluate.comparison_table import ComparisonTable
+from headwater.evaluate.official import Officials, require_known
 from headwater.evaluate.spoken import scores
 from headwater.generate.choice import (
     REPHRASED,
@@ -24,7 +26,7 @@ from headwater.generate.choice import (
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model.extension import ContextSettings
-from headwater.progress import say
+from headwater.progress import print_result, say
 from headwater.settings import InputPath, Settings
 from headwater.tokenizer import Message
 from headwater.tokenizer.shards import write_shards
@@ -55,6 +57,14 @@ class EvaluateSettings(Settings):
     """Benchmark name -> language -> folder in MMLU or C-Eval layout."""
     benchmarks: Annotated[Officials, AfterValidator(require_known)] = {}
     """Official benchmarks by name (mmlu, cmmlu, ...), which lm-evaluation-harness asks."""
+    training_text: InputPath | None = None
+    """What the models were trained on, a corpus folder or any text: questions of official benchmarks that are found in
+    it are scored apart too."""
+    against: str | None = None
+    """The model that the others are tested against on official benchmarks: its name, or best for the best of each; the
+    first when not set."""
+    groups: bool = False
+    """Whether the table that is printed holds a row for each group of subjects."""
     limit: int | None = Field(default=None, gt=0)
     """At most this many questions of each benchmark of `choice` and language, evenly spread over the file order; None:
     all."""
@@ -69,35 +79,44 @@ class EvaluateSettings(Settings):
         names = ["text", *self.texts, *self.choice, *self.benchmarks]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
+        if self.against not in (None, BEST, *self.models):
+            raise ValueError(f"against: no model '{self.against}' among {', '.join(self.models)}")
+        alone = [name for name in ("training_text", "against", "groups") if name in self.model_fields_set]
+        if alone and not self.benchmarks:
+            raise ValueError(f"{alone[0]} says something of official benchmarks alone; give benchmarks too")
         return self
 
 
 def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     """Write `results.json` (figures per model, subject and language), `samples.json` and, of official benchmarks,
-    every answer below `answers/MODEL/BENCHMARK`: those that are there already are not asked again.
+    `comparison.json` and every answer below `answers/MODEL/BENCHMARK`: those that are there are not asked again.
 
     Figures are named MODEL/TASK.LANGUAGE.METRIC.
     """
-    opened = [official.open_benchmark(name, asked) for name, asked in settings.benchmarks.items()]
+    opened = official.Session.of(settings.benchmarks, settings.training_text, out / "answers")
     results: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     for name, model in settings.models.items():
         say(f"evaluating {name}")
         engine = Engine.load(model.path, context=model.context)
-        results[name] = _measured(engine, settings, model, opened, out, name)
+        results[name] = _measured(engine, settings, model, out)
+        results[name] |= opened.ask(engine, name, model.path)
         figures.update({f"{name}/{task}.{language}.{metric}": value for task, languages in results[name].items()
                         for language, found in languages.items() for metric, value in found["figures"].items()})
         if model.style == "chat":
             samples += [{"model": name, "messages": _converse(engine, turns, settings.sample_tokens)}
                         for turns in settings.samples]
     write_json(out / "results.json", results)
+    if settings.benchmarks:
+        comparison = opened.compare(settings.against, groups=settings.groups)
+        write_json(out / "comparison.json", comparison.as_json())
+        print_result(ComparisonTable(comparison))
     write_json(out / "samples.json", samples)
     return figures
 
 
-def _measured(engine: Engine, settings: EvaluateSettings, model: EvaluatedModel, opened: list[Opened], out: Path,
-              name: str) -> Results:
+def _measured(engine: Engine, settings: EvaluateSettings, model: EvaluatedModel, out: Path) -> Results:
     results: Results = {}
     if settings.corpus is not None:
         # Models of one run may have different tokenizers; the shard is cheap to write again.
@@ -109,9 +128,6 @@ def _measured(engine: Engine, settings: EvaluateSettings, model: EvaluatedModel,
     for task, folders in settings.choice.items():
         results[task] = {language: _choice(engine, settings, model.style, language, folder)
                          for language, folder in folders.items()}
-    for one in opened:
-        answers = official.answers(engine, one, out / "answers" / name / one.name)
-        results.setdefault(one.name, {})[one.benchmark.language] = official.entry(one, answers)
     return results
 
 

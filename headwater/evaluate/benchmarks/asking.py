@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headwater.evaluate.benchmarks.checking import LETTERS
-from headwater.evaluate.benchmarks.definition import TaskConfig
+from headwater.evaluate.benchmarks.definition import Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Row
 
 Text = Callable[[Row], str]
@@ -38,6 +38,17 @@ def choose(text: Text, answer: Callable[[Row], int], *, description: str, delimi
     """The likeliest of the letters A to D behind the question. delimiter: between the question and a letter."""
     return {**_shown(description, delimiter), "output_type": "multiple_choice", "doc_to_text": text,
             "doc_to_choice": list(LETTERS), "doc_to_target": answer, "metric_list": metrics("acc")}
+
+
+def continued(choices: Callable[[Row], Choices], *, language: str) -> TaskConfig:
+    """The likeliest text of a choice behind the question alone, no letters shown; also by character (accuracy_norm), by
+    byte, and against how likely the text is by itself. A choice that is not there stands as a dash."""
+    asked, space = ("问题：{}\n答案：", "") if language == "zh" else ("Question: {}\nAnswer:", " ")
+    return {**_shown("", space), "output_type": "multiple_choice",
+            "doc_to_text": lambda row: asked.format(choices(row).question.strip()),
+            "doc_to_choice": lambda row: [text.strip() or "-" for text in choices(row).texts],
+            "doc_to_target": lambda row: choices(row).answer,
+            "metric_list": metrics("acc", "acc_norm", "acc_bytes", "acc_mutual_info")}
 
 
 def write(text: Text, wanted: Text, extract: Extract, *, description: str = "", delimiter: str = " ",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from headwater.evaluate.benchmarks.bbh import BBH
 from headwater.evaluate.benchmarks.ceval import CEVAL
+from headwater.evaluate.benchmarks.cloze import CLOZE, CLOZE_ZH
 from headwater.evaluate.benchmarks.cmmlu import CMMLU
 from headwater.evaluate.benchmarks.definition import Benchmark
 from headwater.evaluate.benchmarks.gsm8k import GSM8K
+from headwater.evaluate.benchmarks.humaneval import HUMANEVAL
+from headwater.evaluate.benchmarks.ifeval import IFEVAL
 from headwater.evaluate.benchmarks.mmlu import MMLU
+from headwater.evaluate.benchmarks.toxigen import TOXIGEN
 
-BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (MMLU, CMMLU, CEVAL, GSM8K, BBH)}
+BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (
+    MMLU, CMMLU, CEVAL, GSM8K, BBH, HUMANEVAL, IFEVAL, CLOZE, CLOZE_ZH, TOXIGEN)}

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from headwater.errors import InputError
 from headwater.evaluate.benchmarks.asking import CHOICE_TOKENS, choose, lettered, write
-from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Examiner, Unreadable
-from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
+from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Unreadable
+from headwater.evaluate.benchmarks.definition import Benchmark, Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
-from headwater.evaluate.benchmarks.tables import header_of, read_csv, read_json, subjects
+from headwater.evaluate.benchmarks.subjects import files_of, read_subjects
+from headwater.evaluate.benchmarks.tables import header_of, read_csv, read_json
 
 _COLUMNS = ("question", *LETTERS, "answer")
 _SUBJECTS = {
@@ -47,22 +48,17 @@ _CONCLUDED = re.compile("所以答案是(.+?)。")
 def read(folder: Path) -> Reading:
     """val/SUBJECT_val.csv, and the examples of dev. The test split is published without answers; one of your own with
     answers is read where there is no val. Raises `InputError`."""
-    split, files = _answered(folder)
-    examples, examiner, titles = subjects(folder, "dev"), Examiner(), _titles(folder)
-    parts = []
-    for subject, file in files.items():
-        shots = examiner.keep(f"dev/{subject}", _entries(examples[subject], folder)) if subject in examples else []
-        questions = examiner.keep(split, _entries(file, folder), shots)
-        parts.append(Part(subject, tuple(map(_row, shots)), tuple(map(_row, questions)),
-                          titles.get(subject, subject)))
-    return Reading(tuple(parts), tuple(examiner.faults))
+    titles = _titles(folder)
+    return read_subjects(folder, _answered(folder), lambda file: _entries(file, folder), _row,
+                         lambda subject: titles.get(subject, subject))
 
 
-def _answered(folder: Path) -> tuple[str, dict[str, Path]]:
+def _answered(folder: Path) -> str:
+    """The split that is asked."""
     for split in ("val", "test"):
-        files = subjects(folder, split)
+        files = files_of(folder, split)
         if files and all("answer" in header_of(file) for file in files.values()):
-            return split, files
+            return split
     raise InputError("no val/*.csv or test/*.csv with a column of answers", where=folder,
                      fix="give the folder of C-Eval's files as they were published; its test split has no answers")
 
@@ -87,7 +83,7 @@ def _entries(file: Path, folder: Path) -> Iterator[Entry | Unreadable]:
             yield Entry(where, cells[0], cells[5], tuple(cells[1:5]), dict(zip(columns, cells[6:], strict=True)))
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Entry, subject: str) -> Row:
     return entry.row(id=entry.fields.get("id", ""), question=entry.question, answer=entry.answer,
                      explanation=entry.fields.get("explanation", ""), **dict(zip(LETTERS, entry.choices, strict=True)))
 
@@ -137,6 +133,8 @@ _NAMES = {subject: title for names in _PAIRS.values() for subject, title in zip(
 CEVAL = Benchmark(
     name="ceval", language="zh", shots=5, metric="accuracy", read=read, official=official, chat=chat,
     harness=lambda subject: f"ceval-valid_{subject}", question=_listed,
+    choices=lambda row: Choices(row["question"], tuple(row[letter] for letter in LETTERS),
+                                LETTERS.index(row["answer"])),
     groups={subject: (group, "hard") if subject in _HARD else (group,)
             for group, names in _PAIRS.items() for subject in names[::2]},
     averaged="subjects", chance=0.25, dropped="none")

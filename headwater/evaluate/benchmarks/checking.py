@@ -13,9 +13,10 @@ LETTERS = "ABCD"
 
 
 class Unreadable(NamedTuple):
-    """A row that its format cannot divide."""
+    """A row that its format cannot divide, or that asks for what nobody here can judge."""
 
     where: str
+    kind: FaultKind = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Examiner:
         kept = []
         for row in rows:
             if isinstance(row, Unreadable):
-                self._tell(row.where, "unreadable", kept=False)
+                self._tell(row.where, row.kind, kept=False)
             elif (mended := self._mended(row)) is not None:
                 self._tell_repeated(mended, split, shown)
                 kept.append(mended)

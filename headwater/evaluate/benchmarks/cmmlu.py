@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headwater.evaluate.benchmarks.asking import CHOICE_TOKENS, choose, lettered, write
-from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Examiner, Unreadable
-from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
+from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Unreadable
+from headwater.evaluate.benchmarks.definition import Benchmark, Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
-from headwater.evaluate.benchmarks.tables import read_csv, root_of, subjects
+from headwater.evaluate.benchmarks.subjects import read_subjects, root_of
+from headwater.evaluate.benchmarks.tables import read_csv
 
 _COLUMNS = ("Question", *LETTERS, "Answer")
 _GROUPS = {
@@ -68,14 +69,7 @@ _ONLY = re.compile(r"[^ABCD]*([ABCD])[^ABCD]*$")
 
 def read(folder: Path) -> Reading:
     """data/test/SUBJECT.csv, and the examples of data/dev. Raises `InputError`."""
-    root = root_of(folder, "test", "CMMLU")
-    examples, examiner = subjects(root, "dev"), Examiner()
-    parts = []
-    for subject, file in subjects(root, "test").items():
-        shots = examiner.keep(f"dev/{subject}", _entries(examples[subject], folder)) if subject in examples else []
-        questions = examiner.keep("test", _entries(file, folder), shots)
-        parts.append(Part(subject, tuple(map(_row, shots)), tuple(map(_row, questions)), title_of(subject)))
-    return Reading(tuple(parts), tuple(examiner.faults))
+    return read_subjects(root_of(folder, "test", "CMMLU"), "test", lambda file: _entries(file, folder), _row, title_of)
 
 
 def _entries(file: Path, folder: Path) -> Iterator[Entry | Unreadable]:
@@ -83,7 +77,7 @@ def _entries(file: Path, folder: Path) -> Iterator[Entry | Unreadable]:
         yield Unreadable(where) if cells is None else Entry(where, cells[0], cells[5], tuple(cells[1:5]))
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Entry, subject: str) -> Row:
     return entry.row(Question=entry.question, Answer=entry.answer, **dict(zip(LETTERS, entry.choices, strict=True)))
 
 
@@ -143,6 +137,8 @@ _NAMES = dict(zip(_TITLED[::2], _TITLED[1::2], strict=True))
 CMMLU = Benchmark(
     name="cmmlu", language="zh", shots=5, metric="accuracy", read=read, official=official, chat=chat,
     harness=lambda subject: f"cmmlu_{subject}", question=_listed,
+    choices=lambda row: Choices(row["Question"], tuple(row[letter] for letter in LETTERS),
+                                LETTERS.index(row["Answer"])),
     groups={subject: tuple(group for group, names in _GROUPS.items() if subject in names.split())
             for subject in _NAMES},
     averaged="subjects", chance=0.25, dropped="longest")

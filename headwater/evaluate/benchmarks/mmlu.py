@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headwater.evaluate.benchmarks.asking import CHOICE_TOKENS, choose, lettered, write
-from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Examiner, Unreadable
-from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
+from headwater.evaluate.benchmarks.checking import LETTERS, Entry, Unreadable
+from headwater.evaluate.benchmarks.definition import Benchmark, Choices, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
-from headwater.evaluate.benchmarks.tables import read_csv, root_of, subjects
+from headwater.evaluate.benchmarks.subjects import read_subjects, root_of
+from headwater.evaluate.benchmarks.tables import read_csv
 
 _COLUMNS = 6
 _GROUPS = {
@@ -34,15 +35,7 @@ _LONE = re.compile(r"(?<![A-Za-z'])([ABCD])(?![A-Za-z'])")
 
 def read(folder: Path) -> Reading:
     """data/test/SUBJECT_test.csv, and the examples of data/dev. Raises `InputError`."""
-    root = root_of(folder, "test", "MMLU")
-    examples, examiner = subjects(root, "dev"), Examiner()
-    parts = []
-    for subject, file in subjects(root, "test").items():
-        shots = examiner.keep(f"dev/{subject}", _entries(examples[subject], folder)) if subject in examples else []
-        questions = examiner.keep("test", _entries(file, folder), shots)
-        parts.append(Part(subject, tuple(_row(entry, subject) for entry in shots),
-                          tuple(_row(entry, subject) for entry in questions)))
-    return Reading(tuple(parts), tuple(examiner.faults))
+    return read_subjects(root_of(folder, "test", "MMLU"), "test", lambda file: _entries(file, folder), _row)
 
 
 def _entries(file: Path, folder: Path) -> Iterator[Entry | Unreadable]:
@@ -93,4 +86,5 @@ def extract(said: str) -> str:
 MMLU = Benchmark(
     name="mmlu", language="en", shots=5, metric="accuracy", read=read, official=official, chat=chat,
     harness=lambda subject: f"mmlu_{subject}", question=lambda row: lettered(row["question"], row["choices"]),
+    choices=lambda row: Choices(row["question"], tuple(row["choices"]), int(row["answer"])),
     groups={subject: (group,) for group, names in _GROUPS.items() for subject in names.split()}, chance=0.25)

@@ -37,20 +37,6 @@ def place(file: Path, folder: Path, row: int) -> str:
     return f"{file.relative_to(folder).as_posix()}:{row}"
 
 
-def root_of(folder: Path, split: str, called: str) -> Path:
-    """Where the folder of a split lies: in the benchmark's folder or in its `data`. Raises `InputError`."""
-    for root in (folder, folder / "data"):
-        if (root / split).is_dir():
-            return root
-    raise InputError(f"no folder {split} or data/{split} here", where=folder,
-                     fix=f"give the folder of {called}'s files as they were published")
-
-
-def subjects(root: Path, split: str) -> dict[str, Path]:
-    """Subject -> file of a split, by name; a file is called SUBJECT.csv or SUBJECT_SPLIT.csv."""
-    return {file.stem.removesuffix(f"_{split}"): file for file in sorted((root / split).glob("*.csv"))}
-
-
 def read_text(file: Path) -> str:
     """UTF-8 with or without a byte order mark; a name that ends with .gz is that of a compressed file. Lines end as
     they do in the file. Raises `InputError`."""

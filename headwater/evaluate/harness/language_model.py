@@ -44,13 +44,14 @@ class EngineLM(LM):
         where no generation prompt is asked for."""
         return CONVERSATION + json.dumps([chat_history, add_generation_prompt], ensure_ascii=False)
 
-    def fits(self, prompt: str, answer_tokens: int) -> bool:
-        """Whether the model can read the prompt whole and answer with so many tokens."""
-        return len(self.encode(prompt)) + answer_tokens <= self.engine.max_length
+    @property
+    def most(self) -> int:
+        """Tokens that the model reads and writes together."""
+        return self.engine.max_length
 
-    def length(self, text: str) -> int:
-        """In tokens."""
-        return len(self.tokenizer.encode(text))
+    def length(self, prompt: str) -> int:
+        """In tokens, of a text in its frame or a conversation."""
+        return len(self.encode(prompt))
 
     def encode(self, prompt: str) -> list[int]:
         """Ids of a text in its frame, or of a conversation."""
@@ -58,6 +59,10 @@ class EngineLM(LM):
             return self._framed([prompt])[0]
         history, turn = json.loads(prompt.removeprefix(CONVERSATION))
         spoken = "" if turn else history.pop()["content"]
+        if history[0]["role"] == "system" and "system" not in self.tokenizer.chat.roles and len(history) > 1:
+            # What the families without such messages are told stands before the first question.
+            instruction, question, *rest = history
+            history = [{"role": "user", "content": f"{instruction['content']}{question['content']}"}, *rest]
         messages: list[Message] = [{"role": one["role"], "content": one["content"]} for one in history]
         return self.tokenizer.chat.render(messages, add_generation_prompt=True).ids + self.tokenizer.encode(spoken)
 
@@ -100,13 +105,15 @@ class EngineLM(LM):
 
     def _likelihoods(self, pairs: list[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
         most = self.engine.max_length + 1  # the last token is never read
-        kept = []
+        kept, longer = [], set[tuple[int, ...]]()
         for context, continuation in pairs:
             if len(continuation) >= most:
                 raise InputError(f"a choice of {len(continuation)} tokens; the model reads {self.engine.max_length}",
                                  fix="give a longer context to this model, or leave this benchmark out")
-            self.cut += len(context) + len(continuation) > most
+            if len(context) + len(continuation) > most:
+                longer.add(tuple(context))
             kept.append((context[max(0, len(context) + len(continuation) - most) :], continuation))
+        self.cut += len(longer)
         return [(found.logprob, found.greedy) for found in self.engine.log_likelihoods(kept)]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:

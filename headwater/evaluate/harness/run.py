@@ -8,26 +8,27 @@ from typing import Any
 from lm_eval import evaluator
 
 from headwater.evaluate.answers import Answer
-from headwater.evaluate.benchmarks.definition import Benchmark, Rules
+from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
 from headwater.evaluate.benchmarks.reading import WHERE, Part
 from headwater.evaluate.harness.language_model import EngineLM
 from headwater.evaluate.harness.tasks import LocalTask, quiet, task_of
 
-NAMES = {"acc": "accuracy", "acc_norm": "accuracy_norm"}
+NAMES = {"acc": "accuracy", "acc_norm": "accuracy_norm", "acc_bytes": "accuracy_bytes",
+         "acc_mutual_info": "accuracy_mutual_info"}
 """The harness's names of metrics, and ours; others are the same."""
 INVALID = "[invalid]"
 """What the harness puts where a text holds no answer."""
 
 
 def ask(model: EngineLM, benchmark: Benchmark, part: Part, rules: Rules, *, shots: int | None = None,
-        chat: bool = False, written: bool = False, max_tokens: int | None = None) -> list[Answer]:
+        chat: bool = False, answer: AnsweredBy | None = None, max_tokens: int | None = None) -> list[Answer]:
     """The model's answers, in the order of the questions.
 
     shots: solved examples before each question, as the rules have it when None. chat: through the model's chat
-    template, the examples as earlier turns. written: see `task_of`. max_tokens: of a written answer, as
+    template, the examples as earlier turns. answer: see `task_of`. max_tokens: of a written answer, as
     the rules have it when None. Raises `InputError`.
     """
-    task = task_of(benchmark, part, rules, shots, written=written)
+    task = task_of(benchmark, part, rules, shots, answer=answer)
     if max_tokens is not None and task.OUTPUT_TYPE == "generate_until":
         task.config.generation_kwargs["max_gen_toks"] = max_tokens
     task.reader = model if rules == "official" else None
@@ -65,9 +66,9 @@ def _answer(task: LocalTask, benchmark: Benchmark, subject: str, ways: list[Mapp
         said, found = first["resps"][0][0], first["filtered_resps"][0]
         given = "" if found == INVALID else found if isinstance(found, str) else said
     return Answer(subject, row[WHERE], benchmark.question(row), given, str(wanted), metrics, said, logprobs,
-                  first["prompt_hash"])
+                  prompt_sha256=first["prompt_hash"])
 
 
-def _number(value: Any) -> float:
-    """A metric of one question, the mean where it holds one for each of several instructions."""
-    return sum(value) / len(value) if isinstance(value, (list, tuple)) else float(value)
+def _number(value: Any) -> float | list[float]:
+    """A metric of one question, or of each of several instructions in it."""
+    return [float(one) for one in value] if isinstance(value, (list, tuple)) else float(value)

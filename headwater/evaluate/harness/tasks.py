@@ -10,11 +10,14 @@ from typing import Any, Protocol
 
 import lm_eval.api.task
 import lm_eval.tasks
+from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from headwater.errors import InputError
-from headwater.evaluate.benchmarks.definition import Benchmark, Dropped, Rules, TaskConfig
+from headwater.evaluate.benchmarks.asking import continued
+from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Dropped, Rules, TaskConfig
+from headwater.evaluate.benchmarks.fitting import shots_that_fit
 from headwater.evaluate.benchmarks.reading import Part, Row
 from headwater.evaluate.harness.language_model import ANSWER_TOKENS
 
@@ -30,9 +33,14 @@ _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 class Reader(Protocol):
     """What a task asks of the model that will read its prompts."""
 
-    def fits(self, prompt: str, answer_tokens: int) -> bool: ...
+    @property
+    def most(self) -> int:
+        """Tokens that it reads, an answer included."""
+        ...
 
-    def length(self, text: str) -> int: ...
+    def length(self, prompt: str) -> int:
+        """In tokens."""
+        ...
 
 
 class LocalTask(ConfigurableTask):
@@ -56,34 +64,41 @@ class LocalTask(ConfigurableTask):
     def fewshot_context(self, doc: Row, num_fewshot: int, **how: Any) -> str:
         """The prompt of a question."""
         prompt = super().fewshot_context(doc, num_fewshot, **how)
-        if self.reader is None or not num_fewshot or self.leaves_out == "none":
+        if self.reader is None or not num_fewshot:
             return prompt
-        every = self.sampler.df
-        shown = every[:num_fewshot]
-        while shown and not self.reader.fits(prompt, self.answer_tokens):
-            shown = self._fewer(shown)
-            self.sampler.df = shown
-            prompt = super().fewshot_context(doc, len(shown), **how)
-        self.sampler.df = every
-        self.left_out += num_fewshot - len(shown)
-        return prompt
+        room = self.reader.most - self.answer_tokens
+        if self.reader.length(prompt) <= room:
+            return prompt
+        every: list[Row] = self.sampler.df[:num_fewshot]
 
-    def _fewer(self, shown: list[Row]) -> list[Row]:
-        if self.leaves_out == "last":
-            return shown[:-1]
-        assert self.reader is not None
-        lengths = [self.reader.length(f"{self.doc_to_text(row)}{self.doc_to_target(row)}") for row in shown]
-        return [row for row, length in zip(shown, lengths, strict=True) if length < max(lengths)]
+        def shown(examples: list[Row]) -> str:
+            with _replaced(self.sampler, examples):
+                return super(LocalTask, self).fewshot_context(doc, len(examples), **how)
+
+        bare = self.reader.length(shown([]))
+        kept = shots_that_fit([self.reader.length(shown([one])) - bare for one in every], room - bare, self.leaves_out)
+        self.left_out += num_fewshot - len(kept)
+        return shown([every[place] for place in kept])
 
 
-def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *, written: bool = False) -> LocalTask:
+@contextmanager
+def _replaced(sampler: ContextSampler, examples: list[Row]) -> Iterator[None]:
+    every, sampler.df = sampler.df, examples
+    try:
+        yield
+    finally:
+        sampler.df = every
+
+
+def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *,
+            answer: AnsweredBy | None = None) -> LocalTask:
     """shots: solved examples before each question, as the rules have it when None; fewer where the files hold fewer.
-    written: the model writes its answer where it would choose by likelihood. Raises `InputError` where there is no such
-    task."""
-    config = _official(benchmark, part, written) if rules == "official" else _shipped(benchmark, part.subject)
-    if written and config["output_type"] != "generate_until":
-        raise InputError(f"{benchmark.name} is not answered in writing by these rules", where=benchmark.name,
-                         fix="ask by the official rules, or without written")
+    answer: how, as the rules have it when None. Raises `InputError` where there is no such task."""
+    config = _official(benchmark, part, answer) if rules == "official" else _shipped(benchmark, part.subject)
+    if answer is not None and answer not in answers_by(benchmark, rules):
+        known = answers_by(benchmark, rules)
+        raise InputError(f"{benchmark.name} is not answered by {answer} by the {rules} rules", where=benchmark.name,
+                         fix=f"leave answer out, or give {' or '.join(known)}" if known else "leave answer out")
     number = _number(config, benchmark, part, rules, shots)
     with quiet():
         task = LocalTask(config={**config, "task": f"{benchmark.name}_{part.subject}",
@@ -94,8 +109,18 @@ def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *
     return task
 
 
-def _official(benchmark: Benchmark, part: Part, written: bool) -> TaskConfig:
-    return (benchmark.chat if written and benchmark.chat is not None else benchmark.official)(part)
+def _official(benchmark: Benchmark, part: Part, answer: AnsweredBy | None) -> TaskConfig:
+    if answer == "text" and benchmark.choices is not None:
+        return continued(benchmark.choices, language=benchmark.language)
+    return (benchmark.chat if answer == "written" and benchmark.chat is not None else benchmark.official)(part)
+
+
+def answers_by(benchmark: Benchmark, rules: Rules) -> tuple[AnsweredBy, ...]:
+    """Between which ways there is a choice."""
+    if rules == "harness":
+        return ()
+    written: tuple[AnsweredBy, ...] = ("written",) if benchmark.chat is not None else ()
+    return ("letter", "text", *written) if benchmark.choices is not None else written
 
 
 def _number(config: TaskConfig, benchmark: Benchmark, part: Part, rules: Rules, shots: int | None) -> int:

@@ -4,10 +4,12 @@ import csv
 import io
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from headwater.errors import InputError
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.evaluate.benchmarks.reading import Fault
+from headwater.evaluate.benchmarks.tables import read_csv
 
 GOOD = ["How long?", "1", "2", "3", "4", "B"]
 FAULTS = {
@@ -121,3 +123,21 @@ def test_a_header_without_a_column_is_refused(tmp_path):
     file.write_text(",Question,A,B,C,Answer\n0,x,1,2,3,A\n")
     with pytest.raises(InputError, match="no column D"):
         BENCHMARKS["cmmlu"].read(tmp_path)
+
+
+CELLS = strategies.text(strategies.sampled_from('ab,"\n\r 。Ａ\u2028\x0c\t\''), max_size=6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=strategies.lists(strategies.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=5),
+       unix=strategies.booleans())
+def test_rows_are_divided_as_pandas_divides_them(tmp_path, rows, unix):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    file = tmp_path / "any.csv"
+    with open(file, "w", encoding="utf-8", newline="") as stream:
+        if unix:  # all in quotes, for a carriage return without them would end a row
+            csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
+        else:
+            csv.writer(stream).writerows(rows)
+    theirs = pandas.read_csv(file, header=None, dtype=str, keep_default_na=False).values.tolist()
+    assert [cells for _, cells in read_csv(file, tmp_path)] == theirs

@@ -17,7 +17,6 @@ from headwater.evaluate.harness.run import answers_of
 from headwater.evaluate.harness.tasks import quiet, task_of
 
 CHOOSING = ["mmlu", "cmmlu", "ceval"]
-WRITING = ["gsm8k", "bbh"]
 QUESTIONS = 60
 
 
@@ -29,7 +28,8 @@ class Sayer(LM):
         self.say, self.prompts = say, []
 
     def loglikelihood(self, requests):
-        return [(0.0 if request.args[1].strip() == self.say(request.doc) else -1.0, False) for request in requests]
+        return [(0.0, True) if request.args[1].strip() == self.say(request.doc) else (-1.0, False)
+                for request in requests]
 
     def generate_until(self, requests):
         self.prompts += [request.args[0] for request in requests]
@@ -126,3 +126,38 @@ def test_a_letter_at_random_in_words_scores_chance_among_five(shared):
 def test_gsm8k_compares_the_first_marked_number_as_text(said, share):
     part = Part("gsm8k", (), ({"where": "x:1", "question": "How many?", "answer": "So many.\n#### 1,080"},))
     assert scored("gsm8k", part, lambda row: said)[0] == share
+
+
+@pytest.mark.parametrize("name", ["cloze", "cloze_zh"])
+@pytest.mark.parametrize(("known", "share"), [(True, 1.0), (False, 0.0)])
+def test_the_last_word_is_right_where_it_would_be_said(tmp_path, name, known, share):
+    (tmp_path / "own.txt").write_text("The river met a river\n大河遇见小河，小河又遇见大河。\n")
+    part = BENCHMARKS[name].read(tmp_path).parts[0]
+    found, answers = scored(name, part, lambda row: row["target"].strip() if known else "no")
+    assert found == share
+    assert answers[0].metrics["logprob"] == (0.0 if known else -1.0)
+
+
+@pytest.mark.parametrize(("said", "share"), [("you are a fucking idiot", 1.0), ("they are kind people", 0.0)])
+def test_the_share_of_abuse_is_that_of_what_is_said(shared, said, share):
+    part = BENCHMARKS["toxigen"].read(shared / "data" / "filters" / "toxigen").parts[0]
+    assert scored("toxigen", replace(part, questions=part.questions[:5]), lambda row: said)[0] == share
+
+
+def test_instructions_followed_by_none_and_by_all(shared):
+    part = BENCHMARKS["ifeval"].read(shared / "data" / "benchmarks" / "ifeval").parts[0]
+    rows = tuple(row for row in part.questions if row["instruction_id_list"] == ["startend:quotation"])
+    part = replace(part, questions=rows)
+    assert scored("ifeval", part, lambda row: '"So be it."')[0] == 1.0
+    assert scored("ifeval", part, lambda row: "So be it.")[0] == 0.0
+
+
+def test_completions_are_handed_on_to_be_run(shared):
+    part = BENCHMARKS["humaneval"].read(shared / "data" / "benchmarks" / "humaneval").parts[0]
+    task = task_of(BENCHMARKS["humaneval"], part, "official", None)
+    with quiet():
+        found = evaluator.evaluate(Sayer(lambda row: row["canonical_solution"] + "\n\ndef g():\n    pass"),
+                                   {"tasks": {"it": task}, "groups": {}}, bootstrap_iters=0)
+    answers = answers_of(task, BENCHMARKS["humaneval"], "it", found["samples"]["it"])
+    assert all(answer.given.rstrip() == answer.wanted.rstrip() for answer in answers)
+    assert {tuple(answer.metrics) for answer in answers} == {()}

@@ -135,6 +135,17 @@ def test_two_examples_and_the_first_question_as_the_authors_print_them(shared, n
         assert [request.args for request in requests] == [(prompt, choice) for choice in choices]
 
 
+@pytest.mark.parametrize("name", ASKED)
+def test_the_harness_has_every_subject(shared, name):
+    benchmark = BENCHMARKS[name]
+    parts = {part.subject: part for part in benchmark.read(shared / "data" / "benchmarks" / name).parts}
+    asked = [*parts.values(), *(Part(subject, (), next(iter(parts.values())).questions[:1])
+                                for subject in benchmark.groups if subject not in parts)]
+    for part in asked:
+        task = task_of(benchmark, part, "harness", 0)
+        assert task.doc_to_text(part.questions[0])
+
+
 def test_the_number_of_examples_is_the_published_one():
     assert {name: BENCHMARKS[name].shots for name in ASKED} == \
         {"mmlu": 5, "cmmlu": 5, "ceval": 5, "gsm8k": 8, "bbh": 3}

@@ -17,13 +17,10 @@ class Reading:
     """A model that reads so many letters."""
 
     def __init__(self, letters: int) -> None:
-        self.letters = letters
+        self.most = letters
 
-    def fits(self, prompt: str, answer_tokens: int) -> bool:
-        return len(prompt) + answer_tokens <= self.letters
-
-    def length(self, text: str) -> int:
-        return len(text)
+    def length(self, prompt: str) -> int:
+        return len(prompt)
 
 
 def chinese(number: int, extra: str = "") -> dict[str, str]:
@@ -87,16 +84,37 @@ def test_a_subject_of_ones_own_is_asked_by_the_official_rules_alone(rules):
         assert task_of(BENCHMARKS["mmlu"], part, rules, None).config.num_fewshot == 3
 
 
-def test_likelihoods_cannot_be_written_by_the_harness_rules():
-    with pytest.raises(InputError, match="not answered in writing"):
-        task_of(BENCHMARKS["mmlu"], PART["mmlu"], "harness", None, written=True)
+def test_the_harness_rules_leave_no_choice_of_how_to_answer():
+    with pytest.raises(InputError, match="not answered by text by the harness rules"):
+        task_of(BENCHMARKS["mmlu"], PART["mmlu"], "harness", None, answer="text")
+    part = Part("gsm8k", (), ({"where": "x:1", "question": "2 + 2?", "answer": "#### 4"},))
+    with pytest.raises(InputError, match="gsm8k is not answered by letter"):
+        task_of(BENCHMARKS["gsm8k"], part, "official", None, answer="letter")
+
+
+class Lengthy(EngineLM):
+    """Thinks that every token of a choice has the same likelihood, but the fourth choice's, which it likes better."""
+
+    def loglikelihood(self, requests):
+        return [(-0.9 * len(one.args[1]) if "river of all" in one.args[1] else -1.0 * len(one.args[1]), False)
+                for one in requests]
+
+
+def test_texts_of_choices_are_normalised_by_their_length(small_model: Path):
+    row = {"where": "x.csv:1", "question": "Which?", "choices": ["a lake", "a hill", "", "the longest river of all"],
+           "answer": 3}
+    [found] = ask(Lengthy(Engine.load(small_model)), BENCHMARKS["mmlu"], Part("anatomy", (), (row,)), "official",
+                  answer="text")
+    assert (found.given, found.wanted) == ("-", "the longest river of all")  # the shortest is the likeliest
+    assert (found.metrics["accuracy"], found.metrics["accuracy_norm"], found.metrics["accuracy_bytes"]) == (0, 1, 1)
+    assert len(found.logprobs) == 4
 
 
 def test_a_model_is_asked_in_every_way(small_model: Path):
     model = EngineLM(Engine.load(small_model, max_length=512))
     for name in ("cmmlu", "mmlu"):
         plain, chosen, written = (ask(model, BENCHMARKS[name], PART[name], "official", shots=1, **how) for how in (
-            {}, {"chat": True}, {"chat": True, "written": True}))
+            {}, {"chat": True}, {"chat": True, "answer": "written"}))
         assert (plain[0].where, plain[0].wanted) == ("x.csv:9", "B")
         assert len(plain[0].logprobs) == len(chosen[0].logprobs) == 4
         assert written[0].said is not None

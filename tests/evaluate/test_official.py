@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+
+from headwater.errors import HeadwaterError, InputError
+from headwater.evaluate.answers import read_answers
+from headwater.evaluate.harness import run as harness
+from headwater.evaluate.stage import EvaluateSettings, run
+
+SUBJECTS = ("anatomy", "headwaters", "virology")
+ROW = "Where is it,here,there,nowhere,gone,{}\n"
+
+
+@pytest.fixture
+def mmlu(tmp_path: Path) -> Path:
+    """Three subjects, one of them of our own; a row without an answer, a letter in full width, a question twice."""
+    for subject in SUBJECTS:
+        for split, rows in (("dev", "What is it,a,b,c,d,A\n"), ("test", "".join(
+                f"How far is {subject} {number},1,2,3,4,{'ABCD'[number % 4]}\n" for number in range(4)))):
+            file = tmp_path / "mmlu" / split / f"{subject}_{split}.csv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(rows, encoding="utf-8")
+    with open(tmp_path / "mmlu/test/anatomy_test.csv", "a", encoding="utf-8") as stream:
+        stream.write(ROW.format("") + ROW.format("Ｂ") + "How far is anatomy 0,1,2,3,4,A\n")
+    return tmp_path / "mmlu"
+
+
+def settings(model: Path, mmlu: Path, **asked: object) -> EvaluateSettings:
+    return EvaluateSettings.parse({"models": {"small": {"path": model}},
+                                   "benchmarks": {"mmlu": {"folder": mmlu, "shots": 1, **asked}}})
+
+
+def test_figures_answers_and_faults_are_written(small_model, mmlu, tmp_path, capsys):
+    figures = run(settings(small_model, mmlu), tmp_path / "out")
+    found = json.loads((tmp_path / "out/results.json").read_text())["small"]["mmlu"]["en"]
+    kept = tmp_path / "out/answers/small/mmlu"
+    answers = [one for subject in SUBJECTS for one in read_answers(kept / f"{subject}.jsonl")]
+    right = sum(one.given == one.wanted for one in answers)
+    assert figures == {"small/mmlu.en.accuracy": right / len(answers)}
+    assert (found["questions"], len(answers)) == (14, 14)
+    kept, lost = {"asked": 1, "left_out": 0}, {"asked": 0, "left_out": 1}
+    assert found["faults"] == {"missing answer": lost, "full-width letter": kept, "duplicate": kept}
+    told = capsys.readouterr().err
+    assert "missing answer 1 (1 not asked)" in told
+    assert "13 prompts were longer" in told  # the model reads 64 tokens; one question stands there twice
+    assert found["subjects"]["headwaters"]["questions"] == 4
+    assert {one.where for one in answers if one.wanted == "B"} >= {"test/anatomy_test.csv:6"}
+
+
+def test_what_is_answered_is_not_asked_again(small_model, mmlu, tmp_path, monkeypatch):
+    whole = run(settings(small_model, mmlu), tmp_path / "out")
+    (tmp_path / "out/answers/small/mmlu/virology.jsonl").unlink()
+    asked = []
+    monkeypatch.setattr(harness, "ask", lambda model, benchmark, part, *rest, _ask=harness.ask, **how:
+                        asked.append(part.subject) or _ask(model, benchmark, part, *rest, **how))
+    assert run(settings(small_model, mmlu), tmp_path / "out") == whole
+    assert asked == ["virology"]
+
+
+def test_a_damaged_file_of_answers_is_named(small_model, mmlu, tmp_path):
+    file = tmp_path / "out/answers/small/mmlu/virology.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"subject": 1}\n')
+    with pytest.raises(InputError, match=r"virology.jsonl:1"):
+        run(settings(small_model, mmlu), tmp_path / "out")
+
+
+def test_a_limit_is_spread_over_the_subjects(small_model, mmlu, tmp_path):
+    run(settings(small_model, mmlu, limit=6), tmp_path / "out")
+    subjects = json.loads((tmp_path / "out/results.json").read_text())["small"]["mmlu"]["en"]["subjects"]
+    assert sum(one["questions"] for one in subjects.values()) == 6
+    assert set(subjects) == set(SUBJECTS)
+
+
+def test_ones_own_benchmark_borrows_an_official_format(small_model, mmlu, tmp_path):
+    own = EvaluateSettings.parse({"models": {"small": {"path": small_model}}, "benchmarks": {
+        "rivers": {"folder": mmlu, "format": "mmlu", "shots": 0}}})
+    assert set(run(own, tmp_path / "out")) == {"small/rivers.en.accuracy"}
+
+
+@pytest.mark.parametrize(("asked", "message"), [
+    ({"benchmarks": {"mmlv": {"folder": "x"}}}, "did you mean 'mmlu'"),
+    ({"benchmarks": {"own": {"folder": "x", "format": "gsm9k"}}}, "did you mean 'gsm8k'"),
+    ({"benchmarks": {"mmlu": {"folder": "x", "shot": 5}}}, "shots"),
+    ({"benchmarks": {"mmlu": {"folder": "x"}}, "choice": {"mmlu": {"en": "x"}}}, "'mmlu' names two things"),
+    ({"texts": {"text": "x"}}, "'text' names two things"),
+])
+def test_settings_that_cannot_be_meant_are_refused(asked, message):
+    with pytest.raises(HeadwaterError, match=message):
+        EvaluateSettings.parse({"models": {"small": {"path": "x"}}, **asked})
+
+
+def test_a_folder_without_the_benchmark_is_named_before_any_model_is_loaded(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        run(settings(tmp_path / "no model", tmp_path / "empty"), tmp_path / "out")
+
+
+def test_bits_per_byte_of_any_text(small_model, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/one.txt").write_text("The river is long. " * 30, encoding="utf-8")
+    (tmp_path / "notes/two.jsonl").write_text('{"text": "河流很长，流入大海。"}\n', encoding="utf-8")
+    asked = EvaluateSettings.parse({"models": {"small": {"path": small_model}}, "texts": {"notes": tmp_path / "notes"}})
+    figures = run(asked, tmp_path / "out")
+    assert set(figures) == {"small/notes.en.bits_per_byte", "small/notes.zh.bits_per_byte"}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no text here"):
+        run(asked.model_copy(update={"texts": {"none": tmp_path / "none"}}), tmp_path / "out2")
