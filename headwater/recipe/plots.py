@@ -284,6 +284,30 @@ def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
     return _svg(figure, "accuracy", "Accuracy of every model by task and language")
 
 
+def scores_plot(name: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], models: Sequence[str],
+                chances: Mapping[str, float]) -> str:
+    """Scores with their intervals (`rows[row][model]`), what guessing scores where that is above 0; of more models than
+    there are colours the last."""
+    shown = list(models)[-len(SERIES):]
+    figure, (axes,) = _figure(1, 1, WIDTH, 0.9 + len(rows) * (0.28 + 0.16 * len(shown)))
+    for place, (row, scores) in enumerate(rows.items()):
+        for number, (model, colour) in enumerate(zip(shown, SERIES, strict=False)):
+            if one := scores.get(model):
+                at = place + (number - (len(shown) - 1) / 2) * 0.7 / len(shown)
+                axes.plot([one["low"], one["high"]], [at, at], color=colour, linewidth=1.6, alpha=0.55)
+                axes.plot(one["value"], at, "o", color=colour, markersize=5)
+                axes.annotate(f"{100 * one['value']:.1f}", (one["high"], at), xytext=(5, 0), va="center",
+                              textcoords="offset points", fontsize=8, color=INK)
+        if chances.get(row):
+            axes.plot([chances[row]] * 2, [place - 0.42, place + 0.42], color=SOFT, linewidth=1, linestyle=(0, (3, 2)))
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1.06)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    _legend(axes, list(zip(SERIES, shown, strict=False)))
+    return _svg(figure, name, "Scores of every model with their intervals")
+
+
 _TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK}
 
 

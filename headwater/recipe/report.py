@@ -14,6 +14,7 @@ from headwater.errors import HeadwaterError, InputError, MissingExtraError
 from headwater.plots import LANGUAGES
 from headwater.recipe import plots, sections
 from headwater.recipe.manifest import reported_versions
+from headwater.recipe.official import WHOLE, official, without
 from headwater.recipe.recipe import RESOLVED
 from headwater.recipe.summary import manifests, summary, write_summary
 from headwater.settings import read_yaml
@@ -49,7 +50,9 @@ def render(run: Path) -> str:
 def _context(run: Path) -> dict[str, Any]:
     stages, figures = manifests(run), summary(run)
     recipe = _recipe(run)
-    models, benchmarks = sections.benchmark_table(figures)
+    found = official(run)
+    others = without(figures, found, run)
+    models, benchmarks = sections.benchmark_table(others)
     content = {
         "title": recipe.get("name") or run.resolve().name, "description": recipe.get("description") or "",
         "run": str(run), "seed": recipe.get("seed"), "verdict": sections.verdict(figures),
@@ -60,8 +63,9 @@ def _context(run: Path) -> dict[str, Any]:
         "rewards": sections.rewards(run, stages), "preferred": sections.preferred(run, stages),
         "best_of": sections.best_of(run, stages), "rewarded": sections.rewarded(run, stages),
         "held": sections.held(run, stages), "pruned": sections.pruned(run, stages),
-        "packed": sections.packed(run, stages), "scores": sections.scores(figures), "models": models,
-        "benchmarks": benchmarks, "samples": sections.samples(run), "stages": sections.stage_rows(stages),
+        "packed": sections.packed(run, stages), "scores": sections.scores(others), "models": models,
+        "benchmarks": benchmarks, "official": found, "samples": sections.samples(run),
+        "stages": sections.stage_rows(stages),
         "commands": sections.commands(stages), "program": next(iter(stages.values())).command[0],
         "versions": _versions(stages), "languages": LANGUAGES,
         "finished": max(one.finished for one in stages.values()),
@@ -104,8 +108,22 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                                  for name, one in content["held"].items() if one["lines"]},
                 "influence_plots": {name: plots.influence_plot(name, one["blocks"], one["gone"])
                                     for name, one in content["pruned"].items()},
+                "official_plots": _official_plots(content["official"]),
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
         return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "context_plot": "",
                 "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "recall_plots": {},
-                "influence_plots": {}, "accuracy_plot": ""}
+                "influence_plots": {}, "official_plots": {}, "accuracy_plot": ""}
+
+
+def _official_plots(found: dict[str, Any]) -> dict[str, str]:
+    """All benchmarks under "", the groups of each under its title."""
+    if not found:
+        return {}
+    shown = {"": plots.scores_plot("official", found["scores"], found["models"], found["chances"])}
+    for number, (title, part) in enumerate(found["parts"].items()):
+        if part["groups"]:
+            rows = {WHOLE: found["scores"][title], **part["groups"]}
+            shown[title] = plots.scores_plot(f"official-{number}", rows, found["models"],
+                                             dict.fromkeys(rows, part["chance"]))
+    return shown
