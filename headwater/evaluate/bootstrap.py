@@ -2,7 +2,9 @@
 
 Method: BCa intervals (Efron, 1987, "Better Bootstrap Confidence Intervals", JASA 82; Efron and Tibshirani, 1993,
 chapter 14). Questions are drawn with replacement within each stratum, which for several strata is the bootstrap of
-stratified samples (Davison and Hinkley, 1997, section 3.2).
+stratified samples (Davison and Hinkley, 1997, section 3.2). A stratum of few questions says too little of how they
+scatter (one says nothing, and would count as certain): its deviations are drawn from all questions, which makes the
+interval a little too wide, never too narrow, where subjects differ.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ _FEW = 32
 """Up to so many different values their counts are drawn, which is the same in distribution and far quicker."""
 _PART = 1 << 22
 """Values drawn at once."""
+FEWEST = 5
+"""Questions from which a stratum speaks for its own scatter."""
 _NORMAL = NormalDist()
 
 
@@ -59,31 +63,43 @@ def interval(strata: Sequence[F64], *, resamples: int = RESAMPLES, level: float 
     value = mean_of(strata)
     if not strata:
         return Figure(math.nan, math.nan, math.nan)
-    if all(values.min() == values.max() for values in strata):
+    every = np.concatenate(strata)
+    if all(values.min() == values.max() for values in (strata if _enough(strata) else [every])):
         return _certain(strata, value, level)
     drawn = resampled(strata, resamples=resamples, seed=seed)
-    low, high = np.quantile(drawn, _shares(drawn, value, _acceleration(strata), level))
+    low, high = np.clip(np.quantile(drawn, _shares(drawn, value, _acceleration(strata), level)), every.min(),
+                        every.max())
     return Figure(value, min(float(low), value), max(float(high), value))
 
 
+def _enough(strata: Sequence[F64]) -> bool:
+    return len(strata) == 1 or min(map(len, strata)) >= FEWEST
+
+
 def resampled(strata: Sequence[F64], *, resamples: int = RESAMPLES, seed: int = SEED) -> F64:
-    """`mean_of` of as many samples with replacement [R], each question drawn within its stratum."""
+    """`mean_of` of as many samples with replacement [R], each question drawn within its stratum, deviations of small
+    strata among all questions."""
     generator = np.random.default_rng(seed)
     total = np.zeros(resamples)
+    every = np.concatenate(strata)
     for values in strata:
-        total += _resampled_mean(values, resamples, generator)
+        if len(strata) == 1 or len(values) >= FEWEST:
+            total += _resampled_mean(values, len(values), resamples, generator)
+        else:
+            total += values.mean() - every.mean() + _resampled_mean(every, len(values), resamples, generator)
     return total / len(strata)
 
 
-def _resampled_mean(values: F64, resamples: int, generator: np.random.Generator) -> F64:
+def _resampled_mean(values: F64, number: int, resamples: int, generator: np.random.Generator) -> F64:
+    """Means [R] of so many of the values, drawn with replacement."""
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= _FEW:
-        return np.asarray(generator.multinomial(len(values), counts / len(values), resamples) @ distinct / len(values))
+        return np.asarray(generator.multinomial(number, counts / len(values), resamples) @ distinct / number)
     means = np.empty(resamples)
-    step = max(1, _PART // len(values))
+    step = max(1, _PART // number)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        chosen = generator.integers(0, len(values), (rows, len(values)), np.int32)
+        chosen = generator.integers(0, len(values), (rows, number), np.int32)
         means[start:start + rows] = values[chosen].mean(1)
     return means
 
@@ -100,8 +116,12 @@ def _shares(drawn: F64, value: float, acceleration: float, level: float) -> tupl
 
 
 def _acceleration(strata: Sequence[F64]) -> float:
-    """From the influence of every question on the mean, its weight times its distance from its stratum's mean."""
-    pulls = np.concatenate([(values - values.mean()) / len(values) for values in strata])
+    """From the influence of every question on the mean, its weight times its distance from the mean of what it is drawn
+    from."""
+    middle = np.concatenate(strata).mean()
+    small = [len(strata) > 1 and len(values) < FEWEST for values in strata]
+    pulls = np.concatenate([(values - (middle if few else values.mean())) / len(values)
+                            for values, few in zip(strata, small, strict=True)])
     return float((pulls**3).sum() / (6 * (pulls**2).sum() ** 1.5))
 
 

@@ -90,3 +90,21 @@ def test_an_interval_holds_its_value_and_stays_within_the_values(strata: list[np
 
 def test_nothing_has_no_interval() -> None:
     assert math.isnan(interval([]).value)
+
+
+def test_subjects_of_one_question_each_are_no_certainty():
+    drawn = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        chances = drawn.uniform(0.2, 0.8, 40)
+        strata = [np.array([float(drawn.random() < chance)]) for chance in chances]
+        found = interval(strata, resamples=1000)
+        held += found.low <= chances.mean() <= found.high
+    assert held / 200 >= 0.92  # 95 %, less two standard errors
+
+
+def test_small_subjects_do_not_change_the_interval_of_large_ones():
+    large = [np.array([0.0, 1.0] * 100), np.array([0.0, 1.0, 1.0, 1.0] * 50)]
+    alone, beside = interval(large), interval([*large, np.array([1.0])])
+    assert beside.high - beside.low > (alone.high - alone.low) * 2 / 3
+    assert 0 <= beside.low <= beside.high <= 1
