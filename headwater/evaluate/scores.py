@@ -68,9 +68,11 @@ def score(answers: Sequence[Answer], *, averaged: Averaged = "questions", resamp
 
 
 def strata(answers: Iterable[Answer], metric: str, averaged: Averaged) -> list[F64]:
-    """The values of the metric: those of each subject [N_s] where subjects are averaged, else all in one [N]. Of several
-    instructions in a question each is a value of its own; an interval then takes them for independent, which is a
-    little too narrow."""
+    """The values of the metric: those of each subject [N_s] where subjects are averaged, else all in one [N].
+
+    Of several instructions in a question each is a value of its own; an interval then takes them for independent,
+    which is a little too narrow.
+    """
     held: dict[str, list[float]] = {}
     for answer in answers:
         if metric in answer.metrics:
