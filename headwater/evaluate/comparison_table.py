@@ -12,7 +12,7 @@ from rich.table import Table
 from headwater.evaluate.bootstrap import LEVEL
 from headwater.evaluate.compare import BEST, Cell, Comparison, Line
 
-BEST_MARK, BETTER, WORSE = "★", "↑", "↓"
+BEST_MARK, HIGHER, LOWER = "★", "↑", "↓"
 _WIDEST = 24
 """A longer name of a model is broken into lines."""
 _BORDER = 3
@@ -51,8 +51,8 @@ class ComparisonTable:
         lines, against = self.comparison.lines, self.comparison.reference
         if len(self.comparison.models) > 1:
             whom = "the best of the row" if against == BEST else escape(against)
-            yield (f"In %, with {LEVEL:.0%} intervals (bootstrap over questions). {BEST_MARK} best; {BETTER} {WORSE} "
-                   f"better, worse than {whom} by a paired randomisation test (McNemar's where it is one), corrected "
+            yield (f"In %, with {LEVEL:.0%} intervals (bootstrap over questions). {BEST_MARK} best; {HIGHER} {LOWER} "
+                   f"higher, lower than {whom} by a paired randomisation test (McNemar's where it is one), corrected "
                    "by Holm.")
         for line in lines:
             if line.left_out and line.group is None:
@@ -80,7 +80,7 @@ def told(cell: Cell) -> str:
     figure, against = cell.figure, cell.against
     mark = BEST_MARK if cell.best else ""
     if against is not None and against.significant:
-        mark += BETTER if against.difference.value > 0 else WORSE
+        mark += HIGHER if against.difference.value > 0 else LOWER
     text = f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
     return f"[bold]{text} {mark}[/bold]" if cell.best else f"{text} {mark}".rstrip()
 

@@ -29,7 +29,8 @@ def entry(benchmark: Benchmark, reading: Reading, answers: Sequence[Answer], *, 
         raise InputError("no question was answered", where=benchmark.name, fix="give a benchmark with questions")
     found = scores(answers, averaged=benchmark.averaged, groups=benchmark.groups, resamples=resamples, seed=seed)
     metric = metric_of(benchmark, answers)
-    written = {"metric": metric, "averaged": benchmark.averaged, "chance": benchmark.chance,
+    written = {"metric": metric, "averaged": benchmark.averaged, "more_is_better": benchmark.more_is_better,
+               "chance": benchmark.chance,
                "above_chance": above_chance(found.whole.metrics[metric].value, benchmark.chance),
                "shots": benchmark.shots if shots is None else shots, "rules": rules,
                "faults": faults(reading), **found.as_json()}

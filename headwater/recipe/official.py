@@ -87,7 +87,8 @@ def _row(task: str, language: str, ones: Mapping[str, Any], models: list[str], m
 def _asked(one: Mapping[str, Any]) -> str:
     shots = SHOTS.get(one["shots"], f"{one['shots']} examples")
     rules = "" if one["rules"] == "official" else f", {one['rules']} rules"
-    return f"{one['metric'].replace('_', ' ')}, {shots}{rules}"
+    metric = one["metric"].replace("_", " ") + ("" if one["more_is_better"] else " (less is better)")
+    return f"{metric}, {shots}{rules}"
 
 
 def _cell(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +157,8 @@ def _wrong(folder: Path, found: Entries) -> Iterator[dict[str, Any]]:
     for (task, _), ones in found.items():
         model, one = list(ones.items())[-1]
         files = sorted((folder / "answers" / model / task).glob("*.jsonl"))
-        wrong = [answer for file in files for answer in read_answers(file) if answer.metrics.get(one["metric"], 1) == 0]
+        wrong = [answer for file in files for answer in read_answers(file)
+                 if answer.metrics.get(one["metric"]) == (0 if one["more_is_better"] else 1)]
         step = max(1, len(wrong) // WRONG)
         if wrong:
             yield {"title": _title(task), "model": model, "number": len(wrong),

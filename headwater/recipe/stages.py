@@ -123,7 +123,8 @@ STAGES: dict[str, Stage] = {
               ("align", "dialogues", "generate", "model", "tokenizer", "plan", "corpus"), _MODEL),
         Stage("evaluate", "measure every model of the run, in both languages",
               "headwater.evaluate.stage:EvaluateSettings", "headwater.evaluate.stage:run",
-              ("evaluate", "dialogues", "generate", "train", "model", "tokenizer", "plan"), _MODEL + _READERS),
+              ("evaluate", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus"),
+              _MODEL + _READERS),
     )
 }
 """In the order in which a run walks them."""

@@ -139,3 +139,18 @@ def test_without_a_comparison_the_scores_stand_without_marks(finished):
 def test_a_run_without_official_benchmarks_has_none(run, tmp_path):
     run()
     assert official(tmp_path / "run") == {}
+
+
+def test_where_less_is_better_the_best_is_the_lowest_and_what_is_shown_is_what_counts_against_it(run, tmp_path):
+    run()
+    folder, abuse = tmp_path / "run" / "evaluate", defined("toxigen", shots=0, more_is_better=False)
+    answers = {model: made_up(abuse, skill) for model, skill in SKILLS.items()}
+    write_json(folder / "results.json", {model: {"toxigen": {"en": entry(abuse, Reading(()), those, resamples=100)}}
+                                         for model, those in answers.items()})
+    write_json(folder / "comparison.json", compare([asked(abuse, answers, {})], resamples=100).as_json())
+    write_answers(folder / "answers" / "train" / "toxigen" / "toxigen.jsonl", answers["train"])
+    found = official(tmp_path / "run")
+    weak, strong = found["rows"][0]["cells"]
+    assert (weak["best"], strong["best"], strong["mark"]) == (True, False, "↑")
+    assert found["rows"][0]["asked"] == "accuracy (less is better), without examples"
+    assert found["wrong"][0]["number"] == sum(one.metrics["accuracy"] for one in answers["train"])
