@@ -17,6 +17,7 @@ from headwater.generate.choice import (
     answer_all,
     by_subject,
     read_questions,
+    require_questions,
     spread,
 )
 from headwater.generate.engine import Engine
@@ -37,11 +38,9 @@ class EvaluatedModel(Settings):
     """A longer context than the model's own."""
 
 
-class EvaluateSettings(Settings):
-    """What is measured on which models."""
+class Measures(Settings):
+    """What is measured of a model."""
 
-    models: dict[str, EvaluatedModel] = Field(min_length=1)
-    """By name, in the order in which they came to be."""
     corpus: InputPath | None = None
     """Corpus folder; bits per byte are taken on its validation split."""
     choice: dict[str, dict[str, InputPath]] = {}
@@ -50,6 +49,22 @@ class EvaluateSettings(Settings):
     """At most this many questions of each benchmark and language, evenly spread over the file order; None: all."""
     spoken: int = Field(default=0, ge=0)
     """Questions of each benchmark and language that chat models also answer in their own words."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of what is measured."""
+        return [*(["text"] if self.corpus is not None else []), *self.choice]
+
+    def check(self, where: str) -> None:
+        """Raises `InputError` that names the setting, below `where`, of a benchmark that cannot be asked."""
+        require_questions(self.choice, f"{where}.choice")
+
+
+class EvaluateSettings(Measures):
+    """What is measured on which models."""
+
+    models: dict[str, EvaluatedModel] = Field(min_length=1)
+    """By name, in the order in which they came to be."""
     samples: list[Annotated[list[str], Field(min_length=1)]] = []
     """Conversations shown in the report, each a list of what the user says."""
     sample_tokens: int = Field(default=64, gt=0)
