@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MESSAGES = "benchmarks.log"
 NICENESS = 19
-"""The lowest priority: training has every core that it wants."""
+"""The lowest priority while there is training: that has every core that it wants."""
 OF_TORCHRUN = re.compile(r"(GROUP_|ROLE_|LOCAL_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*")
 """Variables by which a process would take itself for one of those that train."""
 LOOK_SECONDS = 0.2
@@ -149,6 +149,8 @@ class Evaluator:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(b".")
             process.stdin.flush()
+        with contextlib.suppress(OSError):  # not everybody may raise it again
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0))
         pending, done = self.job.pending(), len(self.job.evaluated())
         if pending and process.poll() is None:
             say(f"trained; waiting for the benchmarks of {len(pending)} snapshots")

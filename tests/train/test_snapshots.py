@@ -13,8 +13,7 @@ from headwater.model import Decoder, initialise
 from headwater.model.checkpoint import load_model, save_model
 from headwater.train.settings import TrainerSettings
 from headwater.train.snapshots import Snapshots, folder_of
-from tests.train.sharing import CONFIG, run
-from tests.train.test_sharing import together
+from tests.train.sharing import run
 
 BATCH = 4 * 32
 """Tokens of a step in `sharing`."""
@@ -88,20 +87,3 @@ def test_a_snapshot_that_cannot_be_written_ends_the_run_and_leaves_no_half_of_it
     monkeypatch.undo()
     run(tmp_path, snapshot_tokens=3 * BATCH)
     assert [row["step"] for row in rows(tmp_path)] == [3, 6]
-
-
-def test_processes_that_share_a_model_write_it_whole(tmp_path):
-    cases = {"zero-3": {"parallel": {"zero": 3}}, "tensor": {"parallel": {"tensor": 2}}}
-    every = {"snapshot_tokens": 4 * BATCH}
-    run(tmp_path / "one", **every)
-    together(2, tmp_path, {name: {**case, **every} for name, case in cases.items()})
-    alone = taken(tmp_path / "one")
-    assert sorted(alone) == [4 * BATCH, 6 * BATCH]
-    for name in cases:
-        found = taken(tmp_path / name)
-        assert sorted(found) == sorted(alone)
-        for tokens, model in found.items():
-            assert model.config.hidden_size == CONFIG["hidden_size"]
-            wanted = dict(alone[tokens].named_parameters())
-            for key, one in model.named_parameters():
-                assert (one - wanted[key]).norm() / wanted[key].norm() < 2e-3, f"{name}: {key}"
