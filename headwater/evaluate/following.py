@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from headwater.artifacts import read_json
+from headwater.errors import HeadwaterError
 from headwater.evaluate.stage import EvaluatedModel, EvaluateSettings, Measures
 from headwater.evaluate.stage import run as evaluate
 from headwater.generate.choice import Style
@@ -143,15 +144,21 @@ def _listen(complete: threading.Event) -> None:
 
 
 def main(path: Path) -> None:
-    """Evaluate what the file says. The process ends here, with 0 where all is evaluated."""
+    """Evaluate what the file says. The process ends here, with 0 where all is evaluated; else the last line that it has
+    written says why."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
         stream.write("1000")  # where memory ends, this process does and not the training
     job = Job.parse(read_json(path), where=path)
     complete = threading.Event()
     threading.Thread(target=_listen, args=(complete,), daemon=True).start()
-    follow(job, complete)
+    code = 0
+    try:
+        follow(job, complete)
+    except HeadwaterError as error:
+        say(" ".join(str(error).split()))
+        code = error.exit_code
     sys.stderr.flush()
-    os._exit(0)  # the listener waits in the system, native threads may be at work
+    os._exit(code)  # the listener waits in the system, native threads may be at work
 
 
 if __name__ == "__main__":

@@ -91,6 +91,19 @@ def test_measures_that_mean_nothing_are_refused(settings, words):
         FollowSettings.parse({"evaluate": settings})
 
 
+def test_what_cannot_be_evaluated_is_told_in_the_last_line(training, questions, tmp_path):
+    found = job(training, questions)
+    write_json(tmp_path / "job.json", found.model_dump(mode="json"))
+    (training / "snapshots" / f"tokens-{100:014d}" / "config.json").write_text("{")
+    command = [sys.executable, "-m", "headwater.evaluate.following", str(tmp_path / "job.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stderr.read()
+    assert process.returncode == 2
+    assert "config.json" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+    assert found.log.read() == []
+
+
 def test_the_process_ends_with_the_one_that_trains(training, questions, tmp_path):
     """Where its standard input ends nobody is there to tell it that no more will come."""
     found = job(training, questions)
