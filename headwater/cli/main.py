@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import difflib
+import json
 import os
 import shutil
 import signal
@@ -217,7 +218,21 @@ def _run_stage(arguments: Any, overrides: list[str], command: list[str], stages:
     from headwater.recipe.recipe import load_stage
     from headwater.recipe.walk import run_alone
 
+    overrides = [*_named_models(getattr(arguments, "models", [])), *overrides]
     run_alone(load_stage(stages[arguments.command], overrides), arguments.out, command)
+
+
+def _named_models(folders: list[Path]) -> list[str]:
+    """Settings that name models by their folders; of two folders of one name the second is NAME-2. A dot would part a
+    setting's name."""
+    from headwater.generate.run_folder import find_model
+
+    found: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.resolve().name.replace(".", "-")
+        same = sum(known == name or known.startswith(f"{name}-") for known in found)
+        found[name if not same else f"{name}-{same + 1}"] = find_model(folder)
+    return [f"models.{name}.path={json.dumps(str(path))}" for name, path in found.items()]
 
 
 def _report(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
@@ -249,11 +264,12 @@ def _parse(words: list[str], stages: Stages) -> tuple[argparse.Namespace, list[s
         raise SettingsError("no command", fix="headwater --help lists the commands")
     _check_command(words, parser.commands)
     arguments, rest = parser.parse_known_args(words)
-    if "files" in arguments:  # they take every word that follows
-        rest += [word for word in arguments.files if "=" in word]
-        arguments.files = [Path(word) for word in arguments.files if "=" not in word]
-        if not arguments.files:
-            raise SettingsError(f"'headwater {arguments.command}' needs a FILE", fix="give one or more before settings")
+    for name in ("files", "models"):
+        if name in arguments:  # they take every word that follows
+            rest += [word for word in getattr(arguments, name) if "=" in word]
+            setattr(arguments, name, [Path(word) for word in getattr(arguments, name) if "=" not in word])
+    if "files" in arguments and not arguments.files:
+        raise SettingsError(f"'headwater {arguments.command}' needs a FILE", fix="give one or more before settings")
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown:
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
@@ -318,6 +334,9 @@ def _add_runs(add: Adding, stages: Stages) -> None:
         one = add(name, stage.purpose, _run_stage, stage.settings_path)
         one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's own folder; ${NAME} in a "
                          "setting stands for the folder NAME beside it")
+        if name == "evaluate":
+            one.add_argument("models", nargs="*", metavar="MODEL", help="folders of models or runs, which are named "
+                             "after their folders; or give models.NAME.path=FOLDER")
     one = add("report", "write a run's report again", _report)
     one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder")
     for name, purpose, function, settings in (

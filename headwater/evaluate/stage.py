@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files
+from headwater.evaluate import any_text, official
+from headwater.evaluate.official import Officials, Opened, require_known
 from headwater.evaluate.spoken import scores
 from headwater.generate.choice import (
     REPHRASED,
@@ -29,6 +31,9 @@ from headwater.tokenizer import Message
 from headwater.tokenizer.shards import write_shards
 from headwater.train.validation import bits_per_byte
 
+Results = dict[str, dict[str, dict[str, Any]]]
+"""Task -> language -> `figures`, each metric's value, and what is behind them."""
+
 
 class EvaluatedModel(Settings):
     path: InputPath
@@ -43,10 +48,15 @@ class Measures(Settings):
 
     corpus: InputPath | None = None
     """Corpus folder; bits per byte are taken on its validation split."""
+    texts: dict[str, InputPath] = {}
+    """Files or folders of any text by name; bits per byte are taken on all of it."""
     choice: dict[str, dict[str, InputPath]] = {}
     """Benchmark name -> language -> folder in MMLU or C-Eval layout."""
+    benchmarks: Annotated[Officials, AfterValidator(require_known)] = {}
+    """Official benchmarks by name (mmlu, cmmlu, ...), which lm-evaluation-harness asks."""
     limit: int | None = Field(default=None, gt=0)
-    """At most this many questions of each benchmark and language, evenly spread over the file order; None: all."""
+    """At most this many questions of each benchmark of `choice` and language, evenly spread over the file order; None:
+    all."""
     spoken: int = Field(default=0, ge=0)
     """Questions of each benchmark and language that chat models also answer in their own words."""
 
@@ -69,21 +79,30 @@ class EvaluateSettings(Measures):
     """Conversations shown in the report, each a list of what the user says."""
     sample_tokens: int = Field(default=64, gt=0)
 
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = ["text", *self.texts, *self.choice, *self.benchmarks]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
+        return self
+
 
 def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
-    """Write `results.json` (figures per model, subject and language) and `samples.json`.
+    """Write `results.json` (figures per model, subject and language), `samples.json` and, of official benchmarks,
+    every answer below `answers/MODEL/BENCHMARK`: those that are there already are not asked again.
 
     Figures are named MODEL/TASK.LANGUAGE.METRIC.
     """
+    opened = [official.open_benchmark(name, asked) for name, asked in settings.benchmarks.items()]
     results: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     for name, model in settings.models.items():
         say(f"evaluating {name}")
         engine = Engine.load(model.path, context=model.context)
-        results[name] = {"text": _text(engine, model.path, settings.corpus, out),
-                         **_choice(engine, settings, model.style)}
-        figures.update({f"{name}/{figure}": value for figure, value in _figures(results[name]).items()})
+        results[name] = _measured(engine, settings, model, opened, out, name)
+        figures.update({f"{name}/{task}.{language}.{metric}": value for task, languages in results[name].items()
+                        for language, found in languages.items() for metric, value in found["figures"].items()})
         if model.style == "chat":
             samples += [{"model": name, "messages": _converse(engine, turns, settings.sample_tokens)}
                         for turns in settings.samples]
@@ -92,49 +111,43 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     return figures
 
 
-def _text(engine: Engine, path: Path, corpus: Path | None, out: Path) -> dict[str, float]:
-    if corpus is None:
-        return {}
-    folder = out / "validation"
-    # Models of one run may have different tokenizers; the shard is cheap to write again.
-    shards = write_shards(corpus_files(corpus, "validation"), engine.tokenizer, path, folder)
-    return bits_per_byte(engine.model, shards, engine.max_length)
-
-
-def _choice(engine: Engine, settings: EvaluateSettings, style: Style) -> dict[str, Any]:
-    results: dict[str, Any] = {}
+def _measured(engine: Engine, settings: EvaluateSettings, model: EvaluatedModel, opened: list[Opened], out: Path,
+              name: str) -> Results:
+    results: Results = {}
+    if settings.corpus is not None:
+        # Models of one run may have different tokenizers; the shard is cheap to write again.
+        shards = write_shards(corpus_files(settings.corpus, "validation"), engine.tokenizer, model.path,
+                              out / "validation")
+        results["text"] = _bits(bits_per_byte(engine.model, shards, engine.max_length))
+    for title, path in settings.texts.items():
+        results[title] = _bits(any_text.measure(engine, path))
     for task, folders in settings.choice.items():
-        for language, folder in folders.items():
-            questions = spread(read_questions(folder), settings.limit)
-            answered = answer_all(engine, questions, language, style)
-            subjects = {subject: {"questions": len(ones), "accuracy": accuracy(ones)}
-                        for subject, ones in by_subject(answered).items()}
-            results.setdefault(task, {})[language] = {"questions": len(answered), "accuracy": accuracy(answered),
-                                                      "subjects": subjects}
-            if settings.spoken and style == "chat":
-                results[task][language]["spoken"] = scores(engine, spread(questions, settings.spoken), language)
+        results[task] = {language: _choice(engine, settings, model.style, language, folder)
+                         for language, folder in folders.items()}
+    for one in opened:
+        answers = official.answers(engine, one, out / "answers" / name / one.name)
+        results.setdefault(one.name, {})[one.benchmark.language] = official.entry(one, answers)
     return results
 
 
-def _figures(result: dict[str, Any]) -> dict[str, float]:
-    figures = {f"text.{language}.bits_per_byte": value for language, value in result["text"].items()}
-    for task, languages in result.items():
-        if task != "text":
-            for language, scored in languages.items():
-                figures[f"{task}.{language}.accuracy"] = scored["accuracy"]
-                figures.update(_rephrased(task, language, scored["subjects"]))
-                figures.update({f"{task}.{language}.{metric}": value
-                                for metric, value in scored.get("spoken", {}).items() if metric != "questions"})
-    return figures
+def _bits(measured: dict[str, float]) -> dict[str, Any]:
+    return {language: {"figures": {"bits_per_byte": value}} for language, value in measured.items()}
 
 
-def _rephrased(task: str, language: str, subjects: dict[str, Any]) -> dict[str, float]:
-    """Accuracy over the subjects of rephrased questions: asked in words never trained on."""
-    held_back = [scored for subject, scored in subjects.items() if subject.endswith(REPHRASED)]
-    if not held_back:
-        return {}
-    right = sum(scored["accuracy"] * scored["questions"] for scored in held_back)
-    return {f"{task}.{language}.rephrased_accuracy": right / sum(scored["questions"] for scored in held_back)}
+def _choice(engine: Engine, settings: EvaluateSettings, style: Style, language: str, folder: Path) -> dict[str, Any]:
+    questions = spread(read_questions(folder), settings.limit)
+    answered = answer_all(engine, questions, language, style)
+    groups = by_subject(answered)
+    subjects = {subject: {"questions": len(ones), "accuracy": accuracy(ones)} for subject, ones in groups.items()}
+    figures = {"accuracy": accuracy(answered)}
+    # Asked in words never trained on.
+    rephrased = [one for subject, ones in groups.items() if subject.endswith(REPHRASED) for one in ones]
+    if rephrased:
+        figures["rephrased_accuracy"] = accuracy(rephrased)
+    if settings.spoken and style == "chat":
+        spoken = scores(engine, spread(questions, settings.spoken), language)
+        figures |= {metric: value for metric, value in spoken.items() if metric != "questions"}
+    return {"figures": figures, "questions": len(answered), "subjects": subjects}
 
 
 def _converse(engine: Engine, turns: list[str], tokens: int) -> list[Message]:

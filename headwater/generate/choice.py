@@ -108,7 +108,7 @@ def _context(engine: Engine, question: str, language: str, style: Style) -> list
     if style == "chat":
         return tokenizer.chat.render([{"role": "user", "content": question}], add_generation_prompt=True).ids
     frame = "问题：{}\n答案：" if language == "zh" else "Question: {}\nAnswer:"
-    return [tokenizer.bos, *tokenizer.encode(frame.format(question))]
+    return tokenizer.framed(frame.format(question))
 
 
 def _continuation(choice: str, language: str, style: Style) -> str:

@@ -62,10 +62,18 @@ class Tokenizer:
                              "headwater.generate.Engine")
         return template(self)
 
+    @property
+    def chat_or_none(self) -> ChatTemplate | None:
+        return None if isinstance(self._vocabulary.template, str) else self.chat
+
     @cached_property
     def frame(self) -> Frame:
         """Ids that the family's own tokenizer puts before and behind a text to be continued. Raises `InputError`."""
         return self._vocabulary.frame()
+
+    def framed(self, text: str) -> list[int]:
+        """Ids of a text to be continued, in its frame."""
+        return [*self.frame.before, *self.encode(text), *self.frame.after]
 
     @cached_property
     def marks(self) -> frozenset[int]:
@@ -77,9 +85,8 @@ class Tokenizer:
         """Ids that end what a model says: the end of text, the chat format's own, and every special id but those that
         the assistant writes itself."""
         ends = frozenset((self.eos, *self.specials.values()))
-        if isinstance(self._vocabulary.template, str):
-            return ends
-        return ends.difference(self.chat.spoken_ids).union(self.chat.stop_ids)
+        chat = self.chat_or_none
+        return ends.difference(chat.spoken_ids).union(chat.stop_ids) if chat else ends
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Raises `InputError` for lone surrogates, which no Unicode text holds."""

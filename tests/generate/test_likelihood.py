@@ -60,7 +60,8 @@ def test_no_pairs_give_no_results(engine: Engine) -> None:
 
 def test_the_last_token_of_a_full_context_is_foretold_without_being_read(engine: Engine, model: Decoder) -> None:
     full = ([(7 * place) % 200 + 5 for place in range(95)], [6, 7])
-    alone, beside = engine.log_likelihoods([full]), engine.log_likelihoods([full, (full[0], [8, 9]), (full[0][:60], [6])])
+    alone = engine.log_likelihoods([full])
+    beside = engine.log_likelihoods([full, (full[0], [8, 9]), (full[0][:60], [6])])
     for found in (alone[0], beside[0]):
         assert found.logprob == pytest.approx(by_definition(model, *full)[0], rel=1e-5, abs=1e-4)
 

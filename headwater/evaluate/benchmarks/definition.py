@@ -13,6 +13,8 @@ Rules = Literal["official", "harness"]
 """official: as the benchmark's authors published it; harness: as lm-evaluation-harness ships it."""
 TaskConfig = dict[str, Any]
 """Fields of a task of lm-evaluation-harness."""
+Dropped = Literal["last", "longest", "none"]
+"""Which solved examples an official script leaves out where a prompt is too long (see `fitting`)."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,15 @@ class Benchmark:
     """The harness's own task for a subject."""
     question: Callable[[Row], str]
     """The text of a row's question."""
-    groups: Mapping[str, str] = field(default_factory=dict)
-    """Subject -> group, as the paper's tables have them."""
+    chat: Callable[[Part], TaskConfig] | None = None
+    """How a chat model is asked to write its answer where `official` has it choose by likelihood; None: as
+    `official`, which has it write already or has no written form."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Subject -> groups, as the paper's tables have them; a subject may be in two."""
     averaged: Literal["questions", "subjects"] = "questions"
     """What the published average is taken over."""
     chance: float = 0.0
     """What guessing scores, in the published metric."""
+    dropped: Dropped = "last"
     runs_code: bool = False
     """Whether judging executes what the model wrote."""

@@ -9,8 +9,10 @@ Row = dict[str, Any]
 """A question under the names of the dataset's columns, which the prompts' templates use; `WHERE` says its place."""
 WHERE = "where"
 """FILE:ROW below the benchmark's folder, rows counted from 1 without a header."""
-FaultKind = Literal["missing option", "missing answer", "empty question", "duplicate", "same choices",
-                    "full-width letter", "lower-case letter", "spaces around the letter", "unreadable"]
+FaultKind = Literal["missing option", "missing answer", "answer is no option", "empty question", "duplicate",
+                    "same choices", "also a shot", "full-width letter", "lower-case letter",
+                    "spaces around the letter", "unreadable"]
+"""duplicate: asked before in the same split; also a shot: one of the solved examples before it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Part:
     shots: tuple[Row, ...]
     """Solved examples, in the order in which they are shown."""
     questions: tuple[Row, ...]
+    title: str = ""
+    """What the prompt calls the subject, where the benchmark's own files say it."""
+    description: str = ""
+    """What stands before the first example, where the benchmark's own files hold it."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -46,6 +47,10 @@ class EngineLM(LM):
     def fits(self, prompt: str, answer_tokens: int) -> bool:
         """Whether the model can read the prompt whole and answer with so many tokens."""
         return len(self.encode(prompt)) + answer_tokens <= self.engine.max_length
+
+    def length(self, text: str) -> int:
+        """In tokens."""
+        return len(self.tokenizer.encode(text))
 
     def encode(self, prompt: str) -> list[int]:
         """Ids of a text in its frame, or of a conversation."""
@@ -125,6 +130,7 @@ class EngineLM(LM):
         prompts, params = [], []
         for request in requests:
             prompt, wanted = request.args[0], normalize_gen_kwargs(request.args[1], ANSWER_TOKENS)
+            params.append(_params(wanted))
             room = self.engine.max_length - wanted["max_gen_toks"]
             if room <= 0:
                 raise InputError(f"answers of {wanted['max_gen_toks']} tokens are asked for; the model reads "
@@ -132,10 +138,22 @@ class EngineLM(LM):
             ids = self.encode(prompt)
             self.cut += len(ids) > room
             prompts.append(ids[-room:])
-            params.append(_params(wanted))
-        answers = self.engine.generate(prompts, params)
+        with self._ending():
+            answers = self.engine.generate(prompts, params)
         return [_before_stops(self.tokenizer.decode(answer.tokens), one.stop)
                 for answer, one in zip(answers, params, strict=True)]
+
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Answers end where `hf` ends them: at the end of text and the chat format's own marks, not at other special
+        ids, which decode to nothing."""
+        own, chat = self.engine.stop_ids, self.tokenizer.chat_or_none
+        self.engine.stop_ids = frozenset((self.tokenizer.eos, *(chat.stop_ids if chat else ())))
+        try:
+            yield
+        finally:
+            self.engine.stop_ids = own
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:

@@ -20,25 +20,21 @@ INVALID = "[invalid]"
 
 
 def ask(model: EngineLM, benchmark: Benchmark, part: Part, rules: Rules, *, shots: int | None = None,
-        chat: bool = False) -> list[Answer]:
+        chat: bool = False, written: bool = False, max_tokens: int | None = None) -> list[Answer]:
     """The model's answers, in the order of the questions.
 
     shots: solved examples before each question, as the rules have it when None. chat: through the model's chat
-    template, the examples as earlier turns. Raises `InputError`.
+    template, the examples as earlier turns. written: see `task_of`. max_tokens: of a written answer, as
+    the rules have it when None. Raises `InputError`.
     """
-    task = task_of(benchmark, part, rules, shots)
-    if rules == "official":
-        task.fits = lambda prompt: model.fits(prompt, _answer_tokens(task))
+    task = task_of(benchmark, part, rules, shots, written=written)
+    if max_tokens is not None and task.OUTPUT_TYPE == "generate_until":
+        task.config.generation_kwargs["max_gen_toks"] = max_tokens
+    task.reader = model if rules == "official" else None
     with quiet():
         found = evaluator.evaluate(model, {"tasks": {part.subject: task}, "groups": {}}, bootstrap_iters=0,
                                    apply_chat_template=chat, fewshot_as_multiturn=chat, log_samples=True)
     return answers_of(task, benchmark, part.subject, found["samples"][part.subject])
-
-
-def _answer_tokens(task: LocalTask) -> int:
-    if task.OUTPUT_TYPE != "generate_until":
-        return 1
-    return int((task.config.generation_kwargs or {}).get("max_gen_toks", 256))
 
 
 def answers_of(task: LocalTask, benchmark: Benchmark, subject: str, samples: Sequence[Mapping[str, Any]]

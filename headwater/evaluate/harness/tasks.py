@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lm_eval.api.task
 import lm_eval.tasks
@@ -14,8 +14,9 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from headwater.errors import InputError
-from headwater.evaluate.benchmarks.definition import Benchmark, Rules, TaskConfig
+from headwater.evaluate.benchmarks.definition import Benchmark, Dropped, Rules, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Row
+from headwater.evaluate.harness.language_model import ANSWER_TOKENS
 
 SEED = 1234
 """Of the harness's own choice of solved examples, where a task draws them; its default."""
@@ -26,39 +27,75 @@ _ONLINE = ("dataset_path", "dataset_name", "dataset_kwargs")
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
-class LocalTask(ConfigurableTask):
-    """A task of the harness that drops whole solved examples, the last first, where a prompt would not fit.
+class Reader(Protocol):
+    """What a task asks of the model that will read its prompts."""
 
-    The official scripts do so (Hendrycks' evaluate.py); the harness cuts the prompt's beginning off, and with it the
-    instruction.
+    def fits(self, prompt: str, answer_tokens: int) -> bool: ...
+
+    def length(self, text: str) -> int: ...
+
+
+class LocalTask(ConfigurableTask):
+    """A task of the harness that leaves out whole solved examples where a prompt would not fit, as official scripts do.
+
+    The harness cuts the prompt's beginning off, and with it the instruction.
     """
 
-    fits: Callable[[str], bool] | None = None
+    reader: Reader | None = None
     """None: prompts are left as they are."""
-    dropped = 0
-    """Solved examples left out so far."""
+    leaves_out: Dropped = "last"
+    left_out = 0
+    """Solved examples, so far."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """Room for an answer."""
+        written = self.OUTPUT_TYPE == "generate_until"
+        return int((self.config.generation_kwargs or {}).get("max_gen_toks", ANSWER_TOKENS)) if written else 1
 
     def fewshot_context(self, doc: Row, num_fewshot: int, **how: Any) -> str:
         """The prompt of a question."""
-        for shots in range(num_fewshot, -1, -1):
-            prompt = super().fewshot_context(doc, shots, **how)
-            if self.fits is None or self.fits(prompt):
-                break
-        self.dropped += num_fewshot - shots
+        prompt = super().fewshot_context(doc, num_fewshot, **how)
+        if self.reader is None or not num_fewshot or self.leaves_out == "none":
+            return prompt
+        every = self.sampler.df
+        shown = every[:num_fewshot]
+        while shown and not self.reader.fits(prompt, self.answer_tokens):
+            shown = self._fewer(shown)
+            self.sampler.df = shown
+            prompt = super().fewshot_context(doc, len(shown), **how)
+        self.sampler.df = every
+        self.left_out += num_fewshot - len(shown)
         return prompt
 
+    def _fewer(self, shown: list[Row]) -> list[Row]:
+        if self.leaves_out == "last":
+            return shown[:-1]
+        assert self.reader is not None
+        lengths = [self.reader.length(f"{self.doc_to_text(row)}{self.doc_to_target(row)}") for row in shown]
+        return [row for row, length in zip(shown, lengths, strict=True) if length < max(lengths)]
 
-def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None) -> LocalTask:
+
+def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *, written: bool = False) -> LocalTask:
     """shots: solved examples before each question, as the rules have it when None; fewer where the files hold fewer.
-    Raises `InputError` where the harness has no such task."""
-    config = benchmark.official(part) if rules == "official" else _shipped(benchmark, part.subject)
+    written: the model writes its answer where it would choose by likelihood. Raises `InputError` where there is no such
+    task."""
+    config = _official(benchmark, part, written) if rules == "official" else _shipped(benchmark, part.subject)
+    if written and config["output_type"] != "generate_until":
+        raise InputError(f"{benchmark.name} is not answered in writing by these rules", where=benchmark.name,
+                         fix="ask by the official rules, or without written")
     number = _number(config, benchmark, part, rules, shots)
     with quiet():
         task = LocalTask(config={**config, "task": f"{benchmark.name}_{part.subject}",
                                  "custom_dataset": lambda **_: _splits(part), "num_fewshot": number,
                                  "metadata": None, **_local(config, number)})
     task.set_fewshot_seed(SEED)
+    task.leaves_out = benchmark.dropped
     return task
+
+
+def _official(benchmark: Benchmark, part: Part, written: bool) -> TaskConfig:
+    return (benchmark.chat if written and benchmark.chat is not None else benchmark.official)(part)
 
 
 def _number(config: TaskConfig, benchmark: Benchmark, part: Part, rules: Rules, shots: int | None) -> int:
