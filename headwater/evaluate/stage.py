@@ -63,11 +63,21 @@ class Measures(Settings):
     @property
     def names(self) -> list[str]:
         """Of what is measured."""
-        return [*(["text"] if self.corpus is not None else []), *self.choice]
+        return [*(["text"] if self.corpus is not None else []), *self.texts, *self.choice, *self.benchmarks]
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = ["text", *self.texts, *self.choice, *self.benchmarks]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
+        return self
 
     def check(self, where: str) -> None:
-        """Raises `InputError` that names the setting, below `where`, of a benchmark that cannot be asked."""
+        """Raises `InputError` for a benchmark that cannot be asked; of a folder of questions it names the setting,
+        below `where`."""
         require_questions(self.choice, f"{where}.choice")
+        for name, asked in self.benchmarks.items():
+            official.open_benchmark(name, asked)
 
 
 class EvaluateSettings(Measures):
@@ -78,13 +88,6 @@ class EvaluateSettings(Measures):
     samples: list[Annotated[list[str], Field(min_length=1)]] = []
     """Conversations shown in the report, each a list of what the user says."""
     sample_tokens: int = Field(default=64, gt=0)
-
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        names = ["text", *self.texts, *self.choice, *self.benchmarks]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
-        return self
 
 
 def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
