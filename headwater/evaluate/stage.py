@@ -21,6 +21,7 @@ from headwater.generate.choice import (
     answer_all,
     by_subject,
     read_questions,
+    require_questions,
     spread,
 )
 from headwater.generate.engine import Engine
@@ -44,11 +45,9 @@ class EvaluatedModel(Settings):
     """A longer context than the model's own."""
 
 
-class EvaluateSettings(Settings):
-    """What is measured on which models."""
+class Measures(Settings):
+    """What is measured of a model."""
 
-    models: dict[str, EvaluatedModel] = Field(min_length=1)
-    """By name, in the order in which they came to be."""
     corpus: InputPath | None = None
     """Corpus folder; bits per byte are taken on its validation split."""
     texts: dict[str, InputPath] = {}
@@ -60,30 +59,53 @@ class EvaluateSettings(Settings):
     training_text: InputPath | None = None
     """What the models were trained on, a corpus folder or any text: questions of official benchmarks that are found in
     it are scored apart too."""
-    against: str | None = None
-    """The model that the others are tested against on official benchmarks: its name, or best for the best of each; the
-    first when not set."""
-    groups: bool = False
-    """Whether the table that is printed holds a row for each group of subjects."""
     limit: int | None = Field(default=None, gt=0)
     """At most this many questions of each benchmark of `choice` and language, evenly spread over the file order; None:
     all."""
     spoken: int = Field(default=0, ge=0)
     """Questions of each benchmark and language that chat models also answer in their own words."""
-    samples: list[Annotated[list[str], Field(min_length=1)]] = []
-    """Conversations shown in the report, each a list of what the user says."""
-    sample_tokens: int = Field(default=64, gt=0)
+
+    @property
+    def names(self) -> list[str]:
+        """Of what is measured."""
+        return [*(["text"] if self.corpus is not None else []), *self.texts, *self.choice, *self.benchmarks]
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
         names = ["text", *self.texts, *self.choice, *self.benchmarks]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
-        if self.against not in (None, BEST, *self.models):
-            raise ValueError(f"against: no model '{self.against}' among {', '.join(self.models)}")
         alone = [name for name in ("training_text", "against", "groups") if name in self.model_fields_set]
         if alone and not self.benchmarks:
             raise ValueError(f"{alone[0]} says something of official benchmarks alone; give benchmarks too")
+        return self
+
+    def check(self, where: str) -> None:
+        """Raises `InputError` for a benchmark that cannot be asked; of a folder of questions it names the setting,
+        below `where`."""
+        require_questions(self.choice, f"{where}.choice")
+        for name, asked in self.benchmarks.items():
+            official.open_benchmark(name, asked)
+
+
+class EvaluateSettings(Measures):
+    """What is measured on which models."""
+
+    models: dict[str, EvaluatedModel] = Field(min_length=1)
+    """By name, in the order in which they came to be."""
+    against: str | None = None
+    """The model that the others are tested against on official benchmarks: its name, or best for the best of each; the
+    first when not set."""
+    groups: bool = False
+    """Whether the table that is printed holds a row for each group of subjects."""
+    samples: list[Annotated[list[str], Field(min_length=1)]] = []
+    """Conversations shown in the report, each a list of what the user says."""
+    sample_tokens: int = Field(default=64, gt=0)
+
+    @model_validator(mode="after")
+    def _reference_is_here(self) -> Self:
+        if self.against not in (None, BEST, *self.models):
+            raise ValueError(f"against: no model '{self.against}' among {', '.join(self.models)}")
         return self
 
 

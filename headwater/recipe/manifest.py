@@ -23,7 +23,8 @@ _HASH = "sha256:"
 _LONG = 1 << 30
 """Bytes that take a second or so to hash."""
 MANIFEST, STARTED = "manifest.json", "started.json"
-RECORDS = {MANIFEST, STARTED, "metrics.jsonl", "machine.json", "checkpoints", "report.html", "summary.json"}
+RECORDS = {MANIFEST, STARTED, "metrics.jsonl", "machine.json", "checkpoints", "report.html", "summary.json",
+           "snapshots", "snapshots.jsonl", "benchmarks.jsonl", "benchmarks.log"}
 """What in a stage's folder tells of the run (times, speeds, what a resume needs): no input of a later stage."""
 REPORTED = ("torch", "numpy", "pyarrow", "daft", "sentencepiece", "safetensors", "trafilatura", "pydantic")
 

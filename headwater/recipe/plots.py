@@ -25,6 +25,8 @@ WIDTH = 5.6
 """Inches: a phone shows the plot whole, its text still to be read."""
 CHANCE = 0.25
 """Of a question with four choices."""
+CHOICES = ("accuracy", "rephrased_accuracy")
+"""The metrics of such questions."""
 LOSS_OF = {"reward": " (nats per pair)", "dpo": " (nats per pair)", "task": ""}
 """What a loss is of, by the kind of the stage; of the others a token."""
 FEW = 10
@@ -132,6 +134,30 @@ def loss_plot(name: str, rows: Sequence[Mapping[str, float]]) -> str:
         one.grid(color=GRID, linewidth=0.6)
         one.set_axisbelow(True)
     return _svg(figure, f"loss-{name}", f"Loss of the stage {name} over the tokens seen")
+
+
+def benchmarks_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was measured of the snapshots of a training, over the tokens read: a panel for each metric of a task, a line
+    for each language, and the line of chance for choices."""
+    panels: dict[tuple[str, str], list[str]] = {}
+    for key in sorted({key for row in rows for key in row if key.count(".") > 1}):
+        task, _, metric = key.split(".", 2)
+        panels.setdefault((task, metric), []).append(key)
+    figure, axes = _figure(-(-len(panels) // 2), min(2, len(panels)), WIDTH, 2.5 * -(-len(panels) // 2))
+    for one, ((task, metric), keys) in zip(axes, panels.items(), strict=False):
+        for number, key in enumerate(keys):
+            language = key.split(".", 2)[1]
+            colour, label = LANGUAGES.get(language, (SERIES[number % len(SERIES)], language))
+            points = [(row["tokens"] / 1e6, row[key]) for row in rows if key in row]
+            one.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
+        _named(one, f"{task}, {metric}".replace("_", " "), "million tokens")
+        if metric in CHOICES:
+            _chance(one)
+            one.set_ylim(-0.03, 1.03)
+            one.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    for spare in axes[len(panels):]:
+        spare.set_visible(False)
+    return _svg(figure, f"benchmarks-{name}", f"Benchmarks of the stage {name} over the tokens seen")
 
 
 def judgement_plot(name: str, found: Mapping[str, Any]) -> str:
@@ -271,9 +297,7 @@ def accuracy_plot(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
                     one.bar(place + side, value, width=0.36, color=LANGUAGES[language][0])
                     one.annotate(f"{100 * value:.0f}", (place + side, value), xytext=(0, 2), ha="center",
                                  textcoords="offset points", fontsize=9, color=INK)
-        one.axhline(CHANCE, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-        one.annotate("chance", (1, CHANCE), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center",
-                     textcoords="offset points", fontsize=8, color=SOFT)
+        _chance(one)
         one.set_xticks(range(len(models)), list(models))
         one.set_ylim(0, 1.1)
         one.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
@@ -306,6 +330,13 @@ def scores_plot(name: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]]
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     _legend(axes, list(zip(SERIES, shown, strict=False)))
     return _svg(figure, name, "Scores of every model with their intervals")
+
+
+def _chance(axes: Axes) -> None:
+    """The line of who guesses."""
+    axes.axhline(CHANCE, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate("chance", (1, CHANCE), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center",
+                  textcoords="offset points", fontsize=8, color=SOFT)
 
 
 _TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK}

@@ -58,7 +58,7 @@ def _context(run: Path) -> dict[str, Any]:
         "run": str(run), "seed": recipe.get("seed"), "verdict": sections.verdict(figures),
         "headline": sections.headline(figures, stages), "funnel": sections.funnel(run),
         "tokenizer": sections.tokenizer(run), "curves": sections.curves(run, stages),
-        "longer": sections.longer(run),
+        "followed": sections.followed(run, stages), "longer": sections.longer(run),
         "tuning": sections.tuning(run, stages), "safety": sections.safety(run),
         "rewards": sections.rewards(run, stages), "preferred": sections.preferred(run, stages),
         "best_of": sections.best_of(run, stages), "rewarded": sections.rewarded(run, stages),
@@ -97,6 +97,8 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                 "mix_plot": plots.mix_plot(content["funnel"]["mix"]) if content["funnel"].get("mix") else "",
                 "loss_plots": {name: plots.loss_plot(name, rows) for name, rows in content["curves"].items()
                                if len(rows) > 1},
+                "benchmarks_plots": {name: plots.benchmarks_plot(name, rows)
+                                     for name, rows in content["followed"].items()},
                 "judgement_plots": {name: plots.judgement_plot(name, one)
                                     for name, one in content["rewards"].items()},
                 "context_plot": plots.context_plot(content["longer"]) if content["longer"] else "",
@@ -112,7 +114,8 @@ def _plots(content: dict[str, Any]) -> dict[str, Any]:
                 "accuracy_plot": plots.accuracy_plot(content["scores"]) if content["scores"] else ""}
     except MissingExtraError as error:
         return {"plots_missing": str(error), "funnel_plot": "", "mix_plot": "", "loss_plots": {}, "context_plot": "",
-                "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {}, "recall_plots": {},
+                "benchmarks_plots": {}, "judgement_plots": {}, "best_of_plots": {}, "reward_plots": {},
+                "recall_plots": {},
                 "influence_plots": {}, "official_plots": {}, "accuracy_plot": ""}
 
 

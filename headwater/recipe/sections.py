@@ -57,6 +57,15 @@ def curves(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str
     return {name: [row for row in ones if "loss" in row and "tokens" in row] for name, ones in rows.items() if ones}
 
 
+def followed(run: Path, stages: Mapping[str, Manifest]) -> dict[str, list[dict[str, Any]]]:
+    """Of every stage with benchmarks beside its training, a row for each snapshot by its tokens: those of the measures
+    that were asked for last."""
+    files = {name: stage_folder(run, name) / "benchmarks.jsonl" for name in stages}
+    rows = {name: list(read_jsonl(path)) for name, path in files.items() if path.exists()}
+    last = {name: [row for row in ones if row["asked"] == ones[-1]["asked"]] for name, ones in rows.items() if ones}
+    return {name: sorted(ones, key=lambda row: float(row["tokens"])) for name, ones in last.items()}
+
+
 def longer(run: Path) -> dict[str, Any]:
     """`extend/extend.json` as `lengths` and, of the model before and after, perplexity and needles found at each."""
     values = _read(stage_folder(run, "extend") / "extend.json")

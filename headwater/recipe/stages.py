@@ -32,6 +32,8 @@ class Stage:
     """`module:function` of `check(settings)`: what can be refused before any stage has worked."""
     shared: bool = False
     """Whether several processes work on it together; otherwise the first does, and the others wait."""
+    benchmarked: bool = False
+    """Whether its settings have `benchmarks`, taken beside its training."""
 
     @property
     def settings(self) -> type[Settings]:
@@ -81,16 +83,17 @@ STAGES: dict[str, Stage] = {
               "headwater.tokenizer.stage:TokenizerSettings", "headwater.tokenizer.stage:run",
               ("tokenizer",), ("sentencepiece", *_READERS)),
         Stage("pretrain", "train a model on the corpus",
-              "headwater.train.stage:PretrainSettings", "headwater.train.stage:run",
-              ("train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE, shared=True),
+              "headwater.recipe.benchmarked:PretrainSettings", "headwater.train.stage:run",
+              ("train", "model", "presets", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE, shared=True,
+              benchmarked=True),
         Stage("extend", "teach the model to read longer texts",
-              "headwater.context.stage:ExtendSettings", "headwater.context.stage:run",
+              "headwater.recipe.benchmarked:ExtendSettings", "headwater.context.stage:run",
               ("context", "train", "generate", "model", "tokenizer", "plan", "corpus", "presets"), _MODEL + _READERS,
-              "headwater.context.stage:check", shared=True),
+              "headwater.context.stage:check", shared=True, benchmarked=True),
         Stage("finetune", "teach the model to hold a conversation",
-              "headwater.finetune.stage:FinetuneSettings", "headwater.finetune.stage:run",
+              "headwater.recipe.benchmarked:FinetuneSettings", "headwater.finetune.stage:run",
               ("finetune", "dialogues", "generate", "train", "model", "tokenizer", "plan", "presets", "corpus"),
-              _MODEL + _READERS, _MACHINE, shared=True),
+              _MODEL + _READERS, _MACHINE, shared=True, benchmarked=True),
         Stage("task", "teach the model to classify texts, to rate them or to tag their words",
               "headwater.finetune.task:TaskSettings", "headwater.finetune.task:run",
               ("finetune", "dialogues", "train", "model", "tokenizer", "plan"), _MODEL + _READERS, _MACHINE,

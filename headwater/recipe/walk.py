@@ -13,7 +13,7 @@ from headwater.artifacts import make_folder, sweep_temporaries, write_json, writ
 from headwater.errors import InputError, UserError
 from headwater.hardware import forget_peak_memory, peak_memory_bytes
 from headwater.progress import say
-from headwater.recipe import companions, kept
+from headwater.recipe import companions, evaluator, kept
 from headwater.recipe.interruption import explained, locked, stoppable
 from headwater.recipe.manifest import (
     MANIFEST,
@@ -50,6 +50,7 @@ def walk(recipe: ResolvedRecipe, out: Path, command: Sequence[str]) -> None:
     """
     for step in recipe.steps:
         step.stage.check(step.settings)
+        evaluator.check(step.stage, step.settings)
     make_folder(out, fix=_OTHER_OUT)
     _require_run_folder(out)
     with stoppable(command), explained(out, "run"), locked(out / ".lock", out):
@@ -88,6 +89,7 @@ def run_alone(step: Step, folder: Path, command: Sequence[str]) -> None:
               and (find(STAGES, path.name) or (path / MANIFEST).is_file())}
     settings = step.resolved(beside)
     step.stage.check(settings)
+    evaluator.check(step.stage, settings)
     make_folder(folder.parent, fix=_OTHER_OUT)
     if (folder.parent / RESOLVED).exists():
         with locked(folder.parent / ".lock", folder.parent):
@@ -142,9 +144,11 @@ def _tell_changes(name: str, begun: Started | None, basis: Basis) -> None:
 
 def _work(stage: Stage, settings: Settings, folder: Path, started: Started, command: Sequence[str]) -> None:
     forget_peak_memory()
-    companions.call(stage, settings, folder)
     try:
-        figures = stage.run(settings, folder)
+        with evaluator.benchmarks(stage, settings, folder, started.inputs) as following:
+            companions.call(stage, settings, folder)
+            figures = stage.run(settings, folder)
+            figures |= following.finish() if following is not None else {}
     finally:
         if (folder / STARTED).exists():
             os.utime(folder / STARTED)

@@ -47,7 +47,7 @@ class TrainerSettings(Settings):
     keep_checkpoints: Annotated[int, Change.HOW] = Field(default=2, ge=1)
     """The newest so many stay; the one before the last is used where the last is damaged."""
     snapshot_tokens: Annotated[int, Change.MIDWAY] = Field(default=0, ge=0)
-    """Write the model as a folder of its own every so many tokens, for the study of training; 0 means never."""
+    """Write the model as a folder of its own every so many tokens and at the end, to be evaluated; 0 means never."""
     on_bad_step: Annotated[Literal["stop", "skip"], Change.HOW] = "stop"
     """When a loss is not finite or a spike: stop, or go on without that batch. The batch is kept either way."""
     spike_deviations: Annotated[float, Change.HOW] = Field(default=0.0, ge=0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater import hardware, plan
-from headwater.artifacts import atomic_folder, sweep_temporaries
+from headwater.artifacts import sweep_temporaries
 from headwater.errors import HeadwaterError, InputError, Interrupted
 from headwater.model import Decoder
 from headwater.model.tensors import write_tensors
@@ -33,11 +33,11 @@ from headwater.train.parts import fill, give_away, kept, shape_of, skeleton, tak
 from headwater.train.processes import agree, is_leader
 from headwater.train.recompute import recompute
 from headwater.train.settings import TrainerSettings
+from headwater.train.snapshots import Snapshot, Snapshots
 from headwater.train.state import WEIGHT, Checkpoints, DiskFull
 from headwater.train.stopping import stops_between_steps
 
 Validate = Callable[[Decoder], dict[str, float]]
-Snapshot = Callable[[Decoder, Path], None]
 GATHERED_BYTES = 1 << 24
 """Where weights are gathered from several processes, blocks from here on are given back after use: in one heap the
 holes that they leave cost up to 45 % more memory, and save no time."""
@@ -94,6 +94,7 @@ class Trainer:
         self.watch = Watch(self.settings.spike_deviations, facts["recent"])
         meter = Meter(self._flops_per_step(), self.machine.matmul_flops * self.parallel.ranks)
         logs = Logs(out, facts["step"], self.settings, self.parallel, meter)
+        self.snapshots = Snapshots(out, self.settings, self.steps, self.snapshot)
         if facts["step"] < self.steps:
             try:
                 self._loop(out, facts["step"], checkpoints, logs)
@@ -110,7 +111,7 @@ class Trainer:
         say("trained: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()
                                     if name in ("steps", "loss") or name.startswith("validation.")))
         return {**found, "parameters": float(plan.parameters(self.model.config)), "trained_parameters": self.trained,
-                **memory.told(self._memory(checkpoints), self.device)}
+                **self.snapshots.figures(), **memory.told(self._memory(checkpoints), self.device)}
 
     def _memory(self, checkpoints: Checkpoints) -> memory.Used:
         """Of the attempt that took most, up to now."""
@@ -174,7 +175,7 @@ class Trainer:
                     row.update(self._validated())
                 if due or (step + 1) % self.settings.log_every == 0:
                     logs.log(row, shown)
-                self._snapshot(step, out)
+                self._snapshot(step)
                 logs.meter.pause()
                 shown.advance()
                 asked = stop.asked
@@ -306,24 +307,15 @@ class Trainer:
         fill(found, {**tensors, **kept(self.model)})
         return found
 
-    def _snapshot(self, step: int, out: Path) -> None:
-        every, batch = self.settings.snapshot_tokens, self.settings.rows * self.settings.sequence_length
-        if not every or self.snapshot is None or (step + 1) * batch // every == step * batch // every:
-            return
-        path = out / "snapshots" / f"tokens-{(step + 1) * batch:014d}"
-        tensors = whole_tensors(self.task.model, self.parallel)
-        if is_leader() and not path.exists():
-            whole = self._filled(tensors)
-            when_it_fits(partial(_write_snapshot, self.snapshot, whole, path), out,
-                         sum(one.nbytes for one in tensors.values()), "a snapshot")
+    def _snapshot(self, step: int) -> None:
+        began = time.perf_counter()
+        if self.snapshots.due(step + 1):
+            tensors = whole_tensors(self.task.model, self.parallel)
+            if is_leader():
+                self.snapshots.keep(step + 1, self._filled(tensors), began)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.machine.half)
-
-
-def _write_snapshot(write: Snapshot, model: Decoder, path: Path) -> None:
-    with atomic_folder(path) as staging:
-        write(model, staging)
 
 
 def _rows_of_one(settings: TrainerSettings, parallel: Parallel) -> int:

@@ -87,6 +87,8 @@ def test_ones_own_benchmark_borrows_an_official_format(small_model, mmlu, tmp_pa
     ({"benchmarks": {"mmlu": {"folder": "x", "shot": 5}}}, "shots"),
     ({"benchmarks": {"mmlu": {"folder": "x"}}, "choice": {"mmlu": {"en": "x"}}}, "'mmlu' names two things"),
     ({"texts": {"text": "x"}}, "'text' names two things"),
+    ({"benchmarks": {"mmlu": {"folder": "x"}}, "against": "large"}, "no model 'large' among small"),
+    ({"training_text": "x"}, "training_text says something of official benchmarks alone"),
 ])
 def test_settings_that_cannot_be_meant_are_refused(asked, message):
     with pytest.raises(HeadwaterError, match=message):

@@ -9,6 +9,7 @@ import torch
 
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.adapters import LoraSettings, attach, attach_prefix
+from headwater.model.checkpoint import save_model
 from headwater.model.prefix import PrefixSettings
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings
@@ -44,7 +45,7 @@ def run(out, model=None, validate=None, lora=None, prefix=None, frozen=0, **sett
     for block in decoder.blocks[:frozen]:
         block.requires_grad_(False)
     batches = StreamBatches(shard(), rows=parsed.rows, length=parsed.sequence_length, seed=0)
-    trainer = Trainer(decoder, NextToken(Penalties(1e-3, 1e-3)), batches, parsed, validate)
+    trainer = Trainer(decoder, NextToken(Penalties(1e-3, 1e-3)), batches, parsed, validate, save_model)
     trainer.figures = trainer.fit(Path(out))
     return trainer
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from headwater.model.checkpoint import load_model
+from headwater.train.snapshots import folder_of
 from tests.train.sharing import losses, run, shard
 
 ADAMW, MUON = {"learning_rate": 1e-2, "warmup_steps": 2}, {"name": "muon", "learning_rate": 1e-2, "warmup_steps": 2}
@@ -27,6 +29,8 @@ TWO = {
     **{f"lora-{zero}": {"lora": {"rank": 4}, "parallel": {"zero": zero}} for zero in (1, 2, 3)},
     "prefix": {"prefix": {"length": 4}, "parallel": {"zero": 3}},
     "frozen": {"frozen": 1, "parallel": {"zero": 2}, "micro_rows": 1},
+    **{f"snapshots-{name}": {"parallel": how, "snapshot_tokens": 4 * 4 * 32}
+       for name, how in {"zero": {"zero": 3}, "tensor": {"tensor": 2}}.items()},
 }
 FOUR = {
     "tensor-data": {"parallel": {"tensor": 2, "zero": 3}}, "tensor-data-0": {"parallel": {"tensor": 2, "zero": 0}},
@@ -76,6 +80,10 @@ def test_however_a_run_is_shared_it_is_the_run_of_one_process(tmp_path, processe
         for key, parameter in model.named_parameters():
             error = (shared[key] - parameter).norm() / parameter.norm()
             assert error < 100 * rounding, f"{name}: {key}"
+        if "snapshot_tokens" in case:
+            first, last = (load_model(folder_of(tmp_path / name, steps * 4 * 32)) for steps in (4, 6))
+            assert all(torch.equal(one, shared[key]) for key, one in last.named_parameters())
+            assert not any(torch.equal(one, shared[key]) for key, one in first.named_parameters() if one.dim() > 1)
 
 
 

@@ -16,7 +16,7 @@ from headwater import hardware
 from headwater.artifacts import hash_file
 from headwater.errors import CheckpointError, HeadwaterError, InputError, SettingsError, StorageError
 from headwater.model import Decoder, ModelConfig, initialise
-from headwater.model.checkpoint import load_model, save_model
+from headwater.model.checkpoint import save_model
 from headwater.model.tensors import read_tensors, write_tensors
 from headwater.tokenizer.shards import Loaded
 from headwater.train import Trainer, TrainerSettings, disk
@@ -321,23 +321,6 @@ def test_what_is_computed_again_is_not_kept():
 def test_rows_that_cannot_be_shared_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         trainer(2, **settings)
-
-
-def test_snapshots_are_models_of_their_step(tmp_path):
-    run = trainer(8, snapshot_tokens=3 * 4 * 32)
-    run.snapshot = lambda model, folder: save_model(model, folder)
-    run.fit(tmp_path / "long")
-    assert sorted(path.name for path in (tmp_path / "long" / "snapshots").iterdir()) == [
-        f"tokens-{3 * 128:014d}", f"tokens-{6 * 128:014d}"]
-    short = trainer(3, optimizer={"schedule": "constant"})
-    short.steps = 3
-    again = trainer(8, snapshot_tokens=3 * 4 * 32)
-    again.fit(tmp_path / "again")
-    assert losses(tmp_path / "again") == losses(tmp_path / "long")
-    loaded = load_model(tmp_path / "long" / "snapshots" / f"tokens-{6 * 128:014d}")
-    ids = torch.arange(20)[None]
-    assert loaded(ids).shape == (1, 20, 64)
-    assert not torch.equal(loaded(ids), run.model(ids))
 
 
 def test_the_places_read_are_those_of_the_batches(tmp_path):
