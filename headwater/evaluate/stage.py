@@ -75,7 +75,7 @@ class Measures(Settings):
         names = ["text", *self.texts, *self.choice, *self.benchmarks]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
-        alone = [name for name in ("training_text", "against", "groups") if name in self.model_fields_set]
+        alone = [name for name in ("training_text", "against", "groups") if getattr(self, name, None)]
         if alone and not self.benchmarks:
             raise ValueError(f"{alone[0]} says something of official benchmarks alone; give benchmarks too")
         return self
