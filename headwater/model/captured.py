@@ -159,7 +159,8 @@ class CapturedStepper:
 
     def __init__(self, step: Step, capture: Callable[[Run], Run]) -> None:
         self._step, self._capture = step, capture
-        self._warm, self._replay = False, None
+        self._warm = False
+        self._replay: Run | None = None
 
     @torch.inference_mode()
     def __call__(self, tokens: list[int], slots: list[int]) -> Tensor:

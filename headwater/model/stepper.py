@@ -60,8 +60,9 @@ def parts_of(model: Decoder) -> Parts | None:
     head, usable = weights_of(model.head, model.dtype), [one for one in found if one is not None]
     if head is None or len(usable) < len(found):
         return None
-    gains = [norm if norm is None else norm.weight for block in model.blocks for norm in _norms(block)]
-    return Parts(model.embedding.weight, model.positions.table, usable, gains, model.norm.weight, head)
+    last, *gains = [_weight(norm) for norm in (model.norm, *(one for block in model.blocks for one in _norms(block)))]
+    assert last is not None
+    return Parts(model.embedding.weight, model.positions.table, usable, gains, last, head)
 
 
 def weights_of(module: nn.Module, dtype: torch.dtype) -> Weights | None:
@@ -155,8 +156,12 @@ def _bias(module: Int8Linear | Int4Linear | nn.Linear) -> Tensor | None:
 
 
 def _gain(norm: nn.Module | None) -> Tensor | None:
+    return _float(_weight(norm))
+
+
+def _weight(norm: nn.Module | None) -> Tensor | None:
     assert norm is None or isinstance(norm, RMSNorm)
-    return None if norm is None else _float(norm.weight)
+    return None if norm is None else norm.weight
 
 
 def _float(tensor: Tensor | None) -> Tensor | None:

@@ -12,6 +12,9 @@ import torch
 
 from headwater.progress import say
 
+FUSED = {"enable_fp_fusion": True}
+"""How every kernel is compiled: a product and a sum are one instruction. Triton's default is about to change."""
+
 
 @functools.cache
 def has_triton() -> bool:

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from headwater.model.config import ModelConfig
+from headwater.model.gpu import FUSED
 from headwater.model.gpu.products import ROUNDED, taken
 
 _KEYS = 64
@@ -62,14 +63,14 @@ def attend(config: ModelConfig, qkv: Tensor, slots: Tensor, angles: Angles, keys
     by_row, by_head, by_token, _ = keys.stride()
     _read[(rows, kv_heads, count)](
         qkv, slots, *angles, keys, values, *scales, mixed, *parts, by_row, by_head, by_token,
-        config.score_scale / math.sqrt(width), math.log(config.log_n_length) if config.log_n_length else 0.0,
+        config.score_scale / math.sqrt(width) / math.log(2), math.log(config.log_n_length or 1),
         HEADS=heads, KV_HEADS=kv_heads, GROUP=max(16, triton.next_power_of_2(heads // kv_heads)), WIDTH=width,
         WIDE=max(16, triton.next_power_of_2(width)), ROTATED=config.rope_dims if angles.cosines is not None else 0,
         INTERLEAVED=config.rope_layout == "interleaved", LOG_N=config.log_n_length > 0, PARTS=count, KEYS=_KEYS,
-        DTYPE=ROUNDED[dtype], TAKEN=taken(dtype, qkv.device), num_warps=4, num_stages=2)
+        DTYPE=ROUNDED[dtype], TAKEN=taken(dtype, qkv.device), num_warps=4, num_stages=2, **FUSED)
     if count > 1:
         _put_together[(rows, heads)](*parts, mixed, WIDTH=width, WIDE=triton.next_power_of_2(width), PARTS=count,
-                                     num_warps=1)
+                                     num_warps=1, **FUSED)
 
 
 @triton.jit
@@ -103,20 +104,51 @@ def _kept(x: tl.tensor, into: tl.tensor, scales: tl.tensor, at: tl.tensor, write
     if scales is None:
         rounded = x.to(into.dtype.element_ty)
         tl.store(into + at + column, rounded, mask=mask)
-        return rounded.to(tl.float32)
-    largest = tl.max(tl.abs(x), 0)
-    scale = tl.where(largest > 0, largest / 127, 1.0)
-    whole = tl.floor(x / scale + 0.5)
-    tl.store(into + at + column, whole.to(tl.int8), mask=mask)
-    tl.store(scales + (at + WIDTH) // 4, scale, mask=writes)
-    return whole * scale
+        kept = rounded.to(tl.float32)
+    else:
+        largest = tl.max(tl.abs(x), 0)
+        scale = tl.where(largest > 0, largest / 127, 1.0)
+        whole = tl.floor(x / scale + 0.5)
+        tl.store(into + at + column, whole.to(tl.int8), mask=mask)
+        tl.store(scales + (at + WIDTH) // 4, scale, mask=writes)
+        kept = whole * scale
+    return kept
+
+
+@triton.jit
+def _newest(own: tl.tensor, kv_head: tl.tensor, row: tl.tensor, at: tl.tensor, writes: tl.tensor, cosines: tl.tensor,
+            sines: tl.tensor, keys: tl.tensor, values: tl.tensor, key_scales: tl.tensor, value_scales: tl.tensor,
+            HEADS: tl.constexpr, KV_HEADS: tl.constexpr, WIDTH: tl.constexpr, WIDE: tl.constexpr,
+            ROTATED: tl.constexpr, INTERLEAVED: tl.constexpr) -> tl.tensor:
+    """The token's own key and value [WIDE], which one program writes into the cache."""
+    column, single = tl.arange(0, WIDE), tl.arange(0, 1)
+    turned = _turned(own, HEADS + kv_head + single, single == 0, cosines, sines, row, WIDTH, WIDE, ROTATED, INTERLEAVED)
+    key = _kept(tl.sum(turned, 0), keys, key_scales, at, writes, WIDTH, WIDE)
+    value = tl.load(own + (HEADS + KV_HEADS + kv_head) * WIDTH + column, mask=column < WIDTH, other=0.0)
+    return key, _kept(value, values, value_scales, at, writes, WIDTH, WIDE)
+
+
+@triton.jit
+def _scores(query: tl.tensor, keys: tl.tensor, key_scales: tl.tensor, place: tl.tensor, seen: tl.tensor,
+            behind: tl.tensor, by_two: tl.tensor, slope: tl.tensor, WIDTH: tl.constexpr, WIDE: tl.constexpr,
+            TAKEN: tl.constexpr) -> tl.tensor:
+    """Of queries with some keys, of which 2^score is what is summed; behind: how far these are."""
+    column = tl.arange(0, WIDE)
+    mask = (column < WIDTH)[:, None] & seen[None, :]
+    found = tl.load(keys + place[None, :] + column[:, None], mask=mask, other=0)
+    scores = tl.dot(query, found.to(TAKEN), input_precision="ieee") * by_two
+    if key_scales is not None:
+        scores *= tl.load(key_scales + (place + WIDTH) // 4, mask=seen, other=0.0)[None, :]
+    if slope is not None:
+        scores -= slope[:, None] * behind.to(tl.float32)[None, :]
+    return tl.where(seen[None, :], scores, float("-inf"))
 
 
 @triton.jit
 def _read(qkv: tl.tensor, slots: tl.tensor, cosines: tl.tensor, sines: tl.tensor, slopes: tl.tensor, keys: tl.tensor,
           values: tl.tensor, key_scales: tl.tensor, value_scales: tl.tensor, mixed: tl.tensor, sums: tl.tensor,
           highest: tl.tensor, weights: tl.tensor, by_row: tl.tensor, by_head: tl.tensor, by_token: tl.tensor,
-          scale: tl.tensor, log_n: tl.tensor, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
+          by_two: tl.tensor, log_n: tl.tensor, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
           WIDTH: tl.constexpr, WIDE: tl.constexpr, ROTATED: tl.constexpr, INTERLEAVED: tl.constexpr,
           LOG_N: tl.constexpr, PARTS: tl.constexpr, KEYS: tl.constexpr, DTYPE: tl.constexpr, TAKEN: tl.constexpr
           ) -> None:
@@ -127,56 +159,40 @@ def _read(qkv: tl.tensor, slots: tl.tensor, cosines: tl.tensor, sines: tl.tensor
     there, inside = member < HEADS // KV_HEADS, column < WIDTH
     head = kv_head * (HEADS // KV_HEADS) + member
     own = qkv + row * ((HEADS + 2 * KV_HEADS) * WIDTH)
-    query = _turned(own, head, there, cosines, sines, row, WIDTH, WIDE, ROTATED, INTERLEAVED)
-    query = query.to(DTYPE).to(TAKEN)
-    by_two = scale * 1.4426950408889634  # of 2^score
+    query = _turned(own, head, there, cosines, sines, row, WIDTH, WIDE, ROTATED, INTERLEAVED).to(DTYPE).to(TAKEN)
     if LOG_N:
         by_two *= tl.maximum(tl.log((slot + 1).to(tl.float32)) / log_n, 1.0)
-    slope = tl.zeros([GROUP], tl.float32)
+    slope = None
     if slopes is not None:
         slope = tl.load(slopes + head, mask=there, other=0.0).to(tl.float32) * 1.4426950408889634
-
     base = row.to(tl.int64) * by_row + kv_head * by_head
-    newest = base + slot * by_token
-    single = tl.arange(0, 1)
-    turned = _turned(own, HEADS + kv_head + single, single == 0, cosines, sines, row, WIDTH, WIDE, ROTATED, INTERLEAVED)
-    key = _kept(tl.sum(turned, 0), keys, key_scales, newest, part == 0, WIDTH, WIDE)
-    value = tl.load(own + (HEADS + KV_HEADS + kv_head) * WIDTH + column, mask=inside, other=0.0)
-    value = _kept(value, values, value_scales, newest, part == 0, WIDTH, WIDE)
+    key, value = _newest(own, kv_head, row, base + slot * by_token, part == 0, cosines, sines, keys, values, key_scales,
+                         value_scales, HEADS, KV_HEADS, WIDTH, WIDE, ROTATED, INTERLEAVED)
 
     # The first part begins with the token itself, whose key nobody need find in the cache.
-    score = tl.sum(query.to(tl.float32) * key[None, :], 1) * by_two
-    most = tl.where(part == 0, score, float("-inf"))
+    most = tl.where(part == 0, tl.sum(query.to(tl.float32) * key[None, :], 1) * by_two, float("-inf"))
     total = tl.where(part == 0, tl.full([GROUP], 1.0, tl.float32), 0.0)
-    sum_ = tl.where(part == 0, value[None, :] + tl.zeros([GROUP, WIDE], tl.float32), 0.0)
+    mix = tl.where(part == 0, value[None, :] + tl.zeros([GROUP, WIDE], tl.float32), 0.0)
     each = tl.cdiv(tl.cdiv(slot, PARTS), KEYS) * KEYS
     begin = part * each
     end = tl.minimum(begin + each, slot)
     for at in range(begin, end, KEYS):
         token = at + tl.arange(0, KEYS)
-        seen = token < end
-        place = base + token * by_token
-        found = tl.load(keys + place[None, :] + column[:, None], mask=inside[:, None] & seen[None, :], other=0)
-        scores = tl.dot(query, found.to(TAKEN), input_precision="ieee") * by_two
-        if key_scales is not None:
-            scores *= tl.load(key_scales + (place + WIDTH) // 4, mask=seen, other=0.0)[None, :]
-        if slopes is not None:
-            scores -= slope[:, None] * (slot - token).to(tl.float32)[None, :]
-        scores = tl.where(seen[None, :], scores, float("-inf"))
+        place, seen = base + token * by_token, token < end
+        scores = _scores(query, keys, key_scales, place, seen, slot - token, by_two, slope, WIDTH, WIDE, TAKEN)
         higher = tl.maximum(most, tl.max(scores, 1))
-        shrink, each_weight = tl.exp2(most - higher), tl.exp2(scores - higher[:, None])
-        total = total * shrink + tl.sum(each_weight, 1)
+        shrink, share = tl.exp2(most - higher), tl.exp2(scores - higher[:, None])
+        most, total = higher, total * shrink + tl.sum(share, 1)
         found = tl.load(values + place[:, None] + column[None, :], mask=seen[:, None] & inside[None, :], other=0)
         if value_scales is not None:
-            each_weight *= tl.load(value_scales + (place + WIDTH) // 4, mask=seen, other=0.0)[None, :]
-        sum_ = tl.dot(each_weight.to(DTYPE).to(TAKEN), found.to(TAKEN), sum_ * shrink[:, None], input_precision="ieee")
-        most = higher
+            share *= tl.load(value_scales + (place + WIDTH) // 4, mask=seen, other=0.0)[None, :]
+        mix = tl.dot(share.to(DTYPE).to(TAKEN), found.to(TAKEN), mix * shrink[:, None], input_precision="ieee")
     mask = there[:, None] & inside[None, :]
     if PARTS == 1:
-        tl.store(mixed + (row * HEADS + head)[:, None] * WIDTH + column[None, :], sum_ / total[:, None], mask=mask)
+        tl.store(mixed + (row * HEADS + head)[:, None] * WIDTH + column[None, :], mix / total[:, None], mask=mask)
     else:
         beside = (row * HEADS + head) * PARTS + part
-        tl.store(sums + beside[:, None] * WIDTH + column[None, :], sum_, mask=mask)
+        tl.store(sums + beside[:, None] * WIDTH + column[None, :], mix, mask=mask)
         tl.store(highest + beside, most, mask=there)
         tl.store(weights + beside, total, mask=there)
 

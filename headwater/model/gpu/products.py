@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from headwater.model.gpu import on
+from headwater.model.gpu import FUSED, on
 from headwater.model.native.few_rows import FEW, Weights
 
 FLOAT, INT8, INT4 = 0, 1, 2
@@ -63,11 +63,12 @@ def product(x: Tensor, weights: Weights, y: Tensor, *, dtype: torch.dtype, proce
     tensors = (x, gain, *weights, y)
     if count == 1:
         _one_row[grid](*tensors, rows, columns, eps, FORM=form, GROUP=group, GATED=gated, ADDED=added,
-                       ROWS=own.rows, COLUMNS=own.columns, num_warps=own.warps)
+                       ROWS=own.rows, COLUMNS=own.columns, num_warps=own.warps, **FUSED)
     else:
         _some_rows[grid](*tensors, count, rows, columns, eps, FORM=form, GROUP=group, GATED=gated, ADDED=added,
                          ROWS=own.rows, COLUMNS=own.columns, COUNT=FEW, DTYPE=ROUNDED[dtype],
-                         TAKEN=taken(dtype, x.device), num_warps=own.warps, num_stages=4)
+                         TAKEN=taken(dtype, x.device), num_warps=own.warps, num_stages=4,
+                         **FUSED)
 
 
 def few_rows(x: Tensor, weights: Weights) -> Tensor:
@@ -90,7 +91,8 @@ def processors_of(device: torch.device) -> int:
 
 
 @triton.jit
-def _finished(sums: tl.tensor, at: tl.tensor, there: tl.tensor, scale: tl.tensor, bias: tl.tensor, divisor: tl.tensor, FORM: tl.constexpr) -> tl.tensor:
+def _finished(sums: tl.tensor, at: tl.tensor, there: tl.tensor, scale: tl.tensor, bias: tl.tensor, divisor: tl.tensor,
+              FORM: tl.constexpr) -> tl.tensor:
     """What is done to each of a row's sums, [ROWS, 1] or [ROWS, COUNT]."""
     if FORM == 1:
         sums *= tl.load(scale + at, mask=there, other=0.0)[:, None]
@@ -118,7 +120,8 @@ def _summands(x: tl.tensor, gain: tl.tensor, squares: tl.tensor, at: tl.tensor, 
 
 
 @triton.jit
-def _codes_of(weight: tl.tensor, row: tl.tensor, there: tl.tensor, group: tl.tensor, inside: tl.tensor, columns: tl.tensor, GROUP: tl.constexpr) -> tl.tensor:
+def _codes_of(weight: tl.tensor, row: tl.tensor, there: tl.tensor, group: tl.tensor, inside: tl.tensor,
+              columns: tl.tensor, GROUP: tl.constexpr) -> tl.tensor:
     """Bytes [ROWS, groups, GROUP/2] as int32."""
     byte = tl.arange(0, GROUP // 2)
     at = row[:, None, None] * (columns // 2) + group[None, :, None] * (GROUP // 2) + byte[None, None, :]
@@ -126,8 +129,9 @@ def _codes_of(weight: tl.tensor, row: tl.tensor, there: tl.tensor, group: tl.ten
 
 
 @triton.jit
-def _grouped(sums: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, row: tl.tensor, there: tl.tensor, group: tl.tensor, inside: tl.tensor, even: tl.tensor,
-             odd: tl.tensor, columns: tl.tensor, GROUP: tl.constexpr) -> tl.tensor:
+def _grouped(sums: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, row: tl.tensor, there: tl.tensor,
+             group: tl.tensor, inside: tl.tensor, even: tl.tensor, odd: tl.tensor, columns: tl.tensor,
+             GROUP: tl.constexpr) -> tl.tensor:
     """sums [ROWS, groups] += scale (sum of code x - zero sum of x), from sums of (1 + code / 16) x."""
     codes = _codes_of(weight, row, there, group, inside, columns, GROUP)
     raw = tl.sum(_mantissa(codes & 15) * even[None] + _mantissa(codes >> 4) * odd[None], 2)
@@ -139,9 +143,10 @@ def _grouped(sums: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tens
 
 
 @triton.jit
-def _one_row(x: tl.tensor, gain: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, bias: tl.tensor, divisor: tl.tensor, y: tl.tensor, rows: tl.tensor,
-             columns: tl.tensor, eps: tl.tensor, FORM: tl.constexpr, GROUP: tl.constexpr, GATED: tl.constexpr, ADDED: tl.constexpr,
-             ROWS: tl.constexpr, COLUMNS: tl.constexpr) -> None:
+def _one_row(x: tl.tensor, gain: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, bias: tl.tensor,
+             divisor: tl.tensor, y: tl.tensor, rows: tl.tensor, columns: tl.tensor, eps: tl.tensor, FORM: tl.constexpr,
+             GROUP: tl.constexpr, GATED: tl.constexpr, ADDED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+             ) -> None:
     """Products with one row by plain arithmetic; sums of a thread's own columns meet once, at the end."""
     at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there, row = at < rows, at.to(tl.int64)
@@ -186,7 +191,8 @@ def _one_row(x: tl.tensor, gain: tl.tensor, weight: tl.tensor, scale: tl.tensor,
 
 
 @triton.jit
-def _inverses(x: tl.tensor, count: tl.tensor, columns: tl.tensor, eps: tl.tensor, COUNT: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
+def _inverses(x: tl.tensor, count: tl.tensor, columns: tl.tensor, eps: tl.tensor, COUNT: tl.constexpr,
+              COLUMNS: tl.constexpr) -> tl.tensor:
     """Of the lengths of x's rows, [COUNT]."""
     vector, squares = tl.arange(0, COUNT), tl.zeros([COUNT], tl.float32)
     for begin in range(0, columns, COLUMNS):
@@ -198,8 +204,8 @@ def _inverses(x: tl.tensor, count: tl.tensor, columns: tl.tensor, eps: tl.tensor
 
 
 @triton.jit
-def _vectors(x: tl.tensor, gain: tl.tensor, inverse: tl.tensor, column: tl.tensor, inside: tl.tensor, count: tl.tensor, columns: tl.tensor, COUNT: tl.constexpr,
-             DTYPE: tl.constexpr, TAKEN: tl.constexpr) -> tl.tensor:
+def _vectors(x: tl.tensor, gain: tl.tensor, inverse: tl.tensor, column: tl.tensor, inside: tl.tensor, count: tl.tensor,
+             columns: tl.tensor, COUNT: tl.constexpr, DTYPE: tl.constexpr, TAKEN: tl.constexpr) -> tl.tensor:
     """x at some columns [c, COUNT], normed and rounded to the model's type."""
     vector = tl.arange(0, COUNT)
     mask = inside[:, None] & (vector < count)[None, :]
@@ -210,9 +216,9 @@ def _vectors(x: tl.tensor, gain: tl.tensor, inverse: tl.tensor, column: tl.tenso
 
 
 @triton.jit
-def _stepped(sums: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, row: tl.tensor, there: tl.tensor, begin: tl.tensor, even: tl.tensor, odd: tl.tensor,
-             columns: tl.tensor, GROUP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr,
-             TAKEN: tl.constexpr) -> tl.tensor:
+def _stepped(sums: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, row: tl.tensor, there: tl.tensor,
+             begin: tl.tensor, even: tl.tensor, odd: tl.tensor, columns: tl.tensor, GROUP: tl.constexpr,
+             ROWS: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr, TAKEN: tl.constexpr) -> tl.tensor:
     """sums += W x over some groups, W rounded to the model's type as where it is unpacked."""
     group = begin // GROUP + tl.arange(0, COLUMNS // GROUP)
     inside = group < columns // GROUP
@@ -228,18 +234,18 @@ def _stepped(sums: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tens
 
 
 @triton.jit
-def _plain(sums: tl.tensor, weight: tl.tensor, row: tl.tensor, there: tl.tensor, column: tl.tensor, inside: tl.tensor, value: tl.tensor, columns: tl.tensor,
-           TAKEN: tl.constexpr) -> tl.tensor:
+def _plain(sums: tl.tensor, weight: tl.tensor, row: tl.tensor, there: tl.tensor, column: tl.tensor, inside: tl.tensor,
+           value: tl.tensor, columns: tl.tensor, TAKEN: tl.constexpr) -> tl.tensor:
     """sums += W x over some columns, of floats or bytes."""
     found = tl.load(weight + row[:, None] * columns + column[None, :], mask=there[:, None] & inside[None, :], other=0)
     return tl.dot(found.to(TAKEN), value, sums, input_precision="ieee")
 
 
 @triton.jit
-def _some_rows(x: tl.tensor, gain: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, bias: tl.tensor, divisor: tl.tensor, y: tl.tensor, count: tl.tensor,
-               rows: tl.tensor, columns: tl.tensor, eps: tl.tensor, FORM: tl.constexpr, GROUP: tl.constexpr, GATED: tl.constexpr,
-               ADDED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, COUNT: tl.constexpr,
-               DTYPE: tl.constexpr, TAKEN: tl.constexpr) -> None:
+def _some_rows(x: tl.tensor, gain: tl.tensor, weight: tl.tensor, scale: tl.tensor, zero: tl.tensor, bias: tl.tensor,
+               divisor: tl.tensor, y: tl.tensor, count: tl.tensor, rows: tl.tensor, columns: tl.tensor, eps: tl.tensor,
+               FORM: tl.constexpr, GROUP: tl.constexpr, GATED: tl.constexpr, ADDED: tl.constexpr, ROWS: tl.constexpr,
+               COLUMNS: tl.constexpr, COUNT: tl.constexpr, DTYPE: tl.constexpr, TAKEN: tl.constexpr) -> None:
     """Products with up to COUNT rows by matrix instructions, the weights on their longer side."""
     at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there, row = at < rows, at.to(tl.int64)

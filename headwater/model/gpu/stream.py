@@ -6,25 +6,27 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from headwater.model.gpu import FUSED
+
 _COLUMNS = 1024
 
 
 def begin(tokens: Tensor, embedding: Tensor, stream: Tensor) -> None:
     """The embeddings of tokens int64 [B]."""
     rows, columns = stream.shape
-    _look_up[(rows, triton.cdiv(columns, _COLUMNS))](tokens, embedding, stream, columns, COLUMNS=_COLUMNS)
+    _look_up[(rows, triton.cdiv(columns, _COLUMNS))](tokens, embedding, stream, columns, COLUMNS=_COLUMNS, **FUSED)
 
 
 def turn(slots: Tensor, frequencies: Tensor, magnitude: float, cosines: Tensor, sines: Tensor) -> None:
     """Cosines and sines float32 [B, rope_dims/2] of the positions' angles."""
     pairs = len(frequencies)
     _angles[(len(slots),)](slots, frequencies, cosines, sines, pairs, magnitude, PAIRS=triton.next_power_of_2(pairs),
-                           num_warps=1)
+                           num_warps=1, **FUSED)
 
 
 def add_normed(x: Tensor, gain: Tensor, eps: float, stream: Tensor) -> None:
     """stream += RMSNorm(x) for float32 x [B,D]."""
-    _add_normed[(len(x),)](x, gain, stream, x.shape[1], eps, COLUMNS=_COLUMNS)
+    _add_normed[(len(x),)](x, gain, stream, x.shape[1], eps, COLUMNS=_COLUMNS, **FUSED)
 
 
 @triton.jit

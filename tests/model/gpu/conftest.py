@@ -1,4 +1,4 @@
-"""Kernels run on the GPU where there is one; elsewhere Triton interprets them, which it must be told before it comes."""
+"""Kernels run on the GPU where there is one; elsewhere Triton interprets them, which it must know when it comes."""
 
 import os
 
