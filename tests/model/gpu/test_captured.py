@@ -19,7 +19,7 @@ from headwater.tokenizer import Tokenizer
 # Both layouts of pairs, ALiBi, NormHead, the sandwich norm, biases and every way to stretch positions.
 FAMILIES = ["baichuan1_13b", "baichuan2_13b", "baichuan2_7b", "chatglm2_6b", "chatglm3_6b_32k", "glm4_0414", "glm4_9b",
             "llama2_gqa", "llama_mha", "llama_rope_dynamic", "llama_rope_yarn"]
-LENGTHS = [5, 133, 1]  # more keys than are scored at once, and a first token
+LENGTHS = [5, 128, 1]  # the second step is one key more than are scored in two rounds; and a first token
 SMALL = {"vocab_size": 61, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
          "num_attention_heads": 8, "num_key_value_heads": 2, "initializer_range": 0.2}
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -55,23 +55,32 @@ def step_of(model: Decoder, cache: KVCache, capture: Callable[[Run], Run] | None
 
 @torch.inference_mode()
 def compare(model: Decoder, lengths: list[int], tolerance: float, reference: Decoder | None = None) -> None:
-    """Steps of rows of different lengths; reference: the model in float32, where the steps are in another type."""
+    """Steps of rows of different lengths; reference: the model in float32, where the steps are in another type: then
+    the decoder's own distance from it in that type, and half as much again, is allowed too."""
     plain = reference or model
-    theirs, ours = filled(plain, len(lengths)), filled(model, len(lengths))
+    theirs, own, ours = (filled(one, len(lengths)) for one in (plain, model, model))
     step = step_of(model, ours)
-    for turn in range(3):
+    for turn in range(2):
         tokens, slots = [7 + turn + row for row in range(len(lengths))], [length + turn for length in lengths]
         wanted, found = by_decoder(plain, tokens, theirs, slots), step(tokens, slots)
-        assert (found - wanted).abs().max() <= tolerance * wanted.std()
+        allowed = tolerance * wanted.std()
+        if reference is not None:
+            allowed = max(allowed, 1.5 * (by_decoder(model, tokens, own, slots) - wanted).abs().max())
+        assert (found - wanted).abs().max() <= allowed
     for one, other in zip((*ours.keys, *ours.values), (*theirs.keys, *theirs.values), strict=True):
         assert torch.allclose(one.float(), other.float(), atol=10 * tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_covered_family_steps_as_its_decoder(shared, device, name: str, rows: int) -> None:
+def test_every_covered_family_steps_as_its_decoder(shared, device, name: str) -> None:
     model = load_model(shared / "vectors" / name, dtype=torch.float32, device=device).eval()
-    compare(model, LENGTHS[-rows:], 1e-5)
+    compare(model, LENGTHS, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["baichuan2_13b", "glm4_0414"])
+def test_a_single_row_steps_as_the_decoder(shared, device, name: str) -> None:
+    model = load_model(shared / "vectors" / name, dtype=torch.float32, device=device).eval()
+    compare(model, LENGTHS[1:2], 1e-5)
 
 
 @pytest.mark.parametrize("form", ["float", "int8", "int4"])
@@ -83,8 +92,8 @@ def test_packed_and_bfloat16_models_step_as_in_float32(device, form: str, dtype:
         pack_linears(reference, head=False, form=form)
         for own, other in zip(model.buffers(), reference.buffers(), strict=True):
             other.copy_(own)
-    for rows in (1, 3):
-        compare(model.to(device), LENGTHS[:rows], 2e-5 if dtype == torch.float32 else 0.1, reference.to(device))
+    for rows in (1, 3) if dtype == torch.bfloat16 else (1,):
+        compare(model.to(device), LENGTHS[-rows:], 2e-5 if dtype == torch.float32 else 0.05, reference.to(device))
 
 
 @pytest.mark.parametrize("changed", [{"log_n_length": 16}, {"score_scale": 1.3}, {"num_key_value_heads": 1},
