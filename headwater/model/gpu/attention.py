@@ -60,9 +60,9 @@ def attend(config: ModelConfig, qkv: Tensor, slots: Tensor, angles: Angles, keys
     rows, count = len(qkv), parts.sums.shape[2]
     stored = keys.dtype == torch.int8
     scales = [one.view(torch.float32) if stored else None for one in (keys, values)]
-    by_row, by_head, by_token, _ = keys.stride()
+    strides = [stride // 4 if stored else stride for stride in keys.stride()[:3]]  # bytes lie by fours, which is told
     _read[(rows, kv_heads, count)](
-        qkv, slots, *angles, keys, values, *scales, mixed, *parts, by_row, by_head, by_token,
+        qkv, slots, *angles, keys, values, *scales, mixed, *parts, *strides,
         config.score_scale / math.sqrt(width) / math.log(2), math.log(config.log_n_length or 1),
         HEADS=heads, KV_HEADS=kv_heads, GROUP=max(16, triton.next_power_of_2(heads // kv_heads)), WIDTH=width,
         WIDE=max(16, triton.next_power_of_2(width)), ROTATED=config.rope_dims if angles.cosines is not None else 0,
@@ -155,6 +155,8 @@ def _read(qkv: tl.tensor, slots: tl.tensor, cosines: tl.tensor, sines: tl.tensor
     """A part of a row's keys, for all query heads that share them."""
     row, kv_head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     slot = tl.load(slots + row)
+    if key_scales is not None:
+        by_row, by_head, by_token = by_row * 4, by_head * 4, by_token * 4
     member, column = tl.arange(0, GROUP), tl.arange(0, WIDE)
     there, inside = member < HEADS // KV_HEADS, column < WIDTH
     head = kv_head * (HEADS // KV_HEADS) + member

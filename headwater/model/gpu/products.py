@@ -33,15 +33,17 @@ def form_of(weights: Weights) -> int:
     return INT4 if weights.zero is not None else INT8 if weights.weight.dtype == torch.int8 else FLOAT
 
 
-def tile_of(form: int, count: int, rows: int, columns: int, processors: int) -> Tile:
-    """Some KiB for each program, so that several fit a processor; fewer rows where a matrix has too few of them to
-    give every processor two. No processors: interpreted, where programs cost more than what they do."""
+def tile_of(form: int, count: int, rows: int, columns: int, processors: int, *, gated: bool = False) -> Tile:
+    """Some KiB for each program, so that several fit a processor; less where a matrix has too few rows to give every
+    processor two programs, or where each row stands for two. No processors: interpreted, where programs cost more than
+    what they do."""
     if processors == 0:
         return Tile(128, 256)
     if count == 1:
         at_once, wide = (8 if triton.cdiv(rows, 8) >= 2 * processors else 4), 1024 if form == INT4 else 512
     else:
-        at_once, wide = (32 if triton.cdiv(rows, 32) >= 2 * processors else 16), 128 if form == FLOAT else 256
+        tall = not gated and triton.cdiv(rows, 32) >= 2 * processors
+        at_once, wide = 32 if tall else 16, 128 if gated or form == FLOAT else 256
     return Tile(at_once, max(128, min(wide, triton.next_power_of_2(columns))))
 
 
@@ -58,7 +60,7 @@ def product(x: Tensor, weights: Weights, y: Tensor, *, dtype: torch.dtype, proce
     assert weights.weight.shape[0] == rows * (1 + gated)
     form = form_of(weights)
     group = 0 if weights.zero is None else columns // weights.zero.shape[1]
-    own = tile or tile_of(form, count, rows, columns, processors)
+    own = tile or tile_of(form, count, rows, columns, processors, gated=gated)
     grid = (triton.cdiv(rows, own.rows),)
     tensors = (x, gain, *weights, y)
     if count == 1:
@@ -255,9 +257,9 @@ def _some_rows(x: tl.tensor, gain: tl.tensor, weight: tl.tensor, scale: tl.tenso
     sums, others = tl.zeros([ROWS, COUNT], tl.float32), tl.zeros([ROWS, COUNT], tl.float32)
     for begin in range(0, columns, COLUMNS):
         if FORM == 2:
-            pair = begin + 2 * tl.arange(0, COLUMNS // 2)
-            even = _vectors(x, gain, inverse, pair, pair < columns, count, columns, COUNT, DTYPE, TAKEN)
-            odd = _vectors(x, gain, inverse, pair + 1, pair < columns, count, columns, COUNT, DTYPE, TAKEN)
+            column = begin + tl.arange(0, COLUMNS)
+            value = _vectors(x, gain, inverse, column, column < columns, count, columns, COUNT, DTYPE, TAKEN)
+            even, odd = tl.split(value.reshape(COLUMNS // 2, 2, COUNT).permute(0, 2, 1))
             sums = _stepped(sums, weight, scale, zero, row, there, begin, even, odd, columns, GROUP, ROWS, COLUMNS,
                             DTYPE, TAKEN)
             if GATED:
