@@ -16,6 +16,7 @@ from headwater.model.packed import pack_linears
 from headwater.model.stepper import parts_of, stepper_of
 from headwater.tokenizer import Tokenizer
 
+pytest.importorskip("triton", reason="triton is not installed")
 # Both layouts of pairs, ALiBi, NormHead, the sandwich norm, biases and every way to stretch positions.
 FAMILIES = ["baichuan1_13b", "baichuan2_13b", "baichuan2_7b", "chatglm2_6b", "chatglm3_6b_32k", "glm4_0414", "glm4_9b",
             "llama2_gqa", "llama_mha", "llama_rope_dynamic", "llama_rope_yarn"]

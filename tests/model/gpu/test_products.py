@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from headwater.model.gpu.products import FLOAT, INT4, INT8, Tile, few_rows, product, tile_of
 from headwater.model.int4 import GROUPS, Int4Linear
 from headwater.model.linear import Int8Linear
 from headwater.model.native.few_rows import FEW, Weights
+
+pytest.importorskip("triton", reason="triton is not installed")
+from headwater.model.gpu.products import FLOAT, INT4, INT8, Tile, few_rows, product, tile_of
 
 # Sums in another order; x (and where there are several rows the weights) are rounded to the type. The interpreter cuts
 # bfloat16 instead of rounding it.
