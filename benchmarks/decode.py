@@ -1,11 +1,15 @@
 """Decoding at batch 1 and prefill of INT4, INT8 and bfloat16 weights against llama.cpp and transformers.
 
-    python benchmarks/decode.py [--full] [--threads N]
+    python benchmarks/decode.py [--full] [--threads N] [--device cpu|cuda|all] [--sweep]
 
 Random weights, the same ones for everyone: llama.cpp has them as Q4_0, Q8_0 and F16 from a GGUF export, transformers in
 bfloat16. Decoding is greedy, 128 tokens behind 64 (32 with the small shape), the prompt not counted; prefill is 384
 tokens at once. INT4 is of groups of 32 with an INT8 head, where Q4_0 has Q6_K. The ceiling is how often a second the
 weights can be read by as many threads. Everyone takes turns; medians.
+
+On a GPU, where there is one: our captured steps at batch 1 and 8 against transformers in bfloat16, as it is and with a
+compiled step over a static cache, and against torchao's INT8 and INT4; --full adds a shape of 7 billion parameters.
+--sweep times our kernels in many tiles instead, by which `gpu.products.tile_of` is to be set.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _decode_gpu
 import torch
 from _harness import Case, arguments, installed, report
 
@@ -65,12 +70,12 @@ def weight_bytes(model: Decoder) -> int:
     return sum(one.nbytes for name, one in model.state_dict().items() if name != "embedding.weight")
 
 
-def engine_of(model: Decoder, folder: Path) -> Engine:
+def engine_of(model: Decoder, folder: Path, batch: int = 1) -> Engine:
     """An engine that never meets an end mark."""
     if not (folder / "tokenizer.model").exists():
         words = count_words([("A river runs to the sea. 河流入海。" * 9, "")]).weighted()
         train_bpe(words, folder / "tokenizer.model", BpeSettings(vocab_size=320, max_piece_length=8))
-    engine = Engine(model, Tokenizer.load(folder), max_batch=1)
+    engine = Engine(model, Tokenizer.load(folder), max_batch=batch)
     engine.vocabulary, engine.stop_ids = model.config.vocab_size, frozenset()
     return engine
 
@@ -214,10 +219,18 @@ def against(case: str, speed: float, seconds: dict[str, float], tokens: int, pee
 
 
 def main() -> None:
-    options = arguments(__doc__, ("--threads", {"type": int, "default": 2, "help": "threads of everyone (2)"}))
+    options = arguments(__doc__, ("--threads", {"type": int, "default": 2, "help": "threads of everyone (2)"}),
+                        ("--device", {"choices": ("cpu", "cuda", "all"), "default": "all", "help": "where (all)"}),
+                        ("--sweep", {"action": "store_true", "help": "on a GPU, tiles of the kernels instead"}))
     torch.set_num_threads(options.threads)
-    rows, ceilings = compare("0.8B" if options.full else "38M", 128 if options.full else 32, 3, options.threads)
-    report("decode", rows, ceilings, ("torch", "transformers", "llama_cpp_python"))
+    rows: list[Case] = []
+    ceilings: dict[str, float] = {}
+    if options.device != "cuda":
+        rows, ceilings = compare("0.8B" if options.full else "38M", 128 if options.full else 32, 3, options.threads)
+    if options.device != "cpu":
+        more, limits = _decode_gpu.measure(options.full, options.sweep, engine_of)
+        rows, ceilings = rows + more, {**ceilings, **limits}
+    report("decode", rows, ceilings, ("torch", "triton", "transformers", "llama_cpp_python", "torchao"))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ def _speed(model: Decoder, prompt: Tensor) -> float:
     cache = model.cache(1, len(prompt) + DECODED)
     token = int(model(prompt[None].to(model.device), cache=cache)[:, -1].argmax())
     step = stepper_of(model, cache)
+    if step is not None:  # on a GPU the first compiles, and the second is captured
+        for _ in range(2):
+            step([token], [len(prompt)])
     start = time.perf_counter()
     for slot in range(len(prompt), len(prompt) + DECODED):
         logits = (model(torch.tensor([[token]], device=model.device), cache=cache)[:, -1] if step is None

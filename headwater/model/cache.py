@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,6 +63,8 @@ class KVCache:
         self.fronts = [0] * batch
         """Keys of each row's own prefix, of the `front` that there is room for."""
         self.filled = 0
+        self.kept: dict[str, Any] = {}
+        """What was made for this memory and lasts as long; views share it."""
         self.visible: Tensor | None = None
         """bool [B,S]: the slots that the next token may see; None means all of them."""
         self.positions: Tensor | None = None
@@ -124,6 +126,7 @@ class KVCache:
         among them; it counts as empty."""
         view = object.__new__(KVCache)
         view.length, view.sinks, view.piece, view.dtype = self.length, self.sinks, self.piece, self.dtype
+        view.kept = self.kept
         view.fronts = self.fronts[start:stop]
         front = max(view.fronts, default=0)
         own = (slice(start, stop), slice(None), slice(self.front - front, None))

@@ -1,4 +1,4 @@
-"""Decoding one token a row by one call of compiled code, for the models that it covers."""
+"""Decoding one token a row by one call: of compiled code, or on a GPU of a captured step; for the models covered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from headwater.model.cache import KVCache
+from headwater.model.captured import CapturedStepper, Parts, captured_stepper
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Block, Decoder
+from headwater.model.gpu import has_triton
 from headwater.model.heads import LinearHead, NormHead
 from headwater.model.int4 import Int4Linear
 from headwater.model.linear import Int8Linear
 from headwater.model.native.build import library
-from headwater.model.native.few_rows import FEW, FORMS, Matrix, Weights
+from headwater.model.native.few_rows import FEW, FORMS, MULTIPLIED, Matrix, Weights
 from headwater.model.native.step import Layer, Step
 from headwater.model.norms import RMSNorm
 from headwater.model.positions import frequencies
@@ -30,34 +32,47 @@ def covers(config: ModelConfig) -> bool:
             and config.position in ("rope", "alibi", "none") and not config.sliding_window and not config.prefix_ids)
 
 
-def stepper_of(model: Decoder, cache: KVCache) -> Stepper | None:
+def stepper_of(model: Decoder, cache: KVCache) -> Stepper | CapturedStepper | None:
     """For the rows of a cache and the weights as they are now, or None where the decoder itself is to be called: for
-    other models, more rows, adapters and prefixes, on another device, under autocast, without a compiler."""
-    plain = (model.dtype in FORMS and cache.keys[0].dtype in (model.dtype, torch.int8) and cache.front == 0
-             and model.prefix is None and not cache.rolling and cache.positions is None and cache.visible is None)
-    if (not plain or not covers(model.config) or not 0 < cache.batch <= FEW or model.device.type != "cpu"
-            or torch.is_autocast_enabled("cpu")):
+    other models, more rows, adapters and prefixes, on another device, under autocast, without a compiler (on a GPU:
+    without Triton)."""
+    kind = model.device.type
+    plain = (model.dtype in MULTIPLIED.get(kind, ()) and cache.keys[0].dtype in (model.dtype, torch.int8)
+             and cache.front == 0 and model.prefix is None and not cache.rolling and cache.positions is None
+             and cache.visible is None)
+    if not plain or not covers(model.config) or not 0 < cache.batch <= FEW or torch.is_autocast_enabled(kind):
         return None
-    found = [weights_of(module, model.dtype) for block in model.blocks for module in _products(block)]
-    head = weights_of(model.head, model.dtype)
-    usable = [one for one in found if one is not None]
-    if head is None or len(usable) < len(found):
+    parts = parts_of(model)
+    if parts is None:
         return None
+    if kind == "cuda":
+        return captured_stepper(model, cache, parts) if has_triton() else None
     if library("decode") is None:
-        if any(one.weight.dtype in (torch.int8, torch.uint8) for one in usable):
+        if any(one.weight.dtype in (torch.int8, torch.uint8) for one in parts.products):
             _tell()
         return None
-    return Stepper(model, cache, usable, head)
+    return Stepper(model, cache, parts.products, parts.head)
+
+
+def parts_of(model: Decoder) -> Parts | None:
+    """What a step of a covered model reads, or None where a layer is one that no code of ours knows."""
+    found = [weights_of(module, model.dtype) for block in model.blocks for module in _products(block)]
+    head, usable = weights_of(model.head, model.dtype), [one for one in found if one is not None]
+    if head is None or len(usable) < len(found):
+        return None
+    last, *gains = [_weight(norm) for norm in (model.norm, *(one for block in model.blocks for one in _norms(block)))]
+    assert last is not None
+    return Parts(model.embedding.weight, model.positions.table, usable, gains, last, head)
 
 
 def weights_of(module: nn.Module, dtype: torch.dtype) -> Weights | None:
-    """A linear layer as compiled code multiplies it by rows of this type; None for one that it does not know."""
+    """A linear layer as code of ours multiplies it by rows of this type; None for one that it does not know."""
     if type(module) is Int8Linear:
-        found = Weights(module.weight, module.scale.float(), bias=_float(module.bias))
+        found = Weights(module.weight, module.scale.float(), bias=_bias(module))
     elif type(module) is Int4Linear:
-        found = Weights(module.codes, module.scale, module.zero, _float(module.bias))
+        found = Weights(module.codes, module.scale, module.zero, _bias(module))
     elif isinstance(module, nn.Linear) and type(module) in (nn.Linear, LinearHead):
-        found = Weights(module.weight, bias=_float(module.bias))
+        found = Weights(module.weight, bias=_bias(module))
     elif type(module) is NormHead:
         found = Weights(module.weight, divisor=module.lengths())
     else:
@@ -135,9 +150,18 @@ def _norms(block: nn.Module) -> tuple[nn.Module | None, ...]:
     return block.attention_norm, block.feedforward_norm, *beside
 
 
+def _bias(module: Int8Linear | Int4Linear | nn.Linear) -> Tensor | None:
+    """A copy where compiled code on a processor reads it; where it lies on a GPU, so that it is found there again."""
+    return module.bias if module.bias is not None and module.bias.is_cuda else _float(module.bias)
+
+
 def _gain(norm: nn.Module | None) -> Tensor | None:
+    return _float(_weight(norm))
+
+
+def _weight(norm: nn.Module | None) -> Tensor | None:
     assert norm is None or isinstance(norm, RMSNorm)
-    return None if norm is None else _float(norm.weight)
+    return None if norm is None else norm.weight
 
 
 def _float(tensor: Tensor | None) -> Tensor | None:

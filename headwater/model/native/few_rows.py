@@ -1,4 +1,4 @@
-"""Products of few rows with matrices as they are stored, by compiled code that reads every weight once."""
+"""Products of few rows with matrices as they are stored, by code of ours that reads every weight once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from headwater.model.gpu import has_triton
 from headwater.model.native.build import library
 
 FEW = 16
 """Rows; with more, a product of whole matrices is quicker."""
 FORMS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
+MULTIPLIED = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
+"""Types of rows that are multiplied, by device."""
 
 
 class Matrix(ctypes.Structure):
@@ -36,16 +39,15 @@ class Weights(NamedTuple):
     scale: Tensor | None = None
     zero: Tensor | None = None
     bias: Tensor | None = None
-    """float32 [O]."""
+    """float32 [O]; on a GPU of any type."""
     divisor: Tensor | None = None
     """float32 [O]: products are divided by it."""
 
     def usable(self, dtype: torch.dtype) -> bool:
-        """Whether compiled code can multiply it with rows of this type."""
-        kinds = {torch.float32: (torch.float32, torch.int8, torch.uint8),
-                 torch.bfloat16: (torch.bfloat16, torch.int8, torch.uint8)}
-        tensors = [tensor for tensor in self if tensor is not None]
-        return (self.weight.dtype in kinds.get(dtype, ()) and all(one.device.type == "cpu" for one in tensors)
+        """Whether code of ours for its device can multiply it with rows of this type."""
+        device, tensors = self.weight.device, [tensor for tensor in self if tensor is not None]
+        return (dtype in MULTIPLIED.get(device.type, ()) and self.weight.dtype in (dtype, torch.int8, torch.uint8)
+                and all(one.device == device for one in tensors)
                 and all(type(one) in (Tensor, torch.nn.Parameter) and one.is_contiguous() for one in tensors))
 
     def matrix(self) -> Matrix:
@@ -60,11 +62,15 @@ class Weights(NamedTuple):
 
 
 def few_rows(x: Tensor, weights: Weights) -> Tensor | None:
-    """x W^T for x [..,I] of few rows in float32 or bfloat16, sums in float32; None where there is no code for it."""
+    """x W^T for x [..,I] of few rows, sums in float32; None where there is no code for it."""
     count = x.numel() // x.shape[-1]
     if count > FEW or torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
         return None
-    native = library("decode") if weights.usable(x.dtype) else None
+    if x.device != weights.weight.device or not weights.usable(x.dtype):
+        return None
+    if x.is_cuda:
+        return _on_gpu(x, weights)
+    native = library("decode")
     if native is None:
         return None
     x, y = x.contiguous(), x.new_empty((*x.shape[:-1], len(weights.weight)))
@@ -73,9 +79,18 @@ def few_rows(x: Tensor, weights: Weights) -> Tensor | None:
     return y
 
 
+def _on_gpu(x: Tensor, weights: Weights) -> Tensor | None:
+    if not has_triton():
+        return None
+    from headwater.model.gpu import products
+
+    return products.few_rows(x, weights)
+
+
 def unpacked(weights: Weights, dtype: torch.dtype) -> Tensor | None:
     """A matrix of four-bit codes as floats [O,I], rounded once; None where there is no code for it."""
-    native = library("decode") if dtype in FORMS and weights.usable(dtype) else None
+    on_cpu = weights.weight.device.type == "cpu"
+    native = library("decode") if on_cpu and weights.usable(dtype) else None
     run = getattr(native, "unpack_steps", None)
     if run is None:
         return None
