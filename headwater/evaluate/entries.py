@@ -20,7 +20,7 @@ from headwater.evaluate.scores import above_chance, scores
 def entry(benchmark: Benchmark, reading: Reading, answers: Sequence[Answer], *, rules: Rules = "official",
           shots: int | None = None, contamination: Contamination | None = None, resamples: int = RESAMPLES,
           seed: int = SEED) -> dict[str, Any]:
-    """The figures of one model (docs/evaluate-scores.md has every key).
+    """The figures of one model (docs/evaluate.md has every key).
 
     shots: those that were shown, the benchmark's own when not given. contamination: of this benchmark; without it
     there is no `contaminated`. Raises `InputError` where no question was answered.
