@@ -2,15 +2,15 @@
 
     python benchmarks/evaluate.py [--full] [--threads N] [--data FOLDER] [--batch N]
 
-The same random weights (float32), tokenizer, questions and prompts for both, those of the harness's own definitions.
-Each side's time is from the harness's task to judged answers. Choices and texts are compared one by one. The ceiling is
-what reading every prompt whole, once, takes at the measured speed of matrix products.
+The same random weights (float32), tokenizer, questions and prompts for both: those of the harness's own definitions,
+and of the official ones where the harness draws other examples for every question. Each side's time is from the
+harness's task to judged answers; answers are compared one by one. A ceiling is what reading every prompt whole, once,
+takes at the measured speed of matrix products: who shares what prompts begin with can be faster.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from _harness import Case, arguments, installed, measure_interleaved, report
 from headwater.artifacts import write_json, write_text
 from headwater.evaluate.answers import Answer
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
+from headwater.evaluate.benchmarks.definition import Rules
 from headwater.evaluate.benchmarks.reading import Part
 from headwater.generate.engine import Engine
 from headwater.model import Decoder, ModelConfig, initialise
@@ -37,6 +38,7 @@ FOLDERS = {"mmlu": "mmlu/data", "cmmlu": "cmmlu/data", "gsm8k": "gsm8k", "bbh": 
 SHAPE: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
                          "num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 4096}
 VOCABULARY = 8192
+RULES: dict[str, tuple[Rules, ...]] = {"gsm8k": ("harness", "official")}
 Ask = Callable[[Part], list[Answer]]
 
 
@@ -58,7 +60,7 @@ def make_model(folder: Path, texts: list[str]) -> None:
     write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer))
 
 
-def theirs_of(folder: Path, name: str, batch: int) -> Ask | None:
+def theirs_of(folder: Path, name: str, rules: Rules, batch: int) -> Ask | None:
     if installed("transformers") is None or installed("accelerate") is None:
         return None
     from lm_eval import evaluator
@@ -70,7 +72,7 @@ def theirs_of(folder: Path, name: str, batch: int) -> Ask | None:
     model = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=batch)
 
     def ask(part: Part) -> list[Answer]:
-        task = task_of(BENCHMARKS[name], part, "harness", None)
+        task = task_of(BENCHMARKS[name], part, rules, None)
         with quiet():
             found = evaluator.evaluate(model, {"tasks": {part.subject: task}, "groups": {}}, bootstrap_iters=0)
         return answers_of(task, BENCHMARKS[name], part.subject, found["samples"][part.subject])
@@ -78,17 +80,17 @@ def theirs_of(folder: Path, name: str, batch: int) -> Ask | None:
     return ask
 
 
-def ours_of(folder: Path, name: str, batch: int) -> Ask:
+def ours_of(folder: Path, name: str, rules: Rules, batch: int) -> Ask:
     from headwater.evaluate.harness.language_model import EngineLM
     from headwater.evaluate.harness.run import ask
 
     model = EngineLM(Engine.load(folder, max_batch=batch))
-    return lambda part: ask(model, BENCHMARKS[name], part, "harness")
+    return lambda part: ask(model, BENCHMARKS[name], part, rules)
 
 
-def compare(name: str, folder: Path, parts: list[Part], batch: int, repeats: int) -> list[Case]:
+def compare(name: str, rules: Rules, folder: Path, parts: list[Part], batch: int, repeats: int) -> list[Case]:
     asked = sum(len(part.questions) for part in parts)
-    sides = {"ours": ours_of(folder, name, batch), "theirs": theirs_of(folder, name, batch)}
+    sides = {"ours": ours_of(folder, name, rules, batch), "theirs": theirs_of(folder, name, rules, batch)}
     last: dict[str, list[Answer]] = {}
 
     def run(side: str, ask: Ask) -> Callable[[], None]:
@@ -98,13 +100,28 @@ def compare(name: str, folder: Path, parts: list[Part], batch: int, repeats: int
 
     functions: dict[str, Callable[[], object]] = {side: run(side, ask) for side, ask in sides.items() if ask}
     seconds = measure_interleaved(functions, repeats)
-    case, peer = f"{name}, {asked} questions", f"lm-eval hf, batch {batch}"
+    title = f"{name} by {rules} rules"
+    case, peer = f"{title}, {asked} questions", f"lm-eval hf, batch {batch}"
     if "theirs" not in seconds:
         return [Case(case, "questions/s", asked / seconds["ours"], "transformers, accelerate: not installed")]
     same = [(one.given, one.metrics) == (other.given, other.metrics)
             for one, other in zip(last["ours"], last["theirs"], strict=True)]
     return [Case.compare(case, "questions/s", asked / seconds["ours"], peer, asked / seconds["theirs"]),
-            Case(f"{name}, answers given alike", "%", 100 * sum(same) / asked, peer)]
+            Case(f"{title}, answers given alike", "%", 100 * sum(same) / asked, peer)]
+
+
+def tokens_of(folder: Path, name: str, parts: list[Part]) -> float:
+    """Mean of a prompt, by the harness's rules."""
+    from headwater.evaluate.harness.language_model import EngineLM
+    from headwater.evaluate.harness.tasks import quiet, task_of
+
+    model, lengths = EngineLM(Engine.load(folder)), []
+    for part in parts:
+        task = task_of(BENCHMARKS[name], part, "harness", None)
+        with quiet():
+            task.build_all_requests()
+        lengths += [model.length(prompt) for prompt in {request.args[0] for request in task.instances}]
+    return sum(lengths) / len(lengths)
 
 
 def matrix_speed() -> float:
@@ -122,14 +139,19 @@ def main() -> None:
         "mmlu": (6, 2), "cmmlu": (6, 2), "gsm8k": (4, 1)}
     parts = {name: parts_of(name, options.data, *size) for name, size in sizes.items()}
     rows: list[Case] = []
-    start = time.perf_counter()
+    speed = matrix_speed()
+    ceilings = {"matrix products, GFLOP/s": speed / 1e9}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_model(folder, [str(value) for found in parts.values() for part in found for row in
                             (*part.shots[:200], *part.questions) for value in row.values()])
+        weights = sum(one.numel() for one in Engine.load(folder).model.blocks.parameters())
         for benchmark, found in parts.items():
-            rows += compare(benchmark, folder, found, options.batch, 3 if options.full else 1)
-    ceilings = {"matrix products, GFLOP/s": matrix_speed() / 1e9, "all of it, s": time.perf_counter() - start}
+            for rules in RULES.get(benchmark, ("harness",)):
+                rows += compare(benchmark, rules, folder, found, options.batch, 3 if options.full else 1)
+            tokens = tokens_of(folder, benchmark, found)
+            ceilings[f"{benchmark}, prompts of {tokens:.0f} tokens read whole, questions/s"] = speed / (
+                2 * weights * tokens)
     report("evaluate", rows, ceilings, ("torch", "transformers", "lm_eval"))
 
 
