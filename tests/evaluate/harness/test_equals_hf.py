@@ -72,7 +72,8 @@ def test_choices_are_the_same_question_by_question(shared, ours, theirs, name, r
 @pytest.mark.parametrize("name", ["gsm8k", "bbh"])
 def test_written_answers_are_the_same_letter_by_letter(shared, ours, theirs, name):
     for part in parts(shared, name, 1):
-        assert ask(ours, BENCHMARKS[name], part, "harness", max_tokens=TOKENS) == asked_of_theirs(theirs, name, part, "harness")
+        found = ask(ours, BENCHMARKS[name], part, "harness", max_tokens=TOKENS)
+        assert found == asked_of_theirs(theirs, name, part, "harness")
 
 
 def test_chinese_letters_follow_their_question_without_a_space(shared, ours):
