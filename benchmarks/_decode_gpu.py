@@ -20,7 +20,7 @@ from headwater.generate import Engine, SamplingParams
 from headwater.model import Decoder, ModelConfig
 from headwater.model.int4 import Int4Linear
 from headwater.model.linear import Int8Linear
-from headwater.model.native.few_rows import Weights
+from headwater.model.native.weights import Weights
 from headwater.model.packed import pack_linears, replace_layer
 
 SIZES: dict[str, dict[str, Any]] = {

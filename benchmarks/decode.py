@@ -29,10 +29,10 @@ from _harness import Case, arguments, installed, report
 from headwater.generate import Engine, SamplingParams
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.checkpoint import save_model
+from headwater.model.few_rows import few_rows
 from headwater.model.gguf.writing import write_gguf
 from headwater.model.int4 import Int4Linear
 from headwater.model.linear import Int8Linear
-from headwater.model.native.few_rows import few_rows
 from headwater.model.packed import pack_linears
 from headwater.model.stepper import stepper_of, weights_of
 from headwater.progress import track

@@ -16,7 +16,7 @@ from headwater.model import gpu
 from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
-from headwater.model.native.few_rows import FEW, Weights
+from headwater.model.native.weights import FEW, Weights
 from headwater.model.positions import frequencies
 from headwater.model.scalings import DynamicNtk
 

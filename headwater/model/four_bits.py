@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from headwater.model.few_rows import unpacked
 from headwater.model.linear import as_multiplied
-from headwater.model.native.few_rows import Weights, unpacked
 from headwater.model.native.four_bits import Levels, pack, unpack
+from headwater.model.native.weights import Weights
 from headwater.plan.finetuning import FLOAT_BYTES, GROUP
 
 NF4: Levels = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,

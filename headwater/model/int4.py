@@ -7,9 +7,10 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from headwater.model.few_rows import few_rows
 from headwater.model.four_bits import product, unpack_steps
 from headwater.model.linear import AT_ONCE, ExactScale, as_multiplied
-from headwater.model.native.few_rows import Weights, few_rows
+from headwater.model.native.weights import Weights
 
 Group = Literal[32, 64, 128]
 GROUPS: tuple[int, ...] = get_args(Group)

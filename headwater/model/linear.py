@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from headwater.model.native.few_rows import FEW, Weights, few_rows
+from headwater.model.few_rows import few_rows
+from headwater.model.native.weights import FEW, Weights
 
 AT_ONCE = 1 << 20
 """Weights that are packed or unpacked at once."""

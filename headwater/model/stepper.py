@@ -18,8 +18,8 @@ from headwater.model.heads import LinearHead, NormHead
 from headwater.model.int4 import Int4Linear
 from headwater.model.linear import Int8Linear
 from headwater.model.native.build import library
-from headwater.model.native.few_rows import FEW, FORMS, MULTIPLIED, Matrix, Weights
 from headwater.model.native.step import Layer, Step
+from headwater.model.native.weights import FEW, FORMS, MULTIPLIED, Matrix, Weights
 from headwater.model.norms import RMSNorm
 from headwater.model.positions import frequencies
 from headwater.model.scalings import DynamicNtk

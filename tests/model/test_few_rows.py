@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from headwater import hardware
+from headwater.model import few_rows as native
+from headwater.model.few_rows import few_rows, unpacked
 from headwater.model.int4 import GROUPS, Int4Linear
 from headwater.model.linear import Int8Linear
-from headwater.model.native import few_rows as native
-from headwater.model.native.few_rows import FEW, Weights, few_rows, unpacked
+from headwater.model.native.weights import FEW, Weights
 
 compiled = pytest.mark.skipif(not hardware.has_compiler(), reason="no compiler")
 SHAPES = [(5, 70), (7, 32), (33, 704), (65, 96), (130, 1408)]

@@ -7,10 +7,9 @@ import torch
 
 from headwater import hardware
 from headwater.generate import Engine, SamplingParams
-from headwater.model import Decoder, KVCache, ModelConfig, initialise
+from headwater.model import Decoder, KVCache, ModelConfig, few_rows, initialise
 from headwater.model.cache import from_bytes
 from headwater.model.checkpoint import load_model
-from headwater.model.native import few_rows
 from headwater.model.packed import pack_linears
 from headwater.model.prefix import Prefix, PrefixSettings
 from headwater.model.stepper import covers, stepper_of

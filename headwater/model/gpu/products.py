@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from headwater.model.gpu import FUSED, on
-from headwater.model.native.few_rows import FEW, Weights
+from headwater.model.native.weights import FEW, Weights
 
 FLOAT, INT8, INT4 = 0, 1, 2
 ROUNDED = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from headwater.model.native.few_rows import Matrix
+from headwater.model.native.weights import Matrix
 
 
 class Layer(ctypes.Structure):

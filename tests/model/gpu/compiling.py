@@ -15,7 +15,7 @@ from triton.runtime.jit import JITFunction
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.captured import Step, Workspace
 from headwater.model.gpu import attention, products
-from headwater.model.native import few_rows
+from headwater.model.native import weights
 from headwater.model.packed import pack_linears
 from headwater.model.stepper import parts_of
 
@@ -51,7 +51,7 @@ def main() -> None:
         return found
 
     JITFunction.run = run
-    few_rows.MULTIPLIED["cpu"] = few_rows.MULTIPLIED["cuda"]
+    weights.MULTIPLIED["cpu"] = weights.MULTIPLIED["cuda"]
     products.taken = attention.taken = lambda dtype, device: products.ROUNDED[dtype]
     products.processors_of = lambda device: 132
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from headwater.model.int4 import GROUPS, Int4Linear
 from headwater.model.linear import Int8Linear
-from headwater.model.native.few_rows import FEW, Weights
+from headwater.model.native.weights import FEW, Weights
 
 pytest.importorskip("triton", reason="triton is not installed")
 from headwater.model.gpu.products import FLOAT, INT4, INT8, Tile, few_rows, product, tile_of
