@@ -226,12 +226,16 @@ def _named_models(folders: list[Path]) -> list[str]:
     """Settings that name models by their folders; of two folders of one name the second is NAME-2. A dot would part a
     setting's name."""
     from headwater.generate.run_folder import find_model
+    from headwater.progress import say
 
     found: dict[str, Path] = {}
     for folder in folders:
         name = folder.resolve().name.replace(".", "-")
         same = sum(known == name or known.startswith(f"{name}-") for known in found)
-        found[name if not same else f"{name}-{same + 1}"] = find_model(folder)
+        called = name if not same else f"{name}-{same + 1}"
+        found[called] = find_model(folder)
+        if called != folder.resolve().name:
+            say(f"{folder} is called {called}")
     return [f"models.{name}.path={json.dumps(str(path))}" for name, path in found.items()]
 
 

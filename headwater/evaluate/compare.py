@@ -170,7 +170,7 @@ def _line(asked: Asked, group: str | None, pairs: Mapping[str, Sequence[Answer]]
         tested = None if name == against or against not in figures else _against(
             asked, against, [mine - theirs for mine, theirs in zip(values[name], values[against])], resamples, seed)
         printed = asked.published.get(name) if group is None else None
-        cells[name] = Cell(figure, figure.value == best, tested, printed)
+        cells[name] = Cell(figure, len(figures) > 1 and figure.value == best, tested, printed)
     return Line(asked.benchmark, group, asked.metric, len(next(iter(pairs.values()))), left_out, cells)
 
 

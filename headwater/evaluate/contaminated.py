@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headwater.artifacts import read_json
-from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Question, read_benchmark
+from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Question
 from headwater.corpus.decontamination.contamination import ContaminationSettings, LeakIndex
 from headwater.documents import LEAKS, PARTS, corpus_files, read_texts
 from headwater.errors import InputError
@@ -72,14 +72,11 @@ def _below(file: Path, folder: Path, row: int) -> str | None:
     return place(file.relative_to(folder).as_posix(), row) if file.is_relative_to(folder) else None
 
 
-def searched(text: Path, folder: Path, answers: Iterable[Answer]) -> Contamination:
-    """Seek the questions that were asked, of the benchmark in `folder`, in text: a corpus folder's training split, or
-    any file or folder of texts. Raises `InputError` where either cannot be read."""
-    asked = {answer.where for answer in answers}
-    source = BenchmarkSource(path=folder)
-    questions = [one for one in read_benchmark(source).questions if place(one.file, one.row) in asked]
-    where = found_in(track(_texts(text), "seeking the benchmark's questions in the text"), questions)
-    return Contamination(frozenset(where), "search")
+def searched(text: Path, questions: Sequence[Question]) -> Contamination:
+    """Seek the questions in text: a corpus folder's training split, or any file or folder of texts. Raises `InputError`
+    where it cannot be read."""
+    return Contamination(frozenset(found_in(track(_texts(text), "seeking the benchmark's questions in the text"),
+                                            questions)), "search")
 
 
 def found_in(texts: Iterable[str], questions: Sequence[Question]) -> set[str]:

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from headwater.corpus.decontamination.benchmarks import Question
 from headwater.errors import InputError
 from headwater.evaluate.answers import Answer, read_answers, write_answers
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
-from headwater.evaluate.benchmarks.reading import WHERE, Part, Reading
+from headwater.evaluate.benchmarks.reading import WHERE, Part, Reading, Row
 from headwater.evaluate.code_execution import Limits, run_programs
 from headwater.evaluate.compare import Comparison, compare
 from headwater.evaluate.contaminated import Contamination, recorded, searched
@@ -73,10 +74,14 @@ Officials = dict[str, OfficialSettings]
 
 
 def require_known(officials: Officials) -> Officials:
-    """Of a benchmark's own name, where no format is given. Raises `ValueError`."""
+    """Each is an official one by its format or its own name, and programs may be run where it is judged by them. Raises
+    `ValueError`."""
     for name, settings in officials.items():
         if settings.format is None:
             _require_known(name)
+        if BENCHMARKS[settings.format or name].program is not None and not settings.execute_code:
+            raise ValueError(f"{name} is judged by running the programs that the model wrote; set {name}.execute_code "
+                             "to true if they may run, walled in, on this machine")
     return officials
 
 
@@ -108,9 +113,6 @@ class Opened:
 def open_benchmark(name: str, settings: OfficialSettings) -> Opened:
     """Read its files and say what is wrong with them. Raises `InputError` where there is nothing to ask."""
     benchmark = BENCHMARKS[settings.format or name]
-    if benchmark.program is not None and not settings.execute_code:
-        raise InputError(f"judging {benchmark.name} runs the programs that a model wrote", where=f"benchmarks.{name}",
-                         fix=f"set benchmarks.{name}.execute_code=true if they may run, walled in, on this machine")
     reading = benchmark.read(settings.folder)
     if not reading.questions:
         raise InputError(f"no question of {benchmark.name} here", where=settings.folder,
@@ -134,8 +136,18 @@ def _limited(parts: tuple[Part, ...], limit: int | None) -> Iterator[Part]:
 
 def contamination(opened: Opened, text: Path, found: list[Answer]) -> Contamination:
     """Which of its questions the corpus stage found, or a search of any text finds now. Raises `InputError`."""
-    folder = opened.settings.folder
-    return recorded(text, folder) or searched(text, folder, found)
+    wanted = {one.where: one.wanted for one in found}
+    return recorded(text, opened.settings.folder) or searched(text, [
+        _question(opened.benchmark, row, wanted[row[WHERE]]) for part in opened.parts for row in part.questions])
+
+
+def _question(benchmark: Benchmark, row: Row, wanted: str) -> Question:
+    """As the finder takes it."""
+    file, _, number = row[WHERE].rpartition(":")
+    if benchmark.choices is None:
+        return Question(benchmark.name, file, int(number), benchmark.question(row), (), wanted)
+    asked = benchmark.choices(row)
+    return Question(benchmark.name, file, int(number), asked.question, asked.texts, asked.texts[asked.answer])
 
 
 class Session:
@@ -155,6 +167,10 @@ class Session:
 
     def ask(self, engine: Engine, model: str, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
         """Benchmark -> language -> what `results.json` says of this model's answers."""
+        chats = [one.name for one in self.opened if one.settings.chat]
+        if chats and engine.tokenizer.chat_or_none is None:
+            raise InputError(f"{model} has no chat template, through which {', '.join(chats)} are to be asked",
+                             where=path, fix=f"set benchmarks.{chats[0]}.chat=false, or give a chat model's folder")
         self._published[model] = published(names_of(path))
         results: dict[str, dict[str, dict[str, Any]]] = {}
         for one in self.opened:
@@ -194,6 +210,8 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
             found += read_answers(file)
             shown.note(part.subject)
             shown.advance(len(part.questions))
+    if model.left_out:
+        say(f"{opened.name}: {model.left_out} solved examples were left out, so that {model.shortened} prompts fit")
     if model.cut:
         say(f"{opened.name}: {model.cut} prompts were longer than the model reads and lost their beginning")
     return found

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headwater.artifacts import write_json
-from headwater.corpus.decontamination.benchmarks import BenchmarkSource, read_benchmark
+from headwater.corpus.decontamination.benchmarks import BenchmarkSource, Question, read_benchmark
 from headwater.corpus.stage import CorpusSettings
 from headwater.corpus.stage import run as make_corpus
 from headwater.errors import InputError
@@ -24,6 +24,11 @@ QUESTIONS = [
     "What did the merchants of Birch carry over the pass in winter when the lower road lay under deep snow?",
     "Why was the bridge at Cedar built of timber rather than of the grey stone that is quarried behind it?",
     "When do the herds of Dogwood leave the high pastures for the valley, according to the shepherds' own calendar?"]
+
+
+def asked(folder: Path, answers: list[Answer]) -> list[Question]:
+    wanted = {one.where for one in answers}
+    return [one for one in read_benchmark(BenchmarkSource(path=folder)).questions if place(one.file, one.row) in wanted]
 
 
 def answer(where: str, right: float = 1) -> Answer:
@@ -63,9 +68,9 @@ FOUND = {"test/rivers_test.csv:1", "test/rivers_test.csv:3"}
 
 
 def test_texts_are_searched_for_the_questions_that_were_asked(benchmark: Path, texts: Path) -> None:
-    found = searched(texts, benchmark, ANSWERS)
+    found = searched(texts, asked(benchmark, ANSWERS))
     assert (set(found.where), found.origin, found.action) == (FOUND, "search", "none")
-    assert searched(texts, benchmark, ANSWERS[1:]).where == {"test/rivers_test.csv:3"}
+    assert searched(texts, asked(benchmark, ANSWERS[1:])).where == {"test/rivers_test.csv:3"}
 
 
 def test_a_corpus_folders_training_split_is_searched(benchmark: Path, tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_a_corpus_folders_training_split_is_searched(benchmark: Path, tmp_path: 
         (tmp_path / "corpus" / split).mkdir(parents=True)
         table = pa.table({"text": [article(1), article(2, QUESTIONS[number])], "language": ["en", "en"]})
         pq.write_table(table, tmp_path / "corpus" / split / "0.parquet")
-    assert searched(tmp_path / "corpus", benchmark, ANSWERS).where == {"test/rivers_test.csv:3"}
+    assert searched(tmp_path / "corpus", asked(benchmark, ANSWERS)).where == {"test/rivers_test.csv:3"}
 
 
 @pytest.mark.parametrize("action", ["drop", "cut"])
@@ -90,7 +95,7 @@ def test_the_corpus_stages_record_names_what_a_search_of_its_sources_finds(
     assert found is not None
     assert (set(found.where), found.origin, found.action) == (FOUND, "record", action)
     # What was found is not in the text that was written.
-    assert not searched(tmp_path / "corpus", benchmark, ANSWERS).where
+    assert not searched(tmp_path / "corpus", asked(benchmark, ANSWERS)).where
 
 
 def test_a_record_of_other_benchmarks_says_nothing(tmp_path: Path) -> None:

@@ -111,3 +111,34 @@ def test_bits_per_byte_of_any_text(small_model, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="no text here"):
         run(asked.model_copy(update={"texts": {"none": tmp_path / "none"}}), tmp_path / "out2")
+
+
+def test_programs_are_not_run_unless_it_is_said():
+    asked = {"models": {"small": {"path": "x"}}, "benchmarks": {"humaneval": {"folder": "y"}}}
+    with pytest.raises(HeadwaterError, match=r"set humaneval\.execute_code"):
+        EvaluateSettings.parse(asked)
+
+
+def test_questions_found_in_the_training_text_are_scored_apart_beside_rows_that_cannot_be_read(small_model, mmlu,
+                                                                                                tmp_path):
+    question = "Which of the rivers that the old survey names flows to the northern sea through the town of Alder"
+    with open(mmlu / "test/headwaters_test.csv", "a", encoding="utf-8") as stream:
+        stream.write(f'{question},a,b,c,d,A\n"never closed,1,2,3,4,A\nHow deep is it,1,2,3,4,B\n')
+    text = tmp_path / "text.txt"
+    text.write_text(f"Once we asked: {question}? Nobody knew.\n" + "Other words. " * 50, encoding="utf-8")
+    asked = settings(small_model, mmlu)
+    run(asked.model_copy(update={"training_text": text}), tmp_path / "out")
+    found = json.loads((tmp_path / "out/results.json").read_text())["small"]["mmlu"]["en"]
+    assert found["contaminated"]["contaminated"]["questions"] == 1
+    assert found["contaminated"]["clean"]["questions"] == found["questions"] - 1 == 15
+    assert found["faults"]["unreadable"] == {"asked": 0, "left_out": 1}  # and the row behind the quote is asked
+
+
+def test_a_model_without_a_chat_template_is_not_asked_through_one(shared, mmlu, tmp_path):
+    with pytest.raises(InputError, match=r"no chat template(.|\n)*mmlu.chat=false"):
+        run(settings(shared / "checkpoints/stories260K-hf", mmlu, chat=True), tmp_path / "out")
+
+
+def test_examples_left_out_are_told(small_model, mmlu, tmp_path, capsys):
+    run(settings(small_model, mmlu), tmp_path / "out")
+    assert "solved examples were left out" in capsys.readouterr().err

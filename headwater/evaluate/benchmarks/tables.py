@@ -79,14 +79,25 @@ def header_of(file: Path) -> list[str]:
 
 
 def _divided(text: str) -> Iterator[list[str] | None]:
-    """A last line of our own shows whether a quote was still open: then it is part of a cell."""
-    lines = [*text.splitlines(keepends=True), "\n", f"{_END}\n"] if text else []
-    try:
-        for cells in csv.reader(_line_ends(lines)):
-            if cells and cells != [_END]:
-                yield None if any(_END in cell for cell in cells) else cells
-    except csv.Error:
-        yield None
+    """A last line of our own shows whether a quote was still open: then it is part of a cell, the line with that quote
+    is no row, and the next line begins one again."""
+    lines = [*_line_ends(text.splitlines(keepends=True)), "\n", f"{_END}\n"] if text else []
+    start = 0
+    while start < len(lines):
+        reader, begun = csv.reader(lines[start:]), 0
+        try:
+            for cells in reader:
+                if any(_END in cell for cell in cells):
+                    break
+                if cells:
+                    yield cells
+                begun = reader.line_num
+        except csv.Error:
+            yield None
+            return
+        start += begun + 1
+        if start < len(lines):
+            yield None
 
 
 def _line_ends(lines: list[str]) -> Iterator[str]:
@@ -97,6 +108,8 @@ def _line_ends(lines: list[str]) -> Iterator[str]:
         if held.endswith(("\n", "\r")):
             yield held
             held = ""
+    if held:
+        yield held + "\n"
 
 
 def read_jsonl(file: Path, folder: Path) -> Iterator[Record]:

@@ -27,13 +27,14 @@ class EngineLM(LM):
     """Likelihoods and greedy answers as the harness's own `hf` model gives them, through our engine.
 
     A text is read between what the family's own tokenizer puts around it (`Tokenizer.frame`). As `hf` does, what is too
-    long for the model is cut from the left; `cut` counts how often.
+    long for the model is cut from the left; `cut` counts how often. `left_out` counts
+    examples that tasks did not show for want of room, `shortened` the prompts.
     """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self.engine, self.tokenizer = engine, engine.tokenizer
-        self.cut = 0
+        self.cut = self.left_out = self.shortened = 0
 
     @property
     def tokenizer_name(self) -> str:

@@ -35,6 +35,7 @@ def ask(model: EngineLM, benchmark: Benchmark, part: Part, rules: Rules, *, shot
     with quiet():
         found = evaluator.evaluate(model, {"tasks": {part.subject: task}, "groups": {}}, bootstrap_iters=0,
                                    apply_chat_template=chat, fewshot_as_multiturn=chat, log_samples=True)
+    model.left_out, model.shortened = model.left_out + task.left_out, model.shortened + task.shortened
     return answers_of(task, benchmark, part.subject, found["samples"][part.subject])
 
 

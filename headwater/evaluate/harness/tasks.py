@@ -52,8 +52,8 @@ class LocalTask(ConfigurableTask):
     reader: Reader | None = None
     """None: prompts are left as they are."""
     leaves_out: Dropped = "last"
-    left_out = 0
-    """Solved examples, so far."""
+    left_out = shortened = 0
+    """Solved examples so far, and prompts that lack some."""
 
     @property
     def answer_tokens(self) -> int:
@@ -78,6 +78,7 @@ class LocalTask(ConfigurableTask):
         bare = self.reader.length(shown([]))
         kept = shots_that_fit([self.reader.length(shown([one])) - bare for one in every], room - bare, self.leaves_out)
         self.left_out += num_fewshot - len(kept)
+        self.shortened += 1
         return shown([every[place] for place in kept])
 
 
