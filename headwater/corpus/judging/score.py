@@ -58,7 +58,7 @@ UNFINISHED, REPEATED = 0.5, 1.0
 """How far towards the limit a sentence without an end has gone, and one that the document has said before."""
 
 _END = r"[.!?]+[\"'”’)\]]*(?=\s|$)"
-_SENTENCE = re.compile(rf"(?:[^\n。！？｡….!?]++|(?!{_END})[.!?])*+(?:[。！？｡…]+[”’」』）\"')]*|{_END}|(?=\n)|$)")
+_SENTENCE = re.compile(rf"(?>(?:[^\n。！？｡….!?]++|(?!{_END})[.!?])*)(?:[。！？｡…]+[”’」』）\"')]*|{_END}|(?=\n)|$)")
 _FINISHED = frozenset("。！？｡…”’」』）.!?\"')]；;：:")
 
 

@@ -174,7 +174,7 @@ _SECRET = re.compile(
     r"AKID[0-9A-Za-z]{32}|"
     r"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,1000})(?![A-Za-z0-9_])")
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)?-----(?P<body>(?:[^-]|-(?!----)){0,16000}+)"
+    r"-----BEGIN (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)?-----(?P<body>(?:[^-]|-(?!----)){0,16000})"
     r"(?P<end>-----END (?:[A-Z0-9]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)?-----)?")
 _KEY_LINES = re.compile(r"(?:\s*(?:[A-Za-z-]{3,12}: [^\n]{1,80}\n|[A-Za-z0-9+/=]{40,76}(?![A-Za-z0-9+/])))+"
                         r"(?:\s[A-Za-z0-9+/]{1,76}={1,2})?")
