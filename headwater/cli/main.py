@@ -231,8 +231,8 @@ def _named_models(folders: list[Path]) -> list[str]:
     found: dict[str, Path] = {}
     for folder in folders:
         name = folder.resolve().name.replace(".", "-")
-        same = sum(known == name or known.startswith(f"{name}-") for known in found)
-        called = name if not same else f"{name}-{same + 1}"
+        called = next(one for one in (name, *(f"{name}-{number}" for number in range(2, len(folders) + 2)))
+                      if one not in found)
         found[called] = find_model(folder)
         if called != folder.resolve().name:
             say(f"{folder} is called {called}")

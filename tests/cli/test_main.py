@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +8,7 @@ import pytest
 import yaml
 
 from headwater import __version__
+from headwater.cli import main as cli
 from headwater.cli.main import main
 from headwater.recipe.stages import STAGES as REAL
 from tests.recipe.tiny_stages import STAGES, write_recipe
@@ -141,3 +144,15 @@ def test_a_reader_that_goes_away_is_no_traceback():
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("name: quickstart")
     assert "Traceback" not in done.stderr
+
+
+def test_models_are_named_after_their_folders_each_name_once(small_model, tmp_path, capsys):
+    folders = [tmp_path / "a" / "m-chat", tmp_path / "a" / "m", tmp_path / "b" / "m", tmp_path / "c" / "llama-2.5"]
+    for folder in folders:
+        shutil.copytree(small_model, folder)
+    named = cli._named_models(folders)
+    assert [one.partition("=")[0] for one in named] == [
+        "models.m-chat.path", "models.m.path", "models.m-2.path", "models.llama-2-5.path"]
+    assert [json.loads(one.partition("=")[2]) for one in named] == [str(folder) for folder in folders]
+    told = capsys.readouterr().err
+    assert told.count("is called") == 2
