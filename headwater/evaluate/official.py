@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,10 @@ def require_known(officials: Officials) -> Officials:
     for name, settings in officials.items():
         if settings.format is None:
             _require_known(name)
-        if BENCHMARKS[settings.format or name].program is not None and not settings.execute_code:
+        runs_code = BENCHMARKS[settings.format or name].program is not None
+        if not runs_code and (settings.execute_code or "code" in settings.model_fields_set):
+            raise ValueError(f"{name} is not judged by running programs: execute_code and code have no effect")
+        if runs_code and not settings.execute_code:
             raise ValueError(f"{name} is judged by running the programs that the model wrote; set {name}.execute_code "
                              "to true if they may run, walled in, on this machine")
     return officials
@@ -162,8 +166,16 @@ class Session:
     @classmethod
     def of(cls, officials: Officials, text: Path | None, folder: Path) -> Session:
         """text: what the models were trained on; folder: where answers are kept. Raises `InputError` before any model
-        is needed."""
+        is needed, and `MissingExtraError`."""
+        if officials:
+            importlib.import_module("headwater.evaluate.harness")  # says what is missing before anything is asked
         return cls([open_benchmark(name, asked) for name, asked in officials.items()], text, folder)
+
+    @property
+    def faults(self) -> dict[str, list[dict[str, Any]]]:
+        """Benchmark -> its rows that are not as they should be, each with file and row."""
+        return {one.name: [{"where": fault.where, "kind": fault.kind, "asked": fault.kept}
+                           for fault in one.reading.faults] for one in self.opened}
 
     def ask(self, engine: Engine, model: str, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
         """Benchmark -> language -> what `results.json` says of this model's answers."""

@@ -111,7 +111,8 @@ class EvaluateSettings(Measures):
 
 def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     """Write `results.json` (figures per model, subject and language), `samples.json` and, of official benchmarks,
-    `comparison.json` and every answer below `answers/MODEL/BENCHMARK`: those that are there are not asked again.
+    `comparison.json`, `faults.json` (rows of their files that are not right) and every answer below
+    `answers/MODEL/BENCHMARK`: those that are there are not asked again.
 
     Figures are named MODEL/TASK.LANGUAGE.METRIC.
     """
@@ -133,6 +134,7 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     if settings.benchmarks:
         comparison = opened.compare(settings.against, groups=settings.groups)
         write_json(out / "comparison.json", comparison.as_json())
+        write_json(out / "faults.json", opened.faults)
         print_result(ComparisonTable(comparison))
     write_json(out / "samples.json", samples)
     return figures

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import MissingExtraError
+from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.plots import LANGUAGES as NAMES
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def benchmarks_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
             one.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
         _named(one, f"{task}, {metric}".replace("_", " "), "million tokens")
         if metric in CHOICES:
-            _chance(one)
+            _chance(one, BENCHMARKS[task].chance if task in BENCHMARKS else CHANCE)
             one.set_ylim(-0.03, 1.03)
             one.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     for spare in axes[len(panels):]:
@@ -332,10 +333,12 @@ def scores_plot(name: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]]
     return _svg(figure, name, "Scores of every model with their intervals")
 
 
-def _chance(axes: Axes) -> None:
-    """The line of who guesses."""
-    axes.axhline(CHANCE, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate("chance", (1, CHANCE), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center",
+def _chance(axes: Axes, chance: float = CHANCE) -> None:
+    """The line of who guesses, where that is ever right."""
+    if not chance:
+        return
+    axes.axhline(chance, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center",
                   textcoords="offset points", fontsize=8, color=SOFT)
 
 

@@ -43,6 +43,9 @@ def test_figures_answers_and_faults_are_written(small_model, mmlu, tmp_path, cap
     assert (found["questions"], len(answers)) == (14, 14)
     kept, lost = {"asked": 1, "left_out": 0}, {"asked": 0, "left_out": 1}
     assert found["faults"] == {"missing answer": lost, "full-width letter": kept, "duplicate": kept}
+    rows = json.loads((tmp_path / "out/faults.json").read_text())["mmlu"]
+    assert {"where": "test/anatomy_test.csv:5", "kind": "missing answer", "asked": False} in rows
+    assert len(rows) == 3
     told = capsys.readouterr().err
     assert "missing answer 1 (1 not asked)" in told
     assert "13 prompts were longer" in told  # the model reads 64 tokens; one question stands there twice
@@ -88,6 +91,7 @@ def test_ones_own_benchmark_borrows_an_official_format(small_model, mmlu, tmp_pa
     ({"benchmarks": {"mmlu": {"folder": "x"}}, "choice": {"mmlu": {"en": "x"}}}, "'mmlu' names two things"),
     ({"texts": {"text": "x"}}, "'text' names two things"),
     ({"benchmarks": {"mmlu": {"folder": "x"}}, "against": "large"}, "no model 'large' among small"),
+    ({"benchmarks": {"mmlu": {"folder": "x", "execute_code": True}}}, "not judged by running programs"),
     ({"training_text": "x"}, "training_text says something of official benchmarks alone"),
 ])
 def test_settings_that_cannot_be_meant_are_refused(asked, message):
@@ -142,3 +146,8 @@ def test_a_model_without_a_chat_template_is_not_asked_through_one(shared, mmlu, 
 def test_examples_left_out_are_told(small_model, mmlu, tmp_path, capsys):
     run(settings(small_model, mmlu), tmp_path / "out")
     assert "solved examples were left out" in capsys.readouterr().err
+
+
+def test_a_setting_that_has_no_effect_is_told(small_model, mmlu, tmp_path):
+    with pytest.raises(InputError, match="max_tokens has no effect"):
+        run(settings(small_model, mmlu, max_tokens=9), tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from headwater.evaluate.benchmarks.tables import read_jsonl, text_of
 
 ANSWER_TOKENS = 1280
 """Room for the longest texts that are asked for (800 words and more)."""
+_TRIED = "Words of a text.\n\nIts second part."
 METRICS = ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc")
 """Of prompts all of whose instructions are followed, and of instructions; the paper's first figure leads."""
 
@@ -44,8 +46,14 @@ def _entries(file: Path, folder: Path) -> Iterator[Entry | Unreadable]:
 
 
 def _checkable(name: object, asked: object) -> bool:
-    return isinstance(name, str) and name in CHECKS and isinstance(asked, Mapping) \
-        and all(asked.get(argument) is not None for argument in NEEDED.get(name, ()))
+    if not (isinstance(name, str) and name in CHECKS and isinstance(asked, Mapping)
+            and all(asked.get(argument) is not None for argument in NEEDED.get(name, ()))):
+        return False
+    try:
+        CHECKS[name](_TRIED, asked)
+    except (AttributeError, IndexError, TypeError, ValueError, re.error):
+        return False  # an argument of another kind; found now, and not when the model has written everything
+    return True
 
 
 def followed(row: Row, texts: list[str]) -> list[bool]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lm_eval import evaluator
 
+from headwater.errors import InputError
 from headwater.evaluate.answers import Answer
 from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
 from headwater.evaluate.benchmarks.reading import WHERE, Part
@@ -29,7 +30,10 @@ def ask(model: EngineLM, benchmark: Benchmark, part: Part, rules: Rules, *, shot
     the rules have it when None. Raises `InputError`.
     """
     task = task_of(benchmark, part, rules, shots, answer=answer)
-    if max_tokens is not None and task.OUTPUT_TYPE == "generate_until":
+    if max_tokens is not None:
+        if task.OUTPUT_TYPE != "generate_until":
+            raise InputError(f"{benchmark.name} is not answered in writing here: max_tokens has no effect",
+                             where=benchmark.name, fix="leave max_tokens out")
         task.config.generation_kwargs["max_gen_toks"] = max_tokens
     task.reader = model if rules == "official" else None
     with quiet():

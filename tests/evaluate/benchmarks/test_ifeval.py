@@ -85,12 +85,17 @@ def test_rows_that_nobody_can_judge_are_told(tmp_path):
             {"key": 2, "prompt": "Say it.", "instruction_id_list": ["dance:waltz"], "kwargs": [{}]},
             {"key": 3, "prompt": "Say so.", "instruction_id_list": ["keywords:existence"], "kwargs": [{}]},
             {"key": 4, "prompt": "So say.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": []},
-            {"key": 5, "prompt": "", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}]
+            {"key": 5, "prompt": "", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+            {"key": 6, "prompt": "Say more.", "instruction_id_list": ["length_constraints:number_words"],
+             "kwargs": [{"num_words": "ten", "relation": "at least"}]},
+            {"key": 7, "prompt": "Say less.", "instruction_id_list": ["length_constraints:number_words"],
+             "kwargs": [{"num_words": 10, "relation": "about"}]}]
     (tmp_path / "input_data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     read = BENCHMARKS["ifeval"].read(tmp_path)
     assert read.questions == 1
     assert read.faults == tuple(Fault(f"input_data.jsonl:{row}", kind, False) for row, kind in (
-        (2, "unknown instruction"), (3, "unknown instruction"), (4, "unreadable"), (5, "empty question")))
+        (2, "unknown instruction"), (3, "unknown instruction"), (4, "unreadable"), (5, "empty question"),
+        (6, "unknown instruction"), (7, "unknown instruction")))
 
 
 APART = {"length_constraints:number_sentences", "language:response_language", "change_case:english_capital",
