@@ -12,6 +12,8 @@ from headwater.model.cache import KVCache
 from headwater.model.config import ModelConfig
 from headwater.model.scalings import DynamicNtk
 
+SAVED = 64
+"""Fewest tokens that sharing must save: a pass of its own costs as much as reading some more in the others."""
 Prompt = Sequence[int]
 
 
@@ -52,6 +54,8 @@ def in_families(config: ModelConfig, prompts: Sequence[Prompt]) -> list[tuple[in
     placed: dict[int, tuple[int, Beginning]] = {}
     for shared, family in alike(sorted(map(tuple, prompts))):
         members = sorted(number for prompt in set(family) for number in numbers[prompt])
+        if (len(members) - 1) * shared < SAVED:
+            continue
         beginning = Beginning(family[0][:shared], len(members))
         placed.update(dict.fromkeys(members, (members[0], beginning)))
     order = sorted(range(len(prompts)), key=lambda number: (placed[number][0] if number in placed else number, number))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import InputError
-from headwater.generate import Engine, SamplingParams, shared_context
+from headwater.generate import Engine, SamplingParams, shared_context, shared_prompts
 from headwater.generate.shared_prompts import in_families
 from headwater.model import Decoder, ModelConfig, initialise
 from headwater.model.prefix import Prefix, PrefixSettings
@@ -109,6 +109,13 @@ def test_copies_share_all_but_their_last_token(engine: Engine) -> None:
     assert [answer.tokens for answer in found] == [engine.generate([prompt], GREEDY)[0].tokens[:1]] * 6
 
 
+@pytest.mark.parametrize(("count", "length", "passes"), [(2, 64, 1), (2, 65, 2), (3, 33, 2), (3, 32, 1)])
+def test_too_little_is_not_worth_a_pass(engine: Engine, count: int, length: int, passes: int) -> None:
+    with counted(engine.model) as read:
+        engine.generate([tokens(length, 1)] * count, SamplingParams(temperature=0, max_tokens=1))
+    assert len(read) == passes
+
+
 def test_one_may_be_what_another_begins_with(engine: Engine) -> None:
     whole = tokens(60, 1)
     prompts = [whole, whole[:40], whole[:41], whole]
@@ -172,6 +179,7 @@ def test_the_copy_is_gone_when_the_last_of_a_family_is_admitted(engine: Engine) 
 def test_families_are_complete_and_leave_each_a_token(prompts: Prompts) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shared_context, "SHARED", 2)
+        patched.setattr(shared_prompts, "SAVED", 0)
         found = in_families(make(32).config, prompts)
     assert sorted(number for number, _ in found) == list(range(len(prompts)))
     for number, beginning in found:
@@ -190,5 +198,6 @@ def test_families_are_complete_and_leave_each_a_token(prompts: Prompts) -> None:
 def test_whatever_they_share_the_answers_are_those_of_each_alone(engine: Engine, prompts: Prompts) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shared_context, "SHARED", 2)
+        patched.setattr(shared_prompts, "SAVED", 0)
         found = [answer.tokens for answer in engine.generate(prompts, GREEDY)]
     assert found == alone(engine, prompts)
