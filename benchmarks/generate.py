@@ -4,7 +4,8 @@
 
 Greedy, float32, random weights, the same weights and prompts for everyone. Decoding is the whole call, prompt
 included, per new token and row. The ceiling of decoding is how often a second the weights can be read from memory;
-a model that fits the processor's cache can be faster.
+a model that fits the processor's cache can be faster. What few-shot prompts begin with is shared by the engine's
+`generate` alone: submitted one by one each is read whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "7M": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4},
     "57M": {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 10, "num_attention_heads": 10}}
 VOCABULARY, PROMPT, PREFILL = 8192, 64, 512
+FEW_SHOT = {"prompts": 32, "shared": 900, "own": 60, "out": 32}
 Answers = list[list[int]]
 Generate = Callable[[Answers, int], Answers]
 
@@ -122,6 +124,31 @@ def cases(case: str, prompts: Answers, count: int, tokens: int, repeats: int, en
     return rows
 
 
+def few_shot(size: str, repeats: int) -> list[Case]:
+    """Questions behind the same examples, in batches of eight for everyone."""
+    count, out, model = FEW_SHOT["prompts"], FEW_SHOT["out"], make_model(size)
+    examples = make_prompts(1, FEW_SHOT["shared"])[0]
+    prompts = [examples + question for question in make_prompts(count, FEW_SHOT["own"])]
+    with tempfile.TemporaryDirectory() as name:
+        engine = make_engine(model, Path(name))
+        theirs = transformers_generate(model, Path(name))
+
+        def each_whole(prompts: Answers, count: int) -> Answers:
+            sequences = [engine.submit(prompt, SamplingParams(temperature=0, max_tokens=count)) for prompt in prompts]
+            while engine.busy:
+                engine.step()
+            return [sequence.tokens for sequence in sequences]
+
+        def batches(prompts: Answers, count: int) -> Answers:
+            assert theirs is not None
+            return [answer for start in range(0, len(prompts), 8)
+                    for answer in theirs(prompts[start : start + 8], count)]
+
+        return cases(f"{size} few-shot, {count} prompts, {FEW_SHOT['shared']} shared, {FEW_SHOT['own']} own, {out} out",
+                     prompts, out, count * out, repeats, engine,
+                     {"transformers": None if theirs is None else batches, "each read whole": each_whole})
+
+
 def main() -> None:
     options = arguments(__doc__, ("--threads", {"type": int, "default": 1, "help": "threads of every engine (1)"}))
     torch.set_num_threads(options.threads)
@@ -130,7 +157,7 @@ def main() -> None:
     rows: list[Case] = []
     for size in SIZES if options.full else ("7M",):
         found, weights = compare(size, 64 if options.full else 32, 5 if options.full else 3)
-        rows += found
+        rows += found + few_shot(size, 3)
         ceilings[f"{size} decode, batch 1, tokens/s"] = read / weights
     report("generate", rows, ceilings, ("torch", "transformers"))
 

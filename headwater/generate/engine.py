@@ -18,6 +18,7 @@ from headwater.generate.adapters import Adapters
 from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
 from headwater.generate.sampling import SamplingParams, SamplingRows, sample
+from headwater.generate.shared_prompts import in_families
 from headwater.hardware import total_memory_bytes
 from headwater.model.cache import CacheForm, KVCache, slots_for
 from headwater.model.checkpoint import load_model
@@ -139,11 +140,12 @@ class Engine:
         self._drop_cancelled()
 
     def generate(self, prompts: list[list[int]], params: SamplingParams | list[SamplingParams]) -> list[Completion]:
-        """Answers in the order of the prompts, as many at once as there are slots. Raises `InputError`."""
+        """Answers in the order of the prompts, as many at once as there are slots; what some begin with is read once.
+        Raises `InputError`."""
         each = params if isinstance(params, list) else [params] * len(prompts)
         for prompt in prompts:
             self.check(prompt)
-        sequences = [self.submit(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        sequences = self._submit_families(list(zip(prompts, each, strict=True)))
         many = bar("answers", len(prompts)) if len(prompts) > self.max_batch else contextlib.nullcontext()
         try:
             with many as shown:
@@ -155,6 +157,14 @@ class Engine:
             self._abandon(sequences)
             raise
         return [_completion(sequence) for sequence in sequences]
+
+    def _submit_families(self, requests: list[tuple[list[int], SamplingParams]]) -> list[Sequence]:
+        """In the order of the requests; they wait in that of their families."""
+        found: dict[int, Sequence] = {}
+        for number, beginning in in_families(self.model.config, [prompt for prompt, _ in requests]):
+            found[number] = self.submit(*requests[number])
+            found[number].beginning = beginning
+        return [found[number] for number in range(len(requests))]
 
     def stream(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Iterator[Delta]:
         """One answer as it comes; closing the iterator frees the slot. Raises `InputError`."""
@@ -193,12 +203,10 @@ class Engine:
         while self._waiting and len(self._active) < self.max_batch:
             first = len(self._active)
             batch = self._next_prefill()
-            lengths = torch.tensor([len(s.prompt) for s in batch], device=self.model.device)
-            tokens = padded([s.prompt for s in batch], self.model.device)
             names = [s.adapter for s in batch]
             self.adapters.begin(self._cache, first, names)
             with self.adapters.using(self.adapters.chosen(names, self.model.device)):
-                last = self._read(tokens, lengths, self._cache.rows(first, first + len(batch)))
+                last = self._prefill(batch, self._cache.rows(first, first + len(batch)))
             self._active += batch
             for sequence in batch:
                 sequence.watch(self.vocabulary)
@@ -208,9 +216,24 @@ class Engine:
             self._regroup()
         return admitted
 
-    def _read(self, tokens: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
-        """Fill the cache with prompts [B,T], long ones piece by piece; the states [B,D] of their last tokens."""
-        size, rows = _piece(self.model, tokens.shape[1]), torch.arange(len(tokens), device=lengths.device)
+    def _prefill(self, batch: list[Sequence], rows: KVCache) -> Tensor:
+        """Fill rows of the cache with the prompts of relatives or strangers; the states [B,D] of their last tokens."""
+        if batch[0].beginning is not None:
+            batch[0].beginning.fill(rows, self._beginning)
+        return self._read([s.prompt[rows.filled :] for s in batch], rows)
+
+    def _beginning(self, tokens: list[int]) -> KVCache:
+        """A cache of one row, with these."""
+        cache = self.model.cache(1, len(tokens), form=self.cache_form)
+        self._read([tokens], cache)
+        return cache
+
+    def _read(self, prompts: list[list[int]], cache: KVCache) -> Tensor:
+        """Append prompts to what the cache holds, long ones piece by piece; the states [B,D] of their last tokens."""
+        tokens = padded(prompts, self.model.device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=tokens.device)
+        size = _piece(self.model, cache.filled + tokens.shape[1])
+        rows = torch.arange(len(tokens), device=tokens.device)
         last: Tensor | None = None
         for start in range(0, tokens.shape[1], size):
             hidden = self.model.hidden(tokens[:, start : start + size], cache=cache)
@@ -220,7 +243,7 @@ class Engine:
         return last
 
     def _next_prefill(self) -> list[Sequence]:
-        """The longest run from the head of the queue that has slots and fits one pass; at least one request.
+        """The longest run from the head of the queue that has slots, begins alike and fits one pass; at least one.
 
         Where the cache rolls, one: the padding of a shorter row would push out what it still sees.
         """
@@ -229,8 +252,9 @@ class Engine:
         batch: list[Sequence] = []
         longest = 0
         while self._waiting and len(self._active) + len(batch) < self.max_batch:
-            longest = max(longest, len(self._waiting[0].prompt))
-            if batch and longest * (len(batch) + 1) > PREFILL_TOKENS:
+            longest = max(longest, self._waiting[0].own)
+            if batch and (longest * (len(batch) + 1) > PREFILL_TOKENS
+                          or self._waiting[0].beginning is not batch[0].beginning):
                 break
             batch.append(self._waiting.popleft())
         return batch

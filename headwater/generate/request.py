@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.text_stream import TextStream
+
+if TYPE_CHECKING:
+    from headwater.generate.shared_prompts import Beginning
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """stop: an end mark or a stop text; length: max_tokens or the context is used up; cancelled: the caller left."""
@@ -78,6 +81,8 @@ class Sequence:
     """Tokens it may generate: max_tokens, or what the context leaves."""
     adapter: str | None = None
     """By name; None: the model itself."""
+    beginning: Beginning | None = None
+    """What it shares with others of one call."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
@@ -99,6 +104,11 @@ class Sequence:
     def length(self) -> int:
         """Prompt and answer, in tokens."""
         return len(self.prompt) + len(self.tokens)
+
+    @property
+    def own(self) -> int:
+        """Tokens of the prompt behind what it shares."""
+        return len(self.prompt) - (0 if self.beginning is None else len(self.beginning.tokens))
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -37,9 +37,14 @@ def families(contexts: Iterable[Context]) -> Iterator[tuple[int, list[Context]]]
     In lexicographic order, in which relatives stand together. A context joins those before it where no more tokens are
     to be read then: n contexts that share p share q tokens with it, and n q >= (n - 1) p.
     """
+    return alike(sorted(set(contexts)))
+
+
+def alike(contexts: Iterable[Context]) -> Iterator[tuple[int, list[Context]]]:
+    """The `families` of contexts that come in lexicographic order; equal ones are relatives too."""
     family: list[Context] = []
     shared = 0
-    for context in sorted(set(contexts)):
+    for context in contexts:
         common = min(_common(family[-1], context), shared or len(family[0]) - 1) if family else 0
         if common >= SHARED and len(family) * common >= (len(family) - 1) * shared:
             family.append(context)
