@@ -97,6 +97,21 @@ def test_one_prompt_is_continued_by_every_adapter_in_its_own_way(
     assert len({tuple(handle.tokens) for handle in handles}) == len(NAMES)
 
 
+def test_prompts_that_begin_alike_are_answered_beside_adapters(
+        folder: Path, folders: dict[str, Path], alone: dict[str | None, Engine], prompts: list[list[int]]) -> None:
+    """A call for the model itself, whose prompts share what they begin with, while two adapters answer; then a row that
+    had a prefix holds a shared beginning."""
+    engine = mixed(folder, folders)
+    asked = [(prompts[7] * 2)[:48] + prompts[number] for number in range(6)]
+    others = {name: engine.submit(prompts[6], GREEDY, name) for name in ("long", "train")}
+    engine.step()
+    found = engine.generate(asked, GREEDY)
+    finish(engine)
+    assert [one.tokens for one in found] == [alone[None].generate([prompt], GREEDY)[0].tokens for prompt in asked]
+    for name, handle in others.items():
+        assert handle.tokens == alone[name].generate([prompts[6]], GREEDY)[0].tokens
+
+
 def test_slots_are_used_again_by_rows_of_other_adapters(
         folder: Path, folders: dict[str, Path], alone: dict[str | None, Engine], prompts: list[list[int]]) -> None:
     """After a long prefix the same rows have a short one, none, and none at all in the batch."""

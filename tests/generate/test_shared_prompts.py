@@ -155,6 +155,22 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(engine: Engine, monkeypat
     assert [answer.tokens for answer in engine.generate(few_shot(), GREEDY)] == wanted
 
 
+@pytest.mark.parametrize("left", [0, 2, 7])
+def test_who_leaves_does_not_change_what_relatives_are_answered(engine: Engine, left: int) -> None:
+    """Before its family is read, while it is, and as its last."""
+    wanted = alone(engine, few_shot())
+    handles = engine._submit_families([(prompt, GREEDY) for prompt in few_shot()])
+    if left:
+        engine.step()
+    handles[left].cancel()
+    while engine.busy:
+        engine.step()
+    assert handles[left].finish_reason == "cancelled"
+    assert len(handles[left].tokens) < 12
+    for number, handle in enumerate(handles):
+        assert number == left or handle.tokens == wanted[number]
+
+
 def test_a_prompt_that_does_not_fit_is_refused_before_any_is_read(engine: Engine) -> None:
     with counted(engine.model) as read, pytest.raises(InputError, match="96 tokens"):
         engine.generate([*few_shot(), tokens(96, 0)], GREEDY)
