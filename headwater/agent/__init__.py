@@ -1,0 +1,1 @@
+"""All Tools: a model that calls tools by itself, and what it may call."""
