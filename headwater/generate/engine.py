@@ -15,9 +15,12 @@ from torch import Tensor
 from headwater import plan
 from headwater.errors import InputError
 from headwater.generate.adapters import Adapters
+from headwater.generate.choosing import choose
+from headwater.generate.constraint import Grammars
 from headwater.generate.likelihood import log_likelihoods, padded
-from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
-from headwater.generate.sampling import SamplingParams, SamplingRows, sample
+from headwater.generate.matcher import Matcher
+from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence
+from headwater.generate.sampling import SamplingParams, SamplingRows
 from headwater.generate.shared_prompts import in_families
 from headwater.hardware import total_memory_bytes
 from headwater.model.cache import CacheForm, KVCache, slots_for
@@ -63,6 +66,7 @@ class Engine:
                                    model.dtype.itemsize if cache is None else 1)
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
+        self.grammars = Grammars(tokenizer, self.vocabulary)
         # A model that opens the next turn by itself has ended its own.
         self.stop_ids = tokenizer.stop_ids
         self._waiting: deque[Sequence] = deque()
@@ -100,9 +104,9 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._active or self._waiting)
 
-    def check(self, prompt: list[int], adapter: str | None = None) -> None:
-        """Raises `InputError` for a prompt that cannot be continued or an adapter that is not here. Safe to call from
-        any thread."""
+    def check(self, prompt: list[int], adapter: str | None = None, params: SamplingParams | None = None) -> None:
+        """Raises `InputError` for a prompt that cannot be continued, an adapter that is not here, and parameters that
+        cannot be kept. Safe to call from any thread: a large constraint takes up to a second, and is kept."""
         if adapter is not None and adapter not in self.adapters.names:
             raise InputError(f"no adapter '{adapter}'", fix=f"known: {', '.join(self.adapters.names) or 'none'}")
         if not prompt:
@@ -113,11 +117,23 @@ class Engine:
         if min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size:
             raise InputError(f"token {min(prompt) if min(prompt) < 0 else max(prompt)} is outside the vocabulary of "
                              f"{self.model.config.vocab_size}", fix="use the tokenizer that belongs to this model")
+        if params is not None and (odd := [token for token in params.logit_bias if not 0 <= token < self.vocabulary]):
+            raise InputError(f"token {odd[0]} is outside the vocabulary of {self.vocabulary}", where="logit_bias",
+                             fix="use the tokenizer that belongs to this model")
+        if params is not None and params.constraint is not None:
+            self.grammars.check(params.constraint, self._room(prompt, params))
+
+    def _room(self, prompt: list[int], params: SamplingParams) -> int:
+        """Tokens that the answer may have."""
+        return min(params.max_tokens, self.max_length - len(prompt))
 
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
         """Queue a request, of the model itself or of an adapter, and return its handle. Raises `InputError`."""
-        self.check(prompt, adapter)
-        sequence = Sequence(list(prompt), params, min(params.max_tokens, self.max_length - len(prompt)), adapter)
+        self.check(prompt, adapter, params)
+        room, guide = self._room(prompt, params), None
+        if params.constraint is not None:
+            guide = Matcher(self.grammars, self.grammars.check(params.constraint, room), self.stop_ids)
+        sequence = Sequence(list(prompt), params, room, adapter, guide=guide)
         self._waiting.append(sequence)
         return sequence
 
@@ -143,8 +159,8 @@ class Engine:
         """Answers in the order of the prompts, as many at once as there are slots; what some begin with is read once.
         Raises `InputError`."""
         each = params if isinstance(params, list) else [params] * len(prompts)
-        for prompt in prompts:
-            self.check(prompt)
+        for prompt, own in zip(prompts, each, strict=True):
+            self.check(prompt, None, own)
         sequences = self._submit_families(list(zip(prompts, each, strict=True)))
         many = bar("answers", len(prompts)) if len(prompts) > self.max_batch else contextlib.nullcontext()
         try:
@@ -272,19 +288,18 @@ class Engine:
             return self.model.head(self.model.hidden(ids, cache=self._view, slots=places)[:, -1])
 
     def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:
-        """Sample a token for each row of logits [B,V] and hand it to its sequence."""
-        logits = logits[:, : self.vocabulary]
-        uniforms = torch.tensor([s.uniform() for s in sequences], dtype=torch.float64, device=logits.device)
-        seen = [s.seen for s in sequences if s.seen is not None]
-        tokens = sample(logits, rows, uniforms, torch.stack(seen).to(logits.device) if seen else None)
-        for sequence, token, row in zip(sequences, tokens.tolist(), logits):
-            if token in self.stop_ids:
+        """Choose a token for each row of logits [B,V] and hand it to its sequence."""
+        for sequence, chosen in zip(sequences, choose(logits[:, : self.vocabulary], sequences, rows), strict=True):
+            token, guide = chosen.token, sequence.guide
+            if token is None:
+                sequence.finish("stop")
+            elif token in self.stop_ids and (guide is None or guide.ended):
                 sequence.end_mark = token
                 sequence.finish("stop")
-                continue
-            if sequence.params.logprobs is not None:
-                sequence.logprobs.append(_logprob(row, token, sequence.params.logprobs))
-            sequence.accept(token, self.tokenizer.decode_bytes([token]))
+            else:
+                if chosen.logprob is not None:
+                    sequence.logprobs.append(chosen.logprob)
+                sequence.accept(token, self.tokenizer.decode_bytes([token]))
 
     def _retire(self) -> list[Sequence]:
         """Free the slots of finished sequences; the last rows move into the holes."""
@@ -343,15 +358,10 @@ def _context(model: Decoder, rows: int, wanted: int | None, front: int, width: i
     return min(trained, held)
 
 
-def _logprob(logits: Tensor, token: int, top: int) -> TokenLogprob:
-    logprobs = logits.float().log_softmax(-1)
-    best = logprobs.topk(min(top, len(logprobs)))
-    return TokenLogprob(token, logprobs[token].item(), tuple(zip(best.indices.tolist(), best.values.tolist())))
-
-
 def _completion(sequence: Sequence) -> Completion:
     delta = sequence.take()
     assert delta is not None
     assert delta.finish_reason is not None
     return Completion(sequence.tokens, delta.text, delta.finish_reason, len(sequence.prompt),
-                      sequence.logprobs if sequence.params.logprobs is not None else None, sequence.end_mark)
+                      sequence.logprobs if sequence.params.logprobs is not None else None, sequence.end_mark,
+                      sequence.cached_tokens)

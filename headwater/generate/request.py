@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from headwater.generate.penalties import Shift
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.text_stream import TextStream
 
 if TYPE_CHECKING:
+    from headwater.generate.matcher import Matcher
     from headwater.generate.shared_prompts import Beginning
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -21,7 +23,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Natural log-probabilities under the model itself, before temperature and filters."""
+    """Natural log-probabilities under the model itself, before penalties, bias, constraint, temperature and filters."""
 
     token: int
     logprob: float
@@ -50,6 +52,8 @@ class Completion:
     logprobs: list[TokenLogprob] | None = None
     end_mark: int | None = None
     """The token that ended it, where one did."""
+    cached_tokens: int = 0
+    """Of the prompt's, those that had been read for an earlier one."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,12 @@ class Sequence:
     """By name; None: the model itself."""
     beginning: Beginning | None = None
     """What it shares with others of one call."""
+    guide: Matcher | None = None
+    """What keeps it to its constraint."""
+    together: bool = False
+    """Read in one pass with others of one call, as quickly as can be, and not piece by piece between steps."""
+    cached_tokens: int = 0
+    """Of the prompt's, those that had been read for an earlier one."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
@@ -90,7 +100,9 @@ class Sequence:
     cancelled: bool = False
 
     def __post_init__(self) -> None:
-        self._text = TextStream(self.params.stop, trim_start=self.params.trim_start)
+        self._text = TextStream(self.params.stop, trim_start=self.params.trim_start,
+                                may_stop=None if self.guide is None else self._is_whole)
+        self._bytes = b""
         # A string seed is hashed, so that -1 and 1 differ; None is seeded by the operating system.
         seed = self.params.seed
         self._random = random.Random(None if seed is None else str(seed))
@@ -99,11 +111,17 @@ class Sequence:
         self._taken_finish = False
         self.last = self.prompt[-1]
         self.seen: Tensor | None = None
+        self.shift = Shift.of(self.params)
 
     @property
     def length(self) -> int:
         """Prompt and answer, in tokens."""
         return len(self.prompt) + len(self.tokens)
+
+    @property
+    def left(self) -> int:
+        """Tokens that it may still generate."""
+        return self.limit - len(self.tokens)
 
     @property
     def own(self) -> int:
@@ -129,11 +147,21 @@ class Sequence:
         self.last = token
         if self.seen is not None:
             self.seen[token] = True
+        if self.shift is not None:
+            self.shift.count(token)
+        if self.guide is not None:
+            self._bytes += data
         self._pending += self._text.feed(data)
-        if self._text.stopped:
+        if self._text.stopped or (self.guide is not None and self.guide.complete):
             self.finish("stop")
         elif len(self.tokens) >= self.limit:
             self.finish("length")
+
+    def _is_whole(self, after: str) -> bool:
+        """Whether the constraint allows the answer without this text at its end."""
+        assert self.guide is not None
+        before = self._bytes.decode(errors="ignore").removesuffix(after).encode()
+        return self.guide.fits(self.tokens, len(self._bytes) - len(before))
 
     def finish(self, reason: FinishReason) -> None:
         self._pending += self._text.finish()

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from headwater.generate.constraint import Constraint
 from headwater.settings import Settings
 
 CANDIDATES = 64
 """Width of the first look at a row with filters; a wider one, 50 times slower, is taken only where it must be."""
 
 
+Bias = Annotated[float, Field(ge=-100, le=100)]
+"""Added to a logit: a little makes a token likelier or rarer, 100 either way decides."""
+
+
 class SamplingParams(Settings):
-    """One request's sampling. Order as in Hugging Face: repetition penalty, temperature, top_k, top_p, min_p."""
+    """One request's sampling. Order as in vLLM: repetition penalty, what is added to logits, the constraint; then as in
+    Hugging Face too temperature, top_k, top_p, min_p."""
 
     max_tokens: int = Field(default=256, gt=0)
     """Most tokens to generate; a full context ends the text earlier."""
@@ -31,8 +37,17 @@ class SamplingParams(Settings):
     """Keep the tokens at least this fraction as likely as the most likely one."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Logits of tokens already in the prompt or the answer are divided by it when positive, multiplied when not."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken from the logits of tokens that the answer holds already; the prompt does not count (as OpenAI has it)."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken from them as many times as the answer holds them."""
+    logit_bias: dict[int, Bias] = {}
+    """Added to the logits of these tokens."""
+    constraint: Constraint | None = None
+    """What the whole answer has to be."""
     stop: tuple[str, ...] = ()
-    """Texts that end the answer; the stop text itself is left out."""
+    """Texts that end the answer; the stop text itself is left out. Under a constraint only where what stands before it
+    is a whole answer."""
     trim_start: bool = False
     """Leave out white space before the answer's first character (GLM's chat format opens with an empty line)."""
     seed: int | None = None
@@ -96,11 +111,20 @@ def sample(logits: Tensor, rows: SamplingRows, uniforms: Tensor, seen: Tensor | 
     distribution at its own draw, so it does not depend on the other rows. seen: bool [P,V], the tokens already
     present in the rows of `rows.penalised`.
     """
-    logits = logits.float()
-    if rows.penalised.numel():
-        assert seen is not None, "rows with a repetition penalty need what they have seen"
-        logits = logits.index_copy(0, rows.penalised, repetition_penalised(
-            logits[rows.penalised], seen, rows.repetition_penalty[rows.penalised]))
+    return draw(penalised(logits.float(), rows, seen), rows, uniforms)
+
+
+def penalised(logits: Tensor, rows: SamplingRows, seen: Tensor | None) -> Tensor:
+    """Logits [B,V] after the repetition penalties of those rows that have one, of which `seen` [P,V] is the past."""
+    if not rows.penalised.numel():
+        return logits
+    assert seen is not None, "rows with a repetition penalty need what they have seen"
+    return logits.index_copy(0, rows.penalised, repetition_penalised(
+        logits[rows.penalised], seen, rows.repetition_penalty[rows.penalised]))
+
+
+def draw(logits: Tensor, rows: SamplingRows, uniforms: Tensor) -> Tensor:
+    """`sample` of logits to which nothing is to be done but temperature and filters; -inf are never drawn."""
     tokens = logits.argmax(-1)
     if rows.greedy:
         return tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class TextStream:
@@ -13,12 +13,16 @@ class TextStream:
     UTF-8, up to the first stop text to be completed. `stopped` tells that one was.
     """
 
-    def __init__(self, stop: Sequence[str] = (), *, trim_start: bool = False) -> None:
-        """trim_start: white space before the first other character is dropped."""
+    def __init__(self, stop: Sequence[str] = (), *, trim_start: bool = False,
+                 may_stop: Callable[[str], bool] | None = None) -> None:
+        """trim_start: white space before the first other character is dropped. may_stop: whether a stop text counts,
+        asked with all text from its beginning on when it is completed; None: every one does."""
+        self._may_stop = may_stop
         self._trim = trim_start
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         self._held = ""
+        self._passed = 0  # characters of it where no stop text that counts begins
         self.stopped = False
 
     def feed(self, data: bytes) -> str:
@@ -45,13 +49,17 @@ class TextStream:
             ready, self._held = self._held, ""
             return ready
         # The first to be completed wins (then the longest): the same whether text comes by letters or at once.
-        found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
-        if found:
-            self.stopped = True
-            ready, self._held = self._held[: min(found)[1]], ""
-            return ready
+        while found := [(at + len(stop), at) for stop in self._stop
+                        if (at := self._held.find(stop, self._passed)) >= 0]:
+            at = min(found)[1]
+            if self._may_stop is None or self._may_stop(self._held[at:]):
+                self.stopped = True
+                ready, self._held = self._held[:at], ""
+                return ready
+            self._passed = at + 1
         cut = len(self._held) - self._undecided()
         ready, self._held = self._held[:cut], self._held[cut:]
+        self._passed = max(0, self._passed - cut)
         return ready
 
     def _undecided(self) -> int:

@@ -78,7 +78,7 @@ class Worker:
 
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Ticket:
         """Hand a request over, from a coroutine. Raises `InputError` for a bad prompt and `Unavailable`."""
-        self.engine.check(prompt, adapter)
+        self.engine.check(prompt, adapter, params)
         ticket = Ticket(prompt, params, adapter)
         with self._wake:
             if self._closing:

@@ -64,3 +64,21 @@ def test_white_space_before_the_answer_is_dropped_where_asked() -> None:
     stream = TextStream(["<end>"], trim_start=True)
     assert [stream.feed(b"\n"), stream.feed(b" "), stream.feed(b" one "), stream.feed(b" two<end>")] == [
         "", "", "one ", " two"]
+
+
+@given(st.text(alphabet="ab", max_size=12), st.lists(st.integers(0, 12)), st.sets(st.integers(0, 12)))
+def test_stop_texts_that_may_not_stop_are_text(text: str, cuts: list[int], allowed: set[int]) -> None:
+    """By definition: of the places where one begins the first that is allowed."""
+    got = ""
+
+    def may_stop(after: str) -> bool:
+        return len(fed) - len(after) in allowed
+
+    stream, fed = TextStream(("ab", "aba"), may_stop=may_stop), ""
+    for piece in split(text.encode(), cuts):
+        fed += piece.decode()
+        got += stream.feed(piece)
+    got += stream.finish()
+    ends = [place for place in range(len(text)) if text.startswith("ab", place) and place in allowed]
+    assert got == text[: min(ends, default=len(text))]
+    assert stream.stopped == bool(ends)
