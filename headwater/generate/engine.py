@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,78 +11,83 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from headwater import plan
 from headwater.errors import InputError
 from headwater.generate.adapters import Adapters
+from headwater.generate.capacity import WINDOW_TOKENS, pass_tokens, slot_bytes, slot_tokens
 from headwater.generate.choosing import choose
 from headwater.generate.constraint import Grammars
+from headwater.generate.kept_prompts import KeptPrompts
 from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.matcher import Matcher
+from headwater.generate.prefill import Prefill, Ready
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence
 from headwater.generate.sampling import SamplingParams, SamplingRows
 from headwater.generate.shared_prompts import in_families
 from headwater.hardware import total_memory_bytes
-from headwater.model.cache import CacheForm, KVCache, slots_for
+from headwater.model.cache import CacheForm, KVCache
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
-from headwater.model.native import kernel
+from headwater.model.native.weights import FEW
 from headwater.model.packed import Base
-from headwater.model.scalings import DynamicNtk
 from headwater.model.stepper import stepper_of
 from headwater.model.task_head import require_no_head
-from headwater.progress import bar, say
+from headwater.progress import bar
 from headwater.tokenizer.vocabulary import Tokenizer
 
 PREFILL_TOKENS = 4096
-"""Most padded tokens read in one prefill pass; it bounds memory and how long running answers wait."""
+"""Most padded tokens of the prompts of one call that are read in one pass; it bounds its memory."""
 MASKED = 1 << 25
 """Pairs of a query and a key that the mask of one such pass holds, at most."""
-WINDOW_TOKENS = 512
-"""Read in one pass by a model with a window, whose cache has room for so many beside it."""
 
 
 class Engine:
-    """Continuous batching: `submit` queues a request, each `step` admits, decodes one token per slot, and retires.
+    """Continuous batching: `submit` queues a request, each `step` reads some of what waits, decodes one token per slot,
+    and retires.
 
     The slots in use are always the first rows of the cache, so that a step runs on exactly the active rows; when a
-    row ends the last one moves into its place. A step's arithmetic does not mix rows, so a request's tokens do not
-    depend on what else runs (up to the last bit of the matrix products). One thread at a time may use an engine.
+    row ends the last one moves into its place. A step's arithmetic does not mix rows, and a submitted prompt is read
+    alone: so a request's tokens do not depend on what else runs. Where the step is compiled that holds to the last bit;
+    where it is not, and between the prompts of one call of `generate`, up to the last bit of the matrix products.
+    One thread at a time may use an engine.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, *, max_batch: int = 8,
-                 max_length: int | None = None, adapters: Adapters | None = None,
-                 cache: CacheForm | None = None) -> None:
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, *, max_batch: int = 8, max_length: int | None = None,
+                 adapters: Adapters | None = None, cache: CacheForm | None = None, kept_bytes: int = 0) -> None:
         """max_length: tokens a slot holds; when None the model's own context, or as much as half of the memory holds.
         adapters: of this model, that requests may name. cache: the form of keys and values, floats when None.
+        kept_bytes: of the memory for keys and values of prompts that were read, for `submit` and `stream` of those that
+        begin alike.
 
-        Raises `InputError` for a length that the memory cannot hold.
+        Raises `InputError` for what the memory cannot hold.
         """
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.adapters = adapters or Adapters(model, {})
         self.cache_form = cache
-        self.max_length = _context(model, max_batch, max_length, max(model.front, self.adapters.front),
-                                   model.dtype.itemsize if cache is None else 1)
+        self._front, self.kept = max(model.front, self.adapters.front), KeptPrompts(model, kept_bytes)
+        self.max_length = slot_tokens(model, max_batch, max_length, self._front, cache, kept=self.kept.most,
+                                      memory=total_memory_bytes(model.device.type))
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
         self.grammars = Grammars(tokenizer, self.vocabulary)
         # A model that opens the next turn by itself has ended its own.
         self.stop_ids = tokenizer.stop_ids
-        self._waiting: deque[Sequence] = deque()
+        self._prefill = Prefill(model, self.adapters, self._read, self.kept)
         self._active: list[Sequence] = []
         self._rows = SamplingRows.of([])
 
     @classmethod
     def load(cls, folder: Path, *, max_batch: int = 8, max_length: int | None = None,
              device: torch.device | str = "cpu", context: ContextSettings | None = None, base: Base | None = None,
-             adapters: Mapping[str, Path] | None = None, cache: CacheForm | None = None) -> Self:
+             adapters: Mapping[str, Path] | None = None, cache: CacheForm | None = None, kept_bytes: int = 0) -> Self:
         """From a model folder with its tokenizer; context: a longer one than its own; base: the form into which its
-        matrices are packed, cache: that of keys and values; adapters: folders by the names that requests give. Raises
-        `InputError`."""
+        matrices are packed, cache: that of keys and values; adapters: folders by the names that requests give;
+        kept_bytes: of prompts. Raises `InputError`."""
         require_no_head(folder)
         model, tokenizer = load_model(folder, device=device, context=context, base=base), Tokenizer.load(folder)
         beside = Adapters(model, adapters or {}, beside=folder, context=context)
-        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length, adapters=beside, cache=cache)
+        return cls(model, tokenizer, max_batch=max_batch, max_length=max_length, adapters=beside, cache=cache,
+                   kept_bytes=kept_bytes)
 
     @cached_property
     def _cache(self) -> KVCache:
@@ -91,18 +95,26 @@ class Engine:
                                 form=self.cache_form)
 
     @property
+    def cache_bytes(self) -> int:
+        """Of keys and values: those of all slots, and the most that is kept of prompts."""
+        return self.max_batch * slot_bytes(self.model, self.max_length, self._front, self.cache_form) + self.kept.most
+
+    @property
     def active(self) -> int:
         """Slots in use."""
-        return len(self._active)
+        return len(self._active) + len(self._prefill.readings)
 
     @property
     def waiting(self) -> int:
         """Requests without a slot yet."""
-        return len(self._waiting)
+        return len(self._prefill.waiting)
 
     @property
     def busy(self) -> bool:
-        return bool(self._active or self._waiting)
+        return bool(self.active or self.waiting)
+
+    def _unfinished(self) -> list[Sequence]:
+        return [*self._active, *(one.sequence for one in self._prefill.readings), *self._prefill.waiting]
 
     def check(self, prompt: list[int], adapter: str | None = None, params: SamplingParams | None = None) -> None:
         """Raises `InputError` for a prompt that cannot be continued, an adapter that is not here, and parameters that
@@ -134,12 +146,12 @@ class Engine:
         if params.constraint is not None:
             guide = Matcher(self.grammars, self.grammars.check(params.constraint, room), self.stop_ids)
         sequence = Sequence(list(prompt), params, room, adapter, guide=guide)
-        self._waiting.append(sequence)
+        self._prefill.waiting.append(sequence)
         return sequence
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
-        """Drop the cancelled, admit the waiting, decode one token per active slot; returns who moved."""
+        """Drop the cancelled, read of those that wait, decode one token per active slot; returns who moved."""
         moved = self._drop_cancelled()
         admitted = self._admit()
         moved += self._retire() if admitted else []
@@ -151,7 +163,7 @@ class Engine:
 
     def reset(self) -> None:
         """Cancel everything that runs or waits."""
-        for sequence in (*self._active, *self._waiting):
+        for sequence in self._unfinished():
             sequence.cancel()
         self._drop_cancelled()
 
@@ -179,7 +191,7 @@ class Engine:
         found: dict[int, Sequence] = {}
         for number, beginning in in_families(self.model.config, [prompt for prompt, _ in requests]):
             found[number] = self.submit(*requests[number])
-            found[number].beginning = beginning
+            found[number].beginning, found[number].together = beginning, True
         return [found[number] for number in range(len(requests))]
 
     def stream(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Iterator[Delta]:
@@ -205,34 +217,38 @@ class Engine:
         self._drop_cancelled()
 
     def _drop_cancelled(self) -> list[Sequence]:
-        dropped = [s for s in (*self._active, *self._waiting) if s.cancelled and s.finish_reason is None]
+        dropped = [s for s in self._unfinished() if s.cancelled and s.finish_reason is None]
         for sequence in dropped:
             sequence.finish("cancelled")
         if dropped:
-            self._waiting = deque(s for s in self._waiting if s.finish_reason is None)
+            self._prefill.drop(self._cache)
             self._retire()
         return dropped
 
     def _admit(self) -> bool:
-        """Prefill waiting requests into free slots, each with its first token; True if there were any."""
+        """Read prompts, as much as comes between two decoding steps; True if any are now read and have a token."""
         admitted = False
-        while self._waiting and len(self._active) < self.max_batch:
-            first = len(self._active)
-            batch = self._next_prefill()
-            names = [s.adapter for s in batch]
-            self.adapters.begin(self._cache, first, names)
-            with self.adapters.using(self.adapters.chosen(names, self.model.device)):
-                last = self._prefill(batch, self._cache.rows(first, first + len(batch)))
+        for batch, logits in self._read_prompts():
             self._active += batch
             for sequence in batch:
                 sequence.watch(self.vocabulary)
-            self._emit(self.model.head(last), batch, SamplingRows.of([s.params for s in batch], last.device))
+            self._emit(logits, batch, SamplingRows.of([s.params for s in batch], logits.device))
             admitted = True
         if admitted:
             self._regroup()
         return admitted
 
-    def _prefill(self, batch: list[Sequence], rows: KVCache) -> Tensor:
+    def _read_prompts(self) -> Iterator[Ready]:
+        while batch := self._prefill.together(self.max_batch - self.active, PREFILL_TOKENS, self._cache.rolling):
+            first, names = len(self._active), [s.adapter for s in batch]
+            self.adapters.begin(self._cache, first, names)
+            with self.adapters.using(self.adapters.chosen(names, self.model.device)):
+                last = self._read_together(batch, self._cache.rows(first, first + len(batch)))
+            yield Ready(batch, self.model.head(last))
+        self._prefill.begin(self._cache, self.max_batch - self.active)
+        yield from self._prefill.pieces(self._cache, self._active)
+
+    def _read_together(self, batch: list[Sequence], rows: KVCache) -> Tensor:
         """Fill rows of the cache with the prompts of relatives or strangers; the states [B,D] of their last tokens."""
         if batch[0].beginning is not None:
             batch[0].beginning.fill(rows, self._beginning)
@@ -248,7 +264,7 @@ class Engine:
         """Append prompts to what the cache holds, long ones piece by piece; the states [B,D] of their last tokens."""
         tokens = padded(prompts, self.model.device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=tokens.device)
-        size = _piece(self.model, cache.filled + tokens.shape[1])
+        size = pass_tokens(self.model, cache.filled + tokens.shape[1], PREFILL_TOKENS, MASKED)
         rows = torch.arange(len(tokens), device=tokens.device)
         last: Tensor | None = None
         for start in range(0, tokens.shape[1], size):
@@ -258,31 +274,16 @@ class Engine:
         assert last is not None
         return last
 
-    def _next_prefill(self) -> list[Sequence]:
-        """The longest run from the head of the queue that has slots, begins alike and fits one pass; at least one.
-
-        Where the cache rolls, one: the padding of a shorter row would push out what it still sees.
-        """
-        if self._cache.rolling:
-            return [self._waiting.popleft()]
-        batch: list[Sequence] = []
-        longest = 0
-        while self._waiting and len(self._active) + len(batch) < self.max_batch:
-            longest = max(longest, self._waiting[0].own)
-            if batch and (longest * (len(batch) + 1) > PREFILL_TOKENS
-                          or self._waiting[0].beginning is not batch[0].beginning):
-                break
-            batch.append(self._waiting.popleft())
-        return batch
-
     def _decode(self) -> None:
         tokens, slots = [s.last for s in self._active], [s.length - 1 for s in self._active]
         self._emit(self._next(tokens, slots), self._active, self._rows)
 
     def _next(self, tokens: list[int], slots: list[int]) -> Tensor:
         """Logits [B,V] behind a token in each active row."""
-        if self._stepper is not None:
-            return self._stepper(tokens, slots)
+        if None not in self._steppers:
+            parts = [stepper(tokens[rows], slots[rows]) for rows, stepper in zip(self._groups, self._steppers)
+                     if stepper is not None]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         ids, places = (torch.tensor(one, device=self.model.device)[:, None] for one in (tokens, slots))
         with self.adapters.using(self._adapted):
             return self.model.head(self.model.hidden(ids, cache=self._view, slots=places)[:, -1])
@@ -317,45 +318,17 @@ class Engine:
     def _regroup(self) -> None:
         """What depends on which rows are active."""
         self._view = self._cache.rows(0, len(self._active))
-        self._stepper = stepper_of(self.model, self._view)
+        self._groups = _groups(len(self._active), self.model.device.type)
+        self._steppers = [stepper_of(self.model, self._cache.rows(rows.start, rows.stop)) for rows in self._groups]
         self._adapted = self.adapters.chosen([s.adapter for s in self._active], self.model.device)
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
 
 
-def _piece(model: Decoder, length: int) -> int:
-    """Tokens of a long prompt that are read together; where they need a mask (with ALiBi a bias for each head), so few
-    that it stays small. At once: a prompt that is read both ways, and one whose angles depend on its whole length.
-    """
-    config = model.config
-    if config.sliding_window:
-        return WINDOW_TOKENS
-    whole = config.prefix_ids or config.position_axes > 1 or isinstance(config.rope_scaling, DynamicNtk)
-    if length <= PREFILL_TOKENS or whole:
-        return length
-    if model.device.type == "cpu" and kernel.takes(model.dtype, config.head_dim):
-        return PREFILL_TOKENS
-    heads = config.num_attention_heads if config.position == "alibi" else 1
-    return max(16, min(PREFILL_TOKENS, MASKED // (heads * length)))
-
-
-def _context(model: Decoder, rows: int, wanted: int | None, front: int, width: int) -> int:
-    """Tokens per slot, checked against the memory and the trained length. front: keys before those of all tokens;
-    width: bytes of a number of them."""
-    config = model.config
-    trained, memory = config.longest, total_memory_bytes(model.device.type)
-    each = rows * plan.cache_bytes_per_token(config, width)
-    needed = (front + slots_for(config, wanted or trained, WINDOW_TOKENS)) * each
-    if wanted is not None and needed > memory:
-        raise InputError(f"{rows} contexts of {wanted:,} tokens need {needed / 2**30:,.0f} GiB; this machine "
-                         f"has {memory / 2**30:,.0f}", where="max_length", fix="lower max_length or max_batch")
-    if wanted is not None:
-        if wanted > trained and config.position != "alibi" and not config.sliding_window:
-            say(f"note: a context of {wanted:,} tokens is beyond the {trained:,} that the model was trained on")
-        return wanted
-    held = trained if needed <= memory // 2 else max(1, memory // 2 // each - front)
-    if held < trained:
-        say(f"note: contexts of {held:,} tokens, all that half of the memory holds, and not of {trained:,}")
-    return min(trained, held)
+def _groups(rows: int, device: str) -> list[slice]:
+    """Rows that are decoded by one call each: as many as compiled code takes, which twice is quicker than once without
+    it. On a GPU all."""
+    count = max(1, -(-rows // FEW)) if device == "cpu" else 1
+    return [slice(rows * number // count, rows * (number + 1) // count) for number in range(count)]
 
 
 def _completion(sequence: Sequence) -> Completion:

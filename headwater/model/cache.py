@@ -145,6 +145,26 @@ class KVCache:
         if self.positions is not None:
             self.positions[target, :, :length] = self.positions[source, :, :length]
 
+    def swap(self, one: int, other: int, length: int) -> None:
+        """Exchange two rows of at most `length` tokens, their prefixes too."""
+        length = min(length, self.slots)
+        self.fronts[one], self.fronts[other] = self.fronts[other], self.fronts[one]
+        for tensor in (*self._all_keys, *self._all_values):
+            held = tensor[:, :, : self.front + length]
+            held[[one, other]] = held[[other, one]]
+        if self.positions is not None:
+            self.positions[[one, other], :, :length] = self.positions[[other, one], :, :length]
+
+    def copied(self, row: int, start: int, stop: int) -> Tensor:
+        """A row's tokens `start` to `stop` as they are held: [2L,K,n,d], the keys of all layers, then the values."""
+        assert not self.rolling
+        return torch.stack([tensor[row, :, start:stop] for tensor in (*self.keys, *self.values)])
+
+    def put(self, row: int, start: int, states: Tensor) -> None:
+        """What `copied` gave, from token `start` on."""
+        for tensor, part in zip((*self.keys, *self.values), states, strict=True):
+            tensor[row, :, start : start + part.shape[1]] = part
+
     def take(self, other: KVCache, rows: Tensor) -> None:
         """Row i becomes row rows[i] of `other`, as far as both reach; prefixes stay."""
         assert not self.rolling

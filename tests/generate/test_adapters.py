@@ -249,3 +249,15 @@ def test_an_adapter_of_another_shape_is_refused(folder: Path, tmp_path: Path) ->
     write_json(description, {"peft_type": "HEADWATER_PREFIX", "num_layers": 9, "num_key_value_heads": 2, "head_dim": 8})
     with pytest.raises(CheckpointError, match="a prefix for 9 layers"):
         mixed(folder, {"odd": description.parent})
+
+
+def test_kept_prompts_are_kept_by_adapter(folder: Path, folders: dict[str, Path], alone: dict[str | None, Engine]
+                                          ) -> None:
+    engine, prompt = mixed(folder, folders, kept_bytes=1 << 24), list(range(20, 90))
+    engine._prefill.piece = 32
+    for turn in range(2):
+        for name in NAMES:
+            handle = engine.submit(prompt, GREEDY, name)
+            finish(engine)
+            assert handle.tokens == alone[name].generate([prompt], GREEDY)[0].tokens
+            assert handle.cached_tokens == 64 * turn
