@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater import __version__
@@ -23,23 +22,15 @@ try:
     import uvicorn  # noqa: F401 - what will run the application, asked for before a model is loaded
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import FileResponse, JSONResponse, Response
+    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
+
+    from headwater.serve.static import page_routes
 except ImportError as missing:
     raise MissingExtraError("serving needs starlette and uvicorn", fix="pip install 'headwater[serve]'") from missing
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {"index.html": "text/html", "style.css": "text/css", "app.js": "text/javascript",
-              "words.js": "text/javascript", "icon.svg": "image/svg+xml"}
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
 
 
 @dataclass
@@ -71,12 +62,6 @@ class Api:
         return JSONResponse({"status": "ok" if alive else "closing", "model": self.model, "version": __version__,
                              "active": load.active, "waiting": load.waiting, "answered": load.answered},
                             status_code=200 if alive else 503)
-
-    async def page(self, request: Request) -> Response:
-        name = request.path_params.get("file", "index.html")
-        if name not in PAGE_FILES:
-            raise RequestError(f"no such page: /{name}", status=404, code="not_found")
-        return FileResponse(PAGE / name, headers=PAGE_HEADERS, media_type=PAGE_FILES[name])
 
     async def chat(self, request: Request) -> Response:
         asked = parse_chat(await self._body(request))
@@ -253,7 +238,7 @@ def make_app(worker: Worker, model: str, *, max_body: int = 1 << 20, defaults: S
 
     routes = [Route("/v1/models", api.models), Route("/v1/models/{model:path}", api.one_model),
               Route("/v1/chat/completions", api.chat, methods=["POST"]), Route("/health", api.health),
-              Route("/examples.json", api.proposed), Route("/", api.page), Route("/{file}", api.page)]
+              Route("/examples.json", api.proposed), *page_routes()]
     handlers: dict[Any, Any] = {RequestError: _refused, InputError: _bad_input, Unavailable: _unavailable,
                                 ClientDisconnect: _left, HTTPException: _http, Exception: _failed}
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)

@@ -1,0 +1,100 @@
+// What the browser keeps: settings one by one, and conversations, each under a key of its own so that two open pages do
+// not overwrite each other. All of it is bounded.
+
+const PREFIX = "headwater.";
+const CHAT = `${PREFIX}chat.`;
+export const MOST_CHATS = 50;
+export const MOST_CHARACTERS = 4_000_000; // browsers keep about five million for a site
+const MOST_PICTURES = 1_000_000; // characters of pictures in one conversation
+
+const local = available();
+
+// A browser that keeps nothing (or a full one) still chats: what would be kept is kept until the page closes.
+function available() {
+  try {
+    localStorage.setItem(`${PREFIX}probe`, "1");
+    localStorage.removeItem(`${PREFIX}probe`);
+    return localStorage;
+  } catch {
+    const held = new Map();
+    return {
+      getItem: (key) => held.get(key) ?? null,
+      setItem: (key, value) => held.set(key, value),
+      removeItem: (key) => held.delete(key),
+      key: (index) => [...held.keys()][index] ?? null,
+      get length() { return held.size; },
+    };
+  }
+}
+
+export const read = (name, fallback) => local.getItem(PREFIX + name) ?? fallback;
+
+export function write(name, value) {
+  put(PREFIX + name, value);
+}
+
+// The conversations, latest first. A value that is none (an older page's, a damaged one) is left out.
+export function conversations() {
+  const found = [];
+  for (let index = 0; index < local.length; index += 1) {
+    const key = local.key(index);
+    if (key?.startsWith(CHAT)) found.push(parsed(local.getItem(key)));
+  }
+  return found.filter((chat) => chat !== null).sort((a, b) => b.updated - a.updated);
+}
+
+export function conversation(id) {
+  return parsed(local.getItem(CHAT + id));
+}
+
+function parsed(text) {
+  try {
+    const chat = JSON.parse(text);
+    const whole = typeof chat.id === "string" && typeof chat.title === "string" && Array.isArray(chat.messages)
+      && chat.messages.every((message) => ["user", "assistant"].includes(message.role)
+        && typeof message.content === "string" && Array.isArray(message.agent ?? []));
+    return whole ? chat : null;
+  } catch {
+    return null;
+  }
+}
+
+export function keep(chat) {
+  put(CHAT + chat.id, JSON.stringify(withoutLargePictures(chat)));
+  const all = conversations();
+  let size = 0;
+  all.forEach((other, index) => {
+    size += local.getItem(CHAT + other.id)?.length ?? 0;
+    if (index > 0 && (index >= MOST_CHATS || size > MOST_CHARACTERS)) forget(other.id);
+  });
+}
+
+export function forget(id) {
+  local.removeItem(CHAT + id);
+}
+
+// Room is made by leaving out the conversations that were not touched for longest.
+function put(key, value) {
+  for (;;) {
+    try {
+      local.setItem(key, value);
+      return;
+    } catch {
+      const oldest = conversations().filter((chat) => CHAT + chat.id !== key).at(-1);
+      if (!oldest) return;
+      forget(oldest.id);
+    }
+  }
+}
+
+// The latest pictures stay; one that is left out becomes an empty text, which the page shows as a note.
+function withoutLargePictures(chat) {
+  let room = MOST_PICTURES;
+  const kept = (picture) => ((room -= picture.length) >= 0 ? picture : "");
+  const messages = chat.messages.toReversed().map((message) => !message.agent ? message : {
+    ...message,
+    agent: message.agent.toReversed().map((event) => event.images ? { ...event, images: event.images.map(kept) } : event)
+      .reverse(),
+  });
+  return { ...chat, messages: messages.reverse() };
+}
