@@ -2,6 +2,7 @@
 
 import { ApiError, complete } from "./api.js";
 import { $ } from "./dom.js";
+import { tidyEvent } from "./event.js";
 import { Answer, clear, showQuestion, toEnd } from "./messages.js";
 import { connect, model, room, tools } from "./server.js";
 import { sampling, systemPrompt } from "./settings.js";
@@ -114,9 +115,10 @@ async function answer() {
 }
 
 function take(piece, message, view) {
-  if (piece.agent) {
-    message.agent.push({ ...piece.agent, at: message.content.length });
-    view.event(piece.agent);
+  const event = tidyEvent(piece.agent, message.content.length);
+  if (event) {
+    message.agent.push(event);
+    view.event(event);
   }
   if (piece.text) {
     message.content += piece.text;

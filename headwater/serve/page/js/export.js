@@ -26,11 +26,11 @@ function message({ role, content, agent = [] }) {
 }
 
 function done(event) {
-  if (event.type === "call") return `${word("called")} \`${event.name}\`:\n\n${fenced(String(event.arguments))}`;
+  if (event.type === "call") return `${word("called")} \`${event.name}\`:\n\n${fenced(event.arguments)}`;
   if (event.type !== "observation") return "";
-  const sources = (event.sources ?? []).map(([address, title]) => `- ${title}: <${address}>`).join("\n");
-  const pictures = (event.images ?? []).filter(Boolean).map((picture) => `![${word("picture")}](${picture})`);
-  return [`${word("gave")}:`, fenced(event.text ?? ""), ...pictures, sources].filter(Boolean).join("\n\n");
+  const sources = event.sources.map(([address, title]) => `- ${title}: <${address}>`).join("\n");
+  const pictures = event.images.filter(Boolean).map((picture) => `![${word("picture")}](${picture})`);
+  return [`${word("gave")}:`, fenced(event.text), ...pictures, sources].filter(Boolean).join("\n\n");
 }
 
 // Fences longer than any inside.

@@ -52,16 +52,17 @@ export class LiveText {
     const starts = tokens.filter((token) => token.level === 0 && token.nesting >= 0 && token.map).map((token) => token.map[0]);
     const whole = fragment.childNodes.length === starts.length;
     morph(this.element, [...fragment.childNodes], this.kept);
-    if (!whole || starts.length < 2) return;
-    this.settled += lineStart(open, starts.at(-1));
-    this.kept += starts.length - 1;
+    if (whole) this.settle(open, starts);
   }
-}
 
-function lineStart(text, line) {
-  let position = 0;
-  for (let passed = 0; passed < line; passed += 1) position = text.indexOf("\n", position) + 1;
-  return position;
+  // Blocks before the last blank line between two of them cannot change: what follows has begun anew.
+  settle(open, starts) {
+    const lines = open.split("\n");
+    const blocks = starts.findLastIndex((line, block) => block > 0 && !lines[line - 1].trim());
+    if (blocks < 1) return;
+    this.settled += lines.slice(0, starts[blocks]).reduce((sum, line) => sum + line.length + 1, 0);
+    this.kept += blocks;
+  }
 }
 
 // Makes the children of `parent` from number `from` on into `fresh`, keeping those that are equal.

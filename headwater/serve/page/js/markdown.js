@@ -13,6 +13,7 @@ const ALLOWED = {
   ALLOWED_TAGS: ["p", "br", "hr", "h3", "h4", "h5", "h6", "em", "strong", "s", "code", "pre", "blockquote", "ul", "ol",
     "li", "table", "thead", "tbody", "tr", "th", "td", "a", "img", "span", "div"],
   ALLOWED_ATTR: ["href", "src", "alt", "start", "class"],
+  ADD_URI_SAFE_ATTR: ["start"], // a number, which the expression below would refuse
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   ALLOWED_URI_REGEXP: WEB, // data: pictures are let through beside it, by DOMPurify's own rule for them

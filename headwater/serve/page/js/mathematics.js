@@ -6,9 +6,13 @@ const INLINE = [["\\(", "\\)"], ["\\[", "\\]"], ["$$", "$$"], ["$", "$"]];
 const BLOCK = [["$$", "$$"], ["\\[", "\\]"]];
 const trees = new Map(); // formulas of the latest renderings, so that a growing paragraph does not draw them anew
 
+// Where a text still grows (env.live), a formula that has begun in its last part is shown as pending.
 export function useMathematics(markdown) {
   markdown.inline.ruler.before("escape", "math_inline", inline);
   markdown.block.ruler.before("fence", "math_block", block, { alt: ["paragraph", "reference", "blockquote", "list"] });
+  markdown.core.ruler.before("inline", "math_growing", ({ tokens, env }) => {
+    if (env.live) env.growing = tokens.findLast((token) => token.nesting >= 0)?.children; // null but of a text
+  });
   const escape = markdown.utils.escapeHtml;
   const place = (tokens, index) => {
     const { content, block: own, meta } = tokens[index];
@@ -27,7 +31,7 @@ function inline(state, silent) {
   const [open, close] = pair;
   const end = closing(rest, open.length, close);
   const pending = end < 0;
-  if (pending && !(state.env.live && looksLikeTex(open, rest.slice(open.length)))) return false;
+  if (pending && !(state.env.live && state.tokens === state.env.growing && looksLikeTex(open, rest.slice(open.length)))) return false;
   const content = pending ? rest.slice(open.length) : rest.slice(open.length, end);
   if (!content.trim() || (open === "$" && !pending && !isDollarPair(content, rest[end + 1]))) return false;
   if (!silent) add(state, "math_inline", content, open === "$$" || open === "\\[", pending);

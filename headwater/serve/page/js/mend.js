@@ -2,7 +2,8 @@
 // become anything wait. So bold text is bold from its first letter, and nothing flickers while an answer grows.
 
 const FENCE = /^\s*(?:>\s?)*(?:[-*+]\s+|\d+[.)]\s+)?(`{3,}|~{3,})/;
-const ONLY_MARKS = /^[\s>]*(?:[-*+=#_~`|:\s]+|\d{1,9}[.)]?\s*)$/;
+const ONLY_MARKS = /^[\s>]*(?:[-*+=#_~`|:$\\[(!\s]+|\d{1,9}[.)]?\s*)$/;
+const BEGINS = /^\s*(?:[-*+]\s|\d{1,9}[.)]\s|#{1,6}\s|>|\|)/; // emphasis does not reach beyond such a line
 
 export function mend(text) {
   const lines = text.split("\n");
@@ -11,14 +12,17 @@ export function mend(text) {
     return fence.line === lines.length - 1 || /^\s*[`~]{1,}$/.test(lines.at(-1)) ? dropLast(lines) : text;
   }
   if (ONLY_MARKS.test(lines.at(-1)) && lines.at(-1).trim()) return mend(dropLast(lines));
-  const start = lines.findLastIndex((line) => !line.trim()) + 1;
-  const paragraph = lines.slice(start);
+  const end = /\s*$/.exec(text)[0];
+  if (/\n\s*\n/.test(end)) return text; // a paragraph has ended and none has begun
+  const whole = text.slice(0, text.length - end.length).split("\n");
+  const paragraph = whole.findLastIndex((line) => !line.trim()) + 1;
   // A table is known by its second line.
-  if (/^\s*\|/.test(paragraph[0] ?? "") && paragraph.length < 3) return lines.slice(0, start).join("\n");
-  return [...lines.slice(0, start), paired(openLink(paragraph.join("\n")))].join("\n");
+  if (/^\s*\|/.test(whole[paragraph] ?? "") && lines.length - paragraph < 3) return whole.slice(0, paragraph).join("\n");
+  const start = Math.max(paragraph, whole.findLastIndex((line) => BEGINS.test(line)));
+  return [...whole.slice(0, start), paired(openLink(whole.slice(start).join("\n")))].join("\n") + end;
 }
 
-const dropLast = (lines) => lines.slice(0, -1).join("\n");
+const dropLast = (lines) => [...lines.slice(0, -1), ""].join("\n");
 
 function openFence(lines) {
   let open = null;

@@ -138,7 +138,7 @@ export class Answer {
     let shown = 0;
     for (const event of message.agent ?? []) {
       if (event.at > shown) this.text(message.content.slice(shown, event.at));
-      shown = Math.max(shown, event.at ?? 0);
+      shown = Math.max(shown, event.at);
       this.event(event);
     }
     if (message.content.length > shown) this.text(message.content.slice(shown));

@@ -1,6 +1,8 @@
 // What the browser keeps: settings one by one, and conversations, each under a key of its own so that two open pages do
 // not overwrite each other. All of it is bounded.
 
+import { tidyEvent } from "./event.js";
+
 const PREFIX = "headwater.";
 const CHAT = `${PREFIX}chat.`;
 export const MOST_CHATS = 50;
@@ -52,11 +54,17 @@ function parsed(text) {
     const chat = JSON.parse(text);
     const whole = typeof chat.id === "string" && typeof chat.title === "string" && Array.isArray(chat.messages)
       && chat.messages.every((message) => ["user", "assistant"].includes(message.role)
-        && typeof message.content === "string" && Array.isArray(message.agent ?? []));
-    return whole ? chat : null;
+        && typeof message.content === "string");
+    return whole ? { ...chat, messages: chat.messages.map(tidyMessage) } : null;
   } catch {
     return null;
   }
+}
+
+function tidyMessage(message) {
+  if (!Array.isArray(message.agent)) return { ...message, agent: [] };
+  const at = (event) => (Number.isInteger(event?.at) ? event.at : 0);
+  return { ...message, agent: message.agent.map((event) => tidyEvent(event, at(event))).filter(Boolean) };
 }
 
 export function keep(chat) {
@@ -93,7 +101,7 @@ function withoutLargePictures(chat) {
   const kept = (picture) => ((room -= picture.length) >= 0 ? picture : "");
   const messages = chat.messages.toReversed().map((message) => !message.agent ? message : {
     ...message,
-    agent: message.agent.toReversed().map((event) => event.images ? { ...event, images: event.images.map(kept) } : event)
+    agent: message.agent.toReversed().map((event) => event.images ? { ...event, images: event.images.toReversed().map(kept).reverse() } : event)
       .reverse(),
   });
   return { ...chat, messages: messages.reverse() };

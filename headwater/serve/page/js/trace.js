@@ -16,7 +16,7 @@ export class Trace {
     this.panels = new Map();
   }
 
-  // An event as the API's field `agent` has it. Of what a tool says only text, pictures inside and links of the web show.
+  // An event as event.js makes it. Of what a tool says only text, pictures inside and links of the web show.
   show(event) {
     if (event.type === "call") this.call(event);
     else if (event.type === "observation") this.observation(event);
@@ -29,30 +29,29 @@ export class Trace {
     const summary = make("summary");
     const state = make("span", "state");
     state.dataset.text = "running";
-    const title = make("span", "name", String(name ?? ""));
+    const title = make("span", "name", name);
     const { text, language } = program(name, asked);
     summary.append(icon(name), labelled("called"), title, make("code", "peek", peek(text, language)), state);
     fold.append(summary, labelled("asked", "part"), codeBlock(text, language));
     panel.append(fold);
     this.body.append(translate(panel));
-    this.panels.set(String(id), panel);
+    this.panels.set(id, panel);
     return panel;
   }
 
   observation({ id, text, failed, images, sources }) {
-    const panel = this.panels.get(String(id)) ?? this.call({ id, name: "", arguments: "" });
+    const panel = this.panels.get(id) ?? this.call({ id, name: "", arguments: "" });
     panel.classList.remove("running");
-    panel.classList.toggle("failed", Boolean(failed));
+    panel.classList.toggle("failed", failed);
     panel.querySelector(".state").dataset.text = failed ? "toolFailed" : "finished";
-    const whole = String(text ?? "");
-    if (whole) {
-      const result = make("pre", "result", whole.length > MOST_TEXT ? `${whole.slice(0, MOST_TEXT)}…` : whole);
+    if (text) {
+      const result = make("pre", "result", text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text);
       result.dir = "auto";
       panel.firstElementChild.append(labelled("gave", "part"), result);
     }
     const name = panel.querySelector(".name").textContent;
-    for (const address of list(images)) panel.append(isPicture(address) ? picture(address, name, this.loaded) : note("pictureGone"));
-    if (list(sources).length) panel.append(sourceList(sources));
+    for (const address of images) panel.append(isPicture(address) ? picture(address, name, this.loaded) : note("pictureGone"));
+    if (sources.length) panel.append(sourceList(sources));
     translate(panel);
   }
 
@@ -67,11 +66,8 @@ export class Trace {
   }
 }
 
-const list = (value) => (Array.isArray(value) ? value : []);
-
 // Arguments are JSON, or a program of its own; a JSON object that holds only a program is that program.
-function program(name, asked) {
-  const text = typeof asked === "string" ? asked : JSON.stringify(asked ?? "");
+function program(name, text) {
   try {
     const value = JSON.parse(text);
     if (value === null || typeof value !== "object") return { text, language: "" };
@@ -115,9 +111,9 @@ function picture(address, name, loaded) {
 function sourceList(sources) {
   const box = make("div", "sources");
   const items = make("ol");
-  for (const [address, title] of sources.filter(Array.isArray)) {
+  for (const [address, title] of sources) {
     const item = make("li");
-    item.append(link(String(address ?? ""), String(title || address)));
+    item.append(link(address ?? "", title || address || ""));
     items.append(item);
   }
   box.append(labelled("sources", "part"), items);
