@@ -2,7 +2,7 @@
 // become anything wait. So bold text is bold from its first letter, and nothing flickers while an answer grows.
 
 const FENCE = /^\s*(?:>\s?)*(?:[-*+]\s+|\d+[.)]\s+)?(`{3,}|~{3,})/;
-const ONLY_MARKS = /^[\s>]*(?:[-*+=#_~`|:$\\[(!\s]+|\d{1,9}[.)]?\s*)$/;
+const ONLY_MARKS = /^(?:[-*+=#_~`|:$\\[(!>\s]+|[\s>]*\d{1,9}[.)]?\s*)$/;
 const BEGINS = /^\s*(?:[-*+]\s|\d{1,9}[.)]\s|#{1,6}\s|>|\|)/; // emphasis does not reach beyond such a line
 
 export function mend(text) {
@@ -37,7 +37,7 @@ function openFence(lines) {
 
 // [words](addr is shown as its words, an unfinished picture not at all.
 function openLink(text) {
-  return text.replace(/!\[[^\]\n]*(?:\]\([^)\s]*)?$/, "").replace(/(?<!!)\[([^[\]\n]*)(?:\](?:\([^)\s]*)?)?$/, "$1");
+  return text.replace(/!\[[^\]\n]*(?:\](?:\([^)\s]*)?)?$/, "").replace(/(?<!!)\[([^[\]\n]*)(?:\](?:\([^)\s]*)?)?$/, "$1");
 }
 
 // Closes emphasis and code that began and has not ended.
