@@ -108,7 +108,7 @@ async function answer() {
   }
   message.model = model();
   view.finish(message, answerAgain);
-  save(chat);
+  if (!save(chat)) view.note("tooLarge");
   if (state.abort !== abort) return; // another conversation is open meanwhile
   setBusy(null);
   $("status").textContent = message.content ? word("answered") + message.content.slice(0, MOST_SAID) : word(message.ended ?? "answered");
@@ -132,11 +132,13 @@ function ending(error) {
   return error instanceof TypeError ? { ended: "offline" } : { ended: "failed", detail: error.message };
 }
 
+// Whether the browser had room for it.
 function save(chat) {
-  if (chat.gone) return;
+  if (chat.gone) return true;
   chat.updated = Date.now();
-  keep(chat);
+  const kept = keep(chat);
   state.changed();
+  return kept;
 }
 
 function setBusy(abort) {

@@ -5,8 +5,8 @@ import { tidyEvent } from "./event.js";
 
 const PREFIX = "headwater.";
 const CHAT = `${PREFIX}chat.`;
-export const MOST_CHATS = 50;
-export const MOST_CHARACTERS = 4_000_000; // browsers keep about five million for a site
+const MOST_CHATS = 50;
+const MOST_CHARACTERS = 4_000_000; // browsers keep about five million for a site
 const MOST_PICTURES = 1_000_000; // characters of pictures in one conversation
 
 const local = available();
@@ -67,14 +67,18 @@ function tidyMessage(message) {
   return { ...message, agent: message.agent.map((event) => tidyEvent(event, at(event))).filter(Boolean) };
 }
 
+// Whether there was room for it.
 export function keep(chat) {
-  put(CHAT + chat.id, JSON.stringify(withoutLargePictures(chat)));
+  const text = JSON.stringify(withoutLargePictures(chat));
+  if (text.length > MOST_CHARACTERS) return false; // it would take the place of all others
+  put(CHAT + chat.id, text);
   const all = conversations();
   let size = 0;
   all.forEach((other, index) => {
     size += local.getItem(CHAT + other.id)?.length ?? 0;
     if (index > 0 && (index >= MOST_CHATS || size > MOST_CHARACTERS)) forget(other.id);
   });
+  return true;
 }
 
 export function forget(id) {
@@ -98,7 +102,11 @@ function put(key, value) {
 // The latest pictures stay; one that is left out becomes an empty text, which the page shows as a note.
 function withoutLargePictures(chat) {
   let room = MOST_PICTURES;
-  const kept = (picture) => ((room -= picture.length) >= 0 ? picture : "");
+  const kept = (picture) => {
+    const fits = picture.length <= room;
+    if (fits) room -= picture.length;
+    return fits ? picture : "";
+  };
   const messages = chat.messages.toReversed().map((message) => !message.agent ? message : {
     ...message,
     agent: message.agent.toReversed().map((event) => event.images ? { ...event, images: event.images.toReversed().map(kept).reverse() } : event)
