@@ -61,6 +61,7 @@ FAILING = {
     "memory_piecewise": ("x = []\nwhile True:\n    x.append('a' * (1 << 20) + str(len(x)))", "MemoryError", ""),
     "one_large_file": ("open('a', 'wb').write(bytes(64 << 20))", "OSError", ""),
     "hostile_message": ("class E(Exception):\n    def __str__(self):\n        raise SystemExit(0)\nraise E", "E", ""),
+    "unknown_annotation": ("def f(x: List[int]):\n    return x", "NameError", "List"),
     "third_party": ("import pydantic", "ModuleNotFoundError", "pydantic"),
     "ours": ("import headwater.model", "ModuleNotFoundError", "headwater"),
 }
