@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from headwater.sandbox import kernel, landlock, namespaces, seccomp
+from headwater.sandbox import importing, kernel, landlock, namespaces, seccomp
 from headwater.sandbox.protocol import READY, UNABLE, Walls
 
 Role = Callable[[int, int], NoReturn]
@@ -41,7 +41,8 @@ def main(role: Role) -> NoReturn:
     except BaseException as error:
         os.write(verdict, UNABLE + f"{type(error).__name__}: {error}".encode()[:LONGEST])
         os._exit(1)
-    sys.argv, sys.path[:] = [""], [*sys.path[1:], *walls.import_from]
+    sys.argv, sys.path[:] = [""], sys.path[1:]
+    importing.allow(walls)
     for name in [name for name in sys.modules if name.split(".")[0] == "headwater"]:
         del sys.modules[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -32,7 +32,7 @@ class Walls:
     readable: tuple[str, ...] = ()
     """Files and folders that it may read beside Python's own."""
     import_from: tuple[str, ...] = ()
-    """Folders whose names it may list, searched for modules."""
+    """Folders of packages among the readable, which can then be imported; names in these folders it may list."""
 
     def text(self) -> str:
         return json.dumps(asdict(self))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import builtins
 import linecache
+import os
 import resource
 import sys
 import traceback
 from types import ModuleType, TracebackType
 
-_OURS = (lambda: None).__code__.co_filename
+_OURS = os.path.dirname((lambda: None).__code__.co_filename)
 _MOST_FRAMES = 40
 """The innermost that are printed: a recursion can have millions."""
 
@@ -63,7 +64,7 @@ class Cells:
 
 
 def print_error(error: BaseException) -> None:
-    """The traceback without the frames of this file, in the memory that is left for it."""
+    """The traceback below our own frames, in the memory that is left for it."""
     kind = resource.RLIMIT_AS
     soft, hard = resource.getrlimit(kind)
     try:
@@ -74,6 +75,6 @@ def print_error(error: BaseException) -> None:
 
 
 def _below_ours(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename == _OURS:
+    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == _OURS:
         trace = trace.tb_next
     return trace

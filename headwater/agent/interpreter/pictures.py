@@ -30,8 +30,11 @@ class Pictures:
         """Image files that were written or changed; neither links nor anything but regular files. Of one that is too
         large a byte too much is read."""
         found = []
-        with os.scandir(self._folder) as entries:
-            names = sorted(entry.name for entry, _ in zip(entries, range(_MOST_NAMES)))
+        try:
+            with os.scandir(self._folder) as entries:
+                names = sorted(entry.name for entry, _ in zip(entries, range(_MOST_NAMES)))
+        except OSError:  # removed, or as many files are open as may be
+            return []
         for name in names:
             if name.lower().endswith(ENDINGS) and (data := self._read(name)) is not None:
                 found.append(data)
@@ -43,13 +46,16 @@ class Pictures:
             file = os.open(os.path.join(self._folder, name), flags)
         except OSError:
             return None
-        with open(file, "rb") as stream:
+        try:
             facts = os.fstat(file)
             stamp = facts.st_mtime_ns, facts.st_size
             if not stat.S_ISREG(facts.st_mode) or self._seen.get(name) == stamp:
                 return None
             self._seen[name] = stamp
-            return stream.read(self._most_bytes + 1)
+            with open(file, "rb", closefd=False) as stream:
+                return stream.read(self._most_bytes + 1)
+        finally:
+            os.close(file)
 
 
 def figures() -> list[bytes]:

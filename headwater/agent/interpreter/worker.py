@@ -19,21 +19,23 @@ from headwater.sandbox.protocol import read_framed
 def run(source: int, verdict: int) -> NoReturn:
     """The first message has files to write and bounds of pictures, each other a cell. Answers are lines of JSON."""
     folder = os.getcwd()
+    signal.signal(signal.SIGINT, _ignore)
     os.environ |= {"HOME": folder, "TMPDIR": folder}
     plotting.configure(os.path.join(folder, ".matplotlib"))
     sys.path.insert(0, folder)
     warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")  # plt.show(): it is shown at the cell's end
-    signal.signal(signal.SIGINT, _ignore)
-    cells = Cells()
     first = json.loads(read_framed(source))
     for name, data in first["files"].items():
         with open(name, "xb") as stream:
             stream.write(base64.b64decode(data))
-    pictures = Pictures(folder, first["images"], first["image_bytes"])
-    _answer(verdict, {"cell": 0, "raised": False, "images": [], "left_out": 0})
-    while True:
-        asked = json.loads(read_framed(source))
-        _answer(verdict, _run_cell(cells, pictures, asked["code"], asked["cell"]))
+    cells, pictures = Cells(), Pictures(folder, first["images"], first["image_bytes"])
+    try:
+        _answer(verdict, {"cell": 0, "raised": False, "images": [], "left_out": 0})
+        while True:
+            asked = json.loads(read_framed(source))
+            _answer(verdict, _run_cell(cells, pictures, asked["code"], asked["cell"]))
+    finally:  # a cell has closed the pipes, or broken what this needs
+        os._exit(1)
 
 
 def _run_cell(cells: Cells, pictures: Pictures, code: str, number: int) -> dict[str, Any]:
