@@ -271,7 +271,7 @@ def test_the_event_loop_goes_on_while_a_cell_runs(open_notebook):
     assert cell.loop.run(counted()) > 5
 
 
-def test_a_session_ends_with_the_process_that_started_it(level):
+def test_a_session_ends_with_the_process_that_started_it(level, tmp_path):
     program = ("import asyncio, os, sys\nfrom headwater.agent.interpreter import interpreter as i\n"
                f"i._walls_found = lambda force: ({level!r}, ())\n"
                "tool = i.Interpreter(i.InterpreterSettings(packages=()))\n"
@@ -279,7 +279,8 @@ def test_a_session_ends_with_the_process_that_started_it(level):
                "print(tool._session._process.process.pid, flush=True)\n"
                "sys.stdin.read()")
     owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))))
+                             env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
+                                      TMPDIR=str(tmp_path)))
     with owner:
         group = list(_group(int(owner.stdout.readline())))
         owner.send_signal(signal.SIGKILL)
