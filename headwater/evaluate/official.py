@@ -16,7 +16,7 @@ from headwater.evaluate.answers import Answer, read_answers, write_answers
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
 from headwater.evaluate.benchmarks.reading import WHERE, Part, Reading, Row
-from headwater.evaluate.code_execution import Limits, run_programs
+from headwater.evaluate.code_execution import run_programs
 from headwater.evaluate.compare import Comparison, compare
 from headwater.evaluate.contaminated import Contamination, recorded, searched
 from headwater.evaluate.entries import asked, entry, faults, prompts
@@ -25,6 +25,7 @@ from headwater.generate.choice import spread
 from headwater.generate.engine import Engine
 from headwater.hardware import cores
 from headwater.progress import bar, say
+from headwater.sandbox.programs import Limits
 from headwater.settings import InputPath, Settings, nearest_name
 
 
