@@ -143,7 +143,7 @@ def _faults(ones: Mapping[str, Any]) -> str:
     """The files are the same for all models."""
     told = []
     for kind, count in next(iter(ones.values()))["faults"].items():
-        ways = [(count["left_out"], "cannot be asked"), (count["asked"], "can all the same")]
+        ways = [(count["left_out"], "cannot be asked"), (count["asked"], "can be asked")]
         told.append(f"{kind}: " + ", ".join(f"{number:,} {way}" for number, way in ways if number))
     return "; ".join(told)
 
