@@ -69,9 +69,11 @@ class Matcher:
     leaves no room for an ending gives way to the shortest ending that was found before it.
     """
 
-    def __init__(self, state: LLMatcher, endings: Endings, pool: ThreadPoolExecutor, watched: int) -> None:
-        """watched: tokens before the limit from which on endings are looked for."""
+    def __init__(self, state: LLMatcher, endings: Endings, pool: ThreadPoolExecutor, watched: int,
+                 patient: bool) -> None:
+        """watched: tokens before the limit from which on endings are looked for. patient: how (`Endings.shortest`)."""
         self._state, self._endings, self._pool, self._watched = state, endings, pool, watched
+        self._patient = patient
         self._ending: list[int] | None = None
         self._look_ahead()
 
@@ -88,7 +90,7 @@ class Matcher:
 
     def _with_an_end(self, token: int, left: int) -> int | None:
         if self._ending is None:
-            self._ending = self._endings.shortest(self._state, left)
+            self._ending = self._shortest(left)
         known = self._ending
         self._consume(token)
         if known and token == known[0]:
@@ -96,12 +98,15 @@ class Matcher:
             return token
         if known and self._endings.lead_out(self._state, known, left - 1):
             return token
-        self._ending = self._endings.shortest(self._state, left - 1)
+        self._ending = self._shortest(left - 1)
         if self._ending is not None or known is None:
             return token
         _require(self._state.rollback(1), self._state)
         self._ending = known[1:]
         return self._consume(known[0]) if known else None
+
+    def _shortest(self, limit: int) -> list[int] | None:
+        return self._endings.shortest(self._state, limit, patient=self._patient)
 
     def _consume(self, token: int) -> int:
         _require(self._state.consume_token(token), self._state)
@@ -164,11 +169,13 @@ class Constraints:
         no answer is so short."""
         with self._lock:
             state = self._fresh(constraint)
-            first = self._endings.shortest(state, limit)
+            patient = (first := self._endings.shortest(state, limit)) is None
+            first = self._endings.shortest(state, limit, patient=True) if patient else first
         if first is None:
             raise InputError(f"no answer of at most {limit} tokens that fits the {constraint.kind} was found",
                              fix="allow more tokens, or ask for less")
-        return Matcher(state, self._endings, self._pool, 64 + 8 * len(first) + len(constraint.text) // 2)
+        return Matcher(state, self._endings, self._pool, 64 + 8 * len(first) + len(constraint.text) // 2,
+                       patient)
 
     def _fresh(self, constraint: Constraint) -> LLMatcher:
         found = self._compiled.get(constraint)

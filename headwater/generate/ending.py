@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 IN_TEXT = b'"\'`'
 """What ends a text, the likeliest first."""
-OUTSIDE = b'}]),:"0'
+OUTSIDE = b'}]),:"'
 """What ends a value or comes to the next one soonest."""
 
 
@@ -28,8 +28,9 @@ class Endings:
         self._any = [bytes_of[piece] for piece in sorted(bytes_of)]
         self._probe = [bytes_of[piece] for piece in (b"~", b"^") if piece in bytes_of]
 
-    def shortest(self, state: LLMatcher, limit: int) -> list[int] | None:
-        """Tokens after which the answer may end, at most `limit`; None where none were found."""
+    def shortest(self, state: LLMatcher, limit: int, *, patient: bool = False) -> list[int] | None:
+        """Tokens after which the answer may end, at most `limit`; None where none were found. patient: looks for what
+        ends it everywhere, and tries one thing after the other, as languages need that do not close as JSON does."""
         found: list[int] = []
         if state.is_accepting():
             return found
@@ -37,7 +38,7 @@ class Endings:
         while len(found) < limit:
             # What is forced is one run of bytes, up to where a special token has to come.
             forced, _, _ = state.compute_ff_bytes().partition(b"\xff")
-            tokens = self._spelled(forced) or self._next(state.compute_bitmask())
+            tokens = self._spelled(forced) or self._next(state, found if patient else None)
             for token in tokens:
                 if not state.consume_token(token):
                     return None
@@ -53,17 +54,23 @@ class Endings:
         return len(tokens) <= limit and any(
             state.validate_tokens([*tokens, stop]) == len(tokens) + 1 for stop in self._stops[:1])
 
-    def _next(self, mask: bytes) -> list[int]:
-        """One token, or none."""
+    def _next(self, state: LLMatcher, tried: list[int] | None) -> list[int]:
+        """One token, or none. tried: of these, the least often; else what closes something."""
+        mask = state.compute_bitmask()
+
         def allowed(token: int) -> bool:
             return bool(mask[token >> 3] >> (token & 7) & 1)
 
+        if tried is not None:
+            some = [*filter(allowed, self._stops)] or [*filter(allowed, self._any)]
+            ends = (token for token in some if self.lead_out(state, [token], 1))
+            if some:
+                return [next(ends, None) or min(some, key=tried.count)]
         in_text = any(map(allowed, self._probe))  # characters that stand in a text alone
         first = (*self._in_text, *self._outside) if in_text else self._outside
-        for tokens in (self._stops, first, self._any):
-            for token in tokens:
-                if allowed(token):
-                    return [token]
+        for token in (*self._stops, *first, *self._any):
+            if allowed(token):
+                return [token]
         at = next((at for at, bits in enumerate(mask) if bits), None)
         return [] if at is None else [8 * at + (mask[at] & -mask[at]).bit_length() - 1]
 

@@ -118,16 +118,23 @@ class Engine:
 
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
         """Queue a request, of the model itself or of an adapter, and return its handle. Raises `InputError`."""
+        sequence = self.prepare(prompt, params, adapter)
+        self.enqueue(sequence)
+        return sequence
+
+    def enqueue(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def prepare(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
+        """A request that can be queued. Raises `InputError`. Safe to call from any thread."""
         self.check(prompt, adapter)
         strange = next((token for token in params.logit_bias if not 0 <= token < self.vocabulary), None)
         if strange is not None:
             raise InputError(f"a bias for token {strange}, which is outside the vocabulary of {self.vocabulary}",
-                             fix="use the tokenizer that belongs to this model")
+                             where="logit_bias", fix="use the tokenizer that belongs to this model")
         limit = min(params.max_tokens, self.max_length - len(prompt))
         matcher = None if params.constraint is None else self.constraints.matcher(params.constraint, limit)
-        sequence = Sequence(list(prompt), params, limit, adapter, matcher=matcher)
-        self._waiting.append(sequence)
-        return sequence
+        return Sequence(list(prompt), params, limit, adapter, matcher=matcher)
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:

@@ -108,6 +108,14 @@ def test_expressions_choices_and_grammars_are_followed(random_model: Engine) -> 
         assert isinstance(json.loads(answer.text), dict)
 
 
+@pytest.mark.parametrize("text", ["ab+c", "[A-Z]+[a-z]", "(ab|cd)*[0-9]{3}-x", "a{20}b*c?d", "[^x]*x",
+                                  r"[0-9]+\.[0-9]+€"])
+def test_expressions_end_in_time_too(random_model: Engine, text: str) -> None:
+    for limit in (32, 60):
+        for answer in answers(random_model, Constraint(kind="regex", text=text), 10, max_tokens=limit):
+            assert re.fullmatch(text, answer.text, re.DOTALL), answer.text
+
+
 def test_a_grammar_may_end_with_a_special_token(random_model: Engine, trained: Tokenizer) -> None:
     tight = WEATHER | {"x-guidance": {"whitespace_flexible": False}}
     text = f'start: "get_weather\\n" %json {json.dumps(tight)} <|observation|>'
