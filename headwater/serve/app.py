@@ -24,6 +24,7 @@ try:
     from headwater.serve.errors import HANDLERS
     from headwater.serve.pages import Pages
     from headwater.serve.service import Limits, Service
+    from headwater.serve.static import page_routes
 except ImportError as missing:
     raise MissingExtraError(f"serving needs its extra ({missing})", fix="pip install 'headwater[serve]'") from missing
 
@@ -53,8 +54,7 @@ def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaul
     routes = [Route("/v1/models", pages.models), Route("/v1/models/{model:path}", pages.one_model),
               Route("/v1/chat/completions", chat, methods=["POST"]),
               Route("/v1/completions", completions, methods=["POST"]), Route("/health", pages.health),
-              Route("/metrics", pages.metrics), Route("/examples.json", pages.proposed), Route("/", pages.page),
-              Route("/{file}", pages.page)]
+              Route("/metrics", pages.metrics), Route("/examples.json", pages.proposed), *page_routes()]
     middleware = [Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],
                              allow_headers=["*"])] if origins else []
     if keys:

@@ -1,27 +1,15 @@
-"""What is read and not asked of the model: the chat page, its examples, the models, health and metrics."""
+"""What is read and not asked of the model: the models, health, metrics, and what the chat page proposes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from headwater import __version__
-from headwater.serve.errors import RequestError
 from headwater.serve.metrics import CONTENT_TYPE
 from headwater.serve.service import Service
-
-PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {"index.html": "text/html", "style.css": "text/css", "app.js": "text/javascript",
-              "words.js": "text/javascript", "icon.svg": "image/svg+xml"}
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
 
 
 class Pages:
@@ -50,12 +38,6 @@ class Pages:
 
     async def metrics(self, request: Request) -> Response:
         return Response(self.service.metrics.text(), media_type=CONTENT_TYPE)
-
-    async def page(self, request: Request) -> Response:
-        name = request.path_params.get("file", "index.html")
-        if name not in PAGE_FILES:
-            raise RequestError(f"no such page: /{name}", status=404, code="not_found")
-        return FileResponse(PAGE / name, headers=PAGE_HEADERS, media_type=PAGE_FILES[name])
 
     def _card(self, name: str) -> dict[str, Any]:
         service = self.service
