@@ -153,11 +153,12 @@ class Browser:
         if number > len(parts):
             raise ToolError(f"the page has {len(parts)} parts", where=repr(url[:200]), fix="give a smaller page")
         begin, end = parts[number - 1]
+        known = self.memory.number(url)
         text = plain(_head(page.title, page.url)) + "\n" + with_links(page, begin, end, self._link)
         whole = size == self.page_characters
         part = f", part {number} of {len(parts)}" if whole else f", characters 1 to {end} of {len(page.text)}"
         following = "The page goes on: open_url with page=" + (f"{number + 1}." if whole else "1, 2, ... reads all.")
-        return "\n".join([f"Page 【{self.memory.number(url)}】{part if len(parts) > 1 else ''}", quoted(text),
+        return "\n".join([f"Page 【{known}】{part if len(parts) > 1 else ''}", quoted(text),
                           *([following] if number < len(parts) else [])])
 
     def _link(self, link: Link) -> int:

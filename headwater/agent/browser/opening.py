@@ -28,7 +28,7 @@ class BrowserSettings(Settings):
     """A longer page is read in parts of this length; several pages opened at once share three times as much."""
     seconds: Annotated[float, Field(gt=0)] = 20.0
     """A page of the web has to be there within."""
-    largest: int = Field(default=4 << 20, ge=1)
+    largest: int = Field(default=2 << 20, ge=1)
     """Bytes of a page of the web, unpacked; a larger one is refused."""
 
     @model_validator(mode="after")

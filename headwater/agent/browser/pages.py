@@ -8,7 +8,7 @@ from html import unescape
 
 TITLE = 200
 """Characters of a title that are kept."""
-_HTML_TITLE = re.compile(r"<title\b[^>]*+>([^<]*+)</title", re.IGNORECASE)
+_HTML_TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+)</title", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
