@@ -10,10 +10,10 @@ import ctypes
 import errno
 import os
 
-from headwater.evaluate.isolation import kernel
+from headwater.sandbox import kernel
 
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
-    # sockets: socketpair stays, asyncio needs it
+    # sockets: socketpair stays for those of this machine, asyncio needs it
     "socket": (41, 198), "bind": (49, 200), "connect": (42, 203), "listen": (50, 201), "accept": (43, 202),
     "accept4": (288, 242), "sendmsg": (46, 211), "sendmmsg": (307, 269),
     # other programs and processes
@@ -30,12 +30,13 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
     "setns": (308, 268), "mount_setattr": (442, 442), "move_mount": (429, 429), "open_tree": (428, 428),
     "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "swapon": (167, 224),
-    "swapoff": (168, 225), "quotactl": (179, 60), "acct": (163, 89), "name_to_handle_at": (303, 264),
+    "open_tree_attr": (467, 467), "statmount": (457, 457), "listmount": (458, 458), "swapoff": (168, 225),
+    "quotactl": (179, 60), "acct": (163, 89), "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     # large and young parts of the kernel, where its faults have been
     "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "init_module": (175, 105),
+    "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "io_setup": (206, 0), "init_module": (175, 105),
     "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
     "reboot": (169, 142), "syslog": (103, 116), "personality": (135, 92), "modify_ldt": (154, None),
     "fanotify_init": (300, 262), "inotify_init": (253, None), "inotify_init1": (294, 26),
@@ -62,6 +63,7 @@ _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE, _CLONE3, _CLONE_THREAD = (56, 220), 435, 0x10000
 _KILL, _TGKILL, _PRLIMIT = (62, 129), (234, 131), (302, 261)
 _PRCTL, _PR_SET_PDEATHSIG = (157, 167), 1
+_SOCKETPAIR, _AF_UNIX = (53, 199), 1
 _FCNTL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = (72, 25), 8, 10, 15
 _X32 = 0x40000000
 
@@ -104,6 +106,7 @@ def _filter(column: int, process: int) -> list[Step]:
     for call in (_KILL, _TGKILL):
         steps += _only_if(call[column], _FIRST, _EQUAL, [process])
     steps += _only_if(_PRLIMIT[column], _FIRST, _EQUAL, [0, process])
+    steps += _only_if(_SOCKETPAIR[column], _FIRST, _EQUAL, [_AF_UNIX])
     steps += _not_if(_PRCTL[column], _FIRST, [_PR_SET_PDEATHSIG])
     steps += _not_if(_FCNTL[column], _SECOND, [_F_SETOWN, _F_SETSIG, _F_SETOWN_EX])
     return [*steps, (_RETURN, 0, 0, _ALLOW)]
