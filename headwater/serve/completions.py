@@ -50,7 +50,7 @@ class Completions:
         if asked.limit == 0:
             return JSONResponse(self._unanswered(prompts, asked, head))
         params = asked.params(service.defaults)
-        answers = await service.submit([(one.ids, own) for one in prompts for own in params], adapter)
+        answers = await service.submit([(one.ids, own) for one in prompts for own in params], adapter, asked.choices)
         if asked.stream:
             return EventStream(answers.cancel, self._chunks(answers, prompts, asked, head))
         async with cancelled_on_disconnect(answers.cancel, request.receive):

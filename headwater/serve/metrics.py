@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headwater.generate import request
 from headwater.generate.request import Delta
 from headwater.generate.worker import Worker
 
@@ -50,11 +49,11 @@ class Metrics:
         self._whole = Histogram("headwater_e2e_request_latency_seconds", "From a request to its last token",
                                 buckets=_LONG, registry=registry)
 
-    def watch(self, sequences: Sequence[request.Sequence]) -> Callable[[int, Delta], None]:
+    def watch(self, prompt_tokens: int) -> Callable[[int, Delta], None]:
         """Counts the answers of an accepted request; is to be shown each of their deltas."""
         began = time.monotonic()
         last: dict[int, float] = {}
-        self._prompt.inc(sum(len(sequence.prompt) for sequence in sequences))
+        self._prompt.inc(prompt_tokens)
 
         def seen(number: int, delta: Delta) -> None:
             now, tokens = time.monotonic(), len(delta.tokens)

@@ -75,8 +75,10 @@ class Service:
                                    code="body_too_large")
         return bytes(body)
 
-    async def submit(self, prompts: Sequence[tuple[list[int], SamplingParams]], adapter: str | None) -> Answers:
-        """Hand over all of them or none. Raises `RequestError`, `InputError`, `Unavailable`."""
+    async def submit(self, prompts: Sequence[tuple[list[int], SamplingParams]], adapter: str | None,
+                     choices: int) -> Answers:
+        """Hand over all of them or none. choices: of each prompt, one after the other. Raises `RequestError`,
+        `InputError`, `Unavailable`."""
         params = prompts[0][1]
         prepare = self.engine.prepare
         if params.constraint is None:
@@ -86,7 +88,8 @@ class Service:
                 sequences = await asyncio.to_thread(lambda: [prepare(prompt, own, adapter) for prompt, own in prompts])
             except InputError as error:
                 raise RequestError(str(error), param="response_format", code="invalid_value") from None
-        return Answers(self.worker.submit_all(sequences), self.limits.seconds, self.metrics.watch(sequences))
+        return Answers(self.worker.submit_all(sequences), self.limits.seconds, self.metrics.watch(
+            sum(len(prompt) for prompt, _ in prompts[::choices])))
 
     def require_choices(self, number: int, prompts: int = 1) -> None:
         """Raises `RequestError` for more than the limits."""
