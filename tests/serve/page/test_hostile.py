@@ -99,6 +99,13 @@ def test_an_answer_that_attacks_stays_text(chat: Any, standin: Any, texts: list[
     harmless(chat, "#messages")
 
 
+@pytest.mark.parametrize("texts", [ATTACKS, FORMULAS], ids=["markup", "formulas"])
+def test_it_stays_text_without_the_policy_too(open_chat: Any, standin: Any, texts: list[str]) -> None:
+    page = open_chat(bypass_csp=True)
+    answered(page, standin, ["\n\n".join(texts)])
+    harmless(page, "#messages")
+
+
 def test_an_attack_that_is_still_growing_stays_text(chat: Any, standin: Any) -> None:
     script: list[Any] = []
     for text in ATTACKS[:6]:
