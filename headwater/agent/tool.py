@@ -23,6 +23,14 @@ class Definition:
     """JSON Schema of the arguments' object."""
     free_text: bool = False
     """Whether a call is text of its own (a program), not JSON; the text comes as the argument `code`."""
+    approval: bool = False
+    """Whether a person must agree to every call."""
+    effects: bool = False
+    """Whether a call changes something outside of the conversation (sends, writes, buys): once others' words are in the
+    conversation, a person must agree."""
+    untrusted: bool = False
+    """Whether what comes back was written by others (a page, a stranger's server): it may hold instructions that the
+    user never gave."""
 
     def plain(self) -> dict[str, Any]:
         """As a system message's `tools` have it."""

@@ -1,4 +1,4 @@
-"""What an answer has to look like: a value that requests carry, and its grammars, compiled once by llguidance."""
+"""What an answer has to look like: a value that requests carry, and its grammar, compiled once by llguidance."""
 
 from __future__ import annotations
 
@@ -6,142 +6,143 @@ import json
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from headwater.errors import InputError
 from headwater.generate.ending import LONGEST, Endings
+from headwater.generate.matcher import Matcher
 from headwater.generate.token_table import TokenTable, library
 from headwater.settings import Settings
 from headwater.tokenizer.vocabulary import Tokenizer
 
-GRAMMARS = 64
-"""Compiled ones that are kept, the latest used."""
+KEPT = 128
+"""Compiled grammars that are kept, the last used ones."""
+MOST = 1 << 20
+"""Characters of a grammar."""
 LEXER_STATES = 50_000
 """That a grammar may make, of one to two kB."""
-# Beyond the schema's own options: compact, since white space may go on for ever, and exact.
-_JSON = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
+# Beyond the schema's own options: white space between values would have no bound, and nothing is approximate.
+_TIGHT: Any = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
+Kind = Literal["json_schema", "json", "regex", "choice", "grammar"]
 
 
 class Constraint(Settings):
-    """What the answer has to be, exactly one of these. It is valid whatever the model's weights are."""
+    """What an answer must be."""
 
-    json_schema: dict[str, Any] | bool | None = None
-    """A JSON value of this schema, without white space between its parts and with properties in the schema's order.
-    A keyword that cannot be guaranteed is refused."""
-    json_object: bool = False
-    """Any JSON object."""
-    regex: str | None = None
-    """A text that this matches as a whole, in the syntax of Rust's `regex`, without look-around."""
-    choice: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """One of these texts."""
-    lark: str | None = None
-    """A text of this grammar, in llguidance's form of Lark; special tokens are `<|name|>` or `<[id]>`."""
+    kind: Kind
+    """json_schema: a value that fits a JSON Schema, with properties in its order; json: any JSON object; regex: a text
+    that one matches from end to end; choice: one of several texts; grammar: one in llguidance's Lark dialect, where
+    special tokens stand as they are named (<|observation|>)."""
+    text: str = Field(default="", max_length=MOST)
+    """The schema or the list of choices as JSON, the expression, or the grammar."""
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
-        given = self._given()
-        if len(given) != 1:
-            raise ValueError(f"give one of {', '.join(type(self).model_fields)}, not {' and '.join(given) or 'none'}")
+    def _readable(self) -> Constraint:
+        if (self.kind == "json") != (not self.text):
+            raise ValueError("json takes no text" if self.text else f"{self.kind} needs its text")
+        if self.kind == "json_schema":
+            _parsed(self.text, (dict, bool), "an object")
+        if self.kind == "choice":
+            choices = _parsed(self.text, list, "a list of texts")
+            if not choices or not all(isinstance(choice, str) and choice for choice in choices):
+                raise ValueError("the choices are not one or more texts that are not empty")
         return self
 
-    @property
-    def kind(self) -> str:
-        """Of the fields the one that was given."""
-        return self._given()[0]
 
-    def _given(self) -> list[str]:
-        return [name for name, value in self if value is not None and (value is not False or name == "json_schema")]
+def _parsed(text: str, kind: type | tuple[type, ...], name: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(value, kind):
+        raise ValueError(f"not {name} but {type(value).__name__}")
+    return value
 
 
-class Grammar(NamedTuple):
+class _Grammar(NamedTuple):
     """A constraint for one vocabulary."""
 
     native: Any
     """An `llguidance.LLMatcher` before the first token; its copies share what it found out about the vocabulary."""
     ending: list[int]
-    """Ids of the shortest answer that is known, of single bytes."""
+    """Tokens of the shortest answer that is known, of single bytes."""
 
 
-class Grammars:
-    """For one tokenizer, the ids below `size`. Its table of pieces is built when the first is asked for. Any thread may
-    ask; compiling lets others run meanwhile."""
+class Constraints:
+    """Grammars over the vocabulary of one model, compiled once. Safe to use from several threads: compiling, which may
+    take a second, lets the others go on."""
 
-    def __init__(self, tokenizer: Tokenizer, size: int) -> None:
-        self._tokenizer, self._size = tokenizer, size
-        self._compiled: OrderedDict[str, Grammar] = OrderedDict()
+    def __init__(self, tokenizer: Tokenizer, vocabulary: int) -> None:
+        """vocabulary: tokens that can be produced."""
+        self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        self._compiled: OrderedDict[Constraint, _Grammar] = OrderedDict()
         self._lock = threading.Lock()
 
     @cached_property
     def table(self) -> TokenTable:
-        return TokenTable(self._tokenizer, self._size)
+        return TokenTable(self._tokenizer, self._vocabulary)
 
     @cached_property
     def endings(self) -> Endings:
         return Endings(self.table)
 
-    def check(self, constraint: Constraint, room: int) -> Grammar:
-        """With an ending of at most `room` tokens. Raises `InputError` for a constraint that cannot be kept, or not in
-        an answer of that length, and `MissingExtraError`."""
-        key = constraint.model_dump_json()  # of a schema the order counts, which equality does not see
+    def matcher(self, constraint: Constraint, limit: int) -> Matcher:
+        """For an answer of at most `limit` tokens. Raises `InputError` for a grammar that cannot be held to, and where
+        no answer is so short, and `MissingExtraError`."""
         with self._lock:
-            grammar = self._compiled.get(key)
-        grammar = grammar or self._made(constraint)
-        fitting = self.endings.within(grammar.native, grammar.ending, room)
-        if fitting is None and (shorter := self.endings.search(grammar.native, room)) is not None:
-            grammar, fitting = grammar._replace(ending=shorter), shorter
+            found = self._compiled.get(constraint)
+        grammar = found or self._first(constraint)
+        ending = self.endings.within(grammar.native, grammar.ending, limit)
+        if ending is None and (ending := self.endings.search(grammar.native, limit)) is not None:
+            grammar = grammar._replace(ending=ending)
         with self._lock:
-            self._compiled[key] = grammar
-            self._compiled.move_to_end(key)
-            if len(self._compiled) > GRAMMARS:
+            self._compiled[constraint] = grammar
+            self._compiled.move_to_end(constraint)
+            while len(self._compiled) > KEPT:
                 self._compiled.popitem(last=False)
-        if fitting is None:
+        if ending is None:
             needed = len(self.endings.joined(grammar.ending))
-            raise InputError(f"the answer has room for {room} tokens, and the shortest that was found to fit takes "
-                             f"{needed}", where=constraint.kind, fix="raise max_tokens, or ask for less")
-        return grammar._replace(ending=fitting)
+            raise InputError(f"no answer of at most {limit} tokens that fits the {constraint.kind} was found; "
+                             f"one takes {needed}", fix="allow more tokens, or ask for less")
+        return Matcher(grammar.native, ending, self.endings, self.table, self._tokenizer.stop_ids)
 
-    def _made(self, constraint: Constraint) -> Grammar:
-        native = _compile(constraint, self.table)
+    def _first(self, constraint: Constraint) -> _Grammar:
+        native = self._compile(constraint)
         ending = self.endings.search(native, LONGEST)
         if ending is None:
-            raise InputError("no text has been found that fits", where=constraint.kind,
-                             fix="give a constraint that a short text fits")
-        return Grammar(native, ending)
+            raise InputError(f"no answer that fits the {constraint.kind} was found",
+                             fix="give one that a short answer fits")
+        return _Grammar(native, ending)
+
+    def _compile(self, constraint: Constraint) -> Any:
+        llguidance = library()
+        limits = llguidance.LLParserLimits(max_lexer_states=LEXER_STATES, verbose_errors=False)
+        try:
+            native = llguidance.LLMatcher(self.table.native, _grammar(constraint), log_level=0, limits=limits)
+            problem = native.get_error() if native.is_error() else "; ".join(native.get_grammar_warnings())
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+        if problem:
+            raise InputError(f"the {constraint.kind} cannot be held to: {' '.join(problem.split())}",
+                             fix="leave out what is named, or say it otherwise")
+        return native
 
 
-def _compile(constraint: Constraint, table: TokenTable) -> Any:
-    llguidance = library()
-    limits = llguidance.LLParserLimits(max_lexer_states=LEXER_STATES, verbose_errors=False)
-    try:
-        native = llguidance.LLMatcher(table.native, _source(constraint), log_level=0, limits=limits)
-    except (ValueError, RecursionError) as error:
-        raise _refused(constraint, str(error)) from None
-    if native.is_error():
-        raise _refused(constraint, native.get_error())
-    if constraint.kind.startswith("json") and (warnings := native.get_grammar_warnings()):
-        raise _refused(constraint, "; ".join(warnings))
-    return native
-
-
-def _refused(constraint: Constraint, why: str) -> InputError:
-    lines = [line.strip() for line in why.splitlines() if line.strip()]
-    return InputError(f"cannot be guaranteed: {' | '.join(lines)}", where=constraint.kind,
-                      fix="leave out what is named, or say it in another way")
-
-
-def _source(constraint: Constraint) -> str:
+def _grammar(constraint: Constraint) -> str:
     """As llguidance reads it."""
     make = library().LLMatcher
-    if constraint.regex is not None:
-        return str(make.grammar_from_regex(constraint.regex))
-    if constraint.lark is not None:
-        return str(make.grammar_from_lark(constraint.lark))
-    if constraint.choice is not None:
-        texts = (json.dumps(text, ensure_ascii=False) for text in constraint.choice)
-        return str(make.grammar_from_lark(f"start: {' | '.join(texts)}"))
-    if constraint.json_schema is False:
-        raise ValueError("the schema false, which no value fits")
-    schema = {"type": "object"} if constraint.json_object else constraint.json_schema
-    return str(make.grammar_from_json_schema({} if schema is True else schema, overrides=_JSON))
+    if constraint.kind == "json_schema":
+        schema = json.loads(constraint.text)
+        if schema is False:
+            raise ValueError("no value fits the schema false")
+        return str(make.grammar_from_json_schema({} if schema is True else constraint.text, overrides=_TIGHT))
+    if constraint.kind == "json":
+        return str(make.grammar_from_json_schema({"type": "object"}, overrides=_TIGHT))
+    if constraint.kind == "regex":
+        return str(make.grammar_from_regex(constraint.text))
+    if constraint.kind == "choice":
+        choices = (json.dumps(choice, ensure_ascii=False) for choice in json.loads(constraint.text))
+        return str(make.grammar_from_lark(f"start: {' | '.join(choices)}"))
+    return str(make.grammar_from_lark(constraint.text))

@@ -15,10 +15,9 @@ from headwater.errors import InputError
 from headwater.generate.adapters import Adapters
 from headwater.generate.capacity import WINDOW_TOKENS, pass_tokens, slot_bytes, slot_tokens
 from headwater.generate.choosing import choose
-from headwater.generate.constraint import Grammars
+from headwater.generate.constraint import Constraints
 from headwater.generate.kept_prompts import KeptPrompts
 from headwater.generate.likelihood import log_likelihoods, padded
-from headwater.generate.matcher import Matcher
 from headwater.generate.prefill import Prefill, Ready
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence
 from headwater.generate.sampling import SamplingParams, SamplingRows
@@ -69,7 +68,7 @@ class Engine:
                                       memory=total_memory_bytes(model.device.type))
         # A model's vocabulary may be padded beyond the tokenizer's; the padding is never produced.
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
-        self.grammars = Grammars(tokenizer, self.vocabulary)
+        self.constraints = Constraints(tokenizer, self.vocabulary)
         # A model that opens the next turn by itself has ended its own.
         self.stop_ids = tokenizer.stop_ids
         self._prefill = Prefill(model, self.adapters, self._read, self.kept)
@@ -116,9 +115,9 @@ class Engine:
     def _unfinished(self) -> list[Sequence]:
         return [*self._active, *(one.sequence for one in self._prefill.readings), *self._prefill.waiting]
 
-    def check(self, prompt: list[int], adapter: str | None = None, params: SamplingParams | None = None) -> None:
-        """Raises `InputError` for a prompt that cannot be continued, an adapter that is not here, and parameters that
-        cannot be kept. Safe to call from any thread: a large constraint takes up to a second, and is kept."""
+    def check(self, prompt: list[int], adapter: str | None = None) -> None:
+        """Raises `InputError` for a prompt that cannot be continued or an adapter that is not here. Safe to call from
+        any thread."""
         if adapter is not None and adapter not in self.adapters.names:
             raise InputError(f"no adapter '{adapter}'", fix=f"known: {', '.join(self.adapters.names) or 'none'}")
         if not prompt:
@@ -129,25 +128,25 @@ class Engine:
         if min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size:
             raise InputError(f"token {min(prompt) if min(prompt) < 0 else max(prompt)} is outside the vocabulary of "
                              f"{self.model.config.vocab_size}", fix="use the tokenizer that belongs to this model")
-        if params is not None and (odd := [token for token in params.logit_bias if not 0 <= token < self.vocabulary]):
-            raise InputError(f"token {odd[0]} is outside the vocabulary of {self.vocabulary}", where="logit_bias",
-                             fix="use the tokenizer that belongs to this model")
-        if params is not None and params.constraint is not None:
-            self.grammars.check(params.constraint, self._room(prompt, params))
-
-    def _room(self, prompt: list[int], params: SamplingParams) -> int:
-        """Tokens that the answer may have."""
-        return min(params.max_tokens, self.max_length - len(prompt))
-
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
         """Queue a request, of the model itself or of an adapter, and return its handle. Raises `InputError`."""
-        self.check(prompt, adapter, params)
-        room, guide = self._room(prompt, params), None
-        if params.constraint is not None:
-            guide = Matcher(self.grammars, self.grammars.check(params.constraint, room), self.stop_ids)
-        sequence = Sequence(list(prompt), params, room, adapter, guide=guide)
-        self._prefill.waiting.append(sequence)
+        sequence = self.prepare(prompt, params, adapter)
+        self.enqueue(sequence)
         return sequence
+
+    def enqueue(self, sequence: Sequence) -> None:
+        self._prefill.waiting.append(sequence)
+
+    def prepare(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
+        """A request that can be queued. Raises `InputError`. Safe to call from any thread."""
+        self.check(prompt, adapter)
+        strange = next((token for token in params.logit_bias if not 0 <= token < self.vocabulary), None)
+        if strange is not None:
+            raise InputError(f"a bias for token {strange}, which is outside the vocabulary of {self.vocabulary}",
+                             where="logit_bias", fix="use the tokenizer that belongs to this model")
+        limit = min(params.max_tokens, self.max_length - len(prompt))
+        matcher = None if params.constraint is None else self.constraints.matcher(params.constraint, limit)
+        return Sequence(list(prompt), params, limit, adapter, matcher=matcher)
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
@@ -171,8 +170,6 @@ class Engine:
         """Answers in the order of the prompts, as many at once as there are slots; what some begin with is read once.
         Raises `InputError`."""
         each = params if isinstance(params, list) else [params] * len(prompts)
-        for prompt, own in zip(prompts, each, strict=True):
-            self.check(prompt, None, own)
         sequences = self._submit_families(list(zip(prompts, each, strict=True)))
         many = bar("answers", len(prompts)) if len(prompts) > self.max_batch else contextlib.nullcontext()
         try:
@@ -188,11 +185,11 @@ class Engine:
 
     def _submit_families(self, requests: list[tuple[list[int], SamplingParams]]) -> list[Sequence]:
         """In the order of the requests; they wait in that of their families."""
-        found: dict[int, Sequence] = {}
+        found = [self.prepare(*request) for request in requests]
         for number, beginning in in_families(self.model.config, [prompt for prompt, _ in requests]):
-            found[number] = self.submit(*requests[number])
             found[number].beginning, found[number].together = beginning, True
-        return [found[number] for number in range(len(requests))]
+            self.enqueue(found[number])
+        return found
 
     def stream(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Iterator[Delta]:
         """One answer as it comes; closing the iterator frees the slot. Raises `InputError`."""
@@ -291,10 +288,10 @@ class Engine:
     def _emit(self, logits: Tensor, sequences: list[Sequence], rows: SamplingRows) -> None:
         """Choose a token for each row of logits [B,V] and hand it to its sequence."""
         for sequence, chosen in zip(sequences, choose(logits[:, : self.vocabulary], sequences, rows), strict=True):
-            token, guide = chosen.token, sequence.guide
+            token, matcher = chosen.token, sequence.matcher
             if token is None:
                 sequence.finish("stop")
-            elif token in self.stop_ids and (guide is None or guide.ended):
+            elif token in self.stop_ids and (matcher is None or matcher.ended):
                 sequence.end_mark = token
                 sequence.finish("stop")
             else:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from headwater.generate.constraint import Grammar, Grammars
+from headwater.generate.ending import Endings
+from headwater.generate.token_table import TokenTable
 
 
 class Matcher:
@@ -21,11 +23,13 @@ class Matcher:
     is found is not taken: so the answer is whole when its length is used up.
     """
 
-    def __init__(self, grammars: Grammars, grammar: Grammar, stop_ids: Collection[int]) -> None:
-        """grammar: as `Grammars.check` gave it. stop_ids: what ends the answer where the grammar allows it."""
-        self._table, self._endings = grammars.table, grammars.endings
-        self._start, self._native, self._ending = grammar.native, grammar.native.deep_copy(), grammar.ending
-        self._stop_ids = [index for index in stop_ids if index < self._table.size]
+    def __init__(self, start: Any, ending: list[int], endings: Endings, table: TokenTable,
+                 stop_ids: Collection[int]) -> None:
+        """start: an `llguidance.LLMatcher` before the first token. ending: a whole answer that has room. stop_ids: what
+        ends the answer where the grammar allows it."""
+        self._table, self._endings = table, endings
+        self._start, self._state, self._ending = start, start.deep_copy(), ending
+        self._stop_ids = [index for index in stop_ids if index < table.size]
         self.complete = False
         """Nothing may follow."""
         self.ended = False
@@ -33,8 +37,8 @@ class Matcher:
         self._lost = False
         self._coming: Future[tuple[Tensor, bool]] = _threads().submit(self._look)
 
-    def forbidden(self) -> Tensor:
-        """bool [V]: what may not come next."""
+    def mask(self) -> Tensor:
+        """What may come next, bits of bytes [V/8 or more]."""
         return self._coming.result()[0]
 
     def takes(self, token: int, left: int) -> bool:
@@ -42,12 +46,12 @@ class Matcher:
         may_end = self._coming.result()[1]
         if self._lost and self._ending:
             return token == self._ending[0] and self.follow() == token
-        native = self._native.deep_copy()
+        native = self._state.deep_copy()
         if native.consume_token(token) and not native.is_error():
             ending = self._endings.behind(native, self._ending, token, left)
             if ending is None:
                 return False
-            self._native, self._ending = native, ending
+            self._state, self._ending = native, ending
             self.complete = bool(native.is_stopped())
             self.ended = token in self._stop_ids and bool(native.is_accepting())
         elif may_end and token in self._stop_ids:
@@ -80,18 +84,25 @@ class Matcher:
         return bool(native.consume_tokens([*kept, *self._table.bytewise(rest)])) and bool(native.is_accepting())
 
     def _look(self) -> tuple[Tensor, bool]:
-        """What may not come next, and whether the answer may end here."""
-        bits = np.zeros(self._table.size + 1, np.uint8)
+        """What may come next, and whether the answer may end here."""
+        end = self._table.end
+        bits = np.zeros(-(-(end + 1) // 8), np.uint8)
         if not self._lost:
-            mask = self._native.compute_bitmask()
-            self._lost = bool(self._native.is_error())
+            mask = self._state.compute_bitmask()
+            self._lost = bool(self._state.is_error())
             if not self._lost:
-                bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little", count=len(bits))
+                bits = np.frombuffer(mask, np.uint8).copy()
         if self._lost:
-            bits[self._ending[0] if self._ending else self._table.end] = 1
-        if bits[-1]:
-            bits[self._stop_ids] = 1
-        return torch.from_numpy(bits[:-1] == 0), bool(bits[-1])
+            _set(bits, self._ending[:1] or [end])
+        may_end = bool(bits[end >> 3] >> (end & 7) & 1)
+        if may_end:
+            _set(bits, self._stop_ids)
+        return torch.from_numpy(bits), may_end
+
+
+def _set(bits: np.ndarray, ids: list[int]) -> None:
+    for index in ids:
+        bits[index >> 3] |= 1 << (index & 7)
 
 
 @cache

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from headwater.generate.penalties import Shift
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.text_stream import TextStream
 
@@ -87,8 +86,8 @@ class Sequence:
     """By name; None: the model itself."""
     beginning: Beginning | None = None
     """What it shares with others of one call."""
-    guide: Matcher | None = None
-    """What keeps it to its constraint."""
+    matcher: Matcher | None = None
+    """Of what constrains the answer."""
     together: bool = False
     """Read in one pass with others of one call, as quickly as can be, and not piece by piece between steps."""
     cached_tokens: int = 0
@@ -101,7 +100,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self._text = TextStream(self.params.stop, trim_start=self.params.trim_start,
-                                may_stop=None if self.guide is None else self._is_whole)
+                                may_stop=None if self.matcher is None else self._is_whole)
         self._bytes = b""
         # A string seed is hashed, so that -1 and 1 differ; None is seeded by the operating system.
         seed = self.params.seed
@@ -111,7 +110,7 @@ class Sequence:
         self._taken_finish = False
         self.last = self.prompt[-1]
         self.seen: Tensor | None = None
-        self.shift = Shift.of(self.params)
+        self.counts: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -136,7 +135,9 @@ class Sequence:
         return self._random.random()
 
     def watch(self, vocabulary: int) -> None:
-        """Keep the tokens seen so far, which a repetition penalty needs."""
+        """Keep the tokens seen and said so far, which penalties need."""
+        if self.params.frequency_penalty or self.params.presence_penalty:
+            self.counts = torch.zeros(vocabulary)
         if self.params.repetition_penalty != 1.0:
             self.seen = torch.zeros(vocabulary, dtype=torch.bool)
             self.seen[torch.tensor([token for token in self.prompt if token < vocabulary])] = True
@@ -147,21 +148,21 @@ class Sequence:
         self.last = token
         if self.seen is not None:
             self.seen[token] = True
-        if self.shift is not None:
-            self.shift.count(token)
-        if self.guide is not None:
+        if self.counts is not None:
+            self.counts[token] += 1
+        if self.matcher is not None:
             self._bytes += data
         self._pending += self._text.feed(data)
-        if self._text.stopped or (self.guide is not None and self.guide.complete):
+        if self._text.stopped or (self.matcher is not None and self.matcher.complete):
             self.finish("stop")
-        elif len(self.tokens) >= self.limit:
-            self.finish("length")
+        elif not self.left:  # what is bound to a constraint is whole by then
+            self.finish("length" if self.matcher is None else "stop")
 
     def _is_whole(self, after: str) -> bool:
         """Whether the constraint allows the answer without this text at its end."""
-        assert self.guide is not None
+        assert self.matcher is not None
         before = self._bytes.decode(errors="ignore").removesuffix(after).encode()
-        return self.guide.fits(self.tokens, len(self._bytes) - len(before))
+        return self.matcher.fits(self.tokens, len(self._bytes) - len(before))
 
     def finish(self, reason: FinishReason) -> None:
         self._pending += self._text.finish()

@@ -184,6 +184,10 @@ class ChatGLM3Template(ChatTemplate):
              "{% if add_generation_prompt %}<|assistant|>{% elif messages[-1].role == 'assistant' %}{{ eos_token }}"
              "{% endif %}")
 
+    def __init__(self, tokenizer: TextEncoder) -> None:
+        super().__init__(tokenizer)
+        self.spoken_ids = (self._marks["<|assistant|>"],)  # between segments of a turn: text, then a call, say
+
     @property
     def stop_ids(self) -> tuple[int, ...]:
         return self._tokenizer.eos, self._marks["<|user|>"], self._marks["<|observation|>"]

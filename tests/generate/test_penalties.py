@@ -1,39 +1,11 @@
-"""Presence and frequency penalties and bias by OpenAI's formula."""
+"""Presence and frequency penalties and bias in the engine."""
 
 from __future__ import annotations
 
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headwater.errors import InputError, SettingsError
 from headwater.generate import Engine, SamplingParams
-from headwater.generate.penalties import Shift
-
-VOCABULARY = 12
-TOKENS = st.integers(0, VOCABULARY - 1)
-
-
-@given(st.lists(TOKENS, max_size=300), st.dictionaries(TOKENS, st.floats(-100, 100)), st.floats(-2, 2),
-       st.floats(-2, 2))
-def test_logits_change_by_the_published_formula(said: list[int], bias: dict[int, float], presence: float,
-                                                frequency: float) -> None:
-    """mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence, with the bias added."""
-    params = SamplingParams(presence_penalty=presence, frequency_penalty=frequency, logit_bias=bias)
-    logits = torch.linspace(-3, 3, VOCABULARY)
-    wanted = [logit - said.count(j) * params.frequency_penalty - float(said.count(j) > 0) * params.presence_penalty
-              + bias.get(j, 0.0) for j, logit in enumerate(logits.tolist())]
-    shift = Shift(params)
-    for token in said:
-        shift.count(token)
-    shift.add_to(logits)
-    assert logits.tolist() == pytest.approx(wanted, abs=1e-3)
-
-
-def test_nothing_is_kept_where_nothing_is_added() -> None:
-    assert Shift.of(SamplingParams()) is None
-    assert Shift.of(SamplingParams(logit_bias={3: 1.0})) is not None
 
 
 def test_the_prompt_is_not_penalised_and_the_answer_is(engine: Engine, prompts: list[list[int]]) -> None:
@@ -83,5 +55,5 @@ def test_what_openai_does_not_take_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_a_bias_of_no_token_is_refused(engine: Engine) -> None:
-    with pytest.raises(InputError, match="token 9999 is outside the vocabulary"):
+    with pytest.raises(InputError, match="token 9999, which is outside the vocabulary"):
         engine.submit([5], SamplingParams(logit_bias={9999: 1.0}))

@@ -158,7 +158,7 @@ def test_to_the_last_bit_an_answer_is_what_it_is_alone(make_model: Callable[...,
     engine.stop_ids = frozenset()
     prompts = [tokens(3 + number, number) for number in range(rows)]
     each: list[dict[str, Any]] = [{}, {"temperature": 0}, {"top_p": 0.8}, {"top_k": 9, "frequency_penalty": 0.5},
-                                  {"repetition_penalty": 1.2}, {"constraint": {"regex": "[a-z ]{30,}"}}]
+                                  {"repetition_penalty": 1.2}, {"constraint": {"kind": "regex", "text": "[a-z ]{30,}"}}]
     params = [SamplingParams.parse({"seed": number, "max_tokens": 60, "logprobs": 3, **each[number % len(each)]})
               for number in range(rows)]
     handles = [engine.submit(prompt, own) for prompt, own in zip(prompts, params, strict=True)]

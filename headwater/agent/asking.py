@@ -1,0 +1,76 @@
+"""How the loop asks a model: anything that says a turn piece by piece will do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headwater.errors import InputError
+from headwater.generate.sampling import SamplingParams
+from headwater.generate.worker import Worker
+from headwater.tokenizer import Message
+from headwater.tokenizer.calls import CallFormat, Choice, Offered, Part, format_for
+from headwater.tokenizer.calls.spoken import Spoken
+
+
+class ContextFull(InputError):
+    """The conversation leaves no room for an answer."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What came since the last one."""
+
+    parts: tuple[Part, ...]
+    tokens: int = 0
+    cut: bool = False
+    """Whether the turn ends here for want of room."""
+    end: str | None = None
+    """The mark that ended the turn, where it is known."""
+
+
+class Model(Protocol):
+    """What the loop needs of a model."""
+
+    def format(self, tools: Iterable[Offered]) -> CallFormat:
+        """How it writes calls of these."""
+
+    def answer(self, messages: Sequence[Message], format: CallFormat, choice: Choice,
+               room: int) -> AsyncGenerator[Said]:
+        """The next turn, of `room` tokens at most. Closing the iterator frees what it holds. Raises `ContextFull`."""
+
+
+class WorkerModel:
+    """The model of an engine's worker."""
+
+    def __init__(self, worker: Worker, params: SamplingParams, *, adapter: str | None = None) -> None:
+        """params: of every turn; max_tokens bounds each. Raises `InputError` for stop texts, which could end a turn
+        inside a call."""
+        if params.stop:
+            raise InputError("stop texts and tools do not go together", fix="leave one of them out")
+        self._worker, self._params, self._adapter = worker, params, adapter
+        self._tokenizer = worker.engine.tokenizer
+
+    def format(self, tools: Iterable[Offered]) -> CallFormat:
+        return format_for(self._tokenizer.chat, tools)
+
+    async def answer(self, messages: Sequence[Message], format: CallFormat, choice: Choice,
+                     room: int) -> AsyncGenerator[Said]:
+        if choice not in ("auto", "none"):
+            raise InputError("a call cannot be demanded of this model: nothing constrains what it says",
+                             fix='leave the choice at "auto"')
+        prompt = self._tokenizer.chat.render(messages, add_generation_prompt=True).ids
+        space = self._worker.engine.max_length - len(prompt)
+        if space < 1:
+            raise ContextFull(f"the conversation has {len(prompt)} tokens, the context holds "
+                              f"{self._worker.engine.max_length}", fix="shorten it, or let fewer tools be called")
+        params = self._params.model_copy(update={"max_tokens": min(self._params.max_tokens, room, space)})
+        ticket = self._worker.submit(prompt, params, self._adapter)
+        spoken = Spoken(self._tokenizer)
+        try:
+            async for delta in ticket:
+                last = () if delta.finish_reason is None else spoken.finish()
+                yield Said((*spoken.feed(delta.tokens), *last), len(delta.tokens), delta.finish_reason == "length")
+        finally:
+            ticket.cancel()
