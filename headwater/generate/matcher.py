@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from headwater.generate.ending import Endings
 from headwater.generate.token_table import TokenTable
+
+
+_FORBIDDEN = torch.where((torch.arange(256)[:, None] >> torch.arange(8) & 1) == 1, 0.0, -math.inf)
+"""What is added to logits for every bit of a mask's byte: quicker than filling where it is 0."""
 
 
 class Matcher:
@@ -35,15 +40,17 @@ class Matcher:
         self.ended = False
         """By a mark."""
         self._lost = False
-        self._coming: Future[tuple[Tensor, bool]] = _threads().submit(self._look)
+        self._coming: Future[None] | None = None
+        self._look()
 
     def mask(self) -> Tensor:
-        """What may come next, bits of bytes [V/8 or more]."""
-        return self._coming.result()[0]
+        """float32 [V]: 0 for what may come next, else minus infinity."""
+        self._wait()
+        return self._mask
 
     def takes(self, token: int, left: int) -> bool:
         """Go on with a token that may come next, if an end of at most `left` tokens is known behind it."""
-        may_end = self._coming.result()[1]
+        self._wait()
         if self._lost and self._ending:
             return token == self._ending[0] and self.follow() == token
         native = self._state.deep_copy()
@@ -54,24 +61,21 @@ class Matcher:
             self._state, self._ending = native, ending
             self.complete = bool(native.is_stopped())
             self.ended = token in self._stop_ids and bool(native.is_accepting())
-        elif may_end and token in self._stop_ids:
+        elif self._may_end and token in self._stop_ids:
             self.ended = True
         else:
             return False
-        if not self.complete and not self.ended:
-            self._coming = _threads().submit(self._look)
         return True
 
     def follow(self) -> int | None:
         """Take the next token of the end that is known, and so go on to its last; None if this is the end."""
-        self._coming.result()
+        self._wait()
         self._lost = True
         if not self._ending:
             return None
         token, *self._ending = self._ending
         self.complete = not self._ending
         self.ended = self.complete and token in self._stop_ids
-        self._coming = _threads().submit(self._look)
         return token
 
     def fits(self, tokens: list[int], cut: int) -> bool:
@@ -83,8 +87,12 @@ class Matcher:
         native = self._start.deep_copy()
         return bool(native.consume_tokens([*kept, *self._table.bytewise(rest)])) and bool(native.is_accepting())
 
-    def _look(self) -> tuple[Tensor, bool]:
-        """What may come next, and whether the answer may end here."""
+    def _wait(self) -> None:
+        if self._coming is not None:
+            self._coming.result()
+
+    def _look(self) -> None:
+        """Find out what may come next, and whether the answer may end here."""
         end = self._table.end
         bits = np.zeros(-(-(end + 1) // 8), np.uint8)
         if not self._lost:
@@ -94,10 +102,24 @@ class Matcher:
                 bits = np.frombuffer(mask, np.uint8).copy()
         if self._lost:
             _set(bits, self._ending[:1] or [end])
-        may_end = bool(bits[end >> 3] >> (end & 7) & 1)
-        if may_end:
+        self._may_end = bool(bits[end >> 3] >> (end & 7) & 1)
+        if self._may_end:
             _set(bits, self._stop_ids)
-        return torch.from_numpy(bits), may_end
+        self._mask = _FORBIDDEN.index_select(0, torch.from_numpy(bits).int()).view(-1)[:end]
+
+
+def look_ahead(matchers: Iterable[Matcher]) -> None:
+    """Have a thread find out what may come next in each of these answers."""
+    going = [one for one in matchers if not one.complete and not one.ended]
+    if going:
+        coming = _threads().submit(_look_at, going)
+        for one in going:
+            one._coming = coming
+
+
+def _look_at(matchers: list[Matcher]) -> None:
+    for one in matchers:
+        one._look()
 
 
 def _set(bits: np.ndarray, ids: list[int]) -> None:
@@ -107,4 +129,4 @@ def _set(bits: np.ndarray, ids: list[int]) -> None:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="headwater-grammar")
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="headwater-grammar")
