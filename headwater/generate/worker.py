@@ -94,13 +94,14 @@ class Worker:
             # Those a free slot takes at the next step do not wait.
             waiting = self._outstanding() - self.engine.max_batch
             if waiting >= self.max_queue:
-                raise Unavailable("full", f"{waiting} requests are waiting already, the most this server queues")
+                raise self._full(waiting)
             self._new.extend(tickets)
             self._wake.notify()
         return tickets
 
     async def ask(self, work: Callable[[Engine], T]) -> T:
-        """What `work` gives, done by the engine's thread between two steps. Raises `Unavailable` and what it raises."""
+        """What `work` gives, done by the engine's thread between two steps, unless nobody waits for it any more. Raises
+        `Unavailable` and what it raises."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -109,6 +110,8 @@ class Worker:
                 answer.set_exception(error) if error is not None else answer.set_result(cast("T", outcome))
 
         def run(closed: bool) -> None:
+            if answer.cancelled():
+                return
             found, error = None, None
             try:
                 if closed:
@@ -122,6 +125,8 @@ class Worker:
         with self._wake:
             if self._closing:
                 raise Unavailable("closed", "the server is shutting down")
+            if len(self._asked) >= max(1, self.max_queue):
+                raise self._full(len(self._asked))
             self._asked.append(run)
             self._wake.notify()
         return await answer
@@ -140,6 +145,9 @@ class Worker:
             self._closing = True
             self._wake.notify()
         self._thread.join(timeout)
+
+    def _full(self, waiting: int) -> Unavailable:
+        return Unavailable("full", f"{waiting} requests are waiting already, the most this server queues")
 
     def _outstanding(self) -> int:
         return len(self._new) + len(self._running)

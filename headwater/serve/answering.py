@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from headwater.generate.request import Delta
 from headwater.generate.worker import Ticket
-from headwater.serve.errors import error_body
+from headwater.serve.errors import RequestError, error_body
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+T = TypeVar("T")
 OVERDUE = "timeout"
 """Why an answer ended whose time was over, beside OpenAI's "length"."""
 
@@ -100,6 +102,28 @@ async def cancelled_on_disconnect(cancel: Callable[[], None], receive: Receive) 
         watcher.cancel()
         with suppress(asyncio.CancelledError):
             await watcher
+
+
+async def unless_left(work: Coroutine[Any, Any, T], receive: Receive, seconds: float | None) -> T:
+    """What `work` gives, unless the client leaves first or the time is over: then it is cancelled. The body must have
+    been read. Raises `ClientDisconnect`, `RequestError` and what the work raises."""
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((working, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        if leaving.done():
+            raise ClientDisconnect
+        raise RequestError(f"this took longer than the {seconds:g} seconds that a request has", status=408,
+                           code=OVERDUE)
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.wait((working, leaving))
 
 
 class EventStream(Response):

@@ -29,7 +29,7 @@ class Chat:
         service.require_choices(asked.choices)
         prompt = self._prompt(asked)
         params = asked.params(service.defaults, service.engine.max_length - len(prompt))
-        answers = await service.submit([(prompt, own) for own in params], adapter)
+        answers = await service.submit([(prompt, own) for own in params], adapter, asked.guide)
         head = service.head("chatcmpl", asked.model)
         if asked.stream:
             return EventStream(answers.cancel, self._chunks(answers, asked, head))

@@ -60,6 +60,10 @@ class ChatRequest(Sampled):
         """Tokens asked for, by either name."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
+    @property
+    def guide(self) -> str | None:
+        return super().guide or ("response_format" if self.response_format is not None else None)
+
     def constraint(self) -> Constraint | None:
         guided, form = super().constraint(), self.response_format
         if form is None or form.type == "text":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -44,15 +45,25 @@ class CompletionRequest(Sampled):
         return self.sampling(defaults, 1, self.logprobs)
 
 
+class Offsets:
+    """Where each token's text begins, in characters, token after token."""
+
+    def __init__(self, tokenizer: Tokenizer, start: int = 0) -> None:
+        """start: of the first; below 0 where its bytes begin with a space that the text does not have."""
+        self._tokenizer, self._at = tokenizer, start
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def next(self, token: int) -> int:
+        at = max(0, self._at)
+        self._at += len(self._decoder.decode(self._tokenizer.decode_bytes([token])))
+        return at
+
+
 def logprobs_body(tokenizer: Tokenizer, entries: Sequence[tuple[int, TokenLogprob | None]],
-                  start: int = 0) -> dict[str, Any]:
-    """OpenAI's older `logprobs` object, of tokens; None where there is none (a prompt's first token). start: characters
-    before the first."""
-    offsets, held = [], b""
-    for token, _ in entries:
-        offsets.append(start + len(held.decode("utf-8", "ignore")))
-        held += tokenizer.decode_bytes([token])
-    return {"tokens": [spelled(tokenizer, token) for token, _ in entries], "text_offset": offsets,
+                  offsets: Offsets) -> dict[str, Any]:
+    """OpenAI's older `logprobs` object, of tokens; None where there is none (a prompt's first token)."""
+    return {"tokens": [spelled(tokenizer, token) for token, _ in entries],
+            "text_offset": [offsets.next(token) for token, _ in entries],
             "token_logprobs": [None if one is None else one.logprob for _, one in entries],
             "top_logprobs": [None if one is None else {
                 spelled(tokenizer, token): logprob for token, logprob in (*one.top, (one.token, one.logprob))}

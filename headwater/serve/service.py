@@ -31,7 +31,7 @@ class Limits:
     choices: int = 16
     """`n`."""
     prompts: int = 256
-    """In a list of them."""
+    """In a list of them, each counted `n` times."""
 
 
 @dataclass
@@ -75,26 +75,28 @@ class Service:
                                    code="body_too_large")
         return bytes(body)
 
-    async def submit(self, prompts: Sequence[tuple[list[int], SamplingParams]], adapter: str | None) -> Answers:
-        """Hand over all of them or none. Raises `RequestError`, `InputError`, `Unavailable`."""
-        params = prompts[0][1]
+    async def submit(self, prompts: Sequence[tuple[list[int], SamplingParams]], adapter: str | None,
+                     guide: str | None = None) -> Answers:
+        """Hand over all of them or none. guide: the parameter that says what the answers must be. Raises
+        `RequestError`, `InputError`, `Unavailable`."""
         prepare = self.engine.prepare
-        if params.constraint is None:
+        if not any(params.constraint for _, params in prompts):
             sequences = [prepare(prompt, own, adapter) for prompt, own in prompts]
         else:  # a grammar may take a while to compile
             try:
                 sequences = await asyncio.to_thread(lambda: [prepare(prompt, own, adapter) for prompt, own in prompts])
             except InputError as error:
-                raise RequestError(str(error), param="response_format", code="invalid_value") from None
-        return Answers(self.worker.submit_all(sequences), self.limits.seconds, self.metrics.watch(sequences))
+                raise RequestError(str(error), param=guide, code="invalid_value") from None
+        tickets = self.worker.submit_all(sequences) if sequences else []
+        return Answers(tickets, self.limits.seconds, self.metrics.watch(sequences))
 
     def require_choices(self, number: int, prompts: int = 1) -> None:
         """Raises `RequestError` for more than the limits."""
         if number > self.limits.choices:
             raise RequestError(f"'n' is at most {self.limits.choices} here", param="n", code="invalid_value")
-        if prompts > self.limits.prompts:
-            raise RequestError(f"at most {self.limits.prompts} prompts in one request, not {prompts}", param="prompt",
-                               code="invalid_value")
+        if number * prompts > self.limits.prompts:
+            raise RequestError(f"at most {self.limits.prompts} prompts in one request, each counted 'n' times, not "
+                               f"{number * prompts}", param="prompt", code="invalid_value")
 
     def head(self, kind: str, model: str) -> dict[str, Any]:
         """What every answer begins with."""

@@ -16,6 +16,8 @@ from headwater.serve.errors import RequestError
 
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
            "seed")
+GUIDES: Mapping[str, Kind] = {"guided_json": "json_schema", "guided_regex": "regex", "guided_choice": "choice",
+                              "guided_grammar": "grammar"}
 HARMLESS = frozenset(("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"))
 """Parameters that do not change an answer; accepted and not used."""
 
@@ -56,6 +58,11 @@ class Sampled(Wire):
     guided_grammar: str | None = None
 
     @property
+    def guide(self) -> str | None:
+        """The parameter that says what the answer must be."""
+        return next((name for name in GUIDES if getattr(self, name) is not None), None)
+
+    @property
     def choices(self) -> int:
         return self.n or 1
 
@@ -69,14 +76,11 @@ class Sampled(Wire):
 
     def constraint(self) -> Constraint | None:
         """What the answer must be. Raises `RequestError`."""
-        asked: list[tuple[str, Kind, Any]] = [
-            ("guided_json", "json_schema", self.guided_json), ("guided_regex", "regex", self.guided_regex),
-            ("guided_choice", "choice", self.guided_choice), ("guided_grammar", "grammar", self.guided_grammar)]
-        given = [one for one in asked if one[2] is not None]
+        given = [name for name in GUIDES if getattr(self, name) is not None]
         if len(given) > 1:
-            raise RequestError(f"'{given[0][0]}' and '{given[1][0]}' contradict each other", param=given[1][0],
+            raise RequestError(f"'{given[0]}' and '{given[1]}' contradict each other", param=given[1],
                                code="invalid_value")
-        return constraint_of(*given[0]) if given else None
+        return constraint_of(given[0], GUIDES[given[0]], getattr(self, given[0])) if given else None
 
     def biases(self) -> dict[int, float]:
         try:
