@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
@@ -36,6 +37,8 @@ class Sampled(Wire):
     harmless: ClassVar[frozenset[str]] = HARMLESS
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     """Parameters this server does not have, and the values that ask for nothing; null always does."""
+    nested: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Names inside of a parameter's objects, for hints."""
 
     model: str
     stream: bool | None = None
@@ -116,7 +119,7 @@ class Sampled(Wire):
         try:
             request = cls.model_validate(kept)
         except ValidationError as error:
-            raise _request_error(error, set(cls.model_fields)) from None
+            raise _request_error(error, cls) from None
         request.check()
         return request
 
@@ -153,13 +156,17 @@ def constraint_of(param: str, kind: Kind, value: Any) -> Constraint:
         raise RequestError(f"'{param}': {error.what}", param=param, code="invalid_value") from None
 
 
-def _request_error(error: ValidationError, names: Collection[str]) -> RequestError:
+_BRANCH = re.compile(r"str|int|(list|literal)\[.*|NamedTool")
+"""What pydantic puts into a place for the branch of a union that it tried."""
+
+
+def _request_error(error: ValidationError, request: type[Sampled]) -> RequestError:
     # A union reports every branch it tried; the one that got furthest into the request says most.
     first = max(error.errors(), key=lambda item: len(item["loc"]))
-    path = [str(part) for part in first["loc"] if part not in ("str", "int") and not str(part).startswith("list[")]
+    path = [str(part) for part in first["loc"] if not _BRANCH.fullmatch(str(part))]
     param = ".".join(path) or None
     if first["type"] == "extra_forbidden":
-        known = {"role", "content", "name"} if path[0] == "messages" else names
+        known = request.model_fields if len(path) == 1 else request.nested.get(path[0], ())
         nearest = difflib.get_close_matches(path[-1], sorted(known), n=1)
         hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
         return RequestError(f"unknown parameter '{param}'{hint}", param=param, code="unknown_parameter")
