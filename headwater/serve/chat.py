@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.requests import Request
@@ -15,9 +15,10 @@ from headwater.serve.answering import Answers, EventStream, cancelled_on_disconn
 from headwater.serve.chat_request import ChatRequest, logprobs_body
 from headwater.serve.conversation import conversation
 from headwater.serve.errors import RequestError
+from headwater.serve.sampled import constraint_of
 from headwater.serve.service import Service
 from headwater.serve.turn import TextTurn, ToolTurn, Turn, message_of
-from headwater.serve.wire import constraint_of, usage
+from headwater.serve.wire import usage
 from headwater.tokenizer.calls import CallFormat, format_for
 
 
@@ -27,7 +28,7 @@ class Chat:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         service = self.service
         asked = ChatRequest.parse(await service.body(request))
         adapter = service.require(asked.model)
@@ -36,10 +37,10 @@ class Chat:
         prompt = self._prompt(asked, format)
         room = service.engine.max_length - len(prompt)
         params = asked.params(service.defaults, room, calls=_grammar(asked, format))
-        answers = await service.submit([(prompt, own) for own in params], adapter, asked.guide)
+        answers = await service.submit([(prompt, own) for own in params], adapter, asked.guide, len(prompt))
         reply = _Reply(service, asked, [self._turn(asked, format) for _ in params])
         if asked.stream:
-            return EventStream(answers.cancel, reply.chunks(answers))
+            return EventStream(answers, reply.chunks(answers))
         async with cancelled_on_disconnect(answers.cancel, request.receive):
             return JSONResponse(await reply.whole(answers))
 
@@ -99,7 +100,7 @@ class _Reply:
         return {**self._head, "object": "chat.completion", "choices": choices,
                 "usage": usage(len(answers.tickets[0].prompt), sum(len(delta.tokens) for delta in found))}
 
-    async def chunks(self, answers: Answers) -> AsyncIterator[dict[str, Any]]:
+    async def chunks(self, answers: Answers) -> AsyncGenerator[dict[str, Any]]:
         count = 0
         with_usage = self._asked.stream_options is not None and self._asked.stream_options.include_usage
         head = {**self._head, "object": "chat.completion.chunk", **({"usage": None} if with_usage else {})}

@@ -10,8 +10,9 @@ from headwater.generate.constraint import Constraint
 from headwater.generate.request import TokenLogprob
 from headwater.generate.sampling import SamplingParams
 from headwater.serve.errors import RequestError
+from headwater.serve.sampled import Sampled, constraint_of
 from headwater.serve.tool_wire import Function, Tool, ToolChoice, Tools, WireCall
-from headwater.serve.wire import Sampled, Wire, constraint_of
+from headwater.serve.wire import Wire
 from headwater.tokenizer.chat import Message
 from headwater.tokenizer.vocabulary import Tokenizer
 

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from headwater.generate.request import TokenLogprob
 from headwater.generate.sampling import SamplingParams
-from headwater.serve.errors import RequestError
-from headwater.serve.wire import Sampled
+from headwater.serve.sampled import Sampled
+from headwater.serve.wire import Several, each
 from headwater.tokenizer.vocabulary import Tokenizer
 
 DEFAULT_TOKENS = 16
@@ -21,7 +21,7 @@ DEFAULT_TOKENS = 16
 class CompletionRequest(Sampled):
     neutral: ClassVar = {"suffix": ("",), "best_of": (1,)}
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: Several
     max_tokens: int | None = Field(default=None, ge=0)
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0, le=20)
@@ -30,15 +30,9 @@ class CompletionRequest(Sampled):
     def limit(self) -> int:
         return DEFAULT_TOKENS if self.max_tokens is None else self.max_tokens
 
-    def prompts(self) -> list[str | list[int]]:
+    def prompts(self) -> Sequence[str | list[int]]:
         """Each of them. Raises `RequestError` for one that is empty."""
-        given = self.prompt
-        single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
-        found: list[Any] = [given] if single else list(given)
-        if not found or not all(found):
-            raise RequestError("'prompt' is empty" if not found or single else "one of the prompts is empty",
-                               param="prompt", code="invalid_value")
-        return found
+        return each(self.prompt, "prompt")
 
     def params(self, defaults: SamplingParams) -> list[SamplingParams]:
         """Of each choice; see `Sampled.sampling`."""

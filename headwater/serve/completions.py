@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Completions:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         service = self.service
         asked = CompletionRequest.parse(await service.body(request))
         adapter = service.require(asked.model)
@@ -48,10 +48,10 @@ class Completions:
         prompts = await unless_left(self._prompts(ids, given, asked), request.receive, service.limits.seconds)
         params = asked.params(service.defaults)
         wanted = [(one.ids, own) for one in prompts for own in params] if asked.limit else []
-        answers = await service.submit(wanted, adapter, asked.guide)
+        answers = await service.submit(wanted, adapter, asked.guide, sum(map(len, ids)))
         reply = _Reply(service, asked, [one for one in prompts for _ in params], prompts)
         if asked.stream:
-            return EventStream(answers.cancel, reply.chunks(answers))
+            return EventStream(answers, reply.chunks(answers))
         async with cancelled_on_disconnect(answers.cancel, request.receive):
             return JSONResponse(await reply.whole(answers))
 
@@ -105,7 +105,7 @@ class _Reply:
                    for index, delta in enumerate(found or self._nothing())]
         return {**self._head, "choices": choices, "usage": self._usage(found)}
 
-    async def chunks(self, answers: Answers) -> AsyncIterator[dict[str, Any]]:
+    async def chunks(self, answers: Answers) -> AsyncGenerator[dict[str, Any]]:
         said: list[Delta] = []
         if not answers.tickets or self._asked.echo:
             for index, delta in enumerate(self._nothing()):
