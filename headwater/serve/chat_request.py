@@ -9,6 +9,7 @@ from pydantic import Field
 from headwater.generate.constraint import Constraint
 from headwater.generate.request import TokenLogprob
 from headwater.generate.sampling import SamplingParams
+from headwater.serve.chat_examples import CHATS
 from headwater.serve.errors import RequestError
 from headwater.serve.sampled import Sampled, constraint_of
 from headwater.serve.tool_wire import Function, Tool, ToolChoice, Tools, WireCall
@@ -73,6 +74,7 @@ class ChatRequest(Sampled):
     neutral: ClassVar = {"functions": ([],), "function_call": ("none", "auto"), "modalities": (["text"],),
                          "stop_token_ids": ([],)}
 
+    examples: ClassVar = CHATS
     nested: ClassVar = {"messages": {*WireMessage.model_fields}, "tools": {*Function.model_fields, *Tool.model_fields}}
 
     messages: list[WireMessage] = Field(min_length=1)

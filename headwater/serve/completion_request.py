@@ -21,6 +21,12 @@ DEFAULT_TOKENS = 16
 class CompletionRequest(Sampled):
     neutral: ClassVar = {"suffix": ("",), "best_of": (1,)}
 
+    examples: ClassVar = (
+        {"prompt": "The Velna is", "max_tokens": 8, "temperature": 0},
+        {"prompt": ["The Velna is", "Lakes"], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
+        {"prompt": [[9, 10], [11]], "max_tokens": 4, "n": 2, "seed": 1, "stream": True, "stop": "."},
+        {"prompt": "Lakes", "max_tokens": 8, "guided_regex": "[0-9]{3} km"})
+
     prompt: Several
     max_tokens: int | None = Field(default=None, ge=0)
     echo: bool | None = None

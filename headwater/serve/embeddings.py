@@ -8,7 +8,7 @@ are not tuned for this: it finds like texts, and no more is promised.
 from __future__ import annotations
 
 import base64
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,9 @@ from headwater.serve.wire import Asked, Several, each
 
 
 class EmbeddingRequest(Asked):
+    examples: ClassVar = ({"input": "The Velna is 482 km long."}, {"input": ["Rivers", "Lakes"],
+                                                                  "encoding_format": "base64"})
+
     model: str
     input: Several
     encoding_format: Literal["float", "base64"] | None = None

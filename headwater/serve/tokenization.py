@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from starlette.requests import Request
@@ -20,6 +20,9 @@ from headwater.tokenizer.calls import format_for
 
 class TokenizeRequest(Asked):
     """A text or a chat."""
+
+    examples: ClassVar = ({"prompt": "The Velna", "add_special_tokens": False, "return_token_strs": True},
+                          {"messages": [{"role": "user", "content": "hello"}], "add_generation_prompt": False})
 
     model: str | None = None
     prompt: str | None = None
@@ -44,6 +47,8 @@ class TokenizeRequest(Asked):
 
 
 class DetokenizeRequest(Asked):
+    examples: ClassVar = ({"tokens": [9, 10, 11]},)
+
     model: str | None = None
     tokens: list[int]
 

@@ -28,6 +28,8 @@ class Asked(Wire):
     """Parameters this server does not have, and the values that ask for nothing; null always does."""
     nested: ClassVar[Mapping[str, Collection[str]]] = {}
     """Names inside of a parameter's objects, for hints."""
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """For the OpenAPI document, without `model`."""
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
