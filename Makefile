@@ -15,8 +15,9 @@ quickstart: $(VENV)/.all
 	@echo "chat:    $(BIN)/headwater chat $(RUN)"
 	@echo "serve:   $(BIN)/headwater serve $(RUN)"
 
+# Two processes for two cores: a second thread in each would wait for the other.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -67,11 +67,8 @@ def open_chat(browser: Any, standin: Standin) -> Iterator[Any]:
     def open_(**options: Any) -> Any:
         context = browser.new_context(**{"locale": "en-US", **options})
         page = context.new_page()
-        page.set_default_timeout(10_000)
         opened.append((context, Guard(page, standin.url)))
-        page.goto(standin.url)
-        page.wait_for_function("document.querySelector('#model').textContent !== ''")
-        return page
+        return ready(page, standin)
 
     yield open_
     for context, guard in opened:
@@ -79,6 +76,30 @@ def open_chat(browser: Any, standin: Standin) -> Iterator[Any]:
         assert guard.seen == []
 
 
+@pytest.fixture(scope="module")
+def _shared(browser: Any, _standing: Standin) -> Iterator[tuple[Any, Guard]]:
+    context = browser.new_context(locale="en-US")
+    context.add_init_script("if (sessionStorage.clear_all) { localStorage.clear(); sessionStorage.clear(); }")
+    page = context.new_page()
+    page.goto(_standing.url)
+    yield page, Guard(page, _standing.url)
+    context.close()
+
+
 @pytest.fixture
-def chat(open_chat: Any) -> Any:
-    return open_chat()
+def chat(_shared: tuple[Any, Guard], standin: Standin) -> Iterator[Any]:
+    """The page without anything kept, and guarded; all tests of a file load it in one tab, which is twice as fast."""
+    page, guard = _shared
+    page.unroute_all()
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.evaluate("sessionStorage.clear_all = 'yes'")
+    guard.seen.clear()
+    yield ready(page, standin)
+    assert guard.seen == []
+
+
+def ready(page: Any, standin: Standin) -> Any:
+    page.set_default_timeout(10_000)
+    page.goto(standin.url)
+    page.wait_for_function("document.querySelector('#model').textContent !== ''")
+    return page

@@ -18,6 +18,7 @@ class Standin:
     script: list[str | dict[str, Any] | float] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "river", "max_model_len": 4096}])
     tools: list[dict[str, str]] | None = None
+    key: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     left: int = 0
     """Answers whose reader went before their end."""
@@ -57,6 +58,8 @@ def application(standin: Standin) -> Any:
         return StreamingResponse(standin.chunks(), media_type="text/event-stream")
 
     async def models(request: Request) -> Response:
+        if standin.key and request.headers.get("authorization") != f"Bearer {standin.key}":
+            return JSONResponse({"error": {"message": "no key", "code": "invalid_api_key"}}, 401)
         return JSONResponse({"object": "list", "data": standin.models})
 
     async def tools(request: Request) -> Response:

@@ -167,6 +167,24 @@ def test_settings_and_the_chosen_model_are_sent(open_chat: Any, standin: Any) ->
     assert page.locator("li.assistant .by").text_content() == "poet"
 
 
+def test_a_server_that_wants_a_key_is_given_it(chat: Any, standin: Any) -> None:
+    standin.key = "sk-river"
+    chat.reload()
+    chat.locator("#settings[open]").wait_for()
+    assert chat.evaluate("document.activeElement.id") == "api_key"
+    assert chat.locator("#model").text_content() == "This server asks for an API key."
+    for wrong in ("密", "sk-lake"):
+        chat.fill("#api_key", wrong)
+        chat.press("#api_key", "Tab")
+        chat.wait_for_timeout(50)
+        assert chat.locator("#model").text_content() == "This server asks for an API key."
+    chat.fill("#api_key", "sk-river")
+    chat.click("#done")
+    chat.get_by_text("river", exact=True).wait_for()
+    chat.reload()
+    chat.get_by_text("river", exact=True).wait_for()
+
+
 @pytest.mark.parametrize(("kind", "name"), [("json", "A-question.json"), ("markdown", "A-question.md")])
 def test_a_chat_is_exported(chat: Any, standin: Any, tmp_path: Path, kind: str, name: str) -> None:
     ask(chat, standin, "A question?", "First.\n",

@@ -71,16 +71,6 @@ def test_enter_sends_and_shift_enter_begins_a_line(chat: Any, standin: Any) -> N
     assert chat.input_value("#input") == ""
 
 
-def test_on_a_touch_screen_enter_begins_a_line_and_the_button_sends(open_chat: Any, standin: Any) -> None:
-    page = open_chat(**PHONE)
-    page.fill("#input", "one")
-    page.press("#input", "Enter")
-    assert page.input_value("#input") == "one\n"
-    standin.script = ["x"]
-    page.tap("#send")
-    page.locator("li.assistant .actions").wait_for()
-
-
 def test_every_listed_key_does_what_it_says(chat: Any, standin: Any) -> None:
     def focused() -> str:
         return chat.evaluate("document.activeElement.id")
@@ -168,32 +158,36 @@ def test_both_languages_have_the_same_words_and_the_page_uses_them_all() -> None
     assert used <= english
 
 
-@pytest.mark.parametrize("options", [PHONE, {"viewport": {"width": 1280, "height": 800}}], ids=["phone", "wide"])
-def test_nothing_is_wider_than_the_screen(open_chat: Any, standin: Any, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("width", [320, 1280])
+def test_nothing_is_wider_than_the_screen(chat: Any, standin: Any, width: int) -> None:
     standin.models = [{"id": "a-model-with-a-name-that-is-longer-than-a-phone-is-wide"}, {"id": "b", "parent": "a"}]
     standin.tools = [{"type": name, "label": "A tool with a long name"} for name in ("python", "browser", "one", "two")]
-    page = open_chat(**options)
-    page.locator(".tool").first.wait_for()
-    ask(page, standin, "question" * 40, LONG, {"type": "call", "id": "1", "name": "n" * 80, "arguments": "x" * 300},
+    chat.set_viewport_size({"width": width, "height": 640})
+    chat.reload()
+    chat.locator(".tool").first.wait_for()
+    ask(chat, standin, "question" * 40, LONG, {"type": "call", "id": "1", "name": "n" * 80, "arguments": "x" * 300},
         {"type": "observation", "id": "1", "text": "y" * 300,
          "sources": [["https://a.example/" + "z" * 200, "t" * 200]]})
-    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
-    width = options["viewport"]["width"]
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.evaluate("(() => { const box = document.querySelector('#scroller'); "
+    chat.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    assert chat.evaluate("document.documentElement.scrollWidth") == width
+    assert chat.evaluate("(() => { const box = document.querySelector('#scroller'); "
                          "return box.scrollWidth - box.clientWidth })()") == 0
     for sought in (".text", ".call", ".said", ".field", "#send", "header", "#new", "#language"):
-        box = page.locator(sought).first.bounding_box()
+        box = chat.locator(sought).first.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
     for dialog in ("settings", "help"):
-        page.evaluate(f"document.querySelector('#{dialog}').showModal()")
-        assert page.locator(f"#{dialog}").evaluate("(box) => box.scrollWidth - box.clientWidth") == 0
-        page.keyboard.press("Escape")
+        chat.evaluate(f"document.querySelector('#{dialog}').showModal()")
+        assert chat.locator(f"#{dialog}").evaluate("(box) => box.scrollWidth - box.clientWidth") == 0
+        chat.keyboard.press("Escape")
 
 
-def test_on_a_phone_the_chats_lie_over_the_page_and_fingers_find_everything(open_chat: Any, standin: Any) -> None:
+def test_on_a_phone_enter_begins_a_line_chats_lie_over_the_page_and_fingers_find_all(open_chat: Any,
+                                                                                     standin: Any) -> None:
     page = open_chat(**PHONE)
+    page.fill("#input", "one")
+    page.press("#input", "Enter")
+    assert page.input_value("#input") == "one\n"
     ask(page, standin, "a", "b")
     page.tap("#new")
     assert not page.locator("#sidebar").is_visible()
@@ -218,26 +212,28 @@ def test_a_keyboard_that_covers_the_page_leaves_the_field_in_sight(open_chat: An
     assert box["y"] + box["height"] <= 300
 
 
-@pytest.mark.parametrize(("device", "chosen", "dark"), [("light", "auto", False), ("dark", "auto", True),
-                                                        ("light", "dark", True), ("dark", "light", False)])
-def test_light_and_dark_follow_the_device_or_the_person_and_can_be_read(open_chat: Any, device: str, chosen: str,
-                                                                        dark: bool) -> None:
-    page = open_chat(color_scheme=device)
-    page.click("#open-settings")
-    page.select_option("#theme", chosen)
-    page.reload()
-    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == ("dark" if dark else "light")
-    colours = page.evaluate("""() => {
-      const style = getComputedStyle(document.documentElement);
-      const names = ['ink', 'faint', 'accent', 'bad', 'good', 'page', 'panel', 'sunken', 'bubble', 'on-accent',
-        ...['keyword', 'string', 'number', 'name', 'comment'].map((kind) => `code-${kind}`)];
-      return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
-    }""")
-    pairs = [(text, ground) for text in ("ink", "faint", "accent", "bad") for ground in ("page", "panel")]
-    pairs += [("ink", "bubble"), ("on-accent", "accent"), ("faint", "sunken"), ("good", "page")]
-    pairs += [(name, "sunken") for name in colours if name.startswith("code-")]
-    assert {pair: contrast(*(colours[name] for name in pair)) for pair in pairs
-            if contrast(*(colours[name] for name in pair)) < 4.5} == {}
+def test_light_and_dark_follow_the_device_or_the_person_and_can_be_read(chat: Any) -> None:
+    chat.click("#open-settings")
+    for device, chosen, dark in (("light", "auto", False), ("dark", "auto", True), ("light", "dark", True),
+                                 ("dark", "light", False)):
+        chat.emulate_media(color_scheme=device)
+        chat.select_option("#theme", chosen)
+        scheme = chat.evaluate("getComputedStyle(document.documentElement).colorScheme")
+        assert scheme == ("dark" if dark else "light")
+        colours = chat.evaluate("""() => {
+          const style = getComputedStyle(document.documentElement);
+          const names = ['ink', 'faint', 'accent', 'bad', 'good', 'page', 'panel', 'sunken', 'bubble', 'on-accent',
+            ...['keyword', 'string', 'number', 'name', 'comment'].map((kind) => `code-${kind}`)];
+          return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+        }""")
+        pairs = [(text, ground) for text in ("ink", "faint", "accent", "bad") for ground in ("page", "panel")]
+        pairs += [("ink", "bubble"), ("on-accent", "accent"), ("faint", "sunken"), ("good", "page")]
+        pairs += [(name, "sunken") for name in colours if name.startswith("code-")]
+        assert {pair: contrast(*(colours[name] for name in pair)) for pair in pairs
+                if contrast(*(colours[name] for name in pair)) < 4.5} == {}
+    chat.reload()
+    assert chat.evaluate("document.documentElement.dataset.theme") == "light"
+    chat.emulate_media(color_scheme="light")
 
 
 def contrast(one: str, other: str) -> float:
@@ -251,12 +247,12 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_nothing_moves_for_those_who_asked_for_stillness(open_chat: Any, standin: Any) -> None:
-    page = open_chat(reduced_motion="reduce")
+def test_nothing_moves_for_those_who_asked_for_stillness(chat: Any, standin: Any) -> None:
+    chat.emulate_media(reduced_motion="reduce")
     standin.script = [{"type": "call", "id": "1", "name": "t", "arguments": ""}, 30.0]
-    page.fill("#input", "a")
-    page.press("#input", "Enter")
-    page.locator(".call.running").wait_for()
-    assert page.evaluate("document.getAnimations().length") == 0
-    page.emulate_media(reduced_motion="no-preference")
-    assert page.evaluate("document.getAnimations().length") > 0
+    chat.fill("#input", "a")
+    chat.press("#input", "Enter")
+    chat.locator(".call.running").wait_for()
+    assert chat.evaluate("document.getAnimations().length") == 0
+    chat.emulate_media(reduced_motion="no-preference")
+    assert chat.evaluate("document.getAnimations().length") > 0

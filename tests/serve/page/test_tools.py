@@ -80,16 +80,16 @@ def test_a_call_is_said_to_run_until_something_comes_back(chat: Any, standin: An
     assert chat.locator(".call .state").text_content() == "Stopped."
 
 
-@pytest.mark.parametrize(("arguments", "shown", "language"), [
-    ('{"code": "print(1)"}', "print(1)", "python"),
-    ('{"a":{"b":[1]}}', '{\n  "a": {\n    "b": [\n      1\n    ]\n  }\n}', "json"),
-    ("not json {", "not json {", ""), ('"text"', '"text"', ""), ("", "", ""),
-])
-def test_arguments_are_read_as_what_they_are(chat: Any, standin: Any, arguments: str, shown: str,
-                                             language: str) -> None:
-    body = traced(chat, standin, [{"type": "call", "id": "1", "name": "any", "arguments": arguments}, "x"])
-    assert body.locator("figure code").text_content() == shown
-    assert body.locator("figcaption span").text_content() == language
+def test_arguments_are_read_as_what_they_are(chat: Any, standin: Any) -> None:
+    cases = [
+        ('{"code": "print(1)"}', "print(1)", "python"),
+        ('{"a":{"b":[1]}}', '{\n  "a": {\n    "b": [\n      1\n    ]\n  }\n}', "json"),
+        ("not json {", "not json {", ""), ('"text"', '"text"', ""), ("", "", ""),
+    ]
+    body = traced(chat, standin, [{"type": "call", "id": str(number), "name": "any", "arguments": arguments}
+                                  for number, (arguments, _, _) in enumerate(cases)])
+    assert body.locator("figure code").all_text_contents() == [shown for _, shown, _ in cases]
+    assert body.locator("figcaption span").all_text_contents() == [language for _, _, language in cases]
 
 
 def test_the_budget_that_is_used_up_is_named_in_both_languages(chat: Any, standin: Any) -> None:

@@ -1,5 +1,7 @@
 // The server, as the page asks it.
 
+import { read } from "./store.js";
+
 export class ApiError extends Error {
   constructor(error, status) {
     super(error.message ?? `HTTP ${status}`);
@@ -7,9 +9,15 @@ export class ApiError extends Error {
   }
 }
 
+// A key goes along where the person has given one that a header can carry.
+function headers(more = {}) {
+  const key = read("api_key", "").trim();
+  return /^[\x21-\x7e]+$/.test(key) ? { authorization: `Bearer ${key}`, ...more } : more;
+}
+
 // [{id, max_model_len, parent}]; throws where the server does not answer.
 export async function listModels() {
-  const response = await fetch("v1/models");
+  const response = await fetch("v1/models", { headers: headers() });
   if (!response.ok) throw await failure(response);
   return (await response.json()).data.filter((model) => typeof model.id === "string");
 }
@@ -21,7 +29,7 @@ export const listTools = async () => (await list("tools.json")).filter((tool) =>
 export const listExamples = async () => (await list("examples.json")).filter((text) => typeof text === "string");
 
 async function list(name) {
-  const response = await fetch(name).catch(() => null);
+  const response = await fetch(name, { headers: headers() }).catch(() => null);
   const values = response?.ok ? await response.json().catch(() => []) : [];
   return Array.isArray(values) ? values : [];
 }
@@ -30,7 +38,7 @@ async function list(name) {
 export async function* complete(body, signal) {
   const response = await fetch("v1/chat/completions", {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: headers({ "content-type": "application/json" }),
     body: JSON.stringify(body),
     signal,
   });

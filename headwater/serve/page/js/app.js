@@ -5,7 +5,7 @@ import { $, copyText, sends } from "./dom.js";
 import { exportJson, exportMarkdown } from "./export.js";
 import { copied, startMessages, toEnd } from "./messages.js";
 import { choose, connect, model, showOffered } from "./server.js";
-import { startSettings } from "./settings.js";
+import { openSettings, startSettings } from "./settings.js";
 import { startShortcuts } from "./shortcuts.js";
 import { showChats, startSidebar } from "./sidebar.js";
 import { write } from "./store.js";
@@ -59,6 +59,13 @@ function startViewport() {
   visualViewport?.addEventListener("resize", fit);
 }
 
+// A server that wants a key is given one in the settings.
+async function meet() {
+  if (await connect(askProposed)) return;
+  openSettings();
+  $("api_key").focus();
+}
+
 function start() {
   startSettings();
   startSidebar(chats);
@@ -83,8 +90,9 @@ function start() {
     await copyText(button.closest("figure").querySelector("code").textContent);
     copied(button);
   });
+  $("api_key").addEventListener("change", meet);
   resize();
-  connect(askProposed);
+  meet();
   $("input").focus();
 }
 

@@ -1,31 +1,34 @@
 // What the server offers, and what is chosen of it: a model, tools, questions to begin with.
 
 import { $, icon, make } from "./dom.js";
-import { listExamples, listModels, listTools } from "./api.js";
+import { ApiError, listExamples, listModels, listTools } from "./api.js";
 import { read, write } from "./store.js";
 import { locale, word } from "./words.js";
 
 const KNOWN_TOOLS = ["python", "browser", "cogview"]; // those the page has a word and a picture for
 const offered = { models: [], tools: [], examples: [] };
-const state = { model: null, on: new Set(read("tools", "").split("\n").filter(Boolean)) };
+const state = { model: null, problem: "offline", on: new Set(read("tools", "").split("\n").filter(Boolean)) };
 
 export const model = () => state.model?.id ?? "";
 export const room = () => state.model?.max_model_len ?? 0; // tokens of the model's context
 export const tools = () => offered.tools.filter((tool) => state.on.has(tool.type)).map((tool) => ({ type: tool.type }));
 
-// Asks the server anew; `ask` is called with a proposed question that was chosen.
+// Asks the server anew; `ask` is called with a proposed question that was chosen. The promise is false where the server
+// wants a key that it did not get.
 export async function connect(ask) {
   try {
     offered.models = await listModels();
     choose(read("model", ""));
-  } catch {
+  } catch (error) {
     state.model = null;
+    state.problem = error instanceof ApiError && error.code === "invalid_api_key" ? "needsKey" : "offline";
   }
   showModels();
-  if (!state.model) return;
+  if (!state.model) return state.problem !== "needsKey";
   [offered.tools, offered.examples] = await Promise.all([listTools(), listExamples()]);
   showTools();
   showExamples(ask);
+  return true;
 }
 
 export function choose(id) {
@@ -43,7 +46,7 @@ function showModels() {
   const several = offered.models.length > 1;
   $("models").hidden = !several;
   $("model").hidden = several;
-  $("model").textContent = state.model ? model() : word("offline");
+  $("model").textContent = state.model ? model() : word(state.problem);
   $("models").replaceChildren(...(several ? ["models", "adapters"] : []).flatMap((kind) => {
     const group = make("optgroup");
     group.label = word(kind);

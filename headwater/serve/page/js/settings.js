@@ -4,7 +4,8 @@ import { $ } from "./dom.js";
 import { read, write } from "./store.js";
 import { word } from "./words.js";
 
-const DEFAULTS = { system: "", temperature: "0.3", top_p: "1", max_tokens: "", seed: "", theme: "auto" };
+const DEFAULTS = { system: "", temperature: "0.3", top_p: "1", max_tokens: "", seed: "", api_key: "",
+  theme: "auto" };
 
 export const systemPrompt = () => $("system").value.trim();
 
