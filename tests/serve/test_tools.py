@@ -157,7 +157,7 @@ USER = {"role": "user", "content": ASKED}
     ({"tools": [{"type": "python"}]}, "tools.0.type"),
     ({"tools": [WEATHER, WEATHER]}, "tools"),
     ({"tools": [{"type": "function", "function": {"name": "two words"}}]}, "tools"),
-    ({"tools": [{"type": "function", "function": {"name": "f", "paramters": {}}}]}, "tools.0.function.paramters"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameter": {}}}]}, "tools.0.function.parameter"),
     ({"tool_choice": "sometimes"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "function": {"name": "boats"}}}, "tool_choice"),
     ({"tool_choice": "required", "tools": []}, "tool_choice"),

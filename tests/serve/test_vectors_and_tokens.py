@@ -59,7 +59,7 @@ def test_vectors_come_as_numbers_and_as_bytes_and_of_tokens(client: Any, server:
     ("/v1/embeddings", {"input": ["a"] * 300}, "input"), ("/v1/embeddings", {"input": "x " * 400}, "input"),
     ("/v1/embeddings", {"input": "\ud800"}, "input"), ("/v1/embeddings", {"dimensions": 3}, "dimensions"),
     ("/v1/embeddings", {"encoding_format": "int8"}, "encoding_format"),
-    ("/tokenize", {}, "prompt"), ("/tokenize", {"prompt": "\ud800"}, "prompt"), ("/tokenize", {"promt": "a"}, "promt"),
+    ("/tokenize", {}, "prompt"), ("/tokenize", {"prompt": "\ud800"}, "prompt"), ("/tokenize", {"prompts": "a"}, "prompts"),
     ("/tokenize", {"prompt": "a", "messages": [{"role": "user", "content": "a"}]}, "prompt"),
     ("/tokenize", {"prompt": "a", "add_generation_prompt": False}, "add_generation_prompt"),
     ("/tokenize", {"messages": []}, "messages"), ("/tokenize", {"messages": [{"role": "user"}]}, "messages.0.content"),
