@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN := runs/quickstart
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart test check bench vendor clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.all
@@ -26,6 +26,11 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	for file in benchmarks/[!_]*.py; do $(BIN)/python "$$file" --quick || exit 1; done
+
+# What the chat page brings along, anew from npm by vendor/package-lock.json. It is kept in the repository: nobody needs
+# npm to build, to install or to serve.
+vendor:
+	$(PYTHON) vendor/fetch.py
 
 # Runs are kept: they are work, not litter.
 clean:

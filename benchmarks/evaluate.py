@@ -135,7 +135,7 @@ def main() -> None:
                         ("--data", {"type": Path, "default": DATA, "help": "folder of the official benchmarks"}),
                         ("--batch", {"type": int, "default": 8, "help": "prompts at once (8)"}))
     torch.set_num_threads(options.threads)
-    sizes = {"mmlu": (40, 3), "cmmlu": (40, 3), "gsm8k": (24, 1), "bbh": (12, 2)} if options.full else {
+    sizes = {"mmlu": (24, 3), "cmmlu": (24, 3), "gsm8k": (16, 1), "bbh": (8, 2)} if options.full else {
         "mmlu": (6, 2), "cmmlu": (6, 2), "gsm8k": (4, 1)}
     parts = {name: parts_of(name, options.data, *size) for name, size in sizes.items()}
     rows: list[Case] = []

@@ -329,6 +329,7 @@ def _parser(stages: Stages) -> _Parser:
     _add_runs(add, stages)
     _add_two_words(add)
     _add_models(add)
+    _add_index(add)
     return parser
 
 
@@ -392,6 +393,17 @@ def _add_models(add: Adding) -> None:
     one = add("plan", "say what a model needs in memory and compute", _plan, "headwater.cli.plan:PlanSettings")
     one.add_argument("model", metavar="MODEL", help="an open model's official name, a run's or a model's folder, or a "
                      "recipe, whose settings may follow too")
+
+
+def _add_index(add: Adding) -> None:
+    """What a model that calls tools searches."""
+    room = "headwater.agent.browser.building:"
+    one = add("index", "make an index of a corpus, which a model that browses searches without a network",
+              _direct(room + "index", room + "IndexSettings", "corpus", "out"), room + "IndexSettings")
+    one.add_argument("corpus", type=Path, metavar="CORPUS", help="a folder that 'headwater corpus' wrote, or a file or "
+                     "folder of pages, texts, JSON lines, Parquet or archives")
+    one.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the index is written; one that is "
+                     "there is brought up to date")
 
 
 if __name__ == "__main__":

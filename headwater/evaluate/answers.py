@@ -36,6 +36,10 @@ class Answer:
     """Why it was judged so, where that says more than right or wrong."""
     prompt_sha256: str = ""
     """Of all that the model was given to read."""
+    left_out: int = 0
+    """Solved examples that were not shown for want of room."""
+    cut: bool = False
+    """Whether the prompt's beginning was not read, for want of room."""
 
     @classmethod
     def parse(cls, line: str, where: str) -> Self:

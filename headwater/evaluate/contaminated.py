@@ -95,7 +95,8 @@ def _texts(path: Path) -> Iterator[str]:
 
 def contaminated(answers: Sequence[Answer], found: Contamination, *, averaged: Averaged = "questions",
                  resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Any]:
-    """Questions and scores of all, the clean and the contaminated ones, and the difference: contaminated less clean.
+    """Questions and scores of all, the clean and the contaminated ones (with their places), and the difference:
+    contaminated less clean.
 
     A part without a question has no score, and without both there is no difference.
     """
@@ -103,7 +104,7 @@ def contaminated(answers: Sequence[Answer], found: Contamination, *, averaged: A
              "contaminated": [one for one in answers if one.where in found.where]}
     scored = {name: score(those, averaged=averaged, resamples=resamples, seed=seed) for name, those in parts.items()}
     dirty, clean = scored["contaminated"].metrics, scored["clean"].metrics
-    return {"origin": found.origin, "action": found.action,
+    return {"origin": found.origin, "action": found.action, "where": [one.where for one in parts["contaminated"]],
             **{name: one.as_json() for name, one in scored.items()},
             "difference": {name: difference(dirty[name], clean[name]).as_json() for name in dirty if name in clean}}
 

@@ -33,11 +33,17 @@ def entry(benchmark: Benchmark, reading: Reading, answers: Sequence[Answer], *, 
                "chance": benchmark.chance,
                "above_chance": above_chance(found.whole.metrics[metric].value, benchmark.chance),
                "shots": benchmark.shots if shots is None else shots, "rules": rules,
-               "faults": faults(reading), **found.as_json()}
+               "prompts": prompts(answers), "faults": faults(reading), **found.as_json()}
     if contamination is not None:
         written["contaminated"] = contaminated(answers, contamination, averaged=benchmark.averaged,
                                                resamples=resamples, seed=seed)
     return written
+
+
+def prompts(answers: Sequence[Answer]) -> dict[str, int]:
+    """How many were shortened by whole solved examples, by how many of these, and how many lost their beginning."""
+    return {"shortened": sum(one.left_out > 0 for one in answers),
+            "examples_left_out": sum(one.left_out for one in answers), "cut": sum(one.cut for one in answers)}
 
 
 def metric_of(benchmark: Benchmark, answers: Sequence[Answer]) -> str:

@@ -16,15 +16,16 @@ from headwater.evaluate.answers import Answer, read_answers, write_answers
 from headwater.evaluate.benchmarks.catalogue import BENCHMARKS
 from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Rules
 from headwater.evaluate.benchmarks.reading import WHERE, Part, Reading, Row
-from headwater.evaluate.code_execution import Limits, run_programs
+from headwater.evaluate.code_execution import run_programs
 from headwater.evaluate.compare import Comparison, compare
 from headwater.evaluate.contaminated import Contamination, recorded, searched
-from headwater.evaluate.entries import asked, entry, faults
+from headwater.evaluate.entries import asked, entry, faults, prompts
 from headwater.evaluate.published import Published, names_of, published
 from headwater.generate.choice import spread
 from headwater.generate.engine import Engine
 from headwater.hardware import cores
 from headwater.progress import bar, say
+from headwater.sandbox.programs import Limits
 from headwater.settings import InputPath, Settings, nearest_name
 
 
@@ -81,11 +82,12 @@ def require_known(officials: Officials) -> Officials:
         if settings.format is None:
             _require_known(name)
         runs_code = BENCHMARKS[settings.format or name].program is not None
-        if not runs_code and (settings.execute_code or "code" in settings.model_fields_set):
+        # By its value: settings that were written out in full name every default.
+        if not runs_code and (settings.execute_code or settings.code != Limits()):
             raise ValueError(f"{name} is not judged by running programs: execute_code and code have no effect")
         if runs_code and not settings.execute_code:
-            raise ValueError(f"{name} is judged by running the programs that the model wrote; set {name}.execute_code "
-                             "to true if they may run, walled in, on this machine")
+            raise ValueError(f"{name} is judged by running the programs that the model wrote; set benchmarks.{name}."
+                             "execute_code to true if they may run, walled in, on this machine")
     return officials
 
 
@@ -118,15 +120,15 @@ def open_benchmark(name: str, settings: OfficialSettings) -> Opened:
     """Read its files and say what is wrong with them. Raises `InputError` where there is nothing to ask."""
     benchmark = BENCHMARKS[settings.format or name]
     reading = benchmark.read(settings.folder)
+    wrong = ", ".join(f"{kind} {one['asked'] + one['left_out']}" +
+                      (f" ({one['left_out']} not asked)" if one["left_out"] else "")
+                      for kind, one in faults(reading).items())
     if not reading.questions:
-        raise InputError(f"no question of {benchmark.name} here", where=settings.folder,
+        found = f" that can be asked: {wrong}, the first at {reading.faults[0].where}" if wrong else ""
+        raise InputError(f"no question of {benchmark.name} here{found}", where=settings.folder,
                          fix=f"give the folder of {benchmark.name}'s files as they were published")
-    wrong = faults(reading)
     if wrong:
-        told = ", ".join(f"{kind} {one['asked'] + one['left_out']}" + (f" ({one['left_out']} not asked)" if
-                                                                       one["left_out"] else "")
-                         for kind, one in wrong.items())
-        say(f"{name}: rows that are not as they should be: {told}")
+        say(f"{name}: rows that are not as they should be: {wrong}")
     return Opened(name, benchmark, settings, reading, tuple(_limited(reading.parts, settings.limit)))
 
 
@@ -159,6 +161,7 @@ class Session:
 
     def __init__(self, opened: list[Opened], text: Path | None, folder: Path) -> None:
         self.opened, self.text, self.folder = opened, text, folder
+        self._tokens = {one.name: _answer_tokens(one) for one in opened}
         self._answers: dict[str, dict[str, list[Answer]]] = {one.name: {} for one in opened}
         self._contaminated: dict[str, Contamination] = {}
         self._published: dict[str, dict[str, Published]] = {}
@@ -183,6 +186,10 @@ class Session:
         if chats and engine.tokenizer.chat_or_none is None:
             raise InputError(f"{model} has no chat template, through which {', '.join(chats)} are to be asked",
                              where=path, fix=f"set benchmarks.{chats[0]}.chat=false, or give a chat model's folder")
+        for name, tokens in self._tokens.items():
+            if tokens >= engine.max_length:
+                raise InputError(f"{name} asks for answers of {tokens} tokens; {model} reads {engine.max_length}",
+                                 where=path, fix=f"set benchmarks.{name}.max_tokens, or give it a longer context")
         self._published[model] = published(names_of(path))
         results: dict[str, dict[str, dict[str, Any]]] = {}
         for one in self.opened:
@@ -190,6 +197,8 @@ class Session:
             self._answers[one.name][model] = found
             if self.text is not None and one.name not in self._contaminated:
                 self._contaminated[one.name] = contamination(one, self.text, found)
+                known = sum(answer.where in self._contaminated[one.name].where for answer in found)
+                say(f"{one.name}: {known} of {len(found)} questions were found in the training text")
             written = entry(one.benchmark, one.reading, found, rules=one.settings.rules, shots=one.shots,
                             contamination=self._contaminated.get(one.name))
             values = {metric: value["value"] for metric, value in written["metrics"].items()}
@@ -201,6 +210,15 @@ class Session:
         rows = [replace(asked(one.benchmark, dict(self._answers[one.name]), self._published), benchmark=one.name)
                 for one in self.opened]
         return compare(rows, reference=against, groups=groups)
+
+
+def _answer_tokens(opened: Opened) -> int:
+    """Room for an answer. Raises `InputError` for settings that this benchmark cannot be asked by."""
+    from headwater.evaluate.harness.run import prepared
+
+    settings = opened.settings
+    return prepared(opened.benchmark, opened.parts[0], settings.rules, shots=settings.shots, answer=opened.answer,
+                    max_tokens=settings.max_tokens).answer_tokens
 
 
 def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
@@ -222,11 +240,16 @@ def answers(engine: Engine, opened: Opened, folder: Path) -> list[Answer]:
             found += read_answers(file)
             shown.note(part.subject)
             shown.advance(len(part.questions))
-    if model.left_out:
-        say(f"{opened.name}: {model.left_out} solved examples were left out, so that {model.shortened} prompts fit")
-    if model.cut:
-        say(f"{opened.name}: {model.cut} prompts were longer than the model reads and lost their beginning")
+    _tell_short(opened.name, prompts(found))
     return found
+
+
+def _tell_short(name: str, found: dict[str, int]) -> None:
+    if found["shortened"]:
+        say(f"{name}: {found['examples_left_out']} solved examples were left out, so that {found['shortened']} prompts "
+            "fit")
+    if found["cut"]:
+        say(f"{name}: {found['cut']} prompts were longer than the model reads and lost their beginning")
 
 
 def _run(opened: Opened, part: Part, given: list[Answer]) -> list[Answer]:

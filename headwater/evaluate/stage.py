@@ -28,8 +28,8 @@ from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
 from headwater.model.extension import ContextSettings
 from headwater.progress import print_result, say
-from headwater.settings import InputPath, Settings
-from headwater.tokenizer import Message
+from headwater.settings import Change, InputPath, Settings
+from headwater.tokenizer import Message, Tokenizer
 from headwater.tokenizer.shards import write_shards
 from headwater.train.validation import bits_per_byte
 
@@ -93,10 +93,10 @@ class EvaluateSettings(Measures):
 
     models: dict[str, EvaluatedModel] = Field(min_length=1)
     """By name, in the order in which they came to be."""
-    against: str | None = None
+    against: Annotated[str | None, Change.MIDWAY] = None
     """The model that the others are tested against on official benchmarks: its name, or best for the best of each; the
     first when not set."""
-    groups: bool = False
+    groups: Annotated[bool, Change.MIDWAY] = False
     """Whether the table that is printed holds a row for each group of subjects."""
     samples: list[Annotated[list[str], Field(min_length=1)]] = []
     """Conversations shown in the report, each a list of what the user says."""
@@ -104,6 +104,8 @@ class EvaluateSettings(Measures):
 
     @model_validator(mode="after")
     def _reference_is_here(self) -> Self:
+        if not self.names and not self.samples:
+            raise ValueError("nothing is measured: give benchmarks, texts, corpus, choice or samples")
         if self.against not in (None, BEST, *self.models):
             raise ValueError(f"against: no model '{self.against}' among {', '.join(self.models)}")
         return self
@@ -117,6 +119,8 @@ def run(settings: EvaluateSettings, out: Path) -> dict[str, float]:
     Figures are named MODEL/TASK.LANGUAGE.METRIC.
     """
     opened = official.Session.of(settings.benchmarks, settings.training_text, out / "answers")
+    for model in settings.models.values():
+        Tokenizer.load(model.path)  # before the first is asked for hours
     results: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
@@ -149,6 +153,8 @@ def _measured(engine: Engine, settings: EvaluateSettings, model: EvaluatedModel,
         results["text"] = _bits(bits_per_byte(engine.model, shards, engine.max_length))
     for title, path in settings.texts.items():
         results[title] = _bits(any_text.measure(engine, path))
+        say("; ".join(f"{title}, {language}: {one['figures']['bits_per_byte']:.4f} bits per byte"
+                      for language, one in results[title].items()))
     for task, folders in settings.choice.items():
         results[task] = {language: _choice(engine, settings, model.style, language, folder)
                          for language, folder in folders.items()}

@@ -15,9 +15,10 @@ from torch import Tensor
 from headwater import plan
 from headwater.errors import InputError
 from headwater.generate.adapters import Adapters
+from headwater.generate.constraint import Constraints, masked
 from headwater.generate.likelihood import log_likelihoods, padded
 from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence, TokenLogprob
-from headwater.generate.sampling import SamplingParams, SamplingRows, sample
+from headwater.generate.sampling import SamplingParams, SamplingRows, adjusted, sample
 from headwater.generate.shared_prompts import in_families
 from headwater.hardware import total_memory_bytes
 from headwater.model.cache import CacheForm, KVCache, slots_for
@@ -65,6 +66,7 @@ class Engine:
         self.vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
         # A model that opens the next turn by itself has ended its own.
         self.stop_ids = tokenizer.stop_ids
+        self.constraints = Constraints(tokenizer, self.vocabulary)
         self._waiting: deque[Sequence] = deque()
         self._active: list[Sequence] = []
         self._rows = SamplingRows.of([])
@@ -116,10 +118,23 @@ class Engine:
 
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
         """Queue a request, of the model itself or of an adapter, and return its handle. Raises `InputError`."""
-        self.check(prompt, adapter)
-        sequence = Sequence(list(prompt), params, min(params.max_tokens, self.max_length - len(prompt)), adapter)
-        self._waiting.append(sequence)
+        sequence = self.prepare(prompt, params, adapter)
+        self.enqueue(sequence)
         return sequence
+
+    def enqueue(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def prepare(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
+        """A request that can be queued. Raises `InputError`. Safe to call from any thread."""
+        self.check(prompt, adapter)
+        strange = next((token for token in params.logit_bias if not 0 <= token < self.vocabulary), None)
+        if strange is not None:
+            raise InputError(f"a bias for token {strange}, which is outside the vocabulary of {self.vocabulary}",
+                             where="logit_bias", fix="use the tokenizer that belongs to this model")
+        limit = min(params.max_tokens, self.max_length - len(prompt))
+        matcher = None if params.constraint is None else self.constraints.matcher(params.constraint, limit)
+        return Sequence(list(prompt), params, limit, adapter, matcher=matcher)
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
@@ -275,16 +290,24 @@ class Engine:
         """Sample a token for each row of logits [B,V] and hand it to its sequence."""
         logits = logits[:, : self.vocabulary]
         uniforms = torch.tensor([s.uniform() for s in sequences], dtype=torch.float64, device=logits.device)
-        seen = [s.seen for s in sequences if s.seen is not None]
-        tokens = sample(logits, rows, uniforms, torch.stack(seen).to(logits.device) if seen else None)
+        seen, counts = (_stacked([getattr(s, name) for s in sequences], logits.device) for name in ("seen", "counts"))
+        masks = {row: s.matcher.mask() for row, s in enumerate(sequences) if s.matcher is not None}
+        tokens = sample(masked(adjusted(logits, rows, seen, counts), masks), rows, uniforms)
         for sequence, token, row in zip(sequences, tokens.tolist(), logits):
-            if token in self.stop_ids:
-                sequence.end_mark = token
-                sequence.finish("stop")
-                continue
-            if sequence.params.logprobs is not None:
-                sequence.logprobs.append(_logprob(row, token, sequence.params.logprobs))
-            sequence.accept(token, self.tokenizer.decode_bytes([token]))
+            self._hand(sequence, token, row)
+
+    def _hand(self, sequence: Sequence, token: int, logits: Tensor) -> None:
+        """Give it the token that was sampled from logits [V], or the one that has to come instead."""
+        taken: int | None = token
+        if sequence.matcher is not None and token not in self.stop_ids:
+            taken = sequence.matcher.accept(token, sequence.limit - len(sequence.tokens))
+        if taken is None or taken in self.stop_ids:
+            sequence.end_mark = taken
+            sequence.finish("stop")
+            return
+        if sequence.params.logprobs is not None:
+            sequence.logprobs.append(_logprob(logits, taken, sequence.params.logprobs))
+        sequence.accept(taken, self.tokenizer.decode_bytes([taken]))
 
     def _retire(self) -> list[Sequence]:
         """Free the slots of finished sequences; the last rows move into the holes."""
@@ -305,6 +328,12 @@ class Engine:
         self._stepper = stepper_of(self.model, self._view)
         self._adapted = self.adapters.chosen([s.adapter for s in self._active], self.model.device)
         self._rows = SamplingRows.of([s.params for s in self._active], self.model.device)
+
+
+def _stacked(columns: list[Tensor | None], device: torch.device) -> Tensor | None:
+    """Those that are there."""
+    found = [column for column in columns if column is not None]
+    return torch.stack(found).to(device) if found else None
 
 
 def _piece(model: Decoder, length: int) -> int:

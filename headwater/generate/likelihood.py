@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headwater.errors import InputError
 from headwater.generate import shared_context
-from headwater.generate.request import LogLikelihood, sums
+from headwater.generate.request import LogLikelihood, TokenLogprob, sums
 from headwater.generate.shared_context import Pair
 from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder
@@ -19,6 +19,8 @@ from headwater.progress import bar
 
 TOKENS = 4096
 """Most padded tokens of one forward pass."""
+_ROWS = 64
+"""Tokens whose whole distributions are held at once."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,21 @@ def log_likelihoods(model: Decoder, pairs: list[Pair], *, max_length: int) -> li
                 results[index] = result
             shown.advance(len(indices))
     return [result for result in results if result is not None]
+
+
+@torch.inference_mode()
+def token_logprobs(model: Decoder, tokens: list[int], top: int) -> list[TokenLogprob | None]:
+    """Of every token of a text given all before it, with the likeliest ones in its place; None for the first."""
+    hidden = model.hidden(torch.tensor([tokens], device=model.device))[0, :-1]
+    found: list[TokenLogprob | None] = [None]
+    for states, wanted in zip(hidden.split(_ROWS), torch.tensor(tokens[1:]).split(_ROWS), strict=True):
+        logprobs = model.head(states).float().log_softmax(-1)
+        best = logprobs.topk(top)
+        own = logprobs.gather(1, wanted[:, None].to(logprobs.device))[:, 0]
+        for token, value, ids, values in zip(wanted.tolist(), own.tolist(), best.indices.tolist(),
+                                             best.values.tolist(), strict=True):
+            found.append(TokenLogprob(token, value, tuple(zip(ids, values, strict=True))))
+    return found
 
 
 def _check(number: int, context: list[int], continuation: list[int], vocabulary: int, max_length: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from headwater.generate.constraint import Matcher
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.text_stream import TextStream
 
@@ -83,6 +84,8 @@ class Sequence:
     """By name; None: the model itself."""
     beginning: Beginning | None = None
     """What it shares with others of one call."""
+    matcher: Matcher | None = None
+    """Of what constrains the answer."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
@@ -99,6 +102,7 @@ class Sequence:
         self._taken_finish = False
         self.last = self.prompt[-1]
         self.seen: Tensor | None = None
+        self.counts: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -118,7 +122,9 @@ class Sequence:
         return self._random.random()
 
     def watch(self, vocabulary: int) -> None:
-        """Keep the tokens seen so far, which a repetition penalty needs."""
+        """Keep the tokens seen and said so far, which penalties need."""
+        if self.params.frequency_penalty or self.params.presence_penalty:
+            self.counts = torch.zeros(vocabulary)
         if self.params.repetition_penalty != 1.0:
             self.seen = torch.zeros(vocabulary, dtype=torch.bool)
             self.seen[torch.tensor([token for token in self.prompt if token < vocabulary])] = True
@@ -129,11 +135,13 @@ class Sequence:
         self.last = token
         if self.seen is not None:
             self.seen[token] = True
+        if self.counts is not None:
+            self.counts[token] += 1
         self._pending += self._text.feed(data)
-        if self._text.stopped:
+        if self._text.stopped or (self.matcher is not None and self.matcher.over):
             self.finish("stop")
         elif len(self.tokens) >= self.limit:
-            self.finish("length")
+            self.finish("stop" if self.matcher is not None and self.matcher.complete else "length")
 
     def finish(self, reason: FinishReason) -> None:
         self._pending += self._text.finish()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from headwater.generate.constraint import Constraint
 from headwater.settings import Settings
 
 CANDIDATES = 64
@@ -17,7 +18,8 @@ CANDIDATES = 64
 
 
 class SamplingParams(Settings):
-    """One request's sampling. Order as in Hugging Face: repetition penalty, temperature, top_k, top_p, min_p."""
+    """One request's sampling. In this order: repetition penalty (as in Hugging Face), frequency and presence penalty
+    and bias (as in OpenAI's API), the constraint, temperature, top_k, top_p, min_p."""
 
     max_tokens: int = Field(default=256, gt=0)
     """Most tokens to generate; a full context ends the text earlier."""
@@ -31,6 +33,14 @@ class SamplingParams(Settings):
     """Keep the tokens at least this fraction as likely as the most likely one."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Logits of tokens already in the prompt or the answer are divided by it when positive, multiplied when not."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken from a token's logit for every time that the answer has it already."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken once from the logit of a token that the answer has already."""
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    """Added to the logits of these tokens."""
+    constraint: Constraint | None = None
+    """What the answer must be; None: anything."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; the stop text itself is left out."""
     trim_start: bool = False
@@ -65,6 +75,12 @@ class SamplingRows:
     """Rows drawn from a part of it, int64."""
     penalised: Tensor
     """Rows with a repetition penalty, int64."""
+    counted: Tensor
+    """Rows with a frequency or presence penalty, int64."""
+    frequency_penalty: Tensor
+    presence_penalty: Tensor
+    biases: tuple[Tensor, Tensor, Tensor]
+    """Rows, tokens and what is added to their logits."""
 
     @classmethod
     def of(cls, params: Sequence[SamplingParams], device: torch.device | str = "cpu") -> Self:
@@ -76,6 +92,7 @@ class SamplingRows:
 
         drawn = [p.temperature > 0 for p in params]
         cut = [p.top_k > 0 or p.top_p < 1 or p.min_p > 0 for p in params]
+        biased = [(row, token, value) for row, p in enumerate(params) for token, value in p.logit_bias.items()]
         return cls(
             temperature=column([p.temperature or 1.0 for p in params], torch.float32),
             top_k=column([p.top_k for p in params], torch.long),
@@ -86,21 +103,40 @@ class SamplingRows:
             plain=rows([d and not c for d, c in zip(drawn, cut)]),
             filtered=rows([d and c for d, c in zip(drawn, cut)]),
             penalised=rows([p.repetition_penalty != 1.0 for p in params]),
+            counted=rows([p.frequency_penalty != 0 or p.presence_penalty != 0 for p in params]),
+            frequency_penalty=column([p.frequency_penalty for p in params], torch.float32),
+            presence_penalty=column([p.presence_penalty for p in params], torch.float32),
+            biases=(column([row for row, _, _ in biased], torch.long),
+                    column([token for _, token, _ in biased], torch.long),
+                    column([value for _, _, value in biased], torch.float32)),
         )
 
 
-def sample(logits: Tensor, rows: SamplingRows, uniforms: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Next tokens, int64 [B], of logits [B,V].
-
-    uniforms: float64 [B] in [0, 1), one draw per row: a row's token is the inverse of its own cumulative
-    distribution at its own draw, so it does not depend on the other rows. seen: bool [P,V], the tokens already
-    present in the rows of `rows.penalised`.
-    """
+def adjusted(logits: Tensor, rows: SamplingRows, seen: Tensor | None, counts: Tensor | None) -> Tensor:
+    """Logits float32 [B,V] after penalties and biases. seen: bool [P,V], the tokens already present in the rows of
+    `rows.penalised`. counts: [C,V], how often the answers of the rows of `rows.counted` have each token."""
     logits = logits.float()
     if rows.penalised.numel():
         assert seen is not None, "rows with a repetition penalty need what they have seen"
         logits = logits.index_copy(0, rows.penalised, repetition_penalised(
             logits[rows.penalised], seen, rows.repetition_penalty[rows.penalised]))
+    if rows.counted.numel():
+        assert counts is not None, "rows with a frequency or presence penalty need what they have said"
+        at = rows.counted
+        logits = logits.index_copy(0, at, logits[at] - rows.frequency_penalty[at, None] * counts
+                                   - rows.presence_penalty[at, None] * (counts > 0))
+    if rows.biases[0].numel():
+        logits = logits.index_put(rows.biases[:2], rows.biases[2], accumulate=True)
+    return logits
+
+
+def sample(logits: Tensor, rows: SamplingRows, uniforms: Tensor) -> Tensor:
+    """Next tokens, int64 [B], of logits [B,V] after penalties, biases and masks (minus infinity: never).
+
+    uniforms: float64 [B] in [0, 1), one draw per row: a row's token is the inverse of its own cumulative
+    distribution at its own draw, so it does not depend on the other rows.
+    """
+    logits = logits.float()
     tokens = logits.argmax(-1)
     if rows.greedy:
         return tokens

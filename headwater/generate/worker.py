@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from headwater.errors import HeadwaterError
 from headwater.generate.engine import Engine
 from headwater.generate.request import Delta, Sequence
 from headwater.generate.sampling import SamplingParams
+
+T = TypeVar("T")
+_Asked = Callable[[bool], None]
+"""Work for the engine's thread, told whether the worker is closing."""
 
 
 class Unavailable(HeadwaterError):
@@ -26,15 +31,14 @@ class Unavailable(HeadwaterError):
 class Ticket:
     """A request in the worker's hands: iterate over its deltas, or cancel it. Belongs to one asyncio loop."""
 
-    def __init__(self, prompt: list[int], params: SamplingParams, adapter: str | None) -> None:
-        self.prompt, self.params, self.adapter = prompt, params, adapter
-        self.cancelled = False
+    def __init__(self, sequence: Sequence) -> None:
+        self.sequence, self.prompt = sequence, sequence.prompt
         self._loop = asyncio.get_running_loop()
         self._deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
 
     def cancel(self) -> None:
         """Give the slot back at the next step; the last delta then says "cancelled". From any thread."""
-        self.cancelled = True
+        self.sequence.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         while True:
@@ -69,6 +73,7 @@ class Worker:
         """max_queue: most requests that may wait for a slot."""
         self.engine, self.max_queue = engine, max_queue
         self._new: deque[Ticket] = deque()
+        self._asked: deque[_Asked] = deque()
         self._running: dict[Sequence, Ticket] = {}
         self._answered = 0
         self._closing = False
@@ -78,8 +83,11 @@ class Worker:
 
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Ticket:
         """Hand a request over, from a coroutine. Raises `InputError` for a bad prompt and `Unavailable`."""
-        self.engine.check(prompt, adapter)
-        ticket = Ticket(prompt, params, adapter)
+        return self.submit_all([self.engine.prepare(prompt, params, adapter)])[0]
+
+    def submit_all(self, sequences: list[Sequence]) -> list[Ticket]:
+        """Hand over requests that the engine has prepared, all of them or none. Raises `Unavailable`."""
+        tickets = [Ticket(sequence) for sequence in sequences]
         with self._wake:
             if self._closing:
                 raise Unavailable("closed", "the server is shutting down")
@@ -87,9 +95,36 @@ class Worker:
             waiting = self._outstanding() - self.engine.max_batch
             if waiting >= self.max_queue:
                 raise Unavailable("full", f"{waiting} requests are waiting already, the most this server queues")
-            self._new.append(ticket)
+            self._new.extend(tickets)
             self._wake.notify()
-        return ticket
+        return tickets
+
+    async def ask(self, work: Callable[[Engine], T]) -> T:
+        """What `work` gives, done by the engine's thread between two steps. Raises `Unavailable` and what it raises."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def tell(outcome: T | None, error: Exception | None) -> None:
+            if not answer.cancelled():
+                answer.set_exception(error) if error is not None else answer.set_result(cast("T", outcome))
+
+        def run(closed: bool) -> None:
+            found, error = None, None
+            try:
+                if closed:
+                    raise Unavailable("closed", "the server is shutting down")
+                found = work(self.engine)
+            except Exception as raised:
+                error = raised
+            with suppress(RuntimeError):  # the caller's loop is gone
+                loop.call_soon_threadsafe(tell, found, error)
+
+        with self._wake:
+            if self._closing:
+                raise Unavailable("closed", "the server is shutting down")
+            self._asked.append(run)
+            self._wake.notify()
+        return await answer
 
     @property
     def load(self) -> Load:
@@ -112,25 +147,29 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._new or self._running or self._closing)
+                self._wake.wait_for(lambda: self._new or self._asked or self._running or self._closing)
                 if self._closing:
                     break
                 self._take_new()
-            self._step()
+                asked = self._asked.popleft() if self._asked else None
+            if asked is not None:
+                asked(False)
+            if self._running:
+                self._step()
         with self._wake:
             self._take_new()
+        for one in self._asked:
+            one(True)
         self.engine.reset()
         self._deliver(list(self._running))
 
     def _take_new(self) -> None:
         while self._new:
             ticket = self._new.popleft()
-            self._running[self.engine.submit(ticket.prompt, ticket.params, ticket.adapter)] = ticket
+            self.engine.enqueue(ticket.sequence)
+            self._running[ticket.sequence] = ticket
 
     def _step(self) -> None:
-        for sequence, ticket in self._running.items():
-            if ticket.cancelled:
-                sequence.cancel()
         try:
             self._deliver(self.engine.step())
         except Exception as error:

@@ -42,6 +42,7 @@ def official(run: Path) -> dict[str, Any]:
                        for (task, _), ones in found.items()},
             "chances": {_title(task): next(iter(ones.values()))["chance"] for (task, _), ones in found.items()},
             "parts": {_title(task): parts for (task, _), ones in found.items() if (parts := _parts(ones))},
+            "short": {_title(task): told for (task, _), ones in found.items() if (told := _too_long(ones))},
             "faults": {_title(task): told for (task, _), ones in found.items() if (told := _faults(ones))},
             "contaminated": [row for (task, _), ones in found.items() for row in _contaminated(task, ones)],
             "wrong": list(_wrong(folder, found))}
@@ -127,11 +128,22 @@ def _part_row(name: str, kind: str, ones: Mapping[str, Any]) -> dict[str, Any]:
                       for one in figures]}
 
 
+def _too_long(ones: Mapping[str, Any]) -> str:
+    """Of prompts that did not fit, by model."""
+    told = []
+    for model, one in ones.items():
+        found = one["prompts"]
+        ways = [f"{found['shortened']:,} with {found['examples_left_out']:,} solved examples less"
+                if found["shortened"] else "", f"{found['cut']:,} without their beginning" if found["cut"] else ""]
+        told += [f"{model}: {', '.join(filter(None, ways))}"] if any(ways) else []
+    return "; ".join(told)
+
+
 def _faults(ones: Mapping[str, Any]) -> str:
     """The files are the same for all models."""
     told = []
     for kind, count in next(iter(ones.values()))["faults"].items():
-        ways = [(count["left_out"], "left out"), (count["asked"], "asked all the same")]
+        ways = [(count["left_out"], "cannot be asked"), (count["asked"], "can be asked")]
         told.append(f"{kind}: " + ", ".join(f"{number:,} {way}" for number, way in ways if number))
     return "; ".join(told)
 

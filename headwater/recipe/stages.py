@@ -126,7 +126,7 @@ STAGES: dict[str, Stage] = {
               ("align", "dialogues", "generate", "model", "tokenizer", "plan", "corpus"), _MODEL),
         Stage("evaluate", "measure every model of the run, in both languages",
               "headwater.evaluate.stage:EvaluateSettings", "headwater.evaluate.stage:run",
-              ("evaluate", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus"),
+              ("evaluate", "sandbox", "dialogues", "generate", "train", "model", "tokenizer", "plan", "corpus"),
               _MODEL + _READERS),
     )
 }

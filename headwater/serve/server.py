@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class ServeSettings(Settings):
     """Where and how to serve."""
 
     host: str = "127.0.0.1"
-    """127.0.0.1 answers this machine alone; 0.0.0.0 answers the network, without any password."""
+    """127.0.0.1 answers this machine alone; 0.0.0.0 answers the network: give `api_keys` then."""
     port: int = Field(default=8000, ge=0, le=65535)
     """0 takes a free one."""
     max_batch: int = Field(default=8, gt=0)
@@ -59,6 +59,20 @@ class ServeSettings(Settings):
     """Requests that may wait; further ones get 429."""
     max_body: int = Field(default=1 << 20, gt=0)
     """Largest request body, in bytes."""
+    max_seconds: float | None = Field(default=600, gt=0)
+    """Longest answer; it ends with what it has, "finish_reason": "length" and "stop_reason": "timeout"."""
+    max_choices: int = Field(default=16, gt=0)
+    """Most answers to one prompt (`n`)."""
+    max_prompts: int = Field(default=256, gt=0)
+    """Most prompts in one request for completions."""
+    api_keys: list[Annotated[str, Field(min_length=1)]] = []
+    """Of which requests below /v1 and for /metrics carry one ("Authorization: Bearer KEY"); with those that the
+    environment's HEADWATER_API_KEYS names, between commas, which other users of this machine cannot see. None: whoever
+    reaches the server may ask."""
+    origins: list[str] = []
+    """Pages elsewhere whose scripts may ask, as "https://example.org"; "*" for all."""
+    graceful_seconds: int = Field(default=5, ge=0)
+    """Given to answers under way when the server ends."""
     name: str | None = None
     """The model's name in the API; the folder's own when not set."""
 
@@ -69,6 +83,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     Raises `InputError` without a model, `SettingsError` for an address that cannot be had, `MissingExtraError`.
     """
     from headwater.serve.app import make_app
+    from headwater.serve.service import Limits
 
     settings = settings or ServeSettings()
 
@@ -83,22 +98,23 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     # a model without a chat format, or tuned with another one, is told now and not at every request
     require_template(engine.tokenizer, model, force=settings.force_template)
     worker = Worker(engine, max_queue=settings.max_queue)
-    app = make_app(worker, name, max_body=settings.max_body,
+    limits = Limits(settings.max_body, settings.max_seconds, settings.max_choices, settings.max_prompts)
+    app = make_app(worker, name, limits=limits, examples=examples(Path(folder)), origins=settings.origins,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
-                   examples=examples(Path(folder)))
+                   keys=[*settings.api_keys, *filter(None, os.environ.get("HEADWATER_API_KEYS", "").split(","))])
     try:
         with suppress(KeyboardInterrupt):  # the usual way to end a server; uvicorn has closed everything by now
-            _announcing(uvicorn_config(app), _url(listener)).run(sockets=[listener])
+            _announcing(uvicorn_config(app, settings.graceful_seconds), _url(listener)).run(sockets=[listener])
     finally:
         worker.close()
         listener.close()
 
 
-def uvicorn_config(app: Starlette) -> uvicorn.Config:
-    """How the application is served: answers still under way get five seconds when the server ends."""
+def uvicorn_config(app: Starlette, seconds: int = 5) -> uvicorn.Config:
+    """How the application is served. seconds: that answers still under way get when the server ends."""
     import uvicorn
 
-    return uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
+    return uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=seconds, server_header=False)
 
 
 def model_name(folder: Path) -> str:

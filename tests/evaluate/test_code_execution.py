@@ -14,16 +14,18 @@ from pathlib import Path
 import pytest
 
 from headwater.errors import InputError
-from headwater.evaluate import code_execution
-from headwater.evaluate.code_execution import Isolation, Limits, isolation, run_programs
-from headwater.evaluate.isolation import probes
+from headwater.evaluate.code_execution import run_programs
+from headwater.sandbox import isolation as walls
+from headwater.sandbox import probes, programs
+from headwater.sandbox.isolation import Isolation, isolation
+from headwater.sandbox.programs import Limits
 
 HUMANEVAL = Path(__file__).parents[3] / "shared/data/benchmarks/humaneval/HumanEval.jsonl.gz"
 USUAL, SHORT = Limits(seconds=60), Limits(seconds=1)  # a busy machine is slow; no program is judged by that
 
 
 def _holds(level):
-    return sys.platform == "linux" and not code_execution._try(level)[0]
+    return sys.platform == "linux" and not walls.trial(level)[0]
 
 
 ENVIRONMENT = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
@@ -35,8 +37,8 @@ if not LEVELS:
 @pytest.fixture(params=["full", "reduced"])
 def run(request):
     if request.param not in LEVELS:
-        pytest.skip(f"{request.param} isolation cannot be had here: {code_execution._try(request.param)[0]}")
-    return lambda program, limits=USUAL: code_execution._run(program, limits, request.param)
+        pytest.skip(f"{request.param} isolation cannot be had here: {walls.trial(request.param)[0]}")
+    return lambda program, limits=USUAL: programs.run(program, limits, request.param)
 
 
 def test_a_program_that_runs_to_its_end_passes_and_its_output_is_kept(run):
@@ -59,6 +61,7 @@ FAILING = {
     "memory_piecewise": ("x = []\nwhile True:\n    x.append('a' * (1 << 20) + str(len(x)))", "MemoryError", ""),
     "one_large_file": ("open('a', 'wb').write(bytes(64 << 20))", "OSError", ""),
     "hostile_message": ("class E(Exception):\n    def __str__(self):\n        raise SystemExit(0)\nraise E", "E", ""),
+    "unknown_annotation": ("def f(x: List[int]):\n    return x", "NameError", "List"),
     "third_party": ("import pydantic", "ModuleNotFoundError", "pydantic"),
     "ours": ("import headwater.model", "ModuleNotFoundError", "headwater"),
 }
@@ -189,6 +192,16 @@ def test_threads_are_few(run):
     assert 1 <= int(outcome.output) < 512 // 8  # a stack takes 8 MiB of address space
 
 
+@pytest.mark.skipif("full" not in LEVELS or os.geteuid() != 0, reason="needs root, who becomes other users")
+def test_a_program_has_its_threads_whatever_others_run_beside_it():
+    program = ("import os, threading, time\n"
+               "threads = [threading.Thread(target=time.sleep, args=(3,)) for _ in range(20)]\n"
+               "for thread in threads:\n    thread.start()\nprint(os.getuid())")
+    outcomes = run_programs([program] * 3, USUAL, workers=3)
+    assert all(outcome.passed for outcome in outcomes), outcomes
+    assert len({outcome.output for outcome in outcomes}) == 3
+
+
 def test_nothing_of_the_evaluations_environment_is_seen(run, monkeypatch):
     monkeypatch.setenv("HEADWATER_SECRET", "not for programs")
     outcome = run("import glob, os\nprint(dict(os.environ))\nfor name in glob.glob('/proc/*/environ'):\n    try:\n"
@@ -226,14 +239,14 @@ def test_the_namespace_alone_has_no_way_to_this_machines_ports():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connect = f"socket.create_connection({listener.getsockname()}, timeout=5)"
         assert "reached" in _in_new_process(f"import socket\n{connect}\nprint('reached')")
-        said = _in_new_process("import socket\nfrom headwater.evaluate.isolation import namespaces\n"
+        said = _in_new_process("import socket\nfrom headwater.sandbox import namespaces\n"
                                f"namespaces.enter()\ntry:\n    {connect}\nexcept OSError as error:\n    print(error)")
     assert "unreachable" in said
 
 
 def test_programs_end_with_the_evaluation_that_is_killed():
     evaluation = subprocess.Popen([sys.executable, "-c", (
-        "from headwater.evaluate.code_execution import *\n"
+        "from headwater.evaluate.code_execution import Limits, run_programs\n"
         "run_programs(['while True: pass'], Limits(seconds=200), workers=1)")],
         env=ENVIRONMENT)
     try:
@@ -300,7 +313,7 @@ def test_nothing_is_run_where_the_walls_do_not_hold(monkeypatch, forget, printed
 
 
 def test_the_weaker_level_is_named_with_what_it_leaves_open(monkeypatch, forget):
-    monkeypatch.setattr(code_execution, "_try", lambda level: ("no", ()) if level == "full" else ("", ("names",)))
+    monkeypatch.setattr(walls, "trial", lambda level: ("no", ()) if level == "full" else ("", ("names",)))
     assert isolation() == Isolation("reduced", ("names",))
 
 
@@ -321,8 +334,8 @@ AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
                     reason="needs root, and namespaces of users")
 @pytest.mark.parametrize("level", ["full", "reduced"])
 def test_an_ordinary_user_has_the_same_walls(level):
-    program = ("import os\nfrom headwater.evaluate import code_execution as c\nassert os.geteuid() == 1000\n"
-               f"print([c._try({level!r})[0]] + [c._run(p, c.Limits(seconds=5), {level!r}).verdict for p in\n"
+    program = ("import os\nfrom headwater.sandbox import isolation, programs as p\nassert os.geteuid() == 1000\n"
+               f"print([isolation.trial({level!r})[0]] + [p.run(t, p.Limits(seconds=5), {level!r}).verdict for t in\n"
                f" ['pass', 'while True: pass', {REFUSED['kill_all']!r}, {REFUSED['fork_bomb']!r}]])")
     said = subprocess.run([*AS_USER, sys.executable, "-c", program], capture_output=True, text=True,
                           env=ENVIRONMENT)

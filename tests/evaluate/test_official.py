@@ -48,7 +48,9 @@ def test_figures_answers_and_faults_are_written(small_model, mmlu, tmp_path, cap
     assert len(rows) == 3
     told = capsys.readouterr().err
     assert "missing answer 1 (1 not asked)" in told
-    assert "13 prompts were longer" in told  # the model reads 64 tokens; one question stands there twice
+    assert f"{found['prompts']['cut']} prompts were longer" in told  # the model reads 64 tokens
+    assert found["prompts"] == {"shortened": 14, "examples_left_out": 14, "cut": sum(one.cut for one in answers)}
+    assert found["prompts"]["cut"] == 14
     assert found["subjects"]["headwaters"]["questions"] == 4
     assert {one.where for one in answers if one.wanted == "B"} >= {"test/anatomy_test.csv:6"}
 
@@ -92,11 +94,19 @@ def test_ones_own_benchmark_borrows_an_official_format(small_model, mmlu, tmp_pa
     ({"texts": {"text": "x"}}, "'text' names two things"),
     ({"benchmarks": {"mmlu": {"folder": "x"}}, "against": "large"}, "no model 'large' among small"),
     ({"benchmarks": {"mmlu": {"folder": "x", "execute_code": True}}}, "not judged by running programs"),
+    ({"benchmarks": {"mmlu": {"folder": "x", "code": {"seconds": 9}}}}, "not judged by running programs"),
     ({"training_text": "x"}, "training_text says something of official benchmarks alone"),
+    ({}, "nothing is measured"),
 ])
 def test_settings_that_cannot_be_meant_are_refused(asked, message):
     with pytest.raises(HeadwaterError, match=message):
         EvaluateSettings.parse({"models": {"small": {"path": "x"}}, **asked})
+
+
+def test_settings_that_are_written_out_in_full_are_read_again(mmlu):
+    """As a recipe's are whose variables were filled in, and those of the process beside a training."""
+    asked = settings(Path("x"), mmlu)
+    assert EvaluateSettings.parse(asked.model_dump(mode="json")) == asked
 
 
 def test_a_folder_without_the_benchmark_is_named_before_any_model_is_loaded(tmp_path):
@@ -119,7 +129,7 @@ def test_bits_per_byte_of_any_text(small_model, tmp_path):
 
 def test_programs_are_not_run_unless_it_is_said():
     asked = {"models": {"small": {"path": "x"}}, "benchmarks": {"humaneval": {"folder": "y"}}}
-    with pytest.raises(HeadwaterError, match=r"set humaneval\.execute_code"):
+    with pytest.raises(HeadwaterError, match=r"set benchmarks\.humaneval\.execute_code"):
         EvaluateSettings.parse(asked)
 
 
@@ -134,6 +144,7 @@ def test_questions_found_in_the_training_text_are_scored_apart_beside_rows_that_
     run(asked.model_copy(update={"training_text": text}), tmp_path / "out")
     found = json.loads((tmp_path / "out/results.json").read_text())["small"]["mmlu"]["en"]
     assert found["contaminated"]["contaminated"]["questions"] == 1
+    assert found["contaminated"]["where"] == ["test/headwaters_test.csv:5"]
     assert found["contaminated"]["clean"]["questions"] == found["questions"] - 1 == 15
     assert found["faults"]["unreadable"] == {"asked": 0, "left_out": 1}  # and the row behind the quote is asked
 
@@ -151,3 +162,65 @@ def test_examples_left_out_are_told(small_model, mmlu, tmp_path, capsys):
 def test_a_setting_that_has_no_effect_is_told(small_model, mmlu, tmp_path):
     with pytest.raises(InputError, match="max_tokens has no effect"):
         run(settings(small_model, mmlu, max_tokens=9), tmp_path / "out")
+
+
+def test_what_was_left_out_is_still_told_when_no_question_is_asked_again(small_model, mmlu, tmp_path, capsys):
+    run(settings(small_model, mmlu), tmp_path / "out")
+    first = json.loads((tmp_path / "out/results.json").read_text())
+    capsys.readouterr()
+    run(settings(small_model, mmlu), tmp_path / "out")
+    assert "14 prompts were longer" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out/results.json").read_text()) == first
+
+
+@pytest.mark.parametrize(("asked", "message"), [
+    ({"mmlu": {"shots": 1}, "gsm8k": {"answer": "letter"}}, "gsm8k is not answered by letter"),
+    ({"mmlu": {"shots": 1}, "gsm8k": {}}, "gsm8k asks for answers of 400 tokens; small reads 64"),
+    ({"gsm8k": {"max_tokens": 8}, "mmlu": {"max_tokens": 8}}, "max_tokens has no effect")])
+def test_what_a_benchmark_cannot_be_asked_is_refused_before_any_is(small_model, mmlu, tmp_path, asked, message):
+    (tmp_path / "gsm8k").mkdir()
+    (tmp_path / "gsm8k/test.jsonl").write_text('{"question": "1 + 1?", "answer": "Two. #### 2"}\n')
+    given = {name: {"folder": mmlu if name == "mmlu" else tmp_path / "gsm8k", **one} for name, one in asked.items()}
+    with pytest.raises(InputError, match=message):
+        run(EvaluateSettings.parse({"models": {"small": {"path": small_model}}, "benchmarks": given}), tmp_path / "out")
+    assert not (tmp_path / "out/answers").exists()
+
+
+def test_a_model_without_a_tokenizer_is_told_before_the_first_is_asked(small_model, mmlu, tmp_path):
+    (tmp_path / "bare").mkdir()
+    asked = EvaluateSettings.parse({"models": {"small": {"path": small_model}, "bare": {"path": tmp_path / "bare"}},
+                                    "benchmarks": {"mmlu": {"folder": mmlu}}})
+    with pytest.raises(InputError, match="bare"):
+        run(asked, tmp_path / "out")
+    assert not (tmp_path / "out/answers").exists()
+
+
+def test_files_that_would_be_lost_without_a_word_are_told(small_model, mmlu, tmp_path):
+    (mmlu / "test/empty_test.csv").write_text("")
+    (mmlu / "test/virology_test.csv").rename(mmlu / "test/virology_test.CSV")
+    run(settings(small_model, mmlu), tmp_path / "out")
+    found = json.loads((tmp_path / "out/results.json").read_text())["small"]["mmlu"]["en"]
+    assert found["faults"]["empty file"] == {"asked": 0, "left_out": 1}
+    assert set(found["subjects"]) == set(SUBJECTS)
+    (mmlu / "test/anatomy.csv").write_text(ROW.format("A"))
+    with pytest.raises(InputError, match=r"anatomy.csv and anatomy_test.csv hold the same subject"):
+        run(settings(small_model, mmlu), tmp_path / "out")
+    (mmlu / "data/test").mkdir(parents=True)
+    with pytest.raises(InputError, match="test and data/test are both here"):
+        run(settings(small_model, mmlu), tmp_path / "out")
+
+
+def test_two_passages_of_one_name_are_refused(small_model, tmp_path):
+    for name in ("x.txt", "x.jsonl"):
+        (tmp_path / name).write_text('{"text": "By the river stands a mill"}\n')
+    asked = EvaluateSettings.parse({"models": {"small": {"path": small_model}},
+                                    "benchmarks": {"cloze": {"folder": tmp_path}}})
+    with pytest.raises(InputError, match=r"x.jsonl and x.txt hold the same subject"):
+        run(asked, tmp_path / "out")
+
+
+def test_where_no_row_can_be_asked_the_reason_is_told(small_model, tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/one_test.csv").write_text("Where;here;there;A\n" * 3)
+    with pytest.raises(InputError, match=r"missing answer 3 \(3 not asked\), the first at test/one_test.csv:1"):
+        run(settings(small_model, tmp_path), tmp_path / "out")

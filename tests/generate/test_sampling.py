@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from headwater.errors import SettingsError
-from headwater.generate.sampling import SamplingParams, SamplingRows, sample
+from headwater.generate.sampling import SamplingParams, SamplingRows, adjusted, sample
 
 MIXED_PARAMS = st.builds(
     SamplingParams, temperature=st.sampled_from([0.0, 0.7, 1.5]), top_k=st.sampled_from([0, 2, 400]),
     top_p=st.sampled_from([1.0, 0.9, 0.3]), min_p=st.sampled_from([0.0, 0.1]),
-    repetition_penalty=st.sampled_from([1.0, 1.3]))
+    repetition_penalty=st.sampled_from([1.0, 1.3]), frequency_penalty=st.sampled_from([0.0, 1.5]),
+    presence_penalty=st.sampled_from([0.0, -0.5]), logit_bias=st.sampled_from([{}, {3: 4.0, 599: -100.0}]))
 
 
 def kept_tokens(logits: list[float], params: SamplingParams) -> dict[int, float]:
@@ -76,11 +77,16 @@ def test_a_row_does_not_depend_on_its_batch(batch: list[SamplingParams], seed: i
     logits = torch.randn(len(batch), 600, generator=generator)
     uniforms = torch.rand(len(batch), dtype=torch.float64, generator=generator)
     seen = torch.rand(len(batch), 600, generator=generator) < 0.2
-    penalised = [row for row, params in enumerate(batch) if params.repetition_penalty != 1.0]
-    together = sample(logits, SamplingRows.of(batch), uniforms, seen[penalised]).tolist()
-    for row, params in enumerate(batch):
-        at = slice(row, row + 1)
-        assert sample(logits[at], SamplingRows.of([params]), uniforms[at], seen[at]).tolist() == [together[row]]
+    counts = torch.randint(0, 3, (len(batch), 600), generator=generator).float()
+
+    def tokens(at: list[int]) -> list[int]:
+        rows = SamplingRows.of([batch[row] for row in at])
+        own = torch.tensor(at)
+        return sample(adjusted(logits[own], rows, seen[own[rows.penalised]], counts[own[rows.counted]]), rows,
+                      uniforms[own]).tolist()
+
+    together = tokens(list(range(len(batch))))
+    assert [tokens([row])[0] for row in range(len(batch))] == together
 
 
 def test_temperature_zero_takes_the_most_likely_token() -> None:
@@ -92,10 +98,24 @@ def test_temperature_zero_takes_the_most_likely_token() -> None:
 def test_repetition_penalty_divides_positive_and_multiplies_negative_logits() -> None:
     logits = torch.tensor([[2.0, 1.5, -1.0]])
     greedy = SamplingRows.of([SamplingParams(temperature=0, repetition_penalty=1.5)])
-    zero = torch.zeros(1, dtype=torch.float64)
-    assert sample(logits, greedy, zero, torch.tensor([[True, False, False]])).tolist() == [1]
-    negative = torch.tensor([[-1.0, -1.2]])
-    assert sample(negative, greedy, zero, torch.tensor([[True, False]])).tolist() == [1]
+    found = adjusted(logits, greedy, torch.tensor([[True, False, True]]), None)
+    assert torch.allclose(found, torch.tensor([[2 / 1.5, 1.5, -1.5]]))
+
+
+def test_frequency_presence_and_bias_are_taken_off_as_openai_defines_them() -> None:
+    """mu[j] - c[j] * frequency - (c[j] > 0) * presence, and the bias on top; rows without them stay as they are."""
+    logits = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    rows = SamplingRows.of([SamplingParams(logit_bias={2: -100.0, 0: 7.5}), SamplingParams(),
+                            SamplingParams(frequency_penalty=0.5, presence_penalty=-1.0, logit_bias={1: 1.0})])
+    found = adjusted(logits, rows, None, torch.tensor([[0.0, 1.0, 4.0]]))
+    assert found.tolist() == [[8.5, 2.0, -97.0], [1.0, 2.0, 3.0], [4.0, 5.0 - 0.5 + 1 + 1, 6.0 - 2 + 1]]
+
+
+@pytest.mark.parametrize("wrong", [{"frequency_penalty": 2.1}, {"presence_penalty": -2.5}, {"logit_bias": {1: 101}},
+                                   {"logit_bias": {1: math.nan}}])
+def test_penalties_and_biases_beyond_openais_bounds_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        SamplingParams.parse(wrong)
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:

@@ -91,7 +91,7 @@ def test_leaked_questions_and_faults_are_told(finished):
     found = official(finished)
     assert [(row["model"], row["action"], [count for count, _ in row["parts"]]) for row in found["contaminated"]] == [
         ("pretrain", "drop", [180, 172, 8]), ("train", "drop", [180, 172, 8])]
-    assert found["faults"]["MMLU"] == "lower-case letter: 1 asked all the same; missing answer: 1 left out"
+    assert found["faults"]["MMLU"] == "lower-case letter: 1 can be asked; missing answer: 1 cannot be asked"
 
 
 def test_some_wrong_answers_of_the_last_model_are_shown_as_text(finished):

@@ -67,12 +67,14 @@ def serving() -> Callable[..., AbstractContextManager[Running]]:
 
 
 @contextmanager
-def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: int = 20_000,
-            endless: bool = False, adapters: dict[str, Path] | None = None, **options: object) -> Iterator[Running]:
+def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, endless: bool = False,
+            limits: dict[str, object] | None = None, adapters: dict[str, Path] | None = None,
+            **options: object) -> Iterator[Running]:
     """A real server on a loopback port. endless: no end mark ends an answer."""
     uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     from headwater.serve.app import make_app
     from headwater.serve.server import listen, uvicorn_config
+    from headwater.serve.service import Limits
 
     engine = Engine.load(run / "finetune", max_batch=max_batch, adapters=adapters)
     if endless:
@@ -80,7 +82,8 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, max_body: in
     worker = Worker(engine, max_queue=max_queue)
     listener = listen("127.0.0.1", 0)
     listener.listen()  # clients may connect before the server's thread runs
-    server = uvicorn.Server(uvicorn_config(make_app(worker, "tiny", max_body=max_body, **options)))
+    server = uvicorn.Server(uvicorn_config(make_app(
+        worker, "tiny", limits=Limits(**{"body": 20_000, **(limits or {})}), **options)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -99,8 +99,9 @@ def test_a_developer_message_is_a_system_message(server: Any) -> None:
 def test_a_request_without_sampling_gets_the_servers_own(run_folder: Path, serving: Any) -> None:
     with serving(run_folder, defaults=SamplingParams(temperature=0, top_p=0.9)) as server:
         seen = []
-        submit = server.worker.submit
-        server.worker.submit = lambda prompt, params, adapter: (seen.append(params), submit(prompt, params, adapter))[1]
+        prepare = server.engine.prepare
+        server.engine.prepare = lambda prompt, params, adapter: (
+            seen.append(params), prepare(prompt, params, adapter))[1]
         post(server, temperature=None)
         post(server, temperature=1.5, top_k=3)
     assert [(one.temperature, one.top_p, one.top_k) for one in seen] == [(0, 0.9, 0), (1.5, 0.9, 3)]
@@ -186,13 +187,23 @@ def test_a_full_queue_is_told_with_retry_after(run_folder: Path, serving: Any) -
     ({"temperature": "warm"}, "temperature"),
     ({"top_p": 1.5}, "top_p"),
     ({"seed": 1.5}, "seed"),
-    ({"n": 2}, "n"),
+    ({"n": 0}, "n"),
+    ({"n": 17}, "n"),
     ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
     ({"stop": ""}, "stop"),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"presence_penalty": 0.5}, "presence_penalty"),
-    ({"logit_bias": {"5": 1}}, "logit_bias"),
+    ({"response_format": {"type": "xml"}}, "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}},
+     "response_format"),
+    ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "response_format"),
+    ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice"),
+    ({"guided_choice": []}, "guided_choice"),
+    ({"presence_penalty": 2.5}, "presence_penalty"),
+    ({"frequency_penalty": -2.5}, "frequency_penalty"),
+    ({"logit_bias": {"5": 101}}, "logit_bias"),
+    ({"logit_bias": {"five": 1}}, "logit_bias"),
+    ({"logit_bias": {"99999": 1}}, "logit_bias"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"temprature": 1}, "temprature"),

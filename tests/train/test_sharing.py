@@ -105,7 +105,7 @@ def test_from_two_processes_to_four_to_one_no_token_is_skipped_or_read_twice(tmp
 
 def test_kill_9_of_a_shared_run_changes_no_bit(tmp_path):
     """All processes at once, and a start by hand; then one of them, which torchrun starts again."""
-    case = {"steps": 60, "checkpoint_seconds": 0.05, "parallel": {"zero": 3}}
+    case = {"steps": 24, "checkpoint_seconds": 0.05, "parallel": {"zero": 3}}
     together(2, tmp_path, {"whole": case})
     for victims, restarts in ((2, 0), (1, 1)):
         worker = start(2, tmp_path, {"run": case}, f"--max-restarts={restarts}")

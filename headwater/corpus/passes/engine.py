@@ -21,6 +21,9 @@ PROCESSES_FROM = 8 << 20
 """Bytes of work from which worker processes (a second to start, one per core) beat a thread of this process."""
 START_SECONDS = 60.0
 """A worker process that has not answered after so long is gone: Daft itself would wait for ever."""
+PARTS = 4
+"""Of the work, for each core of a cluster: every part starts a process, which takes seconds; the fewer there are, the
+longer the last core works alone."""
 PARENT_SECONDS = 0.2
 """How often a worker process looks whether its parent is still there."""
 
@@ -56,7 +59,7 @@ def map_units(work: Callable[[str], str], units: list[str], settings: EngineSett
     function = batched(_Each(work, parent))
     frame = daft.from_pydict({"unit": units})
     if settings.runner == "ray":
-        frame = frame.into_partitions(len(units))
+        frame = frame.into_partitions(min(len(units), PARTS * _cores_of_cluster()))
     try:
         for batch in frame.select(function(daft.col("unit")).alias("outcome")).to_arrow_iter():
             yield from map(_result, batch["outcome"].to_pylist())
@@ -122,6 +125,12 @@ def import_daft(settings: EngineSettings | None = None) -> Any:
     if settings is not None:
         _choose_runner(daft, settings)
     return daft
+
+
+def _cores_of_cluster() -> int:
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _limit_waiting() -> None:

@@ -34,7 +34,7 @@ class Entry:
     @property
     def asks(self) -> tuple[str, ...]:
         """What makes two rows the same question."""
-        return (self.question.strip(), *(choice.strip() for choice in self.choices))
+        return tuple(" ".join(text.split()) for text in (self.question, *self.choices))
 
     @property
     def index(self) -> int:
@@ -70,18 +70,17 @@ class Examiner:
         self.faults.append(Fault(where, kind, kept))
 
     def _mended(self, row: Entry) -> Entry | None:
-        """None for a row that cannot be asked: of its faults those are told that forbid it."""
+        """None for a row that cannot be asked: of its faults the first is told that forbids it."""
         letter, marks = _letter(row.answer or "") if row.choices else (row.answer, [])
-        fatal: list[FaultKind] = []
+        fatal: FaultKind | None = None
         if not row.question.strip():
-            fatal.append("empty question")
-        if letter is not None and not letter.strip():
-            fatal.append("missing answer")
+            fatal = "empty question"
+        elif letter is not None and not letter.strip():
+            fatal = "missing answer"
         elif row.choices and letter not in tuple(LETTERS[: len(row.choices)]):
-            fatal.append("answer is no option")
+            fatal = "answer is no option"
         if fatal:
-            for kind in fatal:
-                self._tell(row.where, kind, kept=False)
+            self._tell(row.where, fatal, kept=False)
             return None
         present = [choice.strip() for choice in row.choices if choice.strip()]
         if len(present) < len(row.choices):

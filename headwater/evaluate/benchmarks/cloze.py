@@ -18,6 +18,7 @@ from headwater.evaluate.benchmarks.asking import metrics
 from headwater.evaluate.benchmarks.checking import Entry, Examiner, Unreadable
 from headwater.evaluate.benchmarks.definition import Benchmark, TaskConfig
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
+from headwater.evaluate.benchmarks.subjects import by_subject
 from headwater.evaluate.benchmarks.tables import place, read_jsonl, read_text, text_of
 
 _LAST_HAN = re.compile(r"[\u3400-\u9fff]+(?=[^\u3400-\u9fff]*$)")
@@ -31,9 +32,9 @@ def read(folder: Path, *, chinese: bool = False) -> Reading:
         raise InputError("no .jsonl or .txt file here", where=folder,
                          fix="give a folder with files of {text} or {prefix, target}, or a passage on each line")
     examiner, parts = Examiner(), []
-    for file in files:
+    for subject, file in by_subject(files, lambda file: file.stem).items():
         rows = [_row(entry, chinese) for entry in examiner.keep("test", _entries(file, folder, chinese))]
-        parts.append(Part(file.stem, (), tuple(rows)))
+        parts.append(Part(subject, (), tuple(rows)))
     return Reading(tuple(parts), tuple(examiner.faults))
 
 

@@ -20,6 +20,8 @@ from headwater.evaluate.benchmarks.tables import read_jsonl, text_of
 SHOTS = 8
 ANSWER_TOKENS = 400
 """The longest solution in the published files has 1,228 characters."""
+_NARROW = str.maketrans("０１２３４５６７８９．，－＃", "0123456789.,-#")
+"""Full-width digits, which no published row has, as they are meant."""
 _ANSWER = re.compile(r"#### (\-?[0-9\.\,]+)")
 
 
@@ -40,7 +42,8 @@ def _entries(file: Path, folder: Path) -> Iterator[Entry | Unreadable]:
             yield Unreadable(where)
         else:
             solution = text_of(fields, "answer")
-            yield Entry(where, text_of(fields, "question"), solution if extract(solution) else "")
+            digits = solution.translate(_NARROW)
+            yield Entry(where, text_of(fields, "question"), next(filter(extract, (solution, digits)), ""))
 
 
 def _row(entry: Entry) -> Row:

@@ -11,7 +11,7 @@ WHERE = "where"
 """FILE:ROW below the benchmark's folder, rows counted from 1 without a header."""
 FaultKind = Literal["missing option", "missing answer", "answer is no option", "empty question", "duplicate",
                     "same choices", "also a shot", "full-width letter", "lower-case letter",
-                    "spaces around the letter", "unknown instruction", "unreadable"]
+                    "spaces around the letter", "unknown instruction", "unreadable", "empty file"]
 """duplicate: asked before in the same split; also a shot: one of the solved examples before it."""
 
 

@@ -8,20 +8,36 @@ from pathlib import Path
 from headwater.errors import InputError
 from headwater.evaluate.benchmarks.checking import Entry, Examiner, Unreadable
 from headwater.evaluate.benchmarks.reading import Part, Reading, Row
+from headwater.evaluate.benchmarks.tables import place
 
 
 def root_of(folder: Path, split: str, called: str) -> Path:
     """Where the folder of a split lies: in the benchmark's folder or in its `data`. Raises `InputError`."""
-    for root in (folder, folder / "data"):
-        if (root / split).is_dir():
-            return root
+    found = [root for root in (folder, folder / "data") if (root / split).is_dir()]
+    if len(found) > 1:
+        raise InputError(f"{split} and data/{split} are both here", where=folder,
+                         fix="take one of them away, or give the folder data")
+    if found:
+        return found[0]
     raise InputError(f"no folder {split} or data/{split} here", where=folder,
                      fix=f"give the folder of {called}'s files as they were published")
 
 
 def files_of(root: Path, split: str) -> dict[str, Path]:
-    """Subject -> file of a split, by name; a file is called SUBJECT.csv or SUBJECT_SPLIT.csv."""
-    return {file.stem.removesuffix(f"_{split}"): file for file in sorted((root / split).glob("*.csv"))}
+    """Subject -> file of a split, by name; a file is called SUBJECT.csv or SUBJECT_SPLIT.csv. Raises `InputError` for
+    two files of one subject."""
+    files = sorted(file for file in (root / split).glob("*") if file.suffix.lower() == ".csv" and file.is_file())
+    return by_subject(files, lambda file: file.stem.removesuffix(f"_{split}"))
+
+
+def by_subject(files: Iterable[Path], subject: Callable[[Path], str]) -> dict[str, Path]:
+    """Raises `InputError` for two files of one subject."""
+    found: dict[str, Path] = {}
+    for file in files:
+        if (other := found.setdefault(subject(file), file)) is not file:
+            raise InputError(f"{other.name} and {file.name} hold the same subject", where=file.parent,
+                             fix="give one of them another name, or take it away")
+    return found
 
 
 def read_subjects(root: Path, split: str, entries: Callable[[Path], Iterable[Entry | Unreadable]],
@@ -35,7 +51,8 @@ def read_subjects(root: Path, split: str, entries: Callable[[Path], Iterable[Ent
     parts = []
     for subject, file in files_of(root, split).items():
         shots = examiner.keep(f"dev/{subject}", entries(examples[subject])) if subject in examples else []
-        questions = examiner.keep(split, entries(file), shots)
+        rows = list(entries(file)) or [Unreadable(place(file, root, 0), "empty file")]
+        questions = examiner.keep(split, rows, shots)
         parts.append(Part(subject, tuple(row(entry, subject) for entry in shots),
                           tuple(row(entry, subject) for entry in questions), title(subject)))
     return Reading(tuple(parts), tuple(examiner.faults))

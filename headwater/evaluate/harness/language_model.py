@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from lm_eval.utils import get_rolling_token_windows, hash_string, make_disjoint_window
 
 from headwater.errors import InputError
 from headwater.generate.engine import Engine
@@ -27,14 +27,13 @@ class EngineLM(LM):
     """Likelihoods and greedy answers as the harness's own `hf` model gives them, through our engine.
 
     A text is read between what the family's own tokenizer puts around it (`Tokenizer.frame`). As `hf` does, what is too
-    long for the model is cut from the left; `cut` counts how often. `left_out` counts
-    examples that tasks did not show for want of room, `shortened` the prompts.
+    long for the model is cut from the left; `cut` holds the harness's hashes of such prompts.
     """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self.engine, self.tokenizer = engine, engine.tokenizer
-        self.cut = self.left_out = self.shortened = 0
+        self.cut: set[str] = set()
 
     @property
     def tokenizer_name(self) -> str:
@@ -73,7 +72,12 @@ class EngineLM(LM):
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Of each (context, continuation): its log-likelihood in nats, and whether greedy decoding would say it."""
-        return self._likelihoods(self._pairs([request.args for request in requests]))
+        texts = [request.args for request in requests]
+        pairs = self._pairs(texts)
+        most = self._most_read
+        self.cut.update(hash_string(text) for (text, _), (context, continuation) in zip(texts, pairs, strict=True)
+                        if len(context) + len(continuation) > most)
+        return self._likelihoods(pairs)
 
     def _pairs(self, texts: list[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """Ids of contexts and continuations. A continuation is what the ids of both together have behind those of the
@@ -104,17 +108,18 @@ class EngineLM(LM):
     def _before(self) -> int:
         return self.tokenizer.bos
 
+    @property
+    def _most_read(self) -> int:
+        """Tokens of a prompt and what comes behind it, of which the last is never read."""
+        return self.engine.max_length + 1
+
     def _likelihoods(self, pairs: list[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
-        most = self.engine.max_length + 1  # the last token is never read
-        kept, longer = [], set[tuple[int, ...]]()
+        most, kept = self._most_read, []
         for context, continuation in pairs:
             if len(continuation) >= most:
                 raise InputError(f"a choice of {len(continuation)} tokens; the model reads {self.engine.max_length}",
                                  fix="give a longer context to this model, or leave this benchmark out")
-            if len(context) + len(continuation) > most:
-                longer.add(tuple(context))
             kept.append((context[max(0, len(context) + len(continuation) - most) :], continuation))
-        self.cut += len(longer)
         return [(found.logprob, found.greedy) for found in self.engine.log_likelihoods(kept)]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -144,7 +149,8 @@ class EngineLM(LM):
                 raise InputError(f"answers of {wanted['max_gen_toks']} tokens are asked for; the model reads "
                                  f"{self.engine.max_length}", fix="give it a longer context, or set max_tokens")
             ids = self.encode(prompt)
-            self.cut += len(ids) > room
+            if len(ids) > room:
+                self.cut.add(hash_string(prompt))
             prompts.append(ids[-room:])
         with self._ending():
             answers = self.engine.generate(prompts, params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lm_eval import evaluator
@@ -21,6 +22,18 @@ INVALID = "[invalid]"
 """What the harness puts where a text holds no answer."""
 
 
+def prepared(benchmark: Benchmark, part: Part, rules: Rules, *, shots: int | None = None,
+             answer: AnsweredBy | None = None, max_tokens: int | None = None) -> LocalTask:
+    """The task of `ask`. Raises `InputError` for what this benchmark is not asked."""
+    task = task_of(benchmark, part, rules, shots, answer=answer)
+    if max_tokens is not None:
+        if task.OUTPUT_TYPE != "generate_until":
+            raise InputError(f"{benchmark.name} is not answered in writing here: max_tokens has no effect",
+                             where=benchmark.name, fix="leave max_tokens out")
+        task.config.generation_kwargs["max_gen_toks"] = max_tokens
+    return task
+
+
 def ask(model: EngineLM, benchmark: Benchmark, part: Part, rules: Rules, *, shots: int | None = None,
         chat: bool = False, answer: AnsweredBy | None = None, max_tokens: int | None = None) -> list[Answer]:
     """The model's answers, in the order of the questions.
@@ -29,18 +42,14 @@ def ask(model: EngineLM, benchmark: Benchmark, part: Part, rules: Rules, *, shot
     template, the examples as earlier turns. answer: see `task_of`. max_tokens: of a written answer, as
     the rules have it when None. Raises `InputError`.
     """
-    task = task_of(benchmark, part, rules, shots, answer=answer)
-    if max_tokens is not None:
-        if task.OUTPUT_TYPE != "generate_until":
-            raise InputError(f"{benchmark.name} is not answered in writing here: max_tokens has no effect",
-                             where=benchmark.name, fix="leave max_tokens out")
-        task.config.generation_kwargs["max_gen_toks"] = max_tokens
+    task = prepared(benchmark, part, rules, shots=shots, answer=answer, max_tokens=max_tokens)
     task.reader = model if rules == "official" else None
     with quiet():
         found = evaluator.evaluate(model, {"tasks": {part.subject: task}, "groups": {}}, bootstrap_iters=0,
                                    apply_chat_template=chat, fewshot_as_multiturn=chat, log_samples=True)
-    model.left_out, model.shortened = model.left_out + task.left_out, model.shortened + task.shortened
-    return answers_of(task, benchmark, part.subject, found["samples"][part.subject])
+    answers = answers_of(task, benchmark, part.subject, found["samples"][part.subject])
+    return [replace(one, left_out=task.left_out.get(one.where, 0), cut=one.prompt_sha256 in model.cut)
+            for one in answers]
 
 
 def answers_of(task: LocalTask, benchmark: Benchmark, subject: str, samples: Sequence[Mapping[str, Any]]

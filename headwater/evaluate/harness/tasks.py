@@ -18,7 +18,7 @@ from headwater.errors import InputError
 from headwater.evaluate.benchmarks.asking import continued
 from headwater.evaluate.benchmarks.definition import AnsweredBy, Benchmark, Dropped, Rules, TaskConfig
 from headwater.evaluate.benchmarks.fitting import shots_that_fit
-from headwater.evaluate.benchmarks.reading import Part, Row
+from headwater.evaluate.benchmarks.reading import WHERE, Part, Row
 from headwater.evaluate.harness.language_model import ANSWER_TOKENS
 
 SEED = 1234
@@ -52,8 +52,8 @@ class LocalTask(ConfigurableTask):
     reader: Reader | None = None
     """None: prompts are left as they are."""
     leaves_out: Dropped = "last"
-    left_out = shortened = 0
-    """Solved examples so far, and prompts that lack some."""
+    left_out: dict[str, int]
+    """Solved examples so far, by the place of the question that they are not shown before."""
 
     @property
     def answer_tokens(self) -> int:
@@ -77,8 +77,7 @@ class LocalTask(ConfigurableTask):
 
         bare = self.reader.length(shown([]))
         kept = shots_that_fit([self.reader.length(shown([one])) - bare for one in every], room - bare, self.leaves_out)
-        self.left_out += num_fewshot - len(kept)
-        self.shortened += 1
+        self.left_out[doc[WHERE]] = num_fewshot - len(kept)
         return shown([every[place] for place in kept])
 
 
@@ -106,7 +105,7 @@ def task_of(benchmark: Benchmark, part: Part, rules: Rules, shots: int | None, *
                                  "custom_dataset": lambda **_: _splits(part), "num_fewshot": number,
                                  "metadata": None, **_local(config, number)})
     task.set_fewshot_seed(SEED)
-    task.leaves_out = benchmark.dropped
+    task.leaves_out, task.left_out = benchmark.dropped, {}
     return task
 
 

@@ -6,6 +6,7 @@ import torch
 pytest.importorskip("lm_eval")
 
 from lm_eval.api.instance import Instance
+from lm_eval.utils import hash_string
 
 from headwater.errors import InputError
 from headwater.evaluate.harness.language_model import EngineLM
@@ -57,13 +58,17 @@ def test_a_conversation_is_read_through_the_chat_template(model):
 
 def test_what_is_too_long_loses_its_beginning_and_is_counted(model):
     context, most = "river " * 1000, model.engine.max_length
-    model.cut = 0
+    model.cut.clear()
     [(logprob, _)] = model.loglikelihood(asked("loglikelihood", (context, "lake")))
     whole = model.encode(context.rstrip() + " lake")
     left = len(whole) - len(model.encode(context.rstrip()))
     assert logprob == pytest.approx(by_definition(model, whole[-most - 1 :], most + 1 - left), abs=1e-3)
-    model.generate_until(asked("generate_until", (context, {"until": [], "max_gen_toks": 4})))
-    assert model.cut == 2
+    assert model.cut == {hash_string(context)}
+    model.loglikelihood(asked("loglikelihood", ("river", "lake")))
+    model.generate_until(asked("generate_until", ("river", {"until": [], "max_gen_toks": 4})))
+    assert model.cut == {hash_string(context)}
+    model.generate_until(asked("generate_until", (context + "s", {"until": [], "max_gen_toks": 4})))
+    assert model.cut == {hash_string(context), hash_string(context + "s")}
 
 
 def test_every_token_of_a_long_text_counts_once(model):

@@ -53,18 +53,18 @@ def shown(name: str, prompt: str) -> list[int]:
 @pytest.mark.parametrize(("name", "first"), [("cmmlu", [1, 3, 9]), ("mmlu", [1, 2, 9])])
 def test_a_prompt_too_long_loses_whole_examples_as_its_authors_choose_them(name, first):
     task, whole = prompt_of(name, None)
-    assert (shown(name, whole), task.left_out) == ([1, 2, 3, 9], 0)
+    assert (shown(name, whole), task.left_out) == ([1, 2, 3, 9], {})
     task, shorter = prompt_of(name, len(whole))
-    assert (shown(name, shorter), task.left_out) == (first, 1)
+    assert (shown(name, shorter), list(task.left_out.values())) == (first, [1])
     assert shorter.splitlines()[0] == whole.splitlines()[0]  # the instruction stays
     task, bare = prompt_of(name, 10)
-    assert (shown(name, bare), task.left_out) == ([9], 3)
+    assert (shown(name, bare), list(task.left_out.values())) == ([9], [3])
 
 
 def test_an_exact_fit_loses_nothing():
     task, whole = prompt_of("mmlu", None)
     task, same = prompt_of("mmlu", len(whole) + 1)  # and the letter
-    assert (same, task.left_out) == (whole, 0)
+    assert (same, task.left_out) == (whole, {})
 
 
 def test_fewer_examples_than_the_rules_ask_for_are_all_shown():

@@ -1,1 +1,0 @@
-"""Walls around a program that nobody has read. Standard library alone: they are put up inside the new process."""

@@ -1,0 +1,41 @@
+"""Who may ask: API keys, compared in constant time."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+from headwater.serve.errors import error_body
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+GUARDED = ("/v1/", "/metrics")
+"""What needs a key; the page, its files and /health do not."""
+
+
+class RequireKey:
+    """Middleware: requests below `GUARDED` carry "Authorization: Bearer KEY"."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str], refused: Callable[[int], None]) -> None:
+        self.app, self.keys, self.refused = app, [key.encode() for key in keys], refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] != "OPTIONS" and scope["path"].startswith(GUARDED):
+            given = Headers(scope=scope).get("authorization", "").encode("latin-1", "replace")
+            if not self._known(given.removeprefix(b"Bearer ")):
+                self.refused(401)
+                await JSONResponse(error_body("a wrong API key was given" if given else "no API key was given: send "
+                                              "'Authorization: Bearer KEY'", code="invalid_api_key"), status_code=401,
+                                   headers={"www-authenticate": "Bearer"})(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _known(self, given: bytes) -> bool:
+        # Every key is compared, so that time does not tell which one was nearly right.
+        found = [hmac.compare_digest(given, key) for key in self.keys]
+        return any(found)

@@ -1,0 +1,46 @@
+"""What is read and not asked of the model: the models, health, metrics, and what the chat page proposes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from headwater import __version__
+from headwater.serve.metrics import CONTENT_TYPE
+from headwater.serve.service import Service
+
+
+class Pages:
+    """The endpoints over a service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._card(name) for name in self.service.names]})
+
+    async def one_model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        self.service.require(name)
+        return JSONResponse(self._card(name))
+
+    async def proposed(self, request: Request) -> Response:
+        return JSONResponse(list(self.service.examples))
+
+    async def health(self, request: Request) -> Response:
+        worker = self.service.worker
+        load, alive = worker.load, worker.alive
+        return JSONResponse({"status": "ok" if alive else "closing", "model": self.service.model,
+                             "version": __version__, "active": load.active, "waiting": load.waiting,
+                             "answered": load.answered}, status_code=200 if alive else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self.service.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _card(self, name: str) -> dict[str, Any]:
+        service = self.service
+        card = {"id": name, "object": "model", "created": service.started, "owned_by": "headwater",
+                "max_model_len": service.engine.max_length}
+        return card if name == service.model else {**card, "parent": service.model}

@@ -1,0 +1,101 @@
+"""What all endpoints share: the worker, the names it answers to, the limits of a request, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from headwater.errors import InputError
+from headwater.generate.engine import Engine
+from headwater.generate.sampling import SamplingParams
+from headwater.generate.worker import Worker
+from headwater.serve.answering import Answers
+from headwater.serve.errors import RequestError
+from headwater.serve.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one request."""
+
+    body: int = 1 << 20
+    """Bytes."""
+    seconds: float | None = None
+    """Until its answers are ended with what they have."""
+    choices: int = 16
+    """`n`."""
+    prompts: int = 256
+    """In a list of them."""
+
+
+@dataclass
+class Service:
+    """`defaults` is the sampling of a request that asks for none; `examples` are questions the page proposes."""
+
+    worker: Worker
+    model: str
+    defaults: SamplingParams = field(default_factory=SamplingParams)
+    examples: Sequence[str] = ()
+    limits: Limits = Limits()
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.worker)
+
+    @property
+    def engine(self) -> Engine:
+        return self.worker.engine
+
+    @property
+    def names(self) -> list[str]:
+        """The model and its adapters."""
+        return [self.model, *self.engine.adapters.names]
+
+    def require(self, model: str) -> str | None:
+        """The adapter that a request names, None for the model itself. Raises `RequestError`."""
+        if model not in self.names:
+            known = ", ".join(f"'{name}'" for name in self.names)
+            raise RequestError(f"the model '{model}' does not exist; this server has {known}", status=404,
+                               param="model", code="model_not_found")
+        return None if model == self.model else model
+
+    async def body(self, request: Request) -> bytes:
+        """Raises `RequestError`."""
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > self.limits.body:
+                raise RequestError(f"the body is larger than {self.limits.body} bytes", status=413,
+                                   code="body_too_large")
+        return bytes(body)
+
+    async def submit(self, prompts: Sequence[tuple[list[int], SamplingParams]], adapter: str | None) -> Answers:
+        """Hand over all of them or none. Raises `RequestError`, `InputError`, `Unavailable`."""
+        params = prompts[0][1]
+        prepare = self.engine.prepare
+        if params.constraint is None:
+            sequences = [prepare(prompt, own, adapter) for prompt, own in prompts]
+        else:  # a grammar may take a while to compile
+            try:
+                sequences = await asyncio.to_thread(lambda: [prepare(prompt, own, adapter) for prompt, own in prompts])
+            except InputError as error:
+                raise RequestError(str(error), param="response_format", code="invalid_value") from None
+        return Answers(self.worker.submit_all(sequences), self.limits.seconds, self.metrics.watch(sequences))
+
+    def require_choices(self, number: int, prompts: int = 1) -> None:
+        """Raises `RequestError` for more than the limits."""
+        if number > self.limits.choices:
+            raise RequestError(f"'n' is at most {self.limits.choices} here", param="n", code="invalid_value")
+        if prompts > self.limits.prompts:
+            raise RequestError(f"at most {self.limits.prompts} prompts in one request, not {prompts}", param="prompt",
+                               code="invalid_value")
+
+    def head(self, kind: str, model: str) -> dict[str, Any]:
+        """What every answer begins with."""
+        return {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
