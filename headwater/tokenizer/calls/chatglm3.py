@@ -69,8 +69,7 @@ class ChatGlm3Calls(HeadedFormat):
         several = f"calls: {sequence('call', '<|assistant|>', parallel)} <|observation|>\n"
         start = "start: calls\n" if choice != "auto" else \
             f"start: said (<|user|>? | <|assistant|> calls) | calls\n{said}"
-        # A program ends with the first fence on a line of its own: lexers do not go back, and it would take that in.
-        code = free("code", suffix=f"\n{FENCE}") if any(tool.free_text for tool in tools) else ""
+        code = _PROGRAM if any(tool.free_text for tool in tools) else ""
         return f"{start}{several}call: {calls}\n{code}{rules}"
 
     def _inner(self, tool: Offered, rule: str) -> str:
@@ -82,4 +81,8 @@ class ChatGlm3Calls(HeadedFormat):
 
 
 _END = "\n"
+_PROGRAM = """code: (line? "\\n")* "```"
+line: /`{0,2}([^`\\n][^\\n]*)?/
+"""
+"""Lines up to the first that begins with a fence: a text of anything would take that in, as lexers do not go back."""
 _OPENS, _CLOSES = literal(f"{FENCE}python\n"), literal(f"\n{FENCE}")

@@ -14,12 +14,12 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def free(name: str, pattern: str = "(?s:.)*", *, suffix: str = "") -> str:
-    """A rule for any text. suffix: what ends it, and is its last part.
+def free(name: str, pattern: str = "(?s:.)*") -> str:
+    """A rule for any text.
 
     No bound in tokens (`max_tokens=`): a matcher cannot go back over those, which ending in time needs.
     """
-    return f"{name}{f'[suffix={literal(suffix)}]' if suffix else ''}: /{pattern}/\n"
+    return f"{name}: /{pattern}/\n"
 
 
 def json_of(schema: Mapping[str, Any]) -> str:

@@ -116,8 +116,8 @@ def written(name, reply):
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_a_grammar_takes_what_the_format_writes(name, tokenizer):
     format_, (called, said) = FORMATS[name](TOOLS), ENDS[name]
-    code = Call("python", {"code": "a = 1"})
-    for call in [*CALLS, code]:
+    programs = ["a = 1", "", "\n\n", *(["a = '```'\n`b`\n  ```\n``c\n"] if format_.several else [])]
+    for call in [*CALLS, *(Call("python", {"code": text}) for text in programs)]:
         parts = written(name, Reply("", (call,)))
         for choice in ("auto", "required", Only(call.name)):
             assert accepts(tokenizer, format_.grammar(choice), parts, called), (call, choice)
