@@ -26,7 +26,7 @@ PLACES, AROUND = 10, 150
 
 def _definition(name: str, description: str, required: Sequence[str], **properties: Mapping[str, Any]) -> Definition:
     return Definition(name, description, {"type": "object", "properties": properties, "required": list(required),
-                                          "additionalProperties": False})
+                                          "additionalProperties": False}, untrusted=True)
 
 
 _PAGE = {"type": "integer", "minimum": 1, "description": "Which part of a long page, from 1 on."}
