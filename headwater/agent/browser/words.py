@@ -18,7 +18,7 @@ _RUN = re.compile(f"[{HAN}{_KANA}]+|[^\\W_{HAN}{_KANA}]+")
 _IDEOGRAPH = re.compile(f"[{HAN}{_KANA}]")
 SNIPPET = 240
 """Characters of what a result shows of its page."""
-LOOKED_AT = 200_000
+LOOKED_AT = 100_000
 """Characters of a page among which it is sought."""
 EACH = 100
 """Places of each word that count."""
@@ -26,8 +26,10 @@ COMMON = frozenset([
     "a", "an", "and", "are", "as", "at", "be", "by", "can", "do", "does", "for", "from", "has", "have", "he", "her",
     "his", "how", "i", "if", "in", "is", "it", "its", "me", "my", "of", "on", "or", "she", "so", "than", "that",
     "the", "their", "them", "then", "there", "these", "they", "this", "to", "was", "we", "were", "what", "when",
-    "where", "which", "who", "why", "will", "with", "would", "you", "your"])
-"""English words that are left out of queries."""
+    "where", "which", "who", "why", "will", "with", "would", "you", "your",
+    "什么", "怎么", "为什", "么样", "多少", "哪里", "哪个", "哪些", "哪儿", "如何", "请问", "请告", "告诉", "诉我",
+    "我们", "你们", "他们", "这个", "那个", "这些", "那些", "可以", "没有", "就是", "一个"])
+"""Words and pairs that make a question and not its subject; left out of queries."""
 
 
 def index_words(text: str) -> str:
@@ -55,14 +57,16 @@ def _best_begin(text: str, query: str) -> int:
     """The place from which on a snippet holds the most different words of the query."""
     lower = text.lower()  # as long as the text but for a few letters
     places = sorted((place, word) for word in _sought(query) for place in islice(_places(lower, word), EACH))
-    best = begin = behind = 0
+    best = begin = behind = different = 0
     held: Counter[str] = Counter()
     for place, word in places:
+        different += not held[word]
         held[word] += 1
         while place - places[behind][0] > SNIPPET * 3 // 4:
             held[places[behind][1]] -= 1
+            different -= not held[places[behind][1]]
             behind += 1
-        if (different := len(+held)) > best:
+        if different > best:
             best, begin = different, places[behind][0]
     return begin
 
