@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN := runs/quickstart
 
-.PHONY: quickstart test check bench vendor clean
+.PHONY: quickstart test check bench fuzz vendor clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.all
@@ -33,6 +33,10 @@ bench: $(VENV)/.bench
 vendor:
 	$(PYTHON) vendor/fetch.py
 
+# Five minutes of requests that nobody should send: none may make the server fail.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.serve.fuzz --seconds 300
+
 # Runs are kept: they are work, not litter.
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -55,6 +59,10 @@ $(VENV)/.all: pyproject.toml $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.all
+
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.dev
+	$(PIP) --editable '.[fuzz]'
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 	$(PIP) --editable '.[bench]'

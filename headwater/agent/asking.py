@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headwater.errors import InputError
+from headwater.generate.constraint import Constraint
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
 from headwater.tokenizer import Message
@@ -44,12 +45,18 @@ class Model(Protocol):
 class WorkerModel:
     """The model of an engine's worker."""
 
-    def __init__(self, worker: Worker, params: SamplingParams, *, adapter: str | None = None) -> None:
-        """params: of every turn; max_tokens bounds each. Raises `InputError` for stop texts, which could end a turn
-        inside a call."""
-        if params.stop:
-            raise InputError("stop texts and tools do not go together", fix="leave one of them out")
+    def __init__(self, worker: Worker, params: SamplingParams, *, adapter: str | None = None, parallel: bool = True,
+                 constrained: bool = True) -> None:
+        """params: of every turn; max_tokens bounds each. parallel: several calls in a turn, where the format has them.
+        constrained: whatever the model calls is a call that can be read, of a tool on offer, with arguments that fit
+        its schema; otherwise that holds only where a call is demanded.
+
+        Raises `InputError` for stop texts, which could end a turn inside a call, and for a constraint besides.
+        """
+        if params.stop or params.constraint is not None:
+            raise InputError("stop texts and constraints do not go together with tools", fix="leave one of them out")
         self._worker, self._params, self._adapter = worker, params, adapter
+        self._parallel, self._constrained = parallel, constrained
         self._tokenizer = worker.engine.tokenizer
 
     def format(self, tools: Iterable[Offered]) -> CallFormat:
@@ -57,15 +64,13 @@ class WorkerModel:
 
     async def answer(self, messages: Sequence[Message], format: CallFormat, choice: Choice,
                      room: int) -> AsyncGenerator[Said]:
-        if choice not in ("auto", "none"):
-            raise InputError("a call cannot be demanded of this model: nothing constrains what it says",
-                             fix='leave the choice at "auto"')
         prompt = self._tokenizer.chat.render(messages, add_generation_prompt=True).ids
         space = self._worker.engine.max_length - len(prompt)
         if space < 1:
             raise ContextFull(f"the conversation has {len(prompt)} tokens, the context holds "
                               f"{self._worker.engine.max_length}", fix="shorten it, or let fewer tools be called")
-        params = self._params.model_copy(update={"max_tokens": min(self._params.max_tokens, room, space)})
+        params = self._params.model_copy(update={"max_tokens": min(self._params.max_tokens, room, space),
+                                                 "constraint": self._constraint(format, choice)})
         ticket = self._worker.submit(prompt, params, self._adapter)
         spoken = Spoken(self._tokenizer)
         try:
@@ -74,3 +79,8 @@ class WorkerModel:
                 yield Said((*spoken.feed(delta.tokens), *last), len(delta.tokens), delta.finish_reason == "length")
         finally:
             ticket.cancel()
+
+    def _constraint(self, format: CallFormat, choice: Choice) -> Constraint | None:
+        if not format.tools or (choice == "auto" and not self._constrained):
+            return None
+        return Constraint(kind="grammar", text=format.grammar(choice, parallel=self._parallel))

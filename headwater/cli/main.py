@@ -251,6 +251,14 @@ def _plan(arguments: Any, overrides: list[str], command: list[str], stages: Stag
     plan_command(arguments.model, overrides)
 
 
+def _mcp(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> None:
+    from headwater.agent.mcp_server import McpServeSettings, serve
+    from headwater.settings import with_overrides
+
+    settings = McpServeSettings.parse(with_overrides({}, overrides), where="headwater mcp")
+    serve(arguments.folder, stages.values(), settings)
+
+
 def _direct(function: str, settings: str, *names: str) -> Callable[..., Any]:
     """A command that is a function of its arguments and its settings."""
     def act(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> Any:
@@ -344,6 +352,9 @@ def _add_runs(add: Adding, stages: Stages) -> None:
                              "after their folders; or give models.NAME.path=FOLDER")
     one = add("report", "write a run's report again", _report)
     one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder")
+    one = add("mcp", "offer the stages to other programs (MCP over standard input and output)", _mcp,
+              "headwater.agent.mcp_server:McpServeSettings")
+    one.add_argument("folder", type=Path, metavar="DIR", help="the folder in which they may read and write")
     for name, purpose, function, settings in (
             ("chat", "talk to the last model of a run", "terminal:chat", "terminal:ChatSettings"),
             ("serve", "serve the last model of a run: OpenAI-compatible API and chat page", "server:serve",

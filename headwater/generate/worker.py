@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -28,11 +29,20 @@ class Unavailable(HeadwaterError):
         self.kind = kind
 
 
+BEHIND = 4096
+"""Deltas that wait for a reader, at most; whoever is further behind loses the rest of the answer."""
+
+
 class Ticket:
     """A request in the worker's hands: iterate over its deltas, or cancel it. Belongs to one asyncio loop."""
 
     def __init__(self, sequence: Sequence) -> None:
         self.sequence, self.prompt = sequence, sequence.prompt
+        self.submitted = time.monotonic()
+        self.started: float | None = None
+        """When it got a slot, by the same clock."""
+        self.behind = False
+        """Whether it was cancelled for a reader that is too slow."""
         self._loop = asyncio.get_running_loop()
         self._deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
 
@@ -52,9 +62,18 @@ class Ticket:
     def deliver(self, delta: Delta | Exception) -> None:
         """Called by the worker's thread."""
         try:
-            self._loop.call_soon_threadsafe(self._deltas.put_nowait, delta)
+            self._loop.call_soon_threadsafe(self._put, delta)
         except RuntimeError:  # the caller's loop is gone, and with it whoever wanted the answer
             self.cancel()
+
+
+    def _put(self, delta: Delta | Exception) -> None:
+        last = isinstance(delta, Exception) or delta.finish_reason is not None
+        if self._deltas.qsize() >= BEHIND and not last:
+            self.behind = True
+            self.cancel()
+        else:
+            self._deltas.put_nowait(delta)
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,8 @@ class Load:
     active: int
     waiting: int
     answered: int
+    held: int
+    """Tokens in the slots."""
 
 
 class Worker:
@@ -76,7 +97,7 @@ class Worker:
         self._asked: deque[_Asked] = deque()
         self._running: dict[Sequence, Ticket] = {}
         self._answered = 0
-        self._closing = False
+        self._closing = self._leaving = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="headwater-engine", daemon=True)
         self._thread.start()
@@ -89,18 +110,18 @@ class Worker:
         """Hand over requests that the engine has prepared, all of them or none. Raises `Unavailable`."""
         tickets = [Ticket(sequence) for sequence in sequences]
         with self._wake:
-            if self._closing:
-                raise Unavailable("closed", "the server is shutting down")
+            self._require_open()
             # Those a free slot takes at the next step do not wait.
             waiting = self._outstanding() - self.engine.max_batch
             if waiting >= self.max_queue:
-                raise Unavailable("full", f"{waiting} requests are waiting already, the most this server queues")
+                raise self._full(waiting)
             self._new.extend(tickets)
             self._wake.notify()
         return tickets
 
     async def ask(self, work: Callable[[Engine], T]) -> T:
-        """What `work` gives, done by the engine's thread between two steps. Raises `Unavailable` and what it raises."""
+        """What `work` gives, done by the engine's thread between two steps, unless nobody waits for it any more. Raises
+        `Unavailable` and what it raises."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -109,10 +130,12 @@ class Worker:
                 answer.set_exception(error) if error is not None else answer.set_result(cast("T", outcome))
 
         def run(closed: bool) -> None:
+            if answer.cancelled():
+                return
             found, error = None, None
             try:
                 if closed:
-                    raise Unavailable("closed", "the server is shutting down")
+                    raise _closed()
                 found = work(self.engine)
             except Exception as raised:
                 error = raised
@@ -120,19 +143,35 @@ class Worker:
                 loop.call_soon_threadsafe(tell, found, error)
 
         with self._wake:
-            if self._closing:
-                raise Unavailable("closed", "the server is shutting down")
+            self._require_open()
+            if len(self._asked) >= max(1, self.max_queue):
+                raise self._full(len(self._asked))
             self._asked.append(run)
             self._wake.notify()
         return await answer
 
     @property
     def load(self) -> Load:
-        return Load(self.engine.active, len(self._new) + self.engine.waiting, self._answered)
+        held = sum(sequence.length for sequence in list(self._running) if sequence.tokens)
+        return Load(self.engine.active, len(self._new) + self.engine.waiting, self._answered, held)
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive() and not self._closing
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def accepting(self) -> bool:
+        return self.alive and not self._closing and not self._leaving
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing left to do."""
+        return not (self._new or self._asked or self._running)
+
+    def leave(self) -> None:
+        """Refuse what comes and finish what was accepted. From any thread, also inside a signal's handler."""
+        self._leaving = True
 
     def close(self, timeout: float = 10.0) -> None:
         """Cancel what runs, refuse what comes, end the thread. May be called twice."""
@@ -140,6 +179,13 @@ class Worker:
             self._closing = True
             self._wake.notify()
         self._thread.join(timeout)
+
+    def _require_open(self) -> None:
+        if self._closing or self._leaving:
+            raise _closed()
+
+    def _full(self, waiting: int) -> Unavailable:
+        return Unavailable("full", f"{waiting} requests are waiting already, the most this server queues")
 
     def _outstanding(self) -> int:
         return len(self._new) + len(self._running)
@@ -170,8 +216,13 @@ class Worker:
             self._running[ticket.sequence] = ticket
 
     def _step(self) -> None:
+        began = time.monotonic()
         try:
-            self._deliver(self.engine.step())
+            moved = self.engine.step()
+            for sequence in moved:
+                if sequence.tokens and self._running[sequence].started is None:
+                    self._running[sequence].started = began
+            self._deliver(moved)
         except Exception as error:
             # Whatever went wrong (memory, say) concerns every row of the batch; the next requests start afresh.
             self.engine.reset()
@@ -187,3 +238,7 @@ class Worker:
                 self._answered += 1
             if delta is not None:
                 ticket.deliver(delta)
+
+
+def _closed() -> Unavailable:
+    return Unavailable("closed", "the server is shutting down")

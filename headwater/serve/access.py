@@ -14,18 +14,20 @@ from headwater.serve.errors import error_body
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-GUARDED = ("/v1/", "/metrics")
-"""What needs a key; the page, its files and /health do not."""
+GUARDED = ("/v1/", "/tokenize", "/detokenize")
+"""What needs a key, and /metrics unless settings open it; the page, its files, /health and /openapi.json do not."""
 
 
 class RequireKey:
-    """Middleware: requests below `GUARDED` carry "Authorization: Bearer KEY"."""
+    """Middleware: requests for what is guarded carry "Authorization: Bearer KEY"."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], refused: Callable[[int], None]) -> None:
-        self.app, self.keys, self.refused = app, [key.encode() for key in keys], refused
+    def __init__(self, app: ASGIApp, keys: Sequence[str], refused: Callable[[int], None], guarded: tuple[str, ...]
+                 ) -> None:
+        """guarded: what such paths begin with. refused: is told of each request that is turned away."""
+        self.app, self.keys, self.refused, self.guarded = app, [key.encode() for key in keys], refused, guarded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] != "OPTIONS" and scope["path"].startswith(GUARDED):
+        if scope["type"] == "http" and scope["method"] != "OPTIONS" and scope["path"].startswith(self.guarded):
             given = Headers(scope=scope).get("authorization", "").encode("latin-1", "replace")
             if not self._known(given.removeprefix(b"Bearer ")):
                 self.refused(401)

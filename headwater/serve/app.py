@@ -18,12 +18,12 @@ try:
     from starlette.middleware.cors import CORSMiddleware
     from starlette.routing import Route
 
-    from headwater.serve.access import RequireKey
-    from headwater.serve.chat import Chat
-    from headwater.serve.completions import Completions
+    from headwater.serve.access import GUARDED, RequireKey
     from headwater.serve.errors import HANDLERS
+    from headwater.serve.limits import Limits
     from headwater.serve.pages import Pages
-    from headwater.serve.service import Limits, Service
+    from headwater.serve.routes import api_routes
+    from headwater.serve.service import Service
     from headwater.serve.static import page_routes
 except ImportError as missing:
     raise MissingExtraError(f"serving needs its extra ({missing})", fix="pip install 'headwater[serve]'") from missing
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
 
 def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaults: SamplingParams | None = None,
-             examples: Sequence[str] = (), keys: Sequence[str] = (), origins: Sequence[str] = ()) -> Starlette:
+             examples: Sequence[str] = (), keys: Sequence[str] = (), open_metrics: bool = False,
+             origins: Sequence[str] = ()) -> Starlette:
     """The application over a running worker; closing the application closes the worker. keys: one of which requests
-    carry, none needed when empty. origins: pages elsewhere that may ask ("*" for all)."""
+    carry, none needed when empty, nor for /metrics where that is open. origins: pages elsewhere that may ask ("*" for
+    all)."""
     service = Service(worker, model, defaults or SamplingParams(), examples, limits or Limits())
     pages = Pages(service)
 
@@ -45,20 +47,12 @@ def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaul
         yield
         await asyncio.to_thread(worker.close)
 
-    async def chat(request: Request) -> Response:
-        return await Chat(service)(request)
-
-    async def completions(request: Request) -> Response:
-        return await Completions(service)(request)
-
-    routes = [Route("/v1/models", pages.models), Route("/v1/models/{model:path}", pages.one_model),
-              Route("/v1/chat/completions", chat, methods=["POST"]),
-              Route("/v1/completions", completions, methods=["POST"]), Route("/health", pages.health),
-              Route("/metrics", pages.metrics), Route("/examples.json", pages.proposed), *page_routes()]
+    routes = [*api_routes(service), Route("/examples.json", pages.proposed), *page_routes()]
     middleware = [Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],
                              allow_headers=["*"])] if origins else []
     if keys:
-        middleware.append(Middleware(RequireKey, keys=keys, refused=service.metrics.refused))
+        guarded = GUARDED if open_metrics else (*GUARDED, "/metrics")
+        middleware.append(Middleware(RequireKey, keys=keys, refused=service.metrics.refused, guarded=guarded))
     return Starlette(routes=routes, exception_handlers=_counting(service), lifespan=lifespan, middleware=middleware)
 
 

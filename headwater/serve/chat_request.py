@@ -9,8 +9,11 @@ from pydantic import Field
 from headwater.generate.constraint import Constraint
 from headwater.generate.request import TokenLogprob
 from headwater.generate.sampling import SamplingParams
+from headwater.serve.chat_examples import CHATS
 from headwater.serve.errors import RequestError
-from headwater.serve.wire import HARMLESS, Sampled, Wire, constraint_of
+from headwater.serve.sampled import Sampled, constraint_of
+from headwater.serve.tool_wire import Function, Tool, ToolChoice, Tools, WireCall
+from headwater.serve.wire import Wire
 from headwater.tokenizer.chat import Message
 from headwater.tokenizer.vocabulary import Tokenizer
 
@@ -21,14 +24,37 @@ class TextPart(Wire):
 
 
 class WireMessage(Wire):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: str | None = None
+    tool_calls: list[WireCall] | None = None
+    tool_call_id: str | None = None
+    refusal: None = None
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+    """This and the two around it stand empty in answers, which clients send back as they came."""
+    audio: None = None
+    function_call: None = None
+
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
 
     def plain(self) -> Message:
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         # OpenAI's newer name for the same thing.
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.text()}
+
+    def check(self, where: str) -> None:
+        """Raises `RequestError`."""
+        if self.content is None and not self.tool_calls:
+            raise RequestError(f"'{where}.content' is required", param=f"{where}.content",
+                               code="missing_required_parameter")
+        if self.tool_calls and self.role != "assistant":
+            raise RequestError("'tool_calls' belong to messages with role 'assistant'", param=f"{where}.tool_calls",
+                               code="invalid_value")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise RequestError("'tool_call_id' belongs to messages with role 'tool', and each of them has one",
+                               param=f"{where}.tool_call_id", code="invalid_value")
 
 
 class JsonSchema(Wire):
@@ -45,13 +71,18 @@ class ResponseFormat(Wire):
 
 
 class ChatRequest(Sampled):
-    harmless: ClassVar[frozenset[str]] = HARMLESS | {"parallel_tool_calls"}
-    neutral: ClassVar = {"tools": ([],), "functions": ([],), "tool_choice": ("none", "auto"),
-                         "function_call": ("none", "auto"), "modalities": (["text"],), "stop_token_ids": ([],)}
+    neutral: ClassVar = {"functions": ([],), "function_call": ("none", "auto"), "modalities": (["text"],),
+                         "stop_token_ids": ([],)}
+
+    examples: ClassVar = CHATS
+    nested: ClassVar = {"messages": {*WireMessage.model_fields}, "tools": {*Function.model_fields, *Tool.model_fields}}
 
     messages: list[WireMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -59,6 +90,20 @@ class ChatRequest(Sampled):
     def limit(self) -> int | None:
         """Tokens asked for, by either name."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    def offer(self) -> Tools:
+        """What the request says of tools."""
+        return Tools(self.tools or [], self.tool_choice, self.parallel_tool_calls is not False)
+
+    @property
+    def calls(self) -> bool:
+        """Whether the model may call."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    @property
+    def guide(self) -> str | None:
+        form = "response_format" if self.response_format is not None and self.response_format.type != "text" else None
+        return super().guide or form or ("tools" if self.calls else None)
 
     def constraint(self) -> Constraint | None:
         guided, form = super().constraint(), self.response_format
@@ -72,12 +117,21 @@ class ChatRequest(Sampled):
         assert form.json_schema is not None
         return constraint_of("response_format", "json_schema", form.json_schema.schema_)
 
-    def params(self, defaults: SamplingParams, room: int) -> list[SamplingParams]:
-        """Of each choice; see `Sampled.sampling`."""
-        return self.sampling(defaults, room, (self.top_logprobs or 0) if self.logprobs else None, trim_start=True)
+    def params(self, defaults: SamplingParams, room: int, calls: Constraint | None) -> list[SamplingParams]:
+        """Of each choice; see `Sampled.sampling`. calls: what keeps calls of tools to their form."""
+        constraint = {} if calls is None else {"constraint": calls}
+        return self.sampling(defaults, room, (self.top_logprobs or 0) if self.logprobs else None, trim_start=True,
+                             **constraint)
 
     def check(self) -> None:
         super().check()
+        for number, message in enumerate(self.messages):
+            message.check(f"messages.{number}")
+        self.offer().check()
+        if self.calls and (self.stops() or self.guide != "tools"):
+            other = "stop" if self.stops() else self.guide
+            raise RequestError(f"'{other}' and 'tools' do not go together: leave one of them out, or set 'tool_choice' "
+                               "to 'none'", param=other, code="invalid_value")
         form = self.response_format
         if form is not None and (form.type == "json_schema") != (form.json_schema is not None):
             raise RequestError("'response_format' has a 'json_schema' where its type is json_schema, and only there",

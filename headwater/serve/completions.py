@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from headwater.generate.likelihood import token_logprobs
 from headwater.generate.request import Delta, TokenLogprob
-from headwater.serve.answering import Answers, EventStream, cancelled_on_disconnect
-from headwater.serve.completion_request import CompletionRequest, logprobs_body
+from headwater.serve.answering import Answers, EventStream, cancelled_on_disconnect, unless_left
+from headwater.serve.completion_request import CompletionRequest, Offsets, logprobs_body
 from headwater.serve.errors import RequestError
 from headwater.serve.service import Service
 from headwater.serve.wire import usage
@@ -35,7 +35,7 @@ class Completions:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         service = self.service
         asked = CompletionRequest.parse(await service.body(request))
         adapter = service.require(asked.model)
@@ -45,19 +45,15 @@ class Completions:
             raise RequestError("'echo' with 'logprobs' is not available of an adapter", param="echo",
                                code="unsupported_parameter")
         ids = [self._ids(one, asked) for one in given]
-        prompts = [await self._prompt(one, text, asked) for one, text in zip(ids, given, strict=True)]
-        head = {**service.head("cmpl", asked.model), "object": "text_completion"}
-        if asked.limit == 0:
-            return JSONResponse(self._unanswered(prompts, asked, head))
+        prompts = await unless_left(self._prompts(ids, given, asked), request.receive, service.limits.seconds)
         params = asked.params(service.defaults)
-        answers = await service.submit([(one.ids, own) for one in prompts for own in params], adapter, asked.choices)
+        wanted = [(one.ids, own) for one in prompts for own in params] if asked.limit else []
+        answers = await service.submit(wanted, adapter, asked.guide, sum(map(len, ids)))
+        reply = _Reply(service, asked, [one for one in prompts for _ in params], prompts)
         if asked.stream:
-            return EventStream(answers.cancel, self._chunks(answers, prompts, asked, head))
+            return EventStream(answers, reply.chunks(answers))
         async with cancelled_on_disconnect(answers.cancel, request.receive):
-            found = await answers.whole()
-        choices = [self._choice(index, prompts[index // asked.choices], delta, asked) | answers.ended(delta)
-                   for index, delta in enumerate(found)]
-        return JSONResponse({**head, "choices": choices, "usage": _usage(prompts, found)})
+            return JSONResponse(await reply.whole(answers))
 
     def _ids(self, prompt: str | list[int], asked: CompletionRequest) -> list[int]:
         engine = self.service.engine
@@ -70,6 +66,10 @@ class Completions:
         engine.check(ids)
         return ids
 
+    async def _prompts(self, ids: Sequence[list[int]], given: Sequence[str | list[int]], asked: CompletionRequest
+                       ) -> list[Prompt]:
+        return [await self._prompt(one, text, asked) for one, text in zip(ids, given, strict=True)]
+
     async def _prompt(self, ids: list[int], given: str | list[int], asked: CompletionRequest) -> Prompt:
         if not asked.echo:
             return Prompt(ids, "", None)
@@ -80,36 +80,57 @@ class Completions:
             "utf-8", "replace")
         return Prompt(ids, text, None if found is None else tuple(found))
 
-    def _choice(self, index: int, prompt: Prompt, delta: Delta, asked: CompletionRequest) -> dict[str, Any]:
-        entries: list[tuple[int, TokenLogprob | None]] = []
-        start = 0
-        if prompt.logprobs is not None:
-            entries += zip(prompt.ids, prompt.logprobs, strict=True)
-        entries += [(one.token, one) for one in delta.logprobs]
-        logprobs = None if asked.logprobs is None else logprobs_body(self.service.engine.tokenizer, entries, start)
-        return {"index": index, "text": prompt.text + delta.text, "logprobs": logprobs, "finish_reason": None}
 
-    def _unanswered(self, prompts: list[Prompt], asked: CompletionRequest, head: dict[str, Any]) -> dict[str, Any]:
-        """Prompts alone."""
-        empty = Delta("", (), (), "length")
-        choices = [self._choice(index, one, empty, asked) | {"finish_reason": "length"}
-                   for index, one in enumerate(one for one in prompts for _ in range(asked.choices))]
-        return {**head, "choices": choices, "usage": _usage(prompts, [])}
+class _Reply:
+    """What is answered, whole or as a stream."""
 
-    async def _chunks(self, answers: Answers, prompts: list[Prompt], asked: CompletionRequest, head: dict[str, Any]
-                      ) -> AsyncIterator[dict[str, Any]]:
-        plain = Prompt([], "", None)
+    def __init__(self, service: Service, asked: CompletionRequest, before: Sequence[Prompt],
+                 prompts: Sequence[Prompt]) -> None:
+        """before: the prompt of each choice; `prompts` without repetition."""
+        self._asked, self._before, self._prompts = asked, before, prompts
+        self._tokenizer = service.engine.tokenizer
+        self._head = {**service.head("cmpl", asked.model), "object": "text_completion"}
+        self._offsets = [self._start(one) for one in before]
+
+    def _start(self, prompt: Prompt) -> Offsets:
+        if prompt.logprobs is None:
+            return Offsets(self._tokenizer, len(prompt.text))
+        # SentencePiece's space before a text is in its first token and not in the text.
+        decoded = self._tokenizer.decode_bytes(prompt.ids).decode("utf-8", "replace")
+        return Offsets(self._tokenizer, -1 if decoded == f" {prompt.text}" else 0)
+
+    async def whole(self, answers: Answers) -> dict[str, Any]:
+        found = await answers.whole()
+        choices = [self._choice(index, delta, echo=True) | answers.ended(delta)
+                   for index, delta in enumerate(found or self._nothing())]
+        return {**self._head, "choices": choices, "usage": self._usage(found)}
+
+    async def chunks(self, answers: Answers) -> AsyncGenerator[dict[str, Any]]:
         said: list[Delta] = []
-        for index in range(len(answers.tickets)) if asked.echo else ():
-            yield {**head, "choices": [self._choice(index, prompts[index // asked.choices], Delta("", (), (), None),
-                                                    asked)]}
+        if not answers.tickets or self._asked.echo:
+            for index, delta in enumerate(self._nothing()):
+                ended = {} if answers.tickets else answers.ended(delta)
+                yield {**self._head, "choices": [self._choice(index, delta, echo=True) | ended]}
         async for index, delta in answers:
             said.append(delta)
             ended = answers.ended(delta) if delta.finish_reason is not None else {}
-            yield {**head, "choices": [self._choice(index, plain, delta, asked) | ended]}
-        if asked.stream_options is not None and asked.stream_options.include_usage:
-            yield {**head, "choices": [], "usage": _usage(prompts, said)}
+            yield {**self._head, "choices": [self._choice(index, delta, echo=False) | ended]}
+        if self._asked.stream_options is not None and self._asked.stream_options.include_usage:
+            yield {**self._head, "choices": [], "usage": self._usage(said)}
 
+    def _nothing(self) -> list[Delta]:
+        """Answers of no tokens."""
+        return [Delta("", (), (), "length") for _ in self._before]
 
-def _usage(prompts: list[Prompt], answers: list[Delta]) -> dict[str, int]:
-    return usage(sum(len(one.ids) for one in prompts), sum(len(delta.tokens) for delta in answers))
+    def _choice(self, index: int, delta: Delta, *, echo: bool) -> dict[str, Any]:
+        prompt = self._before[index]
+        entries: list[tuple[int, TokenLogprob | None]] = [(one.token, one) for one in delta.logprobs]
+        if echo and prompt.logprobs is not None:
+            entries = [*zip(prompt.ids, prompt.logprobs, strict=True), *entries]
+        logprobs = None if self._asked.logprobs is None else logprobs_body(self._tokenizer, entries,
+                                                                           self._offsets[index])
+        return {"index": index, "text": (prompt.text if echo else "") + delta.text, "logprobs": logprobs,
+                "finish_reason": None}
+
+    def _usage(self, answers: Sequence[Delta]) -> dict[str, int]:
+        return usage(sum(len(one.ids) for one in self._prompts), sum(len(delta.tokens) for delta in answers))

@@ -11,6 +11,9 @@ from starlette.responses import JSONResponse, Response
 from headwater.errors import HeadwaterError, InputError
 from headwater.generate.worker import Unavailable
 
+PLACES = {"/v1/chat/completions": "messages", "/v1/embeddings": "input", "/detokenize": "tokens"}
+"""What a request's text is called, where it is not "prompt"."""
+
 
 class RequestError(HeadwaterError):
     """A request that is answered with an error status."""
@@ -34,9 +37,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, InputError)
-    param = "prompt" if request.url.path.endswith("/v1/completions") else "messages"
-    return JSONResponse(error_body(str(error), param=str(error.where or param), code="invalid_value"),
-                        status_code=400)
+    param = error.where or PLACES.get(request.url.path, "prompt")
+    return JSONResponse(error_body(str(error), param=str(param), code="invalid_value"), status_code=400)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -30,11 +30,16 @@ class Pages:
         return JSONResponse(list(self.service.examples))
 
     async def health(self, request: Request) -> Response:
-        worker = self.service.worker
-        load, alive = worker.load, worker.alive
-        return JSONResponse({"status": "ok" if alive else "closing", "model": self.service.model,
+        """Whether requests are accepted."""
+        load, ready = self.service.worker.load, self.service.worker.accepting
+        return JSONResponse({"status": "ok" if ready else "closing", "model": self.service.model,
                              "version": __version__, "active": load.active, "waiting": load.waiting,
-                             "answered": load.answered}, status_code=200 if alive else 503)
+                             "answered": load.answered}, status_code=200 if ready else 503)
+
+    async def live(self, request: Request) -> Response:
+        """Whether the engine's thread lives: where it does not, nothing but a new start helps."""
+        alive = self.service.worker.alive
+        return JSONResponse({"status": "ok" if alive else "dead"}, status_code=200 if alive else 503)
 
     async def metrics(self, request: Request) -> Response:
         return Response(self.service.metrics.text(), media_type=CONTENT_TYPE)

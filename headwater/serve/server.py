@@ -7,13 +7,12 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from headwater.artifacts import read_json
-from headwater.errors import InputError, Interrupted, SettingsError
+from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
@@ -61,18 +60,23 @@ class ServeSettings(Settings):
     """Largest request body, in bytes."""
     max_seconds: float | None = Field(default=600, gt=0)
     """Longest answer; it ends with what it has, "finish_reason": "length" and "stop_reason": "timeout"."""
+    max_unread: float | None = Field(default=60, gt=0)
+    """Seconds after which a client is left that does not read what was sent."""
     max_choices: int = Field(default=16, gt=0)
     """Most answers to one prompt (`n`)."""
     max_prompts: int = Field(default=256, gt=0)
-    """Most prompts in one request for completions."""
+    """Most prompts in one request for completions, each counted `n` times, and most inputs of one for embeddings."""
     api_keys: list[Annotated[str, Field(min_length=1)]] = []
     """Of which requests below /v1 and for /metrics carry one ("Authorization: Bearer KEY"); with those that the
     environment's HEADWATER_API_KEYS names, between commas, which other users of this machine cannot see. None: whoever
     reaches the server may ask."""
+    open_metrics: bool = False
+    """Whether /metrics is read without a key."""
     origins: list[str] = []
     """Pages elsewhere whose scripts may ask, as "https://example.org"; "*" for all."""
-    graceful_seconds: int = Field(default=5, ge=0)
-    """Given to answers under way when the server ends."""
+    graceful_seconds: float = Field(default=5, ge=0)
+    """Given to answers under way when the server ends; new requests get 503 meanwhile. Answers that are left then end
+    with what they have, "stop_reason": "closing"."""
     name: str | None = None
     """The model's name in the API; the folder's own when not set."""
 
@@ -83,7 +87,8 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     Raises `InputError` without a model, `SettingsError` for an address that cannot be had, `MissingExtraError`.
     """
     from headwater.serve.app import make_app
-    from headwater.serve.service import Limits
+    from headwater.serve.limits import Limits
+    from headwater.serve.stopping import GracefulServer
 
     settings = settings or ServeSettings()
 
@@ -98,23 +103,25 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     # a model without a chat format, or tuned with another one, is told now and not at every request
     require_template(engine.tokenizer, model, force=settings.force_template)
     worker = Worker(engine, max_queue=settings.max_queue)
-    limits = Limits(settings.max_body, settings.max_seconds, settings.max_choices, settings.max_prompts)
+    limits = Limits(settings.max_body, settings.max_seconds, settings.max_choices, settings.max_prompts,
+                    settings.max_unread)
     app = make_app(worker, name, limits=limits, examples=examples(Path(folder)), origins=settings.origins,
+                   open_metrics=settings.open_metrics,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
                    keys=[*settings.api_keys, *filter(None, os.environ.get("HEADWATER_API_KEYS", "").split(","))])
     try:
         with suppress(KeyboardInterrupt):  # the usual way to end a server; uvicorn has closed everything by now
-            _announcing(uvicorn_config(app, settings.graceful_seconds), _url(listener)).run(sockets=[listener])
+            GracefulServer(uvicorn_config(app), worker, settings.graceful_seconds, _said(listener)).run([listener])
     finally:
         worker.close()
         listener.close()
 
 
-def uvicorn_config(app: Starlette, seconds: int = 5) -> uvicorn.Config:
-    """How the application is served. seconds: that answers still under way get when the server ends."""
+def uvicorn_config(app: Starlette) -> uvicorn.Config:
+    """How the application is served."""
     import uvicorn
 
-    return uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=seconds, server_header=False)
+    return uvicorn.Config(app, log_level="warning", server_header=False)
 
 
 def model_name(folder: Path) -> str:
@@ -153,24 +160,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _said(listener: socket.socket) -> str:
+    url = _url(listener)
+    return f"chat page: {url}\nAPI:       {url}/v1   (Ctrl-C stops)"
+
+
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
-
-
-def _announcing(config: uvicorn.Config, url: str) -> uvicorn.Server:
-    """A server that prints its URL when it answers, and ends at once when asked twice."""
-    import uvicorn
-
-    class Announcing(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.should_exit:  # asked again: whoever still waits for an answer gets none
-                os._exit(Interrupted.exit_code)
-            super().handle_exit(sig, frame)
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            print(f"chat page: {url}\nAPI:       {url}/v1   (Ctrl-C stops)", flush=True)
-
-    return Announcing(config)

@@ -17,21 +17,8 @@ from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
 from headwater.serve.answering import Answers
 from headwater.serve.errors import RequestError
+from headwater.serve.limits import Limits
 from headwater.serve.metrics import Metrics
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of one request."""
-
-    body: int = 1 << 20
-    """Bytes."""
-    seconds: float | None = None
-    """Until its answers are ended with what they have."""
-    choices: int = 16
-    """`n`."""
-    prompts: int = 256
-    """In a list of them."""
 
 
 @dataclass
@@ -42,7 +29,7 @@ class Service:
     model: str
     defaults: SamplingParams = field(default_factory=SamplingParams)
     examples: Sequence[str] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     started: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
@@ -66,38 +53,42 @@ class Service:
         return None if model == self.model else model
 
     async def body(self, request: Request) -> bytes:
-        """Raises `RequestError`."""
+        """Raises `RequestError` for one that is too large or too slow, and `ClientDisconnect`."""
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self.limits.body:
-                raise RequestError(f"the body is larger than {self.limits.body} bytes", status=413,
-                                   code="body_too_large")
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self.limits.body:
+                        raise RequestError(f"the body is larger than {self.limits.body} bytes", status=413,
+                                           code="body_too_large")
+        except TimeoutError:
+            raise RequestError(f"the body took longer than {self.limits.seconds:g} seconds to come", status=408,
+                               code="timeout") from None
         return bytes(body)
 
     async def submit(self, prompts: Sequence[tuple[list[int], SamplingParams]], adapter: str | None,
-                     choices: int) -> Answers:
-        """Hand over all of them or none. choices: of each prompt, one after the other. Raises `RequestError`,
-        `InputError`, `Unavailable`."""
-        params = prompts[0][1]
+                     guide: str | None, read: int) -> Answers:
+        """Hand over all of them or none. guide: the parameter that says what the answers must be. read: tokens of
+        the prompts, as they are told in `usage`. Raises `RequestError`, `InputError`, `Unavailable`."""
         prepare = self.engine.prepare
-        if params.constraint is None:
+        if not any(params.constraint for _, params in prompts):
             sequences = [prepare(prompt, own, adapter) for prompt, own in prompts]
         else:  # a grammar may take a while to compile
             try:
                 sequences = await asyncio.to_thread(lambda: [prepare(prompt, own, adapter) for prompt, own in prompts])
             except InputError as error:
-                raise RequestError(str(error), param="response_format", code="invalid_value") from None
-        return Answers(self.worker.submit_all(sequences), self.limits.seconds, self.metrics.watch(
-            sum(len(prompt) for prompt, _ in prompts[::choices])))
+                raise RequestError(str(error), param=guide, code="invalid_value") from None
+        tickets = self.worker.submit_all(sequences) if sequences else []
+        return Answers(tickets, self.metrics.watch(tickets, read), self.limits)
 
     def require_choices(self, number: int, prompts: int = 1) -> None:
         """Raises `RequestError` for more than the limits."""
         if number > self.limits.choices:
             raise RequestError(f"'n' is at most {self.limits.choices} here", param="n", code="invalid_value")
-        if prompts > self.limits.prompts:
-            raise RequestError(f"at most {self.limits.prompts} prompts in one request, not {prompts}", param="prompt",
-                               code="invalid_value")
+        if number * prompts > self.limits.prompts:
+            raise RequestError(f"at most {self.limits.prompts} prompts in one request, each counted 'n' times, not "
+                               f"{number * prompts}", param="prompt", code="invalid_value")
 
     def head(self, kind: str, model: str) -> dict[str, Any]:
         """What every answer begins with."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from headwater.agent.asking import ContextFull, WorkerModel
-from headwater.agent.events import Ended, Text
+from headwater.agent.budgets import Budgets
+from headwater.agent.events import Called, Ended, Text
 from headwater.agent.loop import Agent
 from headwater.agent.toolbox import Toolbox
 from headwater.errors import InputError
 from headwater.generate import Engine, SamplingParams
+from headwater.generate.constraint import Constraint
 from headwater.generate.worker import Worker
+from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer.calls import Only, OwnCalls
-from tests.agent.conftest import SEARCH, heard, search
+from tests.agent.conftest import SEARCH, compute, heard, search
 
 pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 
@@ -49,9 +52,36 @@ def test_the_context_bounds_a_turn_and_refuses_what_is_too_long(worker):
         heard(Agent(model, Toolbox([search()])).run([{"role": "user", "content": "hi"}]))
 
 
-def test_what_it_cannot_promise_is_refused(worker):
-    with pytest.raises(InputError, match="stop texts and tools"):
-        WorkerModel(worker, SamplingParams(stop=("x",)))
-    with pytest.raises(InputError, match="cannot be demanded"):
-        heard(Agent(WorkerModel(worker, SamplingParams()), Toolbox([search()])).run(
-            [{"role": "user", "content": "hi"}], Only("search")))
+def test_what_does_not_go_with_tools_is_refused(worker):
+    for params in (SamplingParams(stop=("x",)), SamplingParams(constraint=Constraint(kind="json"))):
+        with pytest.raises(InputError, match="do not go together with tools"):
+            WorkerModel(worker, params)
+
+
+@pytest.fixture(scope="module")
+def roomy(trained):
+    """A random model with room for a system message."""
+    config = ModelConfig(vocab_size=trained.vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1024)
+    worker = Worker(Engine(initialise(Decoder(config), 0), trained, max_batch=2))
+    yield worker
+    worker.close()
+
+
+@pytest.mark.parametrize("choice", ["required", Only("compute")], ids=["required", "one"])
+def test_a_random_models_calls_fit_and_are_carried_out(roomy, choice):
+    pytest.importorskip("llguidance", reason="llguidance is not installed")
+    for seed in range(4):
+        looked, summed = search(lambda query: "nothing"), compute()
+        model = WorkerModel(roomy, SamplingParams(max_tokens=60, temperature=1, seed=seed))
+        events = heard(Agent(model, Toolbox([looked, summed]), budgets=Budgets(steps=1)).run(
+            [{"role": "user", "content": "?"}], choice))
+        assert len(looked.asked + summed.asked) == 1
+        assert [event.wrong for event in events if isinstance(event, Called)] == [""]
+        assert summed.asked or choice == "required"
+
+
+def test_without_constraint_a_model_says_what_it_likes(roomy):
+    events = heard(Agent(WorkerModel(roomy, WARM, constrained=False), Toolbox([search()])).run(
+        [{"role": "user", "content": "?"}]))
+    assert events[-1].why in ("answer", "length", "repeated", "budget")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,8 @@ class Running:
     url: str
     worker: Worker
     engine: Engine
+    server: Any
+    """Ends when its `should_exit` is set, as a signal sets it."""
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +71,14 @@ def serving() -> Callable[..., AbstractContextManager[Running]]:
 
 @contextmanager
 def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, endless: bool = False,
-            limits: dict[str, object] | None = None, adapters: dict[str, Path] | None = None,
+            limits: dict[str, object] | None = None, graceful: float = 5, adapters: dict[str, Path] | None = None,
             **options: object) -> Iterator[Running]:
     """A real server on a loopback port. endless: no end mark ends an answer."""
-    uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+    pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     from headwater.serve.app import make_app
+    from headwater.serve.limits import Limits
     from headwater.serve.server import listen, uvicorn_config
-    from headwater.serve.service import Limits
+    from headwater.serve.stopping import GracefulServer
 
     engine = Engine.load(run / "finetune", max_batch=max_batch, adapters=adapters)
     if endless:
@@ -82,12 +86,12 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, endless: boo
     worker = Worker(engine, max_queue=max_queue)
     listener = listen("127.0.0.1", 0)
     listener.listen()  # clients may connect before the server's thread runs
-    server = uvicorn.Server(uvicorn_config(make_app(
-        worker, "tiny", limits=Limits(**{"body": 20_000, **(limits or {})}), **options)))
+    server = GracefulServer(uvicorn_config(make_app(
+        worker, "tiny", limits=Limits(**{"body": 20_000, **(limits or {})}), **options)), worker, graceful)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", worker, engine)
+        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", worker, engine, server)
     finally:
         server.should_exit = True
         thread.join(20)

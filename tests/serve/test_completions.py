@@ -74,7 +74,35 @@ def test_a_stream_joins_to_the_whole(client: Any) -> None:
         assert "".join(one.text for one in parts) == choice.text
         assert [token for one in parts for token in one.logprobs.tokens] == choice.logprobs.tokens
         assert [one.finish_reason for one in parts if one.finish_reason] == [choice.finish_reason]
+        assert [at for one in parts for at in one.logprobs.text_offset] == choice.logprobs.text_offset
     assert chunks[-1].usage == whole.usage
+
+
+@pytest.mark.parametrize("text", [TEXT, "维尔纳河全长482公里"])
+def test_each_token_stands_where_its_offset_says(client: Any, text: str) -> None:
+    found = complete(client, prompt=text, echo=True, logprobs=0, max_tokens=3).choices[0]
+    said = [(at, token) for at, token in zip(found.logprobs.text_offset, found.logprobs.tokens, strict=True)
+            if not token.startswith(("bytes:", "<"))]
+    assert len(said) > 3
+    for at, token in said:
+        assert found.text[at:].startswith(token if at else token.lstrip())
+
+
+def test_no_tokens_are_streamed_too(client: Any) -> None:
+    whole = complete(client, echo=True, logprobs=1, max_tokens=0, n=2)
+    [*chunks, last] = complete(client, echo=True, logprobs=1, max_tokens=0, n=2, stream=True,
+                               stream_options={"include_usage": True})
+    assert [one for chunk in chunks for one in chunk.choices] == whole.choices
+    assert last.usage == whole.usage
+    assert whole.choices[0].finish_reason == "length"
+
+
+def test_stop_ends_a_text_and_a_seed_repeats_it(client: Any) -> None:
+    drawn = [complete(client, temperature=1.9, seed=5, max_tokens=20).choices[0].text for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    stop = drawn[0][3:5]
+    cut = complete(client, temperature=1.9, seed=5, max_tokens=20, stop=stop).choices[0]
+    assert (cut.text, cut.finish_reason) == (drawn[0][: drawn[0].index(stop)], "stop")
 
 
 @pytest.mark.parametrize(("change", "param"), [
@@ -87,25 +115,3 @@ def test_bad_requests_name_their_parameter(server: Any, change: dict[str, Any], 
     body = {"model": "tiny", "prompt": TEXT, "max_tokens": 2, **change}
     answer = httpx.post(server.url + "/v1/completions", content=json.dumps(body), timeout=30)
     assert (answer.status_code, answer.json()["error"]["param"].split(".")[0]) == (400, param)
-
-
-def test_the_harness_scores_over_http_as_in_process(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own client for completions sends tokens; ours is the reference, on the same requests."""
-    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.openai_completions import LocalCompletionsAPI
-
-    from headwater.evaluate.harness.language_model import EngineLM
-
-    ours = EngineLM(server.engine)
-    pairs = [("The river Velna is", " 482 km long"), ("Lakes and", " cities"), ("维尔纳河", "全长482公里"),
-             ("hello", " A river begins"), ("The river Velna is", " 12 km")]
-    asked = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=0) for pair in pairs]
-    theirs = LocalCompletionsAPI(base_url=server.url + "/v1/completions", model="tiny", tokenizer_backend=None,
-                                 tokenized_requests=True, batch_size=2, max_length=300)
-    theirs.tokenizer, theirs.tokenized_requests = ours.tokenizer, True  # which it asks nothing: it is given tokens
-    tokens = [(pair, *ours._pairs([pair])[0]) for pair in pairs]
-    found = theirs._loglikelihood_tokens(tokens, disable_tqdm=True)
-    for (logprob, greedy), (mine, also) in zip(found, ours.loglikelihood(asked), strict=True):
-        assert logprob == pytest.approx(mine, abs=1e-4)
-        assert greedy == also

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ PLACES, AROUND = 10, 150
 
 def _definition(name: str, description: str, required: Sequence[str], **properties: Mapping[str, Any]) -> Definition:
     return Definition(name, description, {"type": "object", "properties": properties, "required": list(required),
-                                          "additionalProperties": False})
+                                          "additionalProperties": False}, untrusted=True)
 
 
 _PAGE = {"type": "integer", "minimum": 1, "description": "Which part of a long page, from 1 on."}
@@ -35,10 +36,11 @@ SEARCH = _definition(
     ["query"], query={"type": "string", "minLength": 1, "maxLength": 500},
     recency_days={"type": "integer", "minimum": 1, "description": "Only pages of the last so many days."})
 MCLICK = _definition(
-    "mclick", "Open several results or links by their ids, best 3 to 10 that differ in what they say.", ["ids"],
-    ids={"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": MOST_CLICKED})
+    "mclick", "Open results or links by their ids, best 3 to 10 that differ in what they say; or read on in one.",
+    ["ids"], ids={"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1,
+                  "maxItems": MOST_CLICKED}, page=_PAGE)
 OPEN_URL = _definition(
-    "open_url", "Open a page by its address, or by its id as a string, and read one part of it.", ["url"],
+    "open_url", "Open a page by its address, and read one part of it.", ["url"],
     url={"type": "string", "minLength": 1, "maxLength": 2000}, page=_PAGE)
 FIND = _definition(
     "find", "Find a text in the page read last, or in the open page of an id: the places, with what stands around.",
@@ -63,8 +65,10 @@ class Browser:
 
     @property
     def definitions(self) -> tuple[Definition, ...]:
-        """Without a provider there is no search."""
-        return (*([SEARCH] if self.providers else []), MCLICK, OPEN_URL, FIND)
+        """Without a provider there is no search. An address that the model makes up can carry off what the
+        conversation holds: where a source is remote, open_url has effects; results and links open by mclick."""
+        open_url = replace(OPEN_URL, effects=any(one.remote for one in self.sources))
+        return (*([SEARCH] if self.providers else []), MCLICK, open_url, FIND)
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Observation:
         if name not in [one.name for one in self.definitions]:
@@ -100,24 +104,23 @@ class Browser:
         return Observation("\n".join([f"{len(shown)} results. {UNTRUSTED}", *notes, *texts]),
                            sources=tuple((one.url, one.title) for one in shown))
 
-    async def mclick(self, ids: Sequence[int]) -> Observation:
-        """The beginnings of several pages, opened at the same time. Those that do not open are told of; raises
-        `ToolError` when none does."""
+    async def mclick(self, ids: Sequence[int], page: int = 1) -> Observation:
+        """A part of several pages, opened at the same time; the more there are the shorter it is. Those that do not
+        open are told of; raises `ToolError` when none does."""
         urls = list(dict.fromkeys(map(self.memory.url, ids)))[:MOST_CLICKED]
         opened = await asyncio.gather(*map(self._open, urls), return_exceptions=True)
         failures = _failures(opened)
-        pages = [(url, page) for url, page in zip(urls, opened) if isinstance(page, Page)]
+        pages = [(url, one) for url, one in zip(urls, opened) if isinstance(one, Page)]
         if not pages:
             raise ToolError("\n".join(failures))
         each = max(SHORTEST, min(self.page_characters, SHARED * self.page_characters // len(pages)))
-        return Observation("\n".join([UNTRUSTED, *(self._part(url, page, 1, each) for url, page in pages), *failures]),
-                           sources=tuple((page.url, page.title) for _, page in pages))
+        return Observation("\n".join([UNTRUSTED, *(self._part(url, one, page, each) for url, one in pages), *failures]),
+                           sources=tuple((one.url, one.title) for _, one in pages))
 
     async def open_url(self, url: str, page: int = 1) -> Observation:
         """One part of a page. Raises `ToolError`, of a page that no source has and of a part that there is not."""
-        address = self.memory.url(int(url)) if url.isascii() and url.isdecimal() and len(url) < 10 else url.strip()
-        opened = await self._open(address)
-        return Observation(f"{UNTRUSTED}\n{self._part(address, opened, page, self.page_characters)}",
+        opened = await self._open(url.strip())
+        return Observation(f"{UNTRUSTED}\n{self._part(url.strip(), opened, page, self.page_characters)}",
                            sources=((opened.url, opened.title),))
 
     async def find(self, text: str, id: int | None = None) -> Observation:
@@ -151,15 +154,14 @@ class Browser:
         """One part as the model reads it. Raises `ToolError` for a part that there is not."""
         parts = page.parts(size)
         if number > len(parts):
-            raise ToolError(f"the page has {len(parts)} parts", where=repr(url[:200]), fix="give a smaller page")
+            raise ToolError(f"the page has {len(parts)} parts of this length", where=repr(url[:200]),
+                            fix="give a smaller page")
         begin, end = parts[number - 1]
         known = self.memory.number(url)
+        head = f"Page 【{known}】" + f", part {number} of {len(parts)}" * (len(parts) > 1)
         text = plain(_head(page.title, page.url)) + "\n" + with_links(page, begin, end, self._link)
-        whole = size == self.page_characters
-        part = f", part {number} of {len(parts)}" if whole else f", characters 1 to {end} of {len(page.text)}"
-        following = "The page goes on: open_url with page=" + (f"{number + 1}." if whole else "1, 2, ... reads all.")
-        return "\n".join([f"Page 【{known}】{part if len(parts) > 1 else ''}", quoted(text),
-                          *([following] if number < len(parts) else [])])
+        on = f"page={number + 1}" if size == self.page_characters else f"ids [{known}] alone, in longer parts"
+        return "\n".join([head, quoted(text), *([f"It goes on: mclick with {on}."] if number < len(parts) else [])])
 
     def _link(self, link: Link) -> int:
         return self.memory.number(link.url)

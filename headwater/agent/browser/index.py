@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.agent.browser.pages import Page
-from headwater.agent.browser.words import match_query, snippet
+from headwater.agent.browser.words import LOOKED_AT, match_query, snippet
 from headwater.errors import InputError
 
 APPLICATION = 0x48574958
@@ -56,7 +56,7 @@ class Index:
                           "MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?) AS found JOIN page ON page.id = found.rowid "
                           "JOIN body ON body.id = found.rowid ORDER BY found.rank, page.id",
                           asked, f"bm25({TITLE_WEIGHT}, 1.0)", count)
-        return [Result(url, title, snippet(unpack(text), query)) for url, title, text in rows]
+        return [Result(url, title, snippet(unpack(text, LOOKED_AT), query)) for url, title, text in rows]
 
     def page(self, url: str) -> Page | None:
         """The page of that address, or None."""
@@ -101,5 +101,6 @@ def pack(text: str) -> bytes:
     return zlib.compress(text.encode(), 1)
 
 
-def unpack(packed: bytes) -> str:
-    return zlib.decompress(packed).decode()
+def unpack(packed: bytes, most: int = 0) -> str:
+    """The text, or (`most`) about so many characters from its beginning."""
+    return zlib.decompressobj().decompress(packed, 3 * most).decode("utf-8", "ignore" if most else "strict")

@@ -28,6 +28,10 @@ class SearchProvider(Protocol):
 class PageSource(Protocol):
     """Opens pages."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether others learn which address is opened."""
+
     async def open(self, url: str) -> Page | None:
         """The page; None where such an address is none of its pages. Raises `ToolError` for a page that it does not
         give."""
@@ -36,7 +40,7 @@ class PageSource(Protocol):
 class LocalPages:
     """Searches and opens the pages of an index, both in a thread beside the event loop."""
 
-    dated = False
+    dated = remote = False
 
     def __init__(self, index: Index) -> None:
         self.index = index

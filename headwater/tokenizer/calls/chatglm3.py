@@ -8,7 +8,7 @@ from functools import partial
 
 from headwater.errors import InputError
 from headwater.tokenizer.calls.arguments import write_python
-from headwater.tokenizer.calls.format import Adapt, plain
+from headwater.tokenizer.calls.format import plain
 from headwater.tokenizer.calls.headed import HeadedFormat
 from headwater.tokenizer.calls.lark import free, literal, sequence
 from headwater.tokenizer.calls.python_grammar import keywords
@@ -57,30 +57,32 @@ class ChatGlm3Calls(HeadedFormat):
         return {self.head(name): partial(FencedCodeBody if tool.free_text else PythonBody, name)
                 for name, tool in self.tools.items()}
 
-    def grammar(self, choice: Choice = "auto", *, parallel: bool = True, adapt: Adapt = lambda schema: schema,
-                longest: int | None = None) -> str:
+    def grammar(self, choice: Choice = "auto", *, parallel: bool = True) -> str:
         """The arguments are Python's literals, made of the schema by `python_grammar`."""
         tools = self.chosen(choice)
-        said = f'said: " "? "\\n" text\n{free("text", longest)}'
+        said = f'said: " "? "\\n" text\n{free("text")}'
         if not tools:
             return f"start: said <|user|>?\n{said}"
-        calls = "\n    | ".join(f'" "? {literal(self.head(tool.name) + _END)} " "? {_OPENS} inner{number} {_CLOSES}'
+        calls = "\n    | ".join(f'" "? {literal(self.head(tool.name) + _END)} " "? {_OPENS} inner{number}'
                                 for number, tool in enumerate(tools))
-        rules = "".join(self._inner(tool, f"inner{number}", adapt) for number, tool in enumerate(tools))
+        rules = "".join(self._inner(tool, f"inner{number}") for number, tool in enumerate(tools))
         several = f"calls: {sequence('call', '<|assistant|>', parallel)} <|observation|>\n"
         start = "start: calls\n" if choice != "auto" else \
             f"start: said (<|user|>? | <|assistant|> calls) | calls\n{said}"
-        # A program ends before the first fence on a line of its own: without `stop` it would take that in too.
-        code = free("code", longest, stop=f"\n{FENCE}") if any(tool.free_text for tool in tools) else ""
+        code = _PROGRAM if any(tool.free_text for tool in tools) else ""
         return f"{start}{several}call: {calls}\n{code}{rules}"
 
-    def _inner(self, tool: Offered, rule: str, adapt: Adapt) -> str:
-        """What stands between the fences of a call."""
+    def _inner(self, tool: Offered, rule: str) -> str:
+        """What follows the opening fence of a call."""
         if tool.free_text:
-            return f"{rule}: code?\n"
-        right, more = keywords(adapt(dict(tool.parameters)), f"{rule}_", tool.name)
-        return f"{rule}: {right}\n{more}"
+            return f"{rule}: code\n"
+        right, more = keywords(tool.parameters, f"{rule}_", tool.name)
+        return f"{rule}: {right} {_CLOSES}\n{more}"
 
 
 _END = "\n"
+_PROGRAM = """code: (line? "\\n")* "```"
+line: /`{0,2}([^`\\n][^\\n]*)?/
+"""
+"""Lines up to the first that begins with a fence: a text of anything would take that in, as lexers do not go back."""
 _OPENS, _CLOSES = literal(f"{FENCE}python\n"), literal(f"\n{FENCE}")

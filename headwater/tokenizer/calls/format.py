@@ -13,8 +13,6 @@ from headwater.tokenizer.calls.stream import Parser
 from headwater.tokenizer.chat import Message
 
 LONGEST_NAME = 64
-Adapt = Callable[[dict[str, Any]], dict[str, Any]]
-"""What the caller makes of a schema before it becomes part of a grammar: bounds on texts and lists, say."""
 
 
 class CallFormat(ABC):
@@ -54,10 +52,8 @@ class CallFormat(ABC):
         """What called tools gave back, by their names, in the calls' order."""
 
     @abstractmethod
-    def grammar(self, choice: Choice = "auto", *, parallel: bool = True, adapt: Adapt = lambda schema: schema,
-                longest: int | None = None) -> str:
+    def grammar(self, choice: Choice = "auto", *, parallel: bool = True) -> str:
         """A turn in llguidance's Lark form, its end mark included. parallel: several calls, where the format has them.
-        longest: tokens of a free text, which could go on for ever; None: no bound.
 
         Raises `InputError` for a choice of no tool, and for a schema that the grammar cannot hold.
         """

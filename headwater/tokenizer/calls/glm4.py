@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from headwater.tokenizer.calls.format import Adapt, plain
+from headwater.tokenizer.calls.format import plain
 from headwater.tokenizer.calls.headed import HeadedFormat
 from headwater.tokenizer.calls.lark import free, json_of, literal, sequence
 from headwater.tokenizer.calls.reply import CODE, Call, Choice
@@ -43,18 +43,17 @@ class Glm4Calls(HeadedFormat):
     def bodies(self) -> Mapping[str, Callable[[], Body]]:
         return {name: partial(CodeBody if tool.free_text else JsonBody, name) for name, tool in self.tools.items()}
 
-    def grammar(self, choice: Choice = "auto", *, parallel: bool = True, adapt: Adapt = lambda schema: schema,
-                longest: int | None = None) -> str:
+    def grammar(self, choice: Choice = "auto", *, parallel: bool = True) -> str:
         tools = self.chosen(choice)
-        said = f'start: "\\n" text <|user|>\n{free("text", longest)}'
+        said = f'start: "\\n" text <|user|>\n{free("text")}'
         if not tools:
             return said
         calls = "\n    | ".join(f"{literal(tool.name + _END)} {'code' if tool.free_text else f'arguments{number}'}"
                                 for number, tool in enumerate(tools))
-        rules = [f"arguments{number}: {json_of(tool.parameters, adapt)}\n" for number, tool in enumerate(tools)
+        rules = [f"arguments{number}: {json_of(tool.parameters)}\n" for number, tool in enumerate(tools)
                  if not tool.free_text]
         several = f"calls: {sequence('call', '<|assistant|>', parallel)} <|observation|>\n"
         start = 'start: calls\n' if choice != "auto" else \
-            f'start: "\\n" text (<|user|> | <|assistant|> calls) | calls\n{free("text", longest)}'
-        code = free("code", longest) if any(tool.free_text for tool in tools) else ""
+            f'start: "\\n" text (<|user|> | <|assistant|> calls) | calls\n{free("text")}'
+        code = free("code") if any(tool.free_text for tool in tools) else ""
         return f"{start}{several}call: {calls}\n{code}{''.join(rules)}"

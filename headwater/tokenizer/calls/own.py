@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headwater.tokenizer.calls.format import Adapt, CallFormat, plain, written
+from headwater.tokenizer.calls.format import CallFormat, plain, written
 from headwater.tokenizer.calls.lark import free, json_of, literal
 from headwater.tokenizer.calls.reply import Call, Choice, Event, Malformed, Reply
 from headwater.tokenizer.calls.stream import JsonBody, Parser
@@ -73,16 +73,15 @@ class OwnCalls(CallFormat):
     def observe(self, results: Sequence[tuple[str, str]]) -> list[Message]:
         return [{"role": "observation", "content": text} for _, text in results]
 
-    def grammar(self, choice: Choice = "auto", *, parallel: bool = True, adapt: Adapt = lambda schema: schema,
-                longest: int | None = None) -> str:
+    def grammar(self, choice: Choice = "auto", *, parallel: bool = True) -> str:
         tools = self.chosen(choice)
         if not tools:
-            return f"start: text {END}\n{free('text', longest)}"
+            return f"start: text {END}\n{free('text')}"
         calls = "\n    | ".join(f"{literal(tool.name + _END)} arguments{number}"
                                 for number, tool in enumerate(tools))
-        rules = "".join(f"arguments{number}: {json_of(tool.parameters, adapt)}\n" for number, tool in enumerate(tools))
+        rules = "".join(f"arguments{number}: {json_of(tool.parameters)}\n" for number, tool in enumerate(tools))
         start = f"start: {CALL} call {END}\n" if choice != "auto" else \
-            f"start: (text | {CALL} call) {END}\n{free('text', longest)}"
+            f"start: (text | {CALL} call) {END}\n{free('text')}"
         return f"{start}call: {calls}\n{rules}"
 
 

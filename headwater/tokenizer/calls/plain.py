@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from headwater.tokenizer.calls.arguments import Wrong, read_json
-from headwater.tokenizer.calls.format import Adapt, CallFormat, plain, written
+from headwater.tokenizer.calls.format import CallFormat, plain, written
 from headwater.tokenizer.calls.lark import free, json_of, literal
 from headwater.tokenizer.calls.reply import Call, Choice, Event, Malformed, Reply, as_json
 from headwater.tokenizer.calls.stream import Parser
@@ -178,17 +178,16 @@ class PlainCalls(CallFormat):
         lines = [as_json({"tool": name, "result": text}) for name, text in results]
         return [{"role": "user", "content": "\n".join(lines)}] if lines else []
 
-    def grammar(self, choice: Choice = "auto", *, parallel: bool = True, adapt: Adapt = lambda schema: schema,
-                longest: int | None = None) -> str:
+    def grammar(self, choice: Choice = "auto", *, parallel: bool = True) -> str:
         """A text cannot begin with "{" where a call may stand there too."""
         tools = self.chosen(choice)
         if not tools:
-            return f"start: text\n{free('text', longest)}"
+            return f"start: text\n{free('text')}"
         calls = "\n    | ".join(f'{literal(_OPEN.format(as_json(tool.name)))} arguments{number} "}}"'
                                 for number, tool in enumerate(tools))
-        rules = "".join(f"arguments{number}: {json_of(tool.parameters, adapt)}\n" for number, tool in enumerate(tools))
+        rules = "".join(f"arguments{number}: {json_of(tool.parameters)}\n" for number, tool in enumerate(tools))
         start = "start: call\n" if choice != "auto" else \
-            f"start: text | call\n{free('text', longest, _NO_CALL)}"
+            f"start: text | call\n{free('text', _NO_CALL)}"
         return f"{start}call: {calls}\n{rules}"
 
 

@@ -7,18 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headwater.errors import InputError
-from headwater.tokenizer.calls.lark import literal
+from headwater.tokenizer.calls.lark import json_of, literal
 
 _ANNOTATIONS = frozenset(("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
                           "$defs", "definitions", "$schema", "$id", "$comment"))
 """Keywords that allow or forbid nothing by themselves."""
+_BOUNDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
 _BY_TYPE = {"object": frozenset(("properties", "required", "additionalProperties")),
             "array": frozenset(("items", "minItems", "maxItems")), "string": frozenset(("minLength", "maxLength")),
-            "integer": frozenset[str](), "number": frozenset[str](), "boolean": frozenset[str](),
+            "integer": _BOUNDS, "number": _BOUNDS, "boolean": frozenset[str](),
             "null": frozenset[str]()}
-_DIGITS = "-?(0|[1-9][0-9]{0,14})"
-_PLAIN = {"integer": f"/{_DIGITS}/", "number": rf"/{_DIGITS}(\.[0-9]{{1,15}})?/", "boolean": '("True" | "False")',
-          "null": '"None"'}
+_WORDS = {"boolean": '("True" | "False")', "null": '"None"'}
 _ESCAPED = r"\x00-\x1f\x7f]|\\['\"\\nrt]|\\x[0-9a-f]{2})"
 _QUOTED = {quote: f"([^{quote}\\\\{_ESCAPED}" for quote in "'\""}
 """A letter of a text between such quotes."""
@@ -113,7 +112,8 @@ class _Writer:
             least, most = schema.get("minLength", 0), schema.get("maxLength", "")
             return "(" + " | ".join(f"/{quote}{letter}{{{least},{most}}}{quote}/"
                                     for quote, letter in _QUOTED.items()) + ")"
-        return _PLAIN[kind]
+        # Numbers are written alike in both languages.
+        return _WORDS[kind] if kind in _WORDS else self._rule(json_of({**schema, "type": kind}))
 
     def _array(self, schema: Mapping[str, Any]) -> str:
         least, most = schema.get("minItems", 0), schema.get("maxItems")

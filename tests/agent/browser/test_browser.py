@@ -1,5 +1,7 @@
 import asyncio
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -50,6 +52,14 @@ def test_what_is_offered_is_said_in_schemas(browser):
     assert [one.name for one in Browser([], []).definitions] == ["mclick", "open_url", "find"]
 
 
+def test_an_address_made_up_by_the_model_has_effects_where_others_learn_of_it(browser, web):
+    def effects(one: Browser) -> list[str]:
+        return [definition.name for definition in one.definitions if definition.effects]
+
+    assert effects(browser) == []
+    assert effects(Browser([], [*browser.sources, WebPages(web.fetcher())])) == ["open_url"]
+
+
 def test_a_search_gives_results_with_ids_that_open(browser):
     found = call(browser, "search", query="how long is the river Velna")
     assert found.sources[0] == ("pages/velna.txt", "Velna")
@@ -58,7 +68,6 @@ def test_a_search_gives_results_with_ids_that_open(browser):
     assert "482 km" in opened.text
     assert "Mount Taro" in opened.text
     assert opened.sources == (("pages/velna.txt", "Velna"), ("pages/taro.txt", "Taro"))
-    assert "482 km" in call(browser, "open_url", url="1").text
 
 
 def test_a_search_for_nothing_says_so(browser):
@@ -69,11 +78,13 @@ def test_a_search_for_nothing_says_so(browser):
 def test_a_long_page_is_read_in_parts(browser):
     first = call(browser, "open_url", url="pages/long.txt").text
     count = int(re.search(r"part 1 of (\d+)", first)[1])
-    assert "goes on: open_url with page=2" in first
+    assert "It goes on: mclick with page=2." in first
     texts = [call(browser, "open_url", url="pages/long.txt", page=number + 1).text for number in range(count)]
     lines = [line for text in texts for line in text.splitlines() if "of a long page" in line]
     assert lines == [BAR + line for line in LONG.splitlines()]
     assert "goes on" not in texts[-1]
+    for number in range(count):
+        assert call(browser, "mclick", ids=[1], page=number + 1).text == texts[number]
     with pytest.raises(ToolError, match=f"{count} parts"):
         call(browser, "open_url", url="pages/long.txt", page=count + 1)
 
@@ -84,7 +95,8 @@ def test_several_pages_share_what_a_call_may_show(file):
     assert len(found.sources) == len(PAGES)
     opened = call(browser, "mclick", ids=[1, 2, 3, 4])
     assert len(opened.text) < 3 * 2000 + 1500
-    assert "characters 1 to 14" in opened.text
+    assert ", part 1 of 8" in opened.text
+    assert "goes on: mclick with ids [" in opened.text
 
 
 def test_a_text_is_found_in_the_page_read_last_or_by_id(browser):
@@ -103,8 +115,6 @@ def test_what_does_not_open_is_an_error_that_a_model_can_read(browser):
         call(browser, "find", text="x")
     with pytest.raises(ToolError, match="id 99"):
         call(browser, "mclick", ids=[99])
-    with pytest.raises(ToolError, match="id 99"):
-        call(browser, "open_url", url="99")
     with pytest.raises(ToolError, match="no function"):
         call(browser, "close", )
 
@@ -128,7 +138,7 @@ def test_one_page_that_fails_does_not_hide_the_others(browser):
 class Canned:
     """Results and pages as given."""
 
-    dated = True
+    dated, remote = True, False
 
     def __init__(self, *results: Result | Exception, pages: tuple[Page, ...] = ()) -> None:
         self.results, self.pages = results, {page.url: page for page in pages}
@@ -173,7 +183,7 @@ def test_links_get_the_ids_by_which_they_open():
     shown = call(browser, "open_url", url=page.url)
     assert "| go to 【2†the other page】 or\n| 【1†back】" in shown.text
     assert "you are there" in call(browser, "mclick", ids=[2]).text
-    call(browser, "open_url", url="1")
+    call(browser, "mclick", ids=[1])
     assert source.opened == [page.url, other.url], "an open page is not fetched again"
 
 
@@ -231,6 +241,22 @@ def test_a_browser_of_the_web_is_opened_only_when_it_is_asked_for(file, tmp_path
     asyncio.run(online.close())
     with pytest.raises(InputError):
         open_browser(BrowserSettings(index=tmp_path / "absent"))
+
+
+def test_an_offline_browser_needs_nothing_that_fetches(file):
+    program = f"""
+import sys
+sys.modules["httpcore"] = sys.modules["idna"] = None
+from headwater.agent.browser.opening import BrowserSettings, open_browser
+from headwater.errors import MissingExtraError
+assert open_browser(BrowserSettings(index={str(file)!r})).definitions
+try:
+    open_browser(BrowserSettings(offline=False))
+except MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "headwater[agent]" in done.stdout, done.stderr
 
 
 def test_a_conversation_remembers_a_bounded_number_of_addresses_and_pages():

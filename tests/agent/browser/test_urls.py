@@ -53,6 +53,16 @@ def test_an_address_that_leads_elsewhere_is_refused(text):
         parse_url(text)
 
 
+@pytest.mark.parametrize(("text", "reason"), [
+    ("file:///etc/passwd", "only http"), ("http://a:b@example.org/", "user name"),
+    ("http://example.org:22/", "port 22"), ("http://localhost/", "local"),
+    ("http://127.1/", "usual form"), ("http://10.0.0.1/", "not public"),
+    ("example.org", "not a web address"), ("http://exa_mple..org/", "no name"), ("http://[::z]/", "host")])
+def test_the_reason_is_told(text, reason):
+    with pytest.raises(Refused, match=reason):
+        parse_url(text)
+
+
 @pytest.mark.parametrize("text", OPEN, ids=ascii)
 def test_a_public_address_is_taken_in_one_form(text):
     assert str(parse_url(text)) == OPEN[text]

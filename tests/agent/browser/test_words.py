@@ -16,7 +16,11 @@ def test_texts_become_words(text, words):
 
 
 def test_a_query_asks_for_any_of_its_words_each_once_and_quoted():
-    assert match_query('River AND river "NEAR(') == '"river" OR "and" OR "near"'
+    assert match_query('River NOT river "NEAR(') == '"river" OR "not" OR "near"'
+    assert match_query("what is the river's length") == '"river" OR "s" OR "length"'
+    assert match_query("湖有什么鱼？") == '"湖有" OR "有什" OR "么鱼"'
+    assert match_query("什么") == '"什么"'
+    assert match_query("to be or") == '"to" OR "be" OR "or"'
     assert match_query("湖深") == '"湖深"'
     assert match_query("湖") == '"湖"*'
     assert match_query(" ?! ") == ""

@@ -23,6 +23,7 @@ SEARCH = {"type": "object", "additionalProperties": False, "required": ["q"], "p
     "at": {"type": "array", "items": POINT, "maxItems": 2}, "or": {"anyOf": [TEXT, {"type": "null"}]}}}
 # Python's names for keywords, which ChatGLM3 writes bare.
 SEARCH["properties"]["other"] = SEARCH["properties"].pop("or")
+SEARCH["properties"]["page"] = {"type": ["integer", "null"], "minimum": 1}
 TOOLS = (Offer("search", parameters=SEARCH), Offer("now", parameters={"type": "object", "properties": {}}),
          Offer("python", parameters=CODE, free_text=True))
 
@@ -61,7 +62,7 @@ def accepts(tokenizer, grammar, parts, end):
     return one.validate_tokens(tokens) == len(tokens) and one.consume_tokens(tokens) and one.is_accepting()
 
 
-def walk(tokenizer, grammar, draw, limit=600):
+def walk(tokenizer, grammar, draw, limit=900):
     """What a model of random weights says under the grammar; ends of the turn are not drawn away from."""
     one, said = matcher(tokenizer, grammar), []
     for _ in range(limit):
@@ -94,7 +95,8 @@ def parts_of(tokens):
 ENDS = {"ChatGLM3": ("<|observation|>", None), "GLM-4": ("<|observation|>", "<|user|>"), "own": ("<|end|>", "<|end|>"),
         "plain": (None, None)}
 CALLS = [Call("search", {"q": "河"}), Call("search", {"n": -3, "q": "it's\n", "kind": "it's", "at": [{"x": 1.5}]}),
-         Call("search", {"q": "", "at": [{"x": 0, "it's": True}, {"x": -2}], "other": None}), Call("now", {})]
+         Call("search", {"q": "", "at": [{"x": 0, "it's": True}, {"x": -2}], "other": None, "page": 3}),
+         Call("now", {})]
 
 
 def written(name, reply):
@@ -114,8 +116,8 @@ def written(name, reply):
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_a_grammar_takes_what_the_format_writes(name, tokenizer):
     format_, (called, said) = FORMATS[name](TOOLS), ENDS[name]
-    code = Call("python", {"code": "a = 1"})
-    for call in [*CALLS, code]:
+    programs = ["a = 1", "", "\n\n", *(["a = '```'\n`b`\n  ```\n``c\n"] if format_.several else [])]
+    for call in [*CALLS, *(Call("python", {"code": text}) for text in programs)]:
         parts = written(name, Reply("", (call,)))
         for choice in ("auto", "required", Only(call.name)):
             assert accepts(tokenizer, format_.grammar(choice), parts, called), (call, choice)
@@ -139,7 +141,9 @@ def test_a_random_model_writes_calls_that_fit_their_schemas(name, tokenizer):
     seen = set()
     for choice in ("required", Only("search"), "auto"):
         for _ in range(12):
-            tokens, _end = walk(tokenizer, format_.grammar(choice, parallel=False, longest=8), draw)
+            # A program of random bytes would not come upon its fence.
+            format_ = FORMATS[name](TOOLS[:2] if name == "ChatGLM3" else TOOLS)
+            tokens, _end = walk(tokenizer, format_.grammar(choice, parallel=False), draw)
             reply = format_.parse(parts_of(tokens))
             assert reply.calls or choice == "auto"
             for call in reply.calls:
@@ -158,7 +162,8 @@ def test_a_choice_of_no_tool_is_refused(format_):
 
 
 @pytest.mark.parametrize(("schema", "told"), [
-    ({"pattern": "a", "type": "string"}, "has 'pattern'"), ({"type": "integer", "minimum": 0}, "has 'minimum'"),
+    ({"pattern": "a", "type": "string"}, "has 'pattern'"),
+    ({"type": "array", "uniqueItems": True}, "has 'uniqueItems'"),
     ({}, "any type"), ({"type": "object", "additionalProperties": True}, "any keys"), ({"type": "date"}, "type 'date'"),
     ({"$ref": "#/$defs/None"}, "refers to"), ({"$ref": "https://example.org/x"}, "refers to"), (3, "has 3 where")])
 def test_what_chatglm3s_grammar_cannot_promise_is_refused(schema, told):
@@ -181,6 +186,17 @@ def test_a_property_that_is_no_name_in_python_is_refused():
         keywords({"type": "object", "properties": {"a-b": {"type": "string"}}}, "inner_", "search")
 
 
-def test_the_caller_may_bound_a_schema():
-    bounded = FORMATS["GLM-4"](TOOLS).grammar("required", adapt=lambda schema: {**schema, "maxProperties": 2})
-    assert bounded.count('"maxProperties": 2') == 2  # of both functions
+def test_a_number_that_a_schema_does_not_bound_stays_one_here(tokenizer):
+    tool = Offer("f", parameters={"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]})
+    for name, text in (("GLM-4", 'f\n{"x": %s}'), ("ChatGLM3", "f\n```python\ntool_call(x=%s)\n```")):
+        grammar = FORMATS[name]([tool]).grammar()
+        assert accepts(tokenizer, grammar, [text % "-12345.678"], "<|observation|>")
+        assert not accepts(tokenizer, grammar, [text % "1e999"], "<|observation|>")
+
+
+def test_properties_that_nobody_described_are_not_written(tokenizer):
+    part = {"type": "object", "properties": {"a": {"type": "string"}}}
+    for schema, more in ((part, False), ({"allOf": [part, {"type": "object", "properties": {"b": {}}}]}, True)):
+        grammar = FORMATS["GLM-4"]([Offer("f", parameters=schema)]).grammar()
+        assert accepts(tokenizer, grammar, ['f\n{"a": "x"}'], "<|observation|>")
+        assert accepts(tokenizer, grammar, ['f\n{"a": "x", "b": "y"}'], "<|observation|>") == more

@@ -12,6 +12,8 @@ from headwater.agent.browser.web.reading import read_page
 class WebPages:
     """Opens any public page of text."""
 
+    remote = True
+
     def __init__(self, fetcher: Fetcher) -> None:
         self.fetcher = fetcher
 

@@ -8,14 +8,10 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import httpcore
+
 from headwater.agent.browser.web.addresses import read_address
 from headwater.agent.browser.web.urls import Origin, Refused, require_public
-from headwater.errors import MissingExtraError
-
-try:
-    import httpcore
-except ImportError as missing:
-    raise MissingExtraError("fetching pages needs httpcore", fix="pip install 'headwater[agent]'") from missing
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 """From a name and a port to addresses."""

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import quote, urljoin
 
+import idna
+
 from headwater.agent.browser.web.addresses import Address, is_public, read_address
 from headwater.agent.tool import ToolError
-from headwater.errors import MissingExtraError
-
-try:
-    import idna
-except ImportError as missing:
-    raise MissingExtraError("fetching pages needs idna", fix="pip install 'headwater[agent]'") from missing
 
 LONGEST = 2000
 """Characters of an address, as browsers and servers have it."""

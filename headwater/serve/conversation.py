@@ -1,0 +1,60 @@
+"""A request's messages as the model's family writes them, calls of tools and what they gave back among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headwater.serve.chat_request import WireMessage
+from headwater.serve.errors import RequestError
+from headwater.tokenizer.calls import CallFormat, Reply
+from headwater.tokenizer.chat import Message
+
+
+def conversation(messages: Sequence[WireMessage], format: CallFormat) -> list[Message]:
+    """With the format's tools told in the system message. Raises `RequestError` for calls without results and results
+    without calls."""
+    said: list[Message] = []
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        if message.role == "tool":
+            raise _wrong(at, "a message with role 'tool' answers a call of the assistant's message before it")
+        at += 1
+        if message.tool_calls:
+            results = _results(message, messages[at:], at)
+            said += format.render(Reply(message.text(), tuple(one.call() for one in message.tool_calls)))
+            said += format.observe(results)
+            at += len(results)
+        else:
+            said.append(message.plain())
+    return _told(said, format) if format.tools else said
+
+
+def _results(message: WireMessage, following: Sequence[WireMessage], at: int) -> list[tuple[str, str]]:
+    """What each call gave back, by its tool's name, in the calls' order."""
+    assert message.tool_calls is not None
+    waiting = {one.id: one.function.name for one in message.tool_calls}
+    if len(waiting) < len(message.tool_calls):
+        raise _wrong(at - 1, "two of its calls have the same 'id'")
+    given: dict[str, str] = {}
+    for number, answer in enumerate(following[: len(waiting)], at):
+        if answer.role != "tool":
+            break
+        if answer.tool_call_id not in waiting or answer.tool_call_id in given:
+            raise _wrong(number, f"no call of the assistant's message waits for '{answer.tool_call_id}'")
+        given[answer.tool_call_id] = answer.text()
+    missing = [one for one in waiting if one not in given]
+    if missing:
+        raise _wrong(at - 1, "each call is to be followed by a message with role 'tool' and its 'tool_call_id'; there "
+                     f"is none for {', '.join(missing)}")
+    return [(name, given[one]) for one, name in waiting.items()]
+
+
+def _told(said: list[Message], format: CallFormat) -> list[Message]:
+    first = said[0] if said and said[0]["role"] == "system" else None
+    told = format.system(first["content"] if first else "")
+    return [*([told] if told is not None else []), *said[0 if first is None else 1 :]]
+
+
+def _wrong(number: int, what: str) -> RequestError:
+    return RequestError(f"message {number}: {what}", param=f"messages.{number}", code="invalid_value")

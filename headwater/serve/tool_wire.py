@@ -1,0 +1,98 @@
+"""Tools on the wire: the functions that a request offers, and the calls of earlier turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headwater.agent.tool import Definition
+from headwater.serve.errors import RequestError
+from headwater.serve.wire import Wire
+from headwater.tokenizer.calls import Call, Choice, Malformed, Only
+from headwater.tokenizer.calls.stream import read_call
+
+
+class Function(Wire):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    """Whether arguments are held to the schema where the model calls by itself; a call that is asked for always is."""
+
+    def definition(self) -> Definition:
+        return Definition(self.name, self.description or "", {"type": "object", **(self.parameters or {})})
+
+
+class Tool(Wire):
+    type: str
+    function: Function | None = None
+
+
+class Named(Wire):
+    name: str
+
+
+class NamedTool(Wire):
+    """The one function to be called."""
+
+    type: Literal["function"]
+    function: Named
+
+
+class Called(Wire):
+    name: str
+    arguments: str
+
+
+class WireCall(Wire):
+    """A call of an earlier turn, as it was sent."""
+
+    id: str
+    type: Literal["function"]
+    function: Called
+
+    def call(self) -> Call | Malformed:
+        """Written anew, as JSON is not every family's form; what cannot be read stays as it is."""
+        found = read_call(self.function.name, self.function.arguments)
+        return Call(found.name, found.arguments) if isinstance(found, Call) else found
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a request says of tools."""
+
+    offered: Sequence[Tool]
+    choice: ToolChoice | None
+    parallel: bool
+
+    def functions(self) -> Sequence[Function]:
+        """Those the client carries out. Raises `RequestError` for another kind."""
+        for number, tool in enumerate(self.offered):
+            if tool.type != "function":
+                raise RequestError(f"this server has no tool of type '{tool.type}': offer functions",
+                                   param=f"tools.{number}.type", code="unsupported_tool")
+            if tool.function is None:
+                raise RequestError(f"'tools.{number}.function' is required", param=f"tools.{number}.function",
+                                   code="missing_required_parameter")
+        return [tool.function for tool in self.offered if tool.function is not None]
+
+    def chosen(self) -> Choice:
+        """Whether the model is to call."""
+        if isinstance(self.choice, NamedTool):
+            return Only(self.choice.function.name)
+        return self.choice or ("auto" if self.offered else "none")
+
+    def check(self) -> None:
+        """Raises `RequestError`."""
+        names = [function.name for function in self.functions()]
+        choice = self.chosen()
+        if choice == "required" and not names:
+            raise RequestError("'tool_choice' asks for a call and 'tools' offers none", param="tool_choice",
+                               code="invalid_value")
+        if isinstance(choice, Only) and choice.name not in names:
+            raise RequestError(f"'tool_choice' names '{choice.name}', which 'tools' does not offer",
+                               param="tool_choice", code="invalid_value")
