@@ -128,6 +128,7 @@ class Engine:
         if min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size:
             raise InputError(f"token {min(prompt) if min(prompt) < 0 else max(prompt)} is outside the vocabulary of "
                              f"{self.model.config.vocab_size}", fix="use the tokenizer that belongs to this model")
+
     def submit(self, prompt: list[int], params: SamplingParams, adapter: str | None = None) -> Sequence:
         """Queue a request, of the model itself or of an adapter, and return its handle. Raises `InputError`."""
         sequence = self.prepare(prompt, params, adapter)

@@ -16,7 +16,6 @@ from torch import Tensor
 from headwater.generate.ending import Endings
 from headwater.generate.token_table import TokenTable
 
-
 _FORBIDDEN = torch.where((torch.arange(256)[:, None] >> torch.arange(8) & 1) == 1, 0.0, -math.inf)
 """What is added to logits for every bit of a mask's byte: quicker than filling where it is 0."""
 
