@@ -40,6 +40,7 @@ def _endpoints(service: Service) -> list[Endpoint]:
                  EmbeddingRequest),
         Endpoint("/tokenize", tokenization.tokenize, "A text's or a chat's tokens.", replies.Tokens, TokenizeRequest),
         Endpoint("/detokenize", tokenization.detokenize, "The text of tokens.", replies.Text, DetokenizeRequest),
+        Endpoint("/tools.json", pages.tools, "The server's own tools.", replies.OfferedTools),
         Endpoint("/health", pages.health, "Whether requests are accepted.", replies.Ready),
         Endpoint("/health/live", pages.live, "Whether the engine lives.", replies.Live),
         Endpoint("/metrics", pages.metrics, "Counts, for Prometheus.", None),
