@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from headwater.agent.browser.opening import BrowserSettings, open_browser
 from headwater.agent.budgets import Budgets
@@ -31,6 +32,12 @@ class ToolsSettings(Settings):
     budgets: Budgets = Field(default=Budgets())
     """Of one answer."""
 
+    @model_validator(mode="after")
+    def _budgets_are_of_something(self) -> Self:
+        if self.model_fields_set == {"budgets"}:
+            raise ValueError("budgets are of tools, and no tool is there")
+        return self
+
     @field_validator("mcp")
     @classmethod
     def _names_are_free(cls, servers: dict[str, McpSettings]) -> dict[str, McpSettings]:
@@ -49,7 +56,8 @@ def kinds_of(settings: ToolsSettings) -> Mapping[str, Kind]:
         kinds["browser"] = Kind("searches and reads pages", _later(lambda: open_browser(browser)))
     for name, server in settings.mcp.items():
         kinds[name] = Kind(f"{name}: {', '.join(server.tools)}", _connecting(server), process=bool(server.command))
-    asyncio.run(_try(kinds))
+    if kinds:
+        asyncio.run(_try(kinds))
     return kinds
 
 

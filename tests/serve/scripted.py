@@ -15,7 +15,9 @@ from headwater.tokenizer.calls.lark import literal
 from headwater.tokenizer.chat import CALL, END
 
 CONTEXT = 16384
-Said = str | Call
+Said = str | Call | object
+ENDLESS = object()
+"""Text that goes on until something else ends it."""
 Policy = Callable[[str], Said]
 """What to say, from all that the model reads, special tokens as they are named."""
 
@@ -60,12 +62,16 @@ class Script:
                 run.append(token)
         self.read.append(text)
         self.params.append(params)
-        grammar = f"start: {written(self.policy(text))} {END}"
-        return self.prepare(prompt, params.model_copy(update={"constraint": Constraint(kind="grammar", text=grammar)}),
-                            adapter)
+        said = self.policy(text)
+        if said is ENDLESS:
+            change: dict[str, Any] = {"constraint": None, "logit_bias": dict.fromkeys(names, -100.0)}
+        else:
+            change = {"constraint": Constraint(kind="grammar", text=f"start: {written(said)} {END}")}
+        return self.prepare(prompt, params.model_copy(update=change), adapter)
 
 
 def written(said: Said) -> str:
     if isinstance(said, Call):
         return f"{CALL} {literal(said.name + chr(10) + said.json)}"
+    assert isinstance(said, str)
     return literal(said)
