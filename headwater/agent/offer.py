@@ -32,6 +32,11 @@ class ToolsSettings(Settings):
     budgets: Budgets = Field(default=Budgets())
     """Of one answer."""
 
+    @property
+    def programs(self) -> bool:
+        """Whether a tool may run processes on this machine."""
+        return self.python is not None or any(server.command for server in self.mcp.values())
+
     @model_validator(mode="after")
     def _budgets_are_of_something(self) -> Self:
         if self.model_fields_set == {"budgets"}:

@@ -7,9 +7,9 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headwater.agent.offer import ToolsSettings, kinds_of
 from headwater.artifacts import read_json
@@ -87,6 +87,12 @@ class ServeSettings(Settings):
     """Of the server's own, which requests may ask for beside their functions."""
     max_sessions: int = Field(default=8, gt=0)
     """Answers at once that may run programs of tools, each in processes of its own; further ones get 429."""
+
+    @model_validator(mode="after")
+    def _sessions_are_of_programs(self) -> Self:
+        if "max_sessions" in self.model_fields_set and not self.tools.programs:
+            raise ValueError("max_sessions bounds programs of tools, and no tool here runs any")
+        return self
 
 
 def serve(folder: Path, settings: ServeSettings | None = None) -> None:

@@ -28,6 +28,8 @@ from headwater.tokenizer import Message
 
 SHOWN = 24
 """Lines of a program, and of what came back, that are shown."""
+HISTORY = 0.5
+"""Of the context, at most: the rest is for what tools give back, and for the answer."""
 YES = ("y", "yes", "是", "好", "可以")
 
 
@@ -84,6 +86,8 @@ class ToolChat:
 
     def _events(self, question: Message) -> Generator[Event]:
         """Ctrl-C ends what runs, and comes out of here as KeyboardInterrupt."""
+        while self.rounds and self._length(question) > HISTORY * self._worker.engine.max_length:
+            self.rounds.pop(0)
         while True:
             run = aiter(self._agent.run(self._messages(question)))
             begun = False
@@ -92,12 +96,15 @@ class ToolChat:
                     begun = True
                     yield event
                 return
-            except ContextFull:
+            except ContextFull:  # what the model is told of its tools counts too
                 if begun or not self.rounds:
                     raise
                 self.rounds.pop(0)
             finally:
                 self._runner.run(run.aclose())
+
+    def _length(self, question: Message) -> int:
+        return len(self._worker.engine.tokenizer.chat.render(self._messages(question)).ids)
 
     def _messages(self, question: Message) -> list[Message]:
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []

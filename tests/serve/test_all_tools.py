@@ -338,7 +338,8 @@ def programs() -> set[int]:
 def test_a_client_that_leaves_ends_the_program_at_once(
         server: Any, script: Script, sandbox: None, stream: bool) -> None:
     before = programs()
-    script.says(Call("python", {"code": "while True:\n    try:\n        while True: pass\n    except BaseException: 0"}))
+    code = "while True:\n    try:\n        while True: pass\n    except BaseException: 0"
+    script.says(Call("python", {"code": code}))
     address, sent = urlsplit(server.url), json.dumps(body(PYTHON, stream=stream)).encode()
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(sent)}\r\n\r\n".encode() + sent)
@@ -451,6 +452,33 @@ def test_the_page_reads_what_there_is_and_metrics_count_calls(server: Any, scrip
     for name, outcome in (("search", "done"), ("mclick", "failed"), ("unknown", "wrong")):
         assert re.search(rf'headwater_tool_calls_total{{name="{name}",outcome="{outcome}"}} [1-9]', text)
     assert "made_up" not in text
+
+
+def test_the_page_shows_the_work_as_it_is(server: Any, script: Script, world: World) -> None:
+    from tests.serve.page.conftest import ARGUMENTS, CHROMIUM
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}")
+    script.says(lambda text: "In **May**." if "<|observation|>" in text else Call("search", {"query": "regatta"}))
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        page = browser.new_context(locale="en-US").new_page()
+        page.goto(server.url)
+        page.locator("#tools button", has_text="Browser").click()
+        page.fill("#input", "When is the regatta?")
+        page.press("#input", "Enter")
+        page.locator("li.assistant .actions").wait_for()
+        body = page.locator("li.assistant .body")
+        assert body.locator(".call .name").text_content() == "search"
+        assert "Quellmar regatta is held in May" in body.locator(".result").text_content()
+        assert body.locator(".sources a, .sources li").count() > 0
+        assert body.locator(".text strong").text_content() == "May"
+        page.fill("#input", "Sure?")
+        page.press("#input", "Enter")
+        page.locator("li.assistant .actions").nth(1).wait_for()
+        browser.close()
+    assert script.read[-2].count("In **May**.") == 1
 
 
 class Gate:
