@@ -30,9 +30,9 @@ from headwater.serve.terminal import ChatSettings, chat
 from headwater.serve.tool_terminal import SHOWN, plain
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.calls import Call
-from tests.serve.scripted import Script, roomy_run
+from tests.serve.all_tools.scripted import Script, roomy_run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 for needed in ("llguidance", "jsonschema", "trafilatura"):
     pytest.importorskip(needed, reason="an extra of 'serve' or 'agent' is not installed")
 
