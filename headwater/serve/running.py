@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from headwater.agent.asking import TurnGivenUp
 from headwater.agent.events import Called, Event, Observed
@@ -53,8 +53,9 @@ class Running:
         """Until everything has ended."""
         if not self._task.done():
             self.cancel()
-        with suppress(asyncio.CancelledError, Exception):  # the run's own end was told to whoever iterated
-            await self._task
+        await asyncio.wait((self._task,))
+        if not self._task.cancelled():
+            self._task.exception()  # was told to whoever iterated
         if self._killing is not None:
             await self._killing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import signal
 import sys
 import tempfile
@@ -30,6 +31,7 @@ SHOWN = 24
 """Lines of a program, and of what came back, that are shown."""
 HISTORY = 0.5
 """Of the context, at most: the rest is for what tools give back, and for the answer."""
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 YES = ("y", "yes", "是", "好", "可以")
 
 
@@ -71,8 +73,9 @@ class ToolChat:
                     if "agent" in piece:
                         self._show(piece["agent"], apart=bool(answer) and not answer.endswith("\n"))
                     else:
-                        answer += piece["delta"].get("content", "")
-                        yield Delta(piece["delta"].get("content", ""), (), (), None)
+                        shown = plain(piece["delta"].get("content", ""))  # a page can make a model say anything
+                        answer += shown
+                        yield Delta(shown, (), (), None)
         finally:
             events.close()
             said = list(ended.messages) if ended is not None else [Message(role="assistant", content=answer)]
@@ -174,5 +177,6 @@ def _print(out: TextIO, head: str, text: str, indent: str) -> None:
     print("\n".join([plain(head), *(indent + plain(line) for line in lines)]), file=out)
 
 
-def plain(line: str) -> str:
-    return "".join(letter if letter.isprintable() else " " if letter == "\t" else "\ufffd" for letter in line)
+def plain(text: str) -> str:
+    """Without what a terminal obeys, and without what turns the order of letters."""
+    return _OBEYED.sub("\ufffd", text)

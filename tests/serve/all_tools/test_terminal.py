@@ -132,9 +132,9 @@ def test_a_person_is_asked_where_a_call_needs_one(talk: Any, answer: str, sent: 
         letters.append(text)
         return "sent"
 
-    shown = talk(["Tell them.", answer], Call("post", {"text": "hel\x1b[2Jlo"}), "Done.",
+    shown = talk(["Tell them.", answer], Call("post", {"text": "wo\x1b[2Jrd"}), "Done.",
                  kinds={"post": kind(post, approval=True)}, typed=True)
-    assert "? post (it needs your word)\n    text: hel\ufffd[2Jlo\n  allow?" in shown.out
+    assert "? post (it needs your word)\n    text: wo\ufffd[2Jrd\n  allow?" in shown.out
     assert "\x1b" not in shown.out
     assert len(letters) == sent
     assert ("The user does not want 'post' called." in shown.out) == (not sent)
@@ -192,12 +192,28 @@ def test_a_history_that_is_too_long_loses_its_oldest_rounds(talk: Any) -> None:
     assert "round 2" in shown.script.read[-1]
 
 
-def test_only_printable_letters_are_shown() -> None:
-    assert plain("河\ta\x1b]0;x\x07\x9b\u202e") == "河 a\ufffd]0;x\ufffd\ufffd\ufffd"
+def test_the_example_of_the_document_runs(run: Path, pages: Path, tmp_path: Path) -> None:
+    try:
+        kinds_of(ToolsSettings.parse({"python": {}}))
+    except InputError as error:
+        pytest.skip(str(error))
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agent.md").read_text(), re.DOTALL)
+    for said, meant in (("runs/quickstart", run), ("pages.index", pages)):
+        assert said in code
+        code = code.replace(said, str(meant))
+    (tmp_path / "example.py").write_text(code)
+    done = subprocess.run([sys.executable, tmp_path / "example.py"], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    assert re.search(r"step 1: \d+ tokens", done.stdout), done.stderr
+    assert " s  ends: " in done.stdout
+
+
+def test_what_a_terminal_obeys_is_not_shown() -> None:
+    assert plain("河\u3000\ta\x1b]0;x\x07\x9b\u202e\n") == "河\u3000\ta\ufffd]0;x\ufffd\ufffd\ufffd\n"
 
 
 def test_tools_are_named_on_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chat", str(run), "--tools", "pyton"]) == 2
+    assert main(["chat", str(run), "--tools", "pythonn"]) == 2
     assert "did you mean 'tools.python'?" in capsys.readouterr().err
     assert main(["serve", str(run), "--tools", "browser"]) == 2
     assert "nothing to show without an index" in capsys.readouterr().err
