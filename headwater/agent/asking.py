@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from headwater.errors import InputError
+from headwater.errors import HeadwaterError, InputError
 from headwater.generate.constraint import Constraint
+from headwater.generate.request import Delta
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
 from headwater.tokenizer import Message
@@ -17,6 +19,10 @@ from headwater.tokenizer.calls.spoken import Spoken
 
 class ContextFull(InputError):
     """The conversation leaves no room for an answer."""
+
+
+class TurnGivenUp(HeadwaterError):
+    """The engine ended a turn in its middle: it is closing, or nobody reads what it says."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class WorkerModel:
         self._worker, self._params, self._adapter = worker, params, adapter
         self._parallel, self._constrained = parallel, constrained
         self._tokenizer = worker.engine.tokenizer
+        self._marks = {index: name for name, index in self._tokenizer.specials.items()}
 
     def format(self, tools: Iterable[Offered]) -> CallFormat:
         return format_for(self._tokenizer.chat, tools)
@@ -71,12 +78,23 @@ class WorkerModel:
                               f"{self._worker.engine.max_length}", fix="shorten it, or let fewer tools be called")
         params = self._params.model_copy(update={"max_tokens": min(self._params.max_tokens, room, space),
                                                  "constraint": self._constraint(format, choice)})
-        ticket = self._worker.submit(prompt, params, self._adapter)
         spoken = Spoken(self._tokenizer)
+        async with aclosing(self.deltas(prompt, params)) as deltas:
+            async for delta, mark in deltas:
+                ended = delta.finish_reason
+                last = () if ended is None else spoken.finish()
+                yield Said((*spoken.feed(delta.tokens), *last), len(delta.tokens), ended == "length",
+                           None if mark is None else self._marks.get(mark))
+                if ended == "cancelled":
+                    raise TurnGivenUp("the engine gave the turn up")
+
+    async def deltas(self, prompt: list[int], params: SamplingParams) -> AsyncGenerator[tuple[Delta, int | None]]:
+        """A turn as it comes, and the token that ended it, where one did. Closing the iterator frees the slot. Raises
+        `InputError`, `Unavailable`."""
+        ticket = self._worker.submit(prompt, params, self._adapter)
         try:
             async for delta in ticket:
-                last = () if delta.finish_reason is None else spoken.finish()
-                yield Said((*spoken.feed(delta.tokens), *last), len(delta.tokens), delta.finish_reason == "length")
+                yield delta, ticket.sequence.end_mark
         finally:
             ticket.cancel()
 

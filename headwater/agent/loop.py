@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from headwater.agent.asking import ContextFull, Model, Said
@@ -79,7 +79,7 @@ class Run:
         self.trace = Trace()
         agent.tainted |= any(message["role"] in ("observation", "tool") for message in messages)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncGenerator[Event]:
         meter = Meter(self._agent.budgets)
         async with aclosing(self._events(meter)) as events:
             async for event in events:

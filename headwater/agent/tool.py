@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -69,3 +69,15 @@ class Tool(Protocol):
 
     async def close(self) -> None:
         """End processes and connections. May be called twice."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Tools that a conversation asks for by one word."""
+
+    label: str
+    """For people."""
+    open: Callable[[], Awaitable[Tool]]
+    """Of one conversation, which closes it. Raises `HeadwaterError`."""
+    process: bool = False
+    """Whether each may be a process of its own: a server bounds how many there are."""

@@ -264,7 +264,8 @@ def _direct(function: str, settings: str, *names: str) -> Callable[..., Any]:
     def act(arguments: Any, overrides: list[str], command: list[str], stages: Stages) -> Any:
         from headwater.settings import with_overrides
 
-        parsed = load(settings).parse(with_overrides({}, overrides), where=f"headwater {arguments.command}")
+        named = [f"tools.{name}={{}}" for name in getattr(arguments, "tools", "").split(",") if name]
+        parsed = load(settings).parse(with_overrides({}, [*named, *overrides]), where=f"headwater {arguments.command}")
         return load(function)(*(getattr(arguments, name) for name in names), parsed)
 
     return act
@@ -362,6 +363,8 @@ def _add_runs(add: Adding, stages: Stages) -> None:
         room = "headwater.serve."
         one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
+        one.add_argument("--tools", default="", metavar="NAME,...", help="tools that the model may call: python, "
+                         "browser; their settings are tools.NAME.SETTING=VALUE")
 
 
 def _add_two_words(add: Adding) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -44,7 +44,7 @@ class Answers:
         for ticket in self.tickets:
             ticket.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
+    async def __aiter__(self) -> AsyncGenerator[tuple[int, Delta]]:
         # As short as can be: what a slow reader leaves unread waits in the tickets, which bound it.
         merged: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue(1)
         pumps = [asyncio.create_task(_pump(number, ticket, merged)) for number, ticket in enumerate(self.tickets)]
@@ -137,11 +137,19 @@ async def unless_left(work: Coroutine[Any, Any, T], receive: Receive, seconds: f
         await asyncio.wait((working, leaving))
 
 
+class Cancellable(Protocol):
+    """An answer on its way."""
+
+    limits: Limits
+
+    def cancel(self) -> None: ...
+
+
 class EventStream(Response):
     """Server-sent events: one JSON object each, then [DONE]. A failure on the way is an event with an "error". A client
     that takes nothing for `limits.unread` seconds is left."""
 
-    def __init__(self, answers: Answers, events: AsyncGenerator[dict[str, Any]]) -> None:
+    def __init__(self, answers: Cancellable, events: AsyncGenerator[dict[str, Any]]) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-cache"})
         del self.headers["content-length"]
         self.answers, self.events = answers, events

@@ -23,6 +23,7 @@ try:
     from headwater.serve.limits import Limits
     from headwater.serve.pages import Pages
     from headwater.serve.routes import api_routes
+    from headwater.serve.server_tools import ServerTools
     from headwater.serve.service import Service
     from headwater.serve.static import page_routes
 except ImportError as missing:
@@ -35,16 +36,18 @@ if TYPE_CHECKING:
 
 def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaults: SamplingParams | None = None,
              examples: Sequence[str] = (), keys: Sequence[str] = (), open_metrics: bool = False,
-             origins: Sequence[str] = ()) -> Starlette:
+             origins: Sequence[str] = (), tools: ServerTools | None = None) -> Starlette:
     """The application over a running worker; closing the application closes the worker. keys: one of which requests
     carry, none needed when empty, nor for /metrics where that is open. origins: pages elsewhere that may ask ("*" for
-    all)."""
-    service = Service(worker, model, defaults or SamplingParams(), examples, limits or Limits())
+    all). tools: the server's own, that requests may ask for."""
+    service = Service(worker, model, defaults or SamplingParams(), examples, limits or Limits(),
+                      tools or ServerTools())
     pages = Pages(service)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        await service.tools.close()
         await asyncio.to_thread(worker.close)
 
     routes = [*api_routes(service), Route("/examples.json", pages.proposed), *page_routes()]

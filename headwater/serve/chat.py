@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from headwater.errors import InputError
 from headwater.generate.constraint import Constraint
 from headwater.generate.request import Delta, TokenLogprob
+from headwater.serve.all_tools import answer_with_tools
 from headwater.serve.answering import Answers, EventStream, cancelled_on_disconnect
 from headwater.serve.chat_request import ChatRequest, logprobs_body
 from headwater.serve.conversation import conversation
@@ -33,6 +34,9 @@ class Chat:
         asked = ChatRequest.parse(await service.body(request))
         adapter = service.require(asked.model)
         service.require_choices(asked.choices)
+        service.tools.require(asked.offer())
+        if asked.works:
+            return await answer_with_tools(service, request, asked, adapter)
         format = self._format(asked)
         prompt = self._prompt(asked, format)
         room = service.engine.max_length - len(prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _SCHEMA = {"type": "object", "properties": {"river": {"type": "string"}, "km": {"type": "integer"}},
@@ -19,3 +20,17 @@ CHATS: list[dict[str, Any]] = [
     {"messages": [_ASKED], "tools": [_TOOL], "tool_choice": "required", "stream": True},
     {"messages": [_ASKED, {"role": "assistant", "content": None, "tool_calls": [_CALL]},
                   {"role": "tool", "tool_call_id": "call_1", "content": "482"}], "tools": [_TOOL], "max_tokens": 8}]
+
+
+def chats_with(tools: Sequence[str]) -> list[dict[str, Any]]:
+    """Chats that ask for the server's own tools, by their types; none where it has none."""
+    if not tools:
+        return []
+    offered: list[dict[str, Any]] = [{"type": name} for name in tools]
+    done = [{"type": "call", "id": "call_1", "name": tools[0], "arguments": "{}"},
+            {"type": "observation", "id": "call_1", "text": "482 km", "failed": False, "images": [], "sources": []}]
+    return [
+        {"messages": [_ASKED], "tools": offered, "budgets": {"steps": 2, "tokens": 60, "seconds": 1}},
+        {"messages": [_ASKED], "tools": [*offered, _TOOL], "tool_choice": "required", "stream": True, "max_tokens": 60},
+        {"messages": [_ASKED, {"role": "assistant", "content": "482 km.", "agent": done}, _ASKED], "tools": offered,
+         "max_tokens": 8}]

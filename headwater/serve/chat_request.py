@@ -9,6 +9,7 @@ from pydantic import Field
 from headwater.generate.constraint import Constraint
 from headwater.generate.request import TokenLogprob
 from headwater.generate.sampling import SamplingParams
+from headwater.serve.agent_wire import AgentEvent, AskedBudgets
 from headwater.serve.chat_examples import CHATS
 from headwater.serve.errors import RequestError
 from headwater.serve.sampled import Sampled, constraint_of
@@ -29,6 +30,8 @@ class WireMessage(Wire):
     name: str | None = None
     tool_calls: list[WireCall] | None = None
     tool_call_id: str | None = None
+    agent: list[AgentEvent] | None = None
+    """What the server's tools did for an answer, as it came: the model is told of it again."""
     refusal: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
     """This and the two around it stand empty in answers, which clients send back as they came."""
@@ -49,9 +52,10 @@ class WireMessage(Wire):
         if self.content is None and not self.tool_calls:
             raise RequestError(f"'{where}.content' is required", param=f"{where}.content",
                                code="missing_required_parameter")
-        if self.tool_calls and self.role != "assistant":
-            raise RequestError("'tool_calls' belong to messages with role 'assistant'", param=f"{where}.tool_calls",
-                               code="invalid_value")
+        for name in ("tool_calls", "agent"):
+            if getattr(self, name) and self.role != "assistant":
+                raise RequestError(f"'{name}' belong to messages with role 'assistant'", param=f"{where}.{name}",
+                                   code="invalid_value")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise RequestError("'tool_call_id' belongs to messages with role 'tool', and each of them has one",
                                param=f"{where}.tool_call_id", code="invalid_value")
@@ -83,6 +87,8 @@ class ChatRequest(Sampled):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    budgets: AskedBudgets | None = None
+    """Of an answer for which the server calls tools of its own."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -99,6 +105,11 @@ class ChatRequest(Sampled):
     def calls(self) -> bool:
         """Whether the model may call."""
         return bool(self.tools) and self.tool_choice != "none"
+
+    @property
+    def works(self) -> bool:
+        """Whether the server may call tools of its own."""
+        return self.calls and bool(self.offer().kinds())
 
     @property
     def guide(self) -> str | None:
@@ -132,6 +143,7 @@ class ChatRequest(Sampled):
             other = "stop" if self.stops() else self.guide
             raise RequestError(f"'{other}' and 'tools' do not go together: leave one of them out, or set 'tool_choice' "
                                "to 'none'", param=other, code="invalid_value")
+        self._check_work()
         form = self.response_format
         if form is not None and (form.type == "json_schema") != (form.json_schema is not None):
             raise RequestError("'response_format' has a 'json_schema' where its type is json_schema, and only there",
@@ -141,6 +153,15 @@ class ChatRequest(Sampled):
         if self.max_tokens not in (None, self.limit):
             raise RequestError("'max_tokens' and 'max_completion_tokens' contradict each other", param="max_tokens",
                                code="invalid_value")
+
+    def _check_work(self) -> None:
+        if self.budgets is not None and not self.works:
+            raise RequestError("'budgets' are of the server's own tools, and the request asks for none of them",
+                               param="budgets", code="invalid_value")
+        for name, asked in (("n", self.choices > 1), ("logprobs", self.logprobs)):
+            if asked and self.works:
+                raise RequestError(f"'{name}' and the server's own tools do not go together: leave one of them out",
+                                   param=name, code="invalid_value")
 
 
 def logprobs_body(tokenizer: Tokenizer, logprobs: list[TokenLogprob]) -> dict[str, Any]:

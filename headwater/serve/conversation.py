@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headwater.serve.agent_wire import AgentCall, AgentObservation
 from headwater.serve.chat_request import WireMessage
 from headwater.serve.errors import RequestError
-from headwater.tokenizer.calls import CallFormat, Reply
+from headwater.tokenizer.calls import Call, CallFormat, Malformed, Reply
+from headwater.tokenizer.calls.reply import CODE
+from headwater.tokenizer.calls.stream import read_call
 from headwater.tokenizer.chat import Message
 
 
 def conversation(messages: Sequence[WireMessage], format: CallFormat) -> list[Message]:
-    """With the format's tools told in the system message. Raises `RequestError` for calls without results and results
-    without calls."""
+    """With the format's tools told in the system message. Raises what `history` does."""
+    said = history(messages, format)
+    return _told(said, format) if format.tools else said
+
+
+def history(messages: Sequence[WireMessage], format: CallFormat) -> list[Message]:
+    """Raises `RequestError` for calls without results and results without calls."""
     said: list[Message] = []
     at = 0
     while at < len(messages):
@@ -20,6 +28,7 @@ def conversation(messages: Sequence[WireMessage], format: CallFormat) -> list[Me
         if message.role == "tool":
             raise _wrong(at, "a message with role 'tool' answers a call of the assistant's message before it")
         at += 1
+        said += _worked(message, format)
         if message.tool_calls:
             results = _results(message, messages[at:], at)
             said += format.render(Reply(message.text(), tuple(one.call() for one in message.tool_calls)))
@@ -27,7 +36,21 @@ def conversation(messages: Sequence[WireMessage], format: CallFormat) -> list[Me
             at += len(results)
         else:
             said.append(message.plain())
-    return _told(said, format) if format.tools else said
+    return said
+
+
+def _worked(message: WireMessage, format: CallFormat) -> list[Message]:
+    """What the server's tools did for an earlier answer; a call that came to nothing is left out."""
+    said: list[Message] = []
+    calls: dict[str, Call | Malformed] = {}
+    for one in message.agent or ():
+        if isinstance(one, AgentCall):
+            program = one.name in format.tools and format.tools[one.name].free_text
+            calls[one.id] = Call(one.name, {CODE: one.arguments}) if program else read_call(one.name, one.arguments)
+        elif isinstance(one, AgentObservation) and (call := calls.pop(one.id, None)) is not None:
+            said += format.render(Reply("", (call,)))
+            said += format.observe([(call.name, one.text)])
+    return said
 
 
 def _results(message: WireMessage, following: Sequence[WireMessage], at: int) -> list[tuple[str, str]]:

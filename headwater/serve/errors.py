@@ -32,7 +32,10 @@ def error_body(what: str, *, kind: str = "invalid_request_error", param: str | N
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return JSONResponse(error_body(error.what, param=error.param, code=error.code), status_code=error.status)
+    full = error.status == 429
+    kind = "rate_limit_error" if full else "invalid_request_error" if error.status < 500 else "server_error"
+    return JSONResponse(error_body(error.what, kind=kind, param=error.param, code=error.code),
+                        status_code=error.status, headers={"retry-after": "2"} if full else None)
 
 
 async def _bad_input(request: Request, error: Exception) -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -59,6 +60,10 @@ class Metrics:
         self._rejected = counter("admission_rejections", "Requests that were not accepted", "reason")
         for reason in REJECTED.values():
             self._rejected.labels(reason)
+        self._calls = counter("tool_calls", "Calls of the server's own tools; wrong: they could not be carried out",
+                              "name", "outcome")
+        self._sessions = Gauge("headwater_tool_sessions", "Answers under way that may run programs of tools",
+                               registry=registry)
         self.queue = histogram("request_queue_time", "From a request to its slot", _LONG)
         self.first = histogram("time_to_first_token", "From a request to its first token")
         self.between = histogram("inter_token_latency", "Between two tokens of an answer")
@@ -68,6 +73,12 @@ class Metrics:
         """Counts the answers of an accepted request. read: tokens of its prompts."""
         self.prompt.inc(read)
         return Watch(self, tickets)
+
+    def watch_sessions(self, running: Callable[[], int]) -> None:
+        self._sessions.set_function(running)
+
+    def called(self, name: str, outcome: Literal["done", "failed", "wrong"]) -> None:
+        self._calls.labels(name, outcome).inc()
 
     def refused(self, status: int) -> None:
         self._refused.labels(str(status)).inc()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,16 @@ class Endpoint:
     """What is posted; None: the address is read."""
     streams: bool = False
     """Whether it answers in server-sent events where it is asked to."""
+    examples: Sequence[Mapping[str, Any]] = ()
+    """Of what is posted to this server, beside those of all."""
 
     @property
     def method(self) -> str:
         return "get" if self.asked is None else "post"
 
 
-def document(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, Any]:
-    """models: names that requests may give."""
+def document(endpoints: Sequence[Endpoint], models: Sequence[str], tools: Sequence[str]) -> dict[str, Any]:
+    """models: names that requests may give; tools: types of the server's own that they may ask for."""
     paths: dict[str, Any] = {}
     for one in endpoints:
         paths.setdefault(re.sub(r":\w+}", "}", one.path), {})[one.method] = _operation(one, models[0])
@@ -50,7 +52,7 @@ def document(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, 
             "paths": paths,
             "security": [{}, {"key": []}],
             "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-                           "schemas": _schemas(endpoints, models)}}
+                           "schemas": _schemas(endpoints, models, tools)}}
 
 
 def _operation(one: Endpoint, model: str) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _operation(one: Endpoint, model: str) -> dict[str, Any]:
                              "responses": answers}
     if one.asked is not None:
         examples = {f"example{number}": {"value": {"model": model, **example}}
-                    for number, example in enumerate(one.asked.examples, 1)}
+                    for number, example in enumerate((*one.asked.examples, *one.examples), 1)}
         found["requestBody"] = {"required": True, "content": {"application/json": {
             "schema": _reference(one.asked), "examples": examples}}}
     names = re.findall(r"{(\w+)", one.path)
@@ -80,7 +82,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
 
 
-def _schemas(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, Any]:
+def _schemas(endpoints: Sequence[Endpoint], models: Sequence[str], tools: Sequence[str]) -> dict[str, Any]:
     asked = {one.asked for one in endpoints if one.asked is not None}
     told = {one.replies for one in endpoints if one.replies is not None} | {replies.Error}
     _, found = models_json_schema([*((one, "validation") for one in sorted(asked, key=_name)),
@@ -94,6 +96,7 @@ def _schemas(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, 
         properties.update({name: {"description": "accepted and not used"} for name in request.harmless})
         properties.update({name: {"enum": [*values, None], "description": "asks for nothing"}
                            for name, values in request.neutral.items()})
+    schemas["Tool"]["properties"]["type"] = {"enum": ["function", *tools]}
     return schemas
 
 

@@ -29,6 +29,10 @@ class Pages:
     async def proposed(self, request: Request) -> Response:
         return JSONResponse(list(self.service.examples))
 
+    async def tools(self, request: Request) -> Response:
+        """The server's own tools, as the page offers them to the person."""
+        return JSONResponse([{"type": name, "label": kind.label} for name, kind in self.service.tools.kinds.items()])
+
     async def health(self, request: Request) -> Response:
         """Whether requests are accepted."""
         load, ready = self.service.worker.load, self.service.worker.accepting

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from headwater.serve.agent_wire import AgentEvent
 
 
 class Told(BaseModel):
@@ -68,13 +70,16 @@ class ChatMessage(Told):
     content: str | None
     refusal: None
     tool_calls: list[ToolCall] = Field(default_factory=list)
+    agent: list[AgentEvent] = Field(default_factory=list)
+    """What the server's own tools did. In a stream each is the "agent" of a chunk without choices."""
 
 
 class Ended(Told):
     index: int
     finish_reason: Literal["stop", "length", "tool_calls"]
-    stop_reason: Literal["timeout", "closing", "slow_reader", "abort"] | None = None
-    """Why an answer was cut short, where neither its limit nor the context's end did it."""
+    stop_reason: Literal["timeout", "closing", "slow_reader", "abort", "steps", "repeated"] | None = None
+    """Why an answer was cut short, where neither its limit nor the context's end did it. steps: of the server's own
+    tools; repeated: one of their calls failed again and again."""
 
 
 class ChatChoice(Ended):
@@ -138,6 +143,15 @@ class Card(Told):
 class CardList(Told):
     object: Literal["list"]
     data: list[Card]
+
+
+class OfferedTool(Told):
+    type: str
+    label: str
+
+
+class OfferedTools(RootModel[list[OfferedTool]]):
+    pass
 
 
 class Tokens(Told):

@@ -7,10 +7,11 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from headwater.agent.offer import ToolsSettings, kinds_of
 from headwater.artifacts import read_json
 from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
@@ -82,6 +83,16 @@ class ServeSettings(Settings):
     with what they have, "stop_reason": "closing"."""
     name: str | None = None
     """The model's name in the API; the folder's own when not set."""
+    tools: ToolsSettings = ToolsSettings()
+    """Of the server's own, which requests may ask for beside their functions."""
+    max_sessions: int = Field(default=8, gt=0)
+    """Answers at once that may run programs of tools, each in processes of its own; further ones get 429."""
+
+    @model_validator(mode="after")
+    def _sessions_are_of_programs(self) -> Self:
+        if "max_sessions" in self.model_fields_set and not self.tools.programs:
+            raise ValueError("max_sessions bounds programs of tools, and no tool here runs any")
+        return self
 
 
 def serve(folder: Path, settings: ServeSettings | None = None) -> None:
@@ -91,6 +102,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     """
     from headwater.serve.app import make_app
     from headwater.serve.limits import Limits
+    from headwater.serve.server_tools import ServerTools
     from headwater.serve.stopping import GracefulServer
 
     settings = settings or ServeSettings()
@@ -99,6 +111,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     if name in settings.adapters:
         raise SettingsError(f"an adapter and the model are both called {name}", where="adapters",
                             fix="give the adapter another name, or the model: name=...")
+    tools = ServerTools(kinds_of(settings.tools), settings.tools.budgets, settings.max_sessions)
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context,
@@ -110,7 +123,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     limits = Limits(settings.max_body, settings.max_seconds, settings.max_choices, settings.max_prompts,
                     settings.max_unread)
     app = make_app(worker, name, limits=limits, examples=examples(Path(folder)), origins=settings.origins,
-                   open_metrics=settings.open_metrics,
+                   open_metrics=settings.open_metrics, tools=tools,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
                    keys=[*settings.api_keys, *filter(None, os.environ.get("HEADWATER_API_KEYS", "").split(","))])
     try:

@@ -19,21 +19,25 @@ from headwater.serve.answering import Answers
 from headwater.serve.errors import RequestError
 from headwater.serve.limits import Limits
 from headwater.serve.metrics import Metrics
+from headwater.serve.server_tools import ServerTools
 
 
 @dataclass
 class Service:
-    """`defaults` is the sampling of a request that asks for none; `examples` are questions the page proposes."""
+    """`defaults` is the sampling of a request that asks for none; `examples` are questions the page proposes; `tools`
+    are the server's own."""
 
     worker: Worker
     model: str
     defaults: SamplingParams = field(default_factory=SamplingParams)
     examples: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
+    tools: ServerTools = field(default_factory=ServerTools)
     started: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.worker)
+        self.metrics.watch_sessions(lambda: self.tools.running)
 
     @property
     def engine(self) -> Engine:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field
 
+from headwater.agent.offer import ToolsSettings, kinds_of
 from headwater.errors import HeadwaterError, InputError
 from headwater.generate.chat_session import ChatSession
 from headwater.generate.engine import Engine
+from headwater.generate.request import Delta
 from headwater.generate.run_folder import find_model
 from headwater.generate.sampling import SamplingParams
 from headwater.model.adapters import ONE
@@ -47,29 +50,51 @@ class ChatSettings(Settings):
     """A longer context than the model's own."""
     force_template: bool = False
     """Use the tokenizer's chat template even where the checkpoint records another."""
+    tools: ToolsSettings = ToolsSettings()
+    """That the model may call; they live as long as the conversation does."""
+
+
+class Session(Protocol):
+    """A conversation with memory."""
+
+    system: str
+
+    def reset(self) -> None: ...
+
+    def reply(self, text: str) -> Generator[Delta]: ...
 
 
 def chat(folder: Path, settings: ChatSettings | None = None) -> None:
     """Talk to the last model of a run until /quit or the end of the input.
 
-    Answers go to standard output as they come. From a pipe every line is one message and gets one line of answer.
-    Raises `InputError` without a model.
+    Answers go to standard output as they come. From a pipe every line is one message and gets one line of answer, and
+    what tools do goes to standard error. Raises `InputError` without a model, and for tools that cannot be had.
     """
     settings = settings or ChatSettings()
     params = SamplingParams(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
                             seed=settings.seed)
-    model = find_model(folder)
+    model, kinds = find_model(folder), kinds_of(settings.tools)
     adapters = {} if settings.adapter is None else {ONE: settings.adapter}
     engine = Engine.load(model, max_batch=1, context=settings.context, base=settings.base, adapters=adapters,
                          cache=settings.cache)
     # a model without a chat format, or tuned with another one, is told now and not at every line
     require_template(engine.tokenizer, model, force=settings.force_template)
-    session = ChatSession(engine, params, system=settings.system, adapter=next(iter(adapters), None))
-    interactive = sys.stdin.isatty()
+    interactive, adapter = sys.stdin.isatty(), next(iter(adapters), None)
     if interactive:
         _load_line_editing()
         print(HELP)
     _set_encodings()
+    if not kinds:
+        _talk(ChatSession(engine, params, system=settings.system, adapter=adapter), interactive)
+        return
+    from headwater.serve.tool_terminal import ToolChat
+
+    with closing(ToolChat(engine, params, kinds, settings.tools.budgets, system=settings.system, adapter=adapter,
+                          interactive=interactive)) as session:
+        _talk(session, interactive)
+
+
+def _talk(session: Session, interactive: bool) -> None:
     for line in _lines(interactive):
         if not _turn(session, line, interactive):
             return
@@ -111,7 +136,7 @@ def _lines(interactive: bool) -> Iterator[str]:
         print()
 
 
-def _turn(session: ChatSession, line: str, interactive: bool) -> bool:
+def _turn(session: Session, line: str, interactive: bool) -> bool:
     """One line of input; False ends the conversation."""
     command, _, rest = line.strip().partition(" ")
     if command in ("/quit", "/exit"):
@@ -131,7 +156,7 @@ def _turn(session: ChatSession, line: str, interactive: bool) -> bool:
     return True
 
 
-def _answer(session: ChatSession, text: str, show: Callable[[str], None]) -> None:
+def _answer(session: Session, text: str, show: Callable[[str], None]) -> None:
     """Stream one answer; Ctrl-C ends the answer, not the conversation."""
     answer = session.reply(text)
     try:

@@ -89,6 +89,10 @@ class Tokenization:
                 tokenizer.framed(asked.prompt)
         assert asked.messages is not None
         offer = Tools(asked.tools or [], None, True)
+        offer.check()
+        if offer.kinds():
+            raise RequestError("what a model is told of the server's own tools is not counted here: give functions",
+                               param="tools", code="unsupported_tool")
         format = format_for(tokenizer.chat, [one.definition() for one in offer.functions()])
         return tokenizer.chat.render(conversation(asked.messages, format),
                                      add_generation_prompt=asked.add_generation_prompt is not False).ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,15 +70,12 @@ class Tools:
     parallel: bool
 
     def functions(self) -> Sequence[Function]:
-        """Those the client carries out. Raises `RequestError` for another kind."""
-        for number, tool in enumerate(self.offered):
-            if tool.type != "function":
-                raise RequestError(f"this server has no tool of type '{tool.type}': offer functions",
-                                   param=f"tools.{number}.type", code="unsupported_tool")
-            if tool.function is None:
-                raise RequestError(f"'tools.{number}.function' is required", param=f"tools.{number}.function",
-                                   code="missing_required_parameter")
+        """Those the client carries out."""
         return [tool.function for tool in self.offered if tool.function is not None]
+
+    def kinds(self) -> Sequence[str]:
+        """Those the server is to carry out."""
+        return list(dict.fromkeys(tool.type for tool in self.offered if tool.type != "function"))
 
     def chosen(self) -> Choice:
         """Whether the model is to call."""
@@ -88,11 +85,20 @@ class Tools:
 
     def check(self) -> None:
         """Raises `RequestError`."""
-        names = [function.name for function in self.functions()]
-        choice = self.chosen()
-        if choice == "required" and not names:
+        for number, tool in enumerate(self.offered):
+            if (tool.function is None) == (tool.type == "function"):
+                what = "is required" if tool.function is None else f"does not belong to a tool of type '{tool.type}'"
+                raise RequestError(f"'tools.{number}.function' {what}", param=f"tools.{number}.function",
+                                   code="missing_required_parameter" if tool.function is None else "invalid_value")
+        if self.chosen() == "required" and not self.offered:
             raise RequestError("'tool_choice' asks for a call and 'tools' offers none", param="tool_choice",
                                code="invalid_value")
+        if not self.kinds():
+            self.require_choice([function.name for function in self.functions()])
+
+    def require_choice(self, names: Collection[str]) -> None:
+        """Raises `RequestError` where the one function to be called is none of these."""
+        choice = self.chosen()
         if isinstance(choice, Only) and choice.name not in names:
             raise RequestError(f"'tool_choice' names '{choice.name}', which 'tools' does not offer",
                                param="tool_choice", code="invalid_value")

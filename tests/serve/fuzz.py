@@ -25,6 +25,8 @@ from typing import Any
 import httpx
 import jsonschema
 
+from headwater.agent.functions import FunctionTool
+from headwater.agent.tool import Kind
 from headwater.generate import Engine
 from headwater.generate.worker import Worker
 from headwater.model import Decoder, ModelConfig, initialise
@@ -118,12 +120,22 @@ class Attack:
         return self.document["components"]["schemas"][reference["$ref"].rpartition("/")[2]]
 
 
+async def _looking() -> FunctionTool:
+    def look(river: str, most: int = 3) -> str:
+        if len(river) % 2:
+            raise ValueError(river)
+        return river[:most]
+
+    return FunctionTool(look, effects=False)
+
+
 @contextmanager
 def random_server() -> Iterator[str]:
     """The address of one whose model has random weights."""
     from headwater.serve.app import make_app
     from headwater.serve.limits import Limits
     from headwater.serve.server import listen, uvicorn_config
+    from headwater.serve.server_tools import ServerTools
     from headwater.serve.stopping import GracefulServer
 
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +147,8 @@ def random_server() -> Iterator[str]:
     worker = Worker(Engine(initialise(Decoder(config), 0), tokenizer, max_batch=8))
     listener = listen("127.0.0.1", 0)
     listener.listen()
-    server = GracefulServer(uvicorn_config(make_app(worker, "tiny", limits=Limits(seconds=SECONDS))), worker, 1)
+    server = GracefulServer(uvicorn_config(make_app(worker, "tiny", limits=Limits(seconds=SECONDS),
+                                                    tools=ServerTools({"look": Kind("looks", _looking)}))), worker, 1)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
