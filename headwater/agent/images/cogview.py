@@ -40,9 +40,11 @@ class Cogview:
         prompt = arguments.get(self._key)
         if name != NAME or not isinstance(prompt, str):
             raise ToolError(f"{NAME} takes a description as the argument `{self._key}`")
-        if not prompt.strip():
+        # Half a surrogate pair, which JSON can spell, is no text.
+        prompt = prompt.encode("utf-8", "replace").decode().strip()
+        if not prompt:
             raise ToolError("the description is empty", fix="say what the picture shows")
-        drawn = await self._painter.draw(prompt.strip())
+        drawn = await self._painter.draw(prompt)
         return Observation(f"The picture ({drawn.width} x {drawn.height}, seed {drawn.seed}) was shown to the user.",
                            (Image(drawn.png),))
 

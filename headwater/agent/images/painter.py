@@ -25,7 +25,7 @@ from headwater.settings import Seed, Settings
 TOKENS = 224
 """Of a description: the length that CogView 3 was trained with; its pipeline cuts off the rest."""
 _UNKNOWN = 0.5
-"""Share of unknown tokens from which on a description is in a script that the text encoder cannot read."""
+"""Share of unknown characters from which on a description is in a script that the text encoder cannot read."""
 
 
 class CogviewSettings(Settings):
@@ -139,7 +139,7 @@ class Painter:
         name = self.settings.dtype
         if name == "auto":
             name = "bfloat16" if self._device == "cuda" else "float32"
-        return getattr(torch, name)  # type: ignore[no-any-return]
+        return getattr(torch, name)
 
 
 class _Stopped(Exception):
@@ -181,9 +181,11 @@ def _device(name: str) -> str:
 
 def _check_prompt(prompt: str, tokenizer: Any) -> None:
     """The pipeline would cut off a long description and say so to a log alone. Raises `ToolError`."""
-    ids = tokenizer(prompt.encode("utf-8", "replace").decode()).input_ids
-    if len(ids) > TOKENS:
-        raise ToolError(f"the description has {len(ids)} tokens, {TOKENS} are allowed", fix="shorten it")
-    # The last one is the end mark.
-    if ids[:-1].count(tokenizer.unk_token_id) > _UNKNOWN * len(ids[:-1]):
+    encoded = tokenizer(prompt, return_offsets_mapping=True)
+    if len(encoded.input_ids) > TOKENS:
+        raise ToolError(f"the description has {len(encoded.input_ids)} tokens, {TOKENS} are allowed", fix="shorten it")
+    # Several unknown characters are one token, so characters are counted.
+    unknown = sum(end - begin for one, (begin, end) in zip(encoded.input_ids, encoded.offset_mapping)
+                  if one == tokenizer.unk_token_id)
+    if unknown > _UNKNOWN * len(prompt):
         raise ToolError("the description cannot be read by the image model", fix="write it in English")
