@@ -33,12 +33,12 @@ def run_measured(command: list[str], environment: dict[str, str] | None = None) 
     CPU seconds are those of every descendant: this process becomes the parent of the ones that outlive theirs.
     """
     ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
-    own = set(_descendants(os.getpid()))
+    own = set(descendants(os.getpid()))
     before, start, peak = _cpu_of_children(), time.perf_counter(), 0
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment) as process:
             while process.poll() is None:
-                peak = max(peak, sum(map(_memory, _descendants(process.pid))))
+                peak = max(peak, sum(map(memory, descendants(process.pid))))
                 time.sleep(_PAUSE)
         seconds = time.perf_counter() - start
         said.seek(0)
@@ -56,13 +56,13 @@ def _cpu_of_children() -> float:
 
 def _reap(own: set[int]) -> None:
     """Wait for what the command left behind; this process has children of its `own`, which go on."""
-    while left := set(_descendants(os.getpid())) - own:
+    while left := set(descendants(os.getpid())) - own:
         for pid in left:
             with contextlib.suppress(ChildProcessError):  # the child of another one
                 os.waitpid(pid, 0)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
@@ -73,7 +73,7 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _memory(pid: int) -> int:
+def memory(pid: int) -> int:
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:

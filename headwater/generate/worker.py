@@ -66,7 +66,6 @@ class Ticket:
         except RuntimeError:  # the caller's loop is gone, and with it whoever wanted the answer
             self.cancel()
 
-
     def _put(self, delta: Delta | Exception) -> None:
         last = isinstance(delta, Exception) or delta.finish_reason is not None
         if self._deltas.qsize() >= BEHIND and not last:

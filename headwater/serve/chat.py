@@ -98,7 +98,7 @@ class _Reply:
                     "logprobs": self._logprobs(list(delta.logprobs)), **self._ended(answers, index, delta)}
                    for index, delta in enumerate(found)]
         return {**self._head, "object": "chat.completion", "choices": choices,
-                "usage": usage(len(answers.tickets[0].prompt), sum(len(delta.tokens) for delta in found))}
+                "usage": _usage(answers, sum(len(delta.tokens) for delta in found))}
 
     async def chunks(self, answers: Answers) -> AsyncGenerator[dict[str, Any]]:
         count = 0
@@ -115,7 +115,7 @@ class _Reply:
             if delta.finish_reason is not None:
                 yield {**head, "choices": [_choice(index, {}) | self._ended(answers, index, delta)]}
         if with_usage:
-            yield {**head, "choices": [], "usage": usage(len(answers.tickets[0].prompt), count)}
+            yield {**head, "choices": [], "usage": _usage(answers, count)}
 
     def _said(self, answers: Answers, index: int, delta: Delta) -> list[dict[str, Any]]:
         return self._turns[index].feed(delta, answers.tickets[index].sequence.end_mark)
@@ -127,6 +127,12 @@ class _Reply:
 
     def _logprobs(self, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
         return logprobs_body(self._tokenizer, logprobs) if self._asked.logprobs else None
+
+
+def _usage(answers: Answers, said: int) -> dict[str, Any]:
+    """The prompt counts once, however many choices answer it."""
+    first = answers.tickets[0]
+    return usage(len(first.prompt), said, first.sequence.cached_tokens)
 
 
 def _choice(index: int, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:

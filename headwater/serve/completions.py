@@ -103,7 +103,7 @@ class _Reply:
         found = await answers.whole()
         choices = [self._choice(index, delta, echo=True) | answers.ended(delta)
                    for index, delta in enumerate(found or self._nothing())]
-        return {**self._head, "choices": choices, "usage": self._usage(found)}
+        return {**self._head, "choices": choices, "usage": self._usage(answers, found)}
 
     async def chunks(self, answers: Answers) -> AsyncGenerator[dict[str, Any]]:
         said: list[Delta] = []
@@ -116,7 +116,7 @@ class _Reply:
             ended = answers.ended(delta) if delta.finish_reason is not None else {}
             yield {**self._head, "choices": [self._choice(index, delta, echo=False) | ended]}
         if self._asked.stream_options is not None and self._asked.stream_options.include_usage:
-            yield {**self._head, "choices": [], "usage": self._usage(said)}
+            yield {**self._head, "choices": [], "usage": self._usage(answers, said)}
 
     def _nothing(self) -> list[Delta]:
         """Answers of no tokens."""
@@ -132,5 +132,7 @@ class _Reply:
         return {"index": index, "text": (prompt.text if echo else "") + delta.text, "logprobs": logprobs,
                 "finish_reason": None}
 
-    def _usage(self, answers: Sequence[Delta]) -> dict[str, int]:
-        return usage(sum(len(one.ids) for one in self._prompts), sum(len(delta.tokens) for delta in answers))
+    def _usage(self, answers: Answers, said: Sequence[Delta]) -> dict[str, Any]:
+        first = answers.tickets[:: self._asked.choices]
+        return usage(sum(len(one.ids) for one in self._prompts), sum(len(delta.tokens) for delta in said),
+                     sum(ticket.sequence.cached_tokens for ticket in first))

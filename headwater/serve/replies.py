@@ -27,8 +27,14 @@ class ReadUsage(Told):
     total_tokens: int
 
 
+class PromptTokens(Told):
+    cached_tokens: int
+    """Those that had been read for an earlier request."""
+
+
 class Usage(ReadUsage):
     completion_tokens: int
+    prompt_tokens_details: PromptTokens
 
 
 class Spelled(Told):

@@ -44,6 +44,9 @@ class ServeSettings(Settings):
     """Folders of adapters of the model by the names that requests give as their `model`; none is merged with it."""
     base: Base | None = None
     """The form into which the model's matrices are packed; as they are stored when not set."""
+    prompt_cache: int = Field(default=256, ge=0)
+    """MiB for keys and values of prompts that were read, so that a later one that begins alike (a chat's next turn, the
+    same system message) is read from where it differs; 0 keeps none."""
     cache: CacheForm | None = None
     """int8: keys and values in a byte each, in half of bfloat16's memory; in the model's own type when not set."""
     context: ContextSettings = ContextSettings()
@@ -99,7 +102,8 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context,
-                         base=settings.base, adapters=settings.adapters, cache=settings.cache)
+                         base=settings.base, adapters=settings.adapters, cache=settings.cache,
+                         kept_bytes=settings.prompt_cache << 20)
     # a model without a chat format, or tuned with another one, is told now and not at every request
     require_template(engine.tokenizer, model, force=settings.force_template)
     worker = Worker(engine, max_queue=settings.max_queue)

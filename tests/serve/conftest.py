@@ -72,7 +72,7 @@ def serving() -> Callable[..., AbstractContextManager[Running]]:
 @contextmanager
 def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, endless: bool = False,
             limits: dict[str, object] | None = None, graceful: float = 5, adapters: dict[str, Path] | None = None,
-            **options: object) -> Iterator[Running]:
+            kept_bytes: int = 0, **options: object) -> Iterator[Running]:
     """A real server on a loopback port. endless: no end mark ends an answer."""
     pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
     from headwater.serve.app import make_app
@@ -80,7 +80,7 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, endless: boo
     from headwater.serve.server import listen, uvicorn_config
     from headwater.serve.stopping import GracefulServer
 
-    engine = Engine.load(run / "finetune", max_batch=max_batch, adapters=adapters)
+    engine = Engine.load(run / "finetune", max_batch=max_batch, adapters=adapters, kept_bytes=kept_bytes)
     if endless:
         engine.stop_ids = frozenset()
     worker = Worker(engine, max_queue=max_queue)

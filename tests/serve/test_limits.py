@@ -260,3 +260,21 @@ def test_too_much_in_one_request_is_told(server: Any, path: str, body: dict[str,
 def test_a_number_that_python_does_not_read_is_the_clients_mistake(server: Any) -> None:
     answer = httpx.post(server.url + CHAT, content=b'{"seed": ' + b"9" * 5000 + b"}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+def test_what_prompts_begin_with_is_read_once_and_told(run_folder: Path, serving: Any) -> None:
+    turns = [{"role": "user", "content": "a river " * 100}]
+    with serving(run_folder, kept_bytes=1 << 24) as server, serving(run_folder) as forgetful:
+        first, again = (ask(server, messages=turns, max_tokens=8).json() for _ in range(2))
+        wanted = ask(forgetful, messages=turns, max_tokens=8).json()
+        both = {"prompt": ["a river " * 100, "hello"], "n": 2, "max_tokens": 4}
+        completed = [post(server, "/v1/completions", **both).json()["usage"] for _ in range(2)]
+        found = counts(server)
+    length = first["usage"]["prompt_tokens"]
+    assert length > 128
+    told = [one["usage"]["prompt_tokens_details"]["cached_tokens"] for one in (first, again, wanted)]
+    assert told == [0, 128, 0]
+    assert first["choices"] == again["choices"] == wanted["choices"]
+    assert [one["prompt_tokens_details"]["cached_tokens"] for one in completed] == [0, 128]
+    assert found["headwater_prefix_cache_queries_total"] == 2 * length + 4 * completed[0]["prompt_tokens"]
+    assert found["headwater_prefix_cache_hits_total"] == 128 + 2 * 128
