@@ -86,7 +86,7 @@ def compare(export: Export, folder: Path, python: Path) -> list[Case]:
     source, target = folder / "model", folder / "export"
     make_model(export, source)
     convert(source, target, ConvertSettings(layout=export.layout))
-    engine = Engine(load_model(target), Tokenizer.load(target), max_batch=len(PROMPTS))
+    engine = Engine(load_model(source), Tokenizer.load(source), max_batch=len(PROMPTS))
     prompts = [engine.tokenizer.framed(prompt) for prompt in PROMPTS]
     ours = continuations(engine, prompts)
     chat = engine.generate([engine.tokenizer.chat.render([{"role": "user", "content": QUESTION}],
@@ -110,6 +110,7 @@ def compare(export: Export, folder: Path, python: Path) -> list[Case]:
 
 
 def row(case: str, what: str, pairs: list[tuple[Any, Any]]) -> Case:
+    """The ratio is the share that is equal."""
     return Case.compare(case, f"{what}, equal", len(pairs), "vllm", sum(own == other for own, other in pairs),
                         more_is_better=False)
 
@@ -124,10 +125,19 @@ def make_model(export: Export, folder: Path) -> None:
     write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer))
     write_json(folder / GENERATION_CONFIG, generation_config(tokenizer))
     config = preset(export.preset, **{**SHAPE, **export.changes, "vocab_size": tokenizer.vocab_size})
-    model = initialise(Decoder(config), seed=0).eval()
-    save_model(model, folder, tokenizer_from=folder)
+    model = disturbed(initialise(Decoder(config), seed=0).eval())
     end_the_answer(model, Engine(model, tokenizer))
     save_model(model, folder, tokenizer_from=folder)
+
+
+@torch.no_grad()
+def disturbed(model: Decoder) -> Decoder:
+    """Biases and norms' gains that tell: they begin as zeros and ones."""
+    draw = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=draw))
+    return model
 
 
 @torch.no_grad()
