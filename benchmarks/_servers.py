@@ -34,7 +34,7 @@ class Server:
 
     def __init__(self, command: Sequence[str], log: Path, *, port: int, model: str,
                  environment: Mapping[str, str] | None = None) -> None:
-        self.url, self.model, self.log = f"http://127.0.0.1:{port}", model, log
+        self.url, self.model, self.log, self.name = f"http://127.0.0.1:{port}", model, log, log.stem
         self._command, self._environment = list(command), {**os.environ, **(environment or {})}
 
     def __enter__(self) -> Self:
