@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from functools import cached_property
@@ -25,6 +26,9 @@ LEXER_STATES = 50_000
 """That a grammar may make, of one to two kB."""
 # Beyond the schema's own options: white space between values would have no bound, and nothing is approximate.
 _TIGHT: Any = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
+_LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)+"')
+_ESCAPES = re.compile(r'"(?:[^\\]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"')
+"""Literals that JSON can read."""
 Kind = Literal["json_schema", "json", "regex", "choice", "grammar"]
 
 
@@ -68,6 +72,8 @@ class _Grammar(NamedTuple):
     """An `llguidance.LLMatcher` before the first token; its copies share what it found out about the vocabulary."""
     ending: list[int]
     """Tokens of the shortest answer that is known, of single bytes."""
+    words: list[str]
+    """What a Lark grammar holds literally."""
 
 
 class Constraints:
@@ -95,7 +101,8 @@ class Constraints:
             found = self._compiled.get(constraint)
         grammar = found or self._first(constraint)
         ending = self.endings.within(grammar.native, grammar.ending, limit)
-        if ending is None and (ending := self.endings.search(grammar.native, limit)) is not None:
+        if ending is None and (
+                ending := self.endings.search(grammar.native, limit, grammar.words)) is not None:
             grammar = grammar._replace(ending=ending)
         with self._lock:
             self._compiled[constraint] = grammar
@@ -106,15 +113,16 @@ class Constraints:
             needed = len(self.endings.joined(grammar.ending))
             raise InputError(f"no answer of at most {limit} tokens that fits the {constraint.kind} was found; "
                              f"one takes {needed}", fix="allow more tokens, or ask for less")
-        return Matcher(grammar.native, ending, self.endings, self.table, self._tokenizer.stop_ids)
+        return Matcher(grammar.native, ending, self.endings, self.table, self._tokenizer.stop_ids, grammar.words)
 
     def _first(self, constraint: Constraint) -> _Grammar:
         native = self._compile(constraint)
-        ending = self.endings.search(native, LONGEST)
+        words = _words(constraint)
+        ending = self.endings.search(native, LONGEST, words)
         if ending is None:
             raise InputError(f"no answer that fits the {constraint.kind} was found",
                              fix="give one that a short answer fits")
-        return _Grammar(native, ending)
+        return _Grammar(native, ending, words)
 
     def _compile(self, constraint: Constraint) -> Any:
         llguidance = library()
@@ -128,6 +136,13 @@ class Constraints:
             raise InputError(f"the {constraint.kind} cannot be held to: {' '.join(problem.split())}",
                              fix="leave out what is named, or say it otherwise")
         return native
+
+
+def _words(constraint: Constraint) -> list[str]:
+    if constraint.kind != "grammar":
+        return []
+    found = dict.fromkeys(_LITERAL.findall(constraint.text))
+    return [json.loads(word, strict=False) for word in found if _ESCAPES.fullmatch(word)]
 
 
 def _grammar(constraint: Constraint) -> str:

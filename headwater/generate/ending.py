@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,25 +37,39 @@ class Endings:
                                 for byte, ids in enumerate(single)])
         self._marks = np.array(sorted(table.marks), dtype=np.int64)
 
-    def behind(self, native: Any, before: list[int], token: int, most: int) -> list[int] | None:
+    def behind(self, native: Any, before: list[int], token: int, most: int, words: Collection[str] = ()
+               ) -> list[int] | None:
         """An end from here of at most `most` ids, None where none is found quickly. before: the one that was known
-        before `token` came."""
+        before `token` came. words: see `search`."""
         length = len(self._table.pieces[token]) or 1
-        for start in (length, 0, *range(len(before), 0, -1)):
-            found = before[start:]
+        old = (before[start:] for start in (length, 0, *range(len(before), 0, -1)))
+        for found in itertools.chain(old, ([*rest, *before] for rest in self._rest_of_character(native))):
             if self.is_end(native, found) and (fitting := self.within(native, found, most)) is not None:
                 return fitting
-        new = self._straight(native, 4 * most + 64) or self._around(native, QUICK)
+        new = (self._straight(native, 4 * most + 64) or self._around(native, QUICK)
+               or self._by_words(words, native, THOROUGH))
         return None if new is None else self.within(native, new, most)
 
-    def search(self, native: Any, most: int) -> list[int] | None:
-        """An end of at most `most` ids. Of three ways to look each finds what the one before does not, and takes
-        longer."""
-        for look in (self._straight, self._around, self._everywhere):
-            found = look(native, 4 * most + 64 if look == self._straight else THOROUGH)
+    def search(self, native: Any, most: int, words: Collection[str] = ()) -> list[int] | None:
+        """An end of at most `most` ids. words: what the grammar holds literally. Of four ways to look each finds what
+        the one before does not, and takes longer."""
+        for look, effort in ((self._straight, 4 * most + 64), (self._around, THOROUGH),
+                             (partial(self._by_words, words), THOROUGH), (self._everywhere, THOROUGH)):
+            found = look(native, effort)
             if found is not None and (fitting := self.within(native, found, most)) is not None:
                 return fitting
         return None
+
+    def _rest_of_character(self, native: Any) -> Iterator[list[int]]:
+        """Bytes that may follow where a token ends in the middle of a character."""
+        path: list[int] = []
+        native = native.deep_copy()
+        for _ in range(3):
+            step = next(self._allowed(native), None)
+            if step is None or not native.consume_token(step):
+                return
+            path.append(step)
+            yield path
 
     def is_end(self, native: Any, ids: list[int]) -> bool:
         return bool(native.validate_tokens([*ids, self._table.end]) == len(ids) + 1)
@@ -110,6 +125,27 @@ class Endings:
                 return None
             path, native = path + first[0], first[1]
         return None
+
+    def _by_words(self, words: Collection[str], native: Any, effort: int) -> list[int] | None:
+        """Straight on to a text of anything that one of the words closes. On a line of its own, if it may be: so it
+        closes what the text will be later, too."""
+        path: list[int] = []
+        native = native.deep_copy()
+        closing = [self._table.bytewise(f"{before}{word}".encode()) for word in words for before in ("\n", "")]
+        while effort > 0 and not native.is_accepting():
+            step = self._forced(native)
+            if not step:
+                allowed = list(itertools.islice(self._allowed(native), LETTERS))
+                for word in closing if len(allowed) == LETTERS else ():
+                    after = native.deep_copy()
+                    effort -= QUICK
+                    if after.consume_tokens(word) and (rest := self._everywhere(after, QUICK)) is not None:
+                        return path + word + rest
+                step = allowed[:1]
+            if not step or not native.consume_tokens(step):
+                return None
+            path, effort = path + step, effort - 1
+        return path if native.is_accepting() else None
 
     def _everywhere(self, native: Any, effort: int) -> list[int] | None:
         """All ways by their length. Of states in which the same may follow at once only the first counts."""

@@ -28,9 +28,10 @@ class Matcher:
     """
 
     def __init__(self, start: Any, ending: list[int], endings: Endings, table: TokenTable,
-                 stop_ids: Collection[int]) -> None:
+                 stop_ids: Collection[int], words: Collection[str] = ()) -> None:
         """start: an `llguidance.LLMatcher` before the first token. ending: a whole answer that has room. stop_ids: what
-        ends the answer where the grammar allows it."""
+        ends the answer where the grammar allows it. words: what the grammar holds literally."""
+        self._words = words
         self._table, self._endings = table, endings
         self._start, self._state, self._ending = start, start.deep_copy(), ending
         self._stop_ids = [index for index in stop_ids if index < table.size]
@@ -54,7 +55,7 @@ class Matcher:
             return token == self._ending[0] and self.follow() == token
         native = self._state.deep_copy()
         if native.consume_token(token) and not native.is_error():
-            ending = self._endings.behind(native, self._ending, token, left)
+            ending = self._endings.behind(native, self._ending, token, left, self._words)
             if ending is None:
                 return False
             self._state, self._ending = native, ending

@@ -320,3 +320,25 @@ def test_a_model_that_only_opens_has_room_to_close(random: Engine) -> None:
     assert answer.text.count("[") >= 190
     assert answer.text == "[" * (len(answer.text) // 2) + "]" * (len(answer.text) // 2)
     assert answer.finish_reason == "stop"
+
+
+PROGRAM = r'''start: " "? "run\n" "```\n" (line? "\n")* "```"
+line: /`{0,2}([^`\n][^\n]*)?/
+'''
+
+
+def test_programs_go_on_until_their_fence_and_have_room_for_it(random: Engine) -> None:
+    """The fence alone would be the shortest end, and none behind the first token of a line."""
+    params = [SamplingParams(constraint=grammar(PROGRAM), seed=seed, temperature=1, max_tokens=40 + seed)
+              for seed in range(30)]
+    answers = [answer.text for answer in random.generate([[9]] * 30, params)]
+    assert all(re.fullmatch(r" ?run\n```\n([^\n]*\n)*```", text) for text in answers)
+    assert sum(len(text) > 40 for text in answers) > 25
+
+
+def test_the_middle_of_a_character_is_no_obstacle(random: Engine) -> None:
+    """Of a program that is told byte by byte no letter is refused."""
+    table = random.constraints.table
+    matcher = random.constraints.matcher(grammar(PROGRAM), 60)
+    wanted = table.bytewise("run\n```\n山河 = 'ż'\n".encode())
+    assert [matcher.takes(token, 60 - at) for at, token in enumerate(wanted, 1)] == [True] * len(wanted)

@@ -61,13 +61,13 @@ def read_python(text: str) -> dict[str, Any]:
 
 def write_python(arguments: dict[str, Any]) -> str:
     """`tool_call(...)` that `read_python` reads as these arguments; names that Python lacks stand in a `**{...}`."""
-    plain = {name: value for name, value in arguments.items() if _is_name(name)}
+    plain = {name: value for name, value in arguments.items() if is_name(name)}
     rest = {name: value for name, value in arguments.items() if name not in plain}
     written = [f"{name}={value!r}" for name, value in plain.items()]
     return f"tool_call({', '.join([*written, *([f'**{rest!r}'] if rest else [])])})"
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
     # Python reads names in NFKC: another spelling would come back changed.
     return text.isidentifier() and not keyword.iskeyword(text) and unicodedata.normalize("NFKC", text) == text
 

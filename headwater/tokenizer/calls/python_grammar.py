@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from headwater.errors import InputError
+from headwater.tokenizer.calls.arguments import is_name
 from headwater.tokenizer.calls.lark import json_of, literal
 
 _ANNOTATIONS = frozenset(("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
@@ -67,7 +67,7 @@ class _Writer:
             raise self._refused(f"requires '{min(unknown)}', which it does not describe")
         behind = first = '""'
         for name in reversed(properties):
-            if written is _as_keyword and (not name.isidentifier() or keyword.iskeyword(name) or not name.isascii()):
+            if written is _as_keyword and not is_name(name):
                 raise self._refused(f"has a property '{name}', which is no plain name in Python")
             pair = self._rule(f"{literal(written(name))} {self.value(properties[name])}")
             first_pair, next_pair = f"{pair} {behind}", f'", " {pair} {behind}'

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from headwater.errors import InputError
-from headwater.tokenizer.calls import Call, Malformed, Mark, Only, Reply
+from headwater.tokenizer.calls import Call, ChatGlm3Calls, Malformed, Mark, Only, Reply
 from headwater.tokenizer.calls.python_grammar import keywords
 from headwater.tokenizer.calls.schema import Checker
 from tests.tokenizer.calls.conftest import FORMATS, Offer
@@ -159,6 +159,18 @@ def test_a_choice_of_no_tool_is_refused(format_):
         format_.grammar(Only("search_"))
     with pytest.raises(InputError, match="no tool is on offer"):
         type(format_)(()).grammar("required")
+
+
+def test_chatglm3s_names_of_arguments_may_be_chinese(tokenizer):
+    schema = {"type": "object", "properties": {"城市": TEXT, "单位": TEXT}, "required": ["城市"]}
+    format_ = ChatGlm3Calls([Offer("天气", parameters=schema)])
+    call = Call("天气", {"城市": "河"})
+    assert accepts(tokenizer, format_.grammar("required"), [
+        "天气\n```python\ntool_call(城市='河')\n```"], "<|observation|>")
+    assert format_.parse("天气\n ```python\ntool_call(城市='河')\n```").calls == (call,)
+    # Python would read the name as another.
+    with pytest.raises(InputError, match="no plain name in Python"):
+        ChatGlm3Calls([Offer("f", parameters={"properties": {"ﬁ": TEXT}})]).grammar("required")
 
 
 @pytest.mark.parametrize(("schema", "told"), [
