@@ -27,7 +27,7 @@ MERGES = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
 VOCABULARIES = (SENTENCEPIECE, ICE_TEXT, TOKENIZER_JSON)
 """Files that hold pieces: a SentencePiece model or tiktoken ranks, ChatGLM-6B's model, the `tokenizers` library's."""
 
-# generation_config.json holds the role ids of Baichuan's chat models.
+# generation_config.json holds the role ids of Baichuan's chat models, and what ends an answer of others.
 _BESIDE = (*(name for pair in MERGES.items() for name in pair), TOKENIZER_CONFIG, "special_tokens_map.json",
            "added_tokens.json", CHAT_TEMPLATE, GENERATION_CONFIG)
 

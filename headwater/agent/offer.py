@@ -10,12 +10,14 @@ from pydantic import Field, field_validator, model_validator
 
 from headwater.agent.browser.opening import BrowserSettings, open_browser
 from headwater.agent.budgets import Budgets
+from headwater.agent.images.cogview import Cogview
+from headwater.agent.images.painter import CogviewSettings, Painter
 from headwater.agent.interpreter.interpreter import Interpreter, InterpreterSettings
 from headwater.agent.mcp import McpSettings, McpTools
 from headwater.agent.tool import Kind, Tool
 from headwater.settings import Settings
 
-OWN = ("function", "python", "browser")
+OWN = ("function", "python", "browser", "cogview")
 """Words of requests that name no server of MCP."""
 
 
@@ -27,6 +29,8 @@ class ToolsSettings(Settings):
     """Programs that the model writes, in a sandbox; where none can be had nothing starts, unless forced."""
     browser: BrowserSettings | None = None
     """Pages that the model searches and reads: of an index (`headwater index`), and of the web where it is opened."""
+    cogview: CogviewSettings | None = None
+    """Pictures, drawn by a checkpoint that all conversations share."""
     mcp: dict[str, McpSettings] = {}
     """Servers of MCP, by the names by which requests ask for their tools."""
     budgets: Budgets = Field(default=Budgets())
@@ -59,6 +63,9 @@ def kinds_of(settings: ToolsSettings) -> Mapping[str, Kind]:
         kinds["python"] = Kind("runs Python", _later(lambda: Interpreter(python)), process=True)
     if (browser := settings.browser) is not None:
         kinds["browser"] = Kind("searches and reads pages", _later(lambda: open_browser(browser)))
+    if settings.cogview is not None:
+        painter = Painter(settings.cogview)
+        kinds["cogview"] = Kind("draws pictures", _later(lambda: Cogview(painter)))
     for name, server in settings.mcp.items():
         kinds[name] = Kind(f"{name}: {', '.join(server.tools)}", _connecting(server), process=bool(server.command))
     if kinds:

@@ -364,7 +364,7 @@ def _add_runs(add: Adding, stages: Stages) -> None:
         one = add(name, purpose, _direct(room + function, room + settings, "folder"), room + settings)
         one.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or a model's")
         one.add_argument("--tools", default="", metavar="NAME,...", help="tools that the model may call: python, "
-                         "browser; their settings are tools.NAME.SETTING=VALUE")
+                         "browser, cogview; their settings are tools.NAME.SETTING=VALUE")
 
 
 def _add_two_words(add: Adding) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field
 from headwater.artifacts import write_json, write_text
 from headwater.documents import corpus_files, count_texts, read_texts
 from headwater.errors import SettingsError
+from headwater.folders import GENERATION_CONFIG, TOKENIZER_CONFIG
 from headwater.hardware import cores
 from headwater.progress import bar, track
 from headwater.settings import InputPath
@@ -46,8 +47,8 @@ class TokenizerSettings(BpeSettings):
 
 
 def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
-    """Write `tokenizer.model`, `tokenizer.json`, `tokenizer_config.json` and `compression.json`; returns the
-    compression figures."""
+    """Write `tokenizer.model`, `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and
+    `compression.json`; returns the compression figures."""
     threads = settings.threads or cores()
     files, held_out = (corpus_files(settings.corpus, split) for split in ("train", "validation"))
     texts = track(read_texts(files), "tokenizer: measuring texts", count_texts(files))
@@ -59,7 +60,8 @@ def run(settings: TokenizerSettings, out: Path) -> dict[str, float]:
     train_bpe(words.weighted(settings.shares), out / "tokenizer.model", settings, threads=threads)
     tokenizer = Tokenizer.load(out)
     write_text(out / "tokenizer.json", tokenizer_json(tokenizer.to_bytes()))
-    write_json(out / "tokenizer_config.json", tokenizer_config(tokenizer))
+    write_json(out / TOKENIZER_CONFIG, tokenizer_config(tokenizer))
+    write_json(out / GENERATION_CONFIG, generation_config(tokenizer))
     table = compression(tokenizer, read_texts(held_out))
     write_json(out / "compression.json",
                {"split": "validation", "vocab_size": tokenizer.vocab_size, "languages": table})
@@ -115,3 +117,8 @@ def tokenizer_config(tokenizer: Tokenizer) -> dict[str, object]:
             "bos_token": tokenizer.piece(tokenizer.bos), "eos_token": tokenizer.piece(tokenizer.eos),
             "pad_token": tokenizer.piece(tokenizer.pad), "additional_special_tokens": list(SPECIALS),
             "chat_template": JINJA, "stop_token": END}
+
+
+def generation_config(tokenizer: Tokenizer) -> dict[str, object]:
+    """`generation_config.json`, by which transformers and vLLM know what ends an answer."""
+    return {"bos_token_id": tokenizer.bos, "eos_token_id": sorted(tokenizer.stop_ids), "pad_token_id": tokenizer.pad}

@@ -14,7 +14,7 @@ from headwater.errors import InputError
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.export import tokenizer_json
 from headwater.tokenizer.piece_model import read_pieces, renamed
-from headwater.tokenizer.stage import tokenizer_config
+from headwater.tokenizer.stage import generation_config, tokenizer_config
 
 PARTS = st.sampled_from(["a", "aa", "-", "=", " ", "  ", "\t", "\n", "的", "河水", "12", "é", "<s>", "<|user|>", "😀",
                          "_", "0x", "\u3000", "return", "river", "\r\n", "<0x41>"])
@@ -75,3 +75,11 @@ def test_transformers_gives_the_same_ids(trained, tmp_path):
     text = "The river, 482 km.\n    return x 河水 é 😀 <|user|>"
     assert other.encode(text) == [trained.bos, *trained.encode(text)]
     assert other.decode(trained.encode(text)) == text
+
+
+def test_transformers_ends_answers_where_we_do(trained, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    write_json(tmp_path / "generation_config.json", generation_config(trained))
+    read = transformers.GenerationConfig.from_pretrained(tmp_path)
+    assert set(read.eos_token_id) == trained.stop_ids > {trained.eos, trained.specials["<|end|>"]}
+    assert (read.bos_token_id, read.pad_token_id) == (trained.bos, trained.pad)
