@@ -51,7 +51,7 @@ class Metrics:
             return Histogram(f"headwater_{name}_seconds", told, buckets=buckets, registry=registry)
 
         self.prompt = counter("prompt_tokens", "Tokens of accepted prompts")
-        self.sought = counter("prefix_cache_queries", "Tokens of prompts that were read, of each answer")
+        self.sought = counter("prefix_cache_queries", "Tokens of prompts, of each answer that ended")
         self.found = counter("prefix_cache_hits", "Of these, tokens that had been read for an earlier request")
         self.said = counter("generation_tokens", "Tokens of answers")
         self.ended = counter("request_success", "Answers that ended; abort: their client left",
@@ -102,8 +102,6 @@ class Watch:
         ticket = self._tickets[number]
         metrics.said.inc(tokens)
         if tokens and number not in self._last:
-            metrics.sought.inc(len(ticket.prompt))
-            metrics.found.inc(ticket.sequence.cached_tokens)
             metrics.first.observe(now - ticket.submitted)
             metrics.queue.observe((ticket.started or now) - ticket.submitted)
         elif tokens:
@@ -112,6 +110,8 @@ class Watch:
         if tokens:
             self._last[number] = now
         if ended is not None:
+            metrics.sought.inc(len(ticket.prompt))
+            metrics.found.inc(ticket.sequence.cached_tokens)
             metrics.whole.observe(now - ticket.submitted)
             metrics.ended.labels(ended).inc()
 
