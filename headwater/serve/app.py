@@ -39,7 +39,7 @@ def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaul
              origins: Sequence[str] = (), tools: ServerTools | None = None) -> Starlette:
     """The application over a running worker; closing the application closes the worker. keys: one of which requests
     carry, none needed when empty, nor for /metrics where that is open. origins: pages elsewhere that may ask ("*" for
-    all). tools: the server's own, that requests may ask for."""
+    all). tools: the server's own, that requests may ask for. Its `state.service` is what `GracefulServer` ends."""
     service = Service(worker, model, defaults or SamplingParams(), examples, limits or Limits(),
                       tools or ServerTools())
     pages = Pages(service)
@@ -56,7 +56,9 @@ def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaul
     if keys:
         guarded = GUARDED if open_metrics else (*GUARDED, "/metrics")
         middleware.append(Middleware(RequireKey, keys=keys, refused=service.metrics.refused, guarded=guarded))
-    return Starlette(routes=routes, exception_handlers=_counting(service), lifespan=lifespan, middleware=middleware)
+    app = Starlette(routes=routes, exception_handlers=_counting(service), lifespan=lifespan, middleware=middleware)
+    app.state.service = service
+    return app
 
 
 def _counting(service: Service) -> dict[Any, Any]:

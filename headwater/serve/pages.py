@@ -35,7 +35,7 @@ class Pages:
 
     async def health(self, request: Request) -> Response:
         """Whether requests are accepted."""
-        load, ready = self.service.worker.load, self.service.worker.accepting
+        load, ready = self.service.worker.load, self.service.accepting
         return JSONResponse({"status": "ok" if ready else "closing", "model": self.service.model,
                              "version": __version__, "active": load.active, "waiting": load.waiting,
                              "answered": load.answered}, status_code=200 if ready else 503)

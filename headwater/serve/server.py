@@ -128,7 +128,8 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
                    keys=[*settings.api_keys, *filter(None, os.environ.get("HEADWATER_API_KEYS", "").split(","))])
     try:
         with suppress(KeyboardInterrupt):  # the usual way to end a server; uvicorn has closed everything by now
-            GracefulServer(uvicorn_config(app), worker, settings.graceful_seconds, _said(listener)).run([listener])
+            GracefulServer(uvicorn_config(app), app.state.service, settings.graceful_seconds,
+                           _said(listener)).run([listener])
     finally:
         worker.close()
         listener.close()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.sampling import SamplingParams
-from headwater.generate.worker import Worker
+from headwater.generate.worker import Unavailable, Worker
 from headwater.serve.answering import Answers
 from headwater.serve.errors import RequestError
 from headwater.serve.limits import Limits
@@ -35,6 +35,8 @@ class Service:
     tools: ServerTools = field(default_factory=ServerTools)
     started: int = field(default_factory=lambda: int(time.time()))
 
+    closing: bool = False
+
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.worker)
         self.metrics.watch_sessions(lambda: self.tools.running)
@@ -48,6 +50,22 @@ class Service:
         """The model and its adapters."""
         return [self.model, *self.engine.adapters.names]
 
+    @property
+    def accepting(self) -> bool:
+        return self.worker.accepting and not self.closing
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer is under way."""
+        return self.worker.idle and not self.tools.opened
+
+    def leave(self) -> None:
+        """Refuse what comes and finish what was accepted; the worker takes further turns of answers with tools as long
+        as there are any. To be called again and again."""
+        self.closing = True
+        if not self.tools.opened:
+            self.worker.leave()
+
     def require(self, model: str) -> str | None:
         """The adapter that a request names, None for the model itself. Raises `RequestError`."""
         if model not in self.names:
@@ -57,7 +75,9 @@ class Service:
         return None if model == self.model else model
 
     async def body(self, request: Request) -> bytes:
-        """Raises `RequestError` for one that is too large or too slow, and `ClientDisconnect`."""
+        """Raises `RequestError` for one that is too large or too slow, `Unavailable` and `ClientDisconnect`."""
+        if self.closing:
+            raise Unavailable("closed", "the server is shutting down")
         body = bytearray()
         try:
             async with asyncio.timeout(self.limits.seconds):

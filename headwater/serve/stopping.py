@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from headwater.errors import Interrupted
-from headwater.generate.worker import Worker
+from headwater.serve.service import Service
 
 if TYPE_CHECKING:
     import socket
@@ -24,11 +24,11 @@ class GracefulServer(uvicorn.Server):
     """Asked to end, it goes on listening, so that new requests are told (503) and no connection is cut, until every
     answer has ended or `seconds` are over; answers that are left then end with what they have."""
 
-    def __init__(self, config: uvicorn.Config, worker: Worker, seconds: float, said: str = "") -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, seconds: float, said: str = "") -> None:
         """said: printed when it answers."""
         config.timeout_graceful_shutdown = FLUSH
         super().__init__(config)
-        self._worker, self._seconds, self._said = worker, seconds, said
+        self._service, self._seconds, self._said = service, seconds, said
         self._asked: float | None = None
 
     async def on_tick(self, counter: int) -> bool:
@@ -37,10 +37,10 @@ class GracefulServer(uvicorn.Server):
             return False
         if self._asked is None:
             self._asked = time.monotonic()
-            self._worker.leave()
-        if not self._worker.idle and time.monotonic() - self._asked < self._seconds:
+        self._service.leave()
+        if not self._service.idle and time.monotonic() - self._asked < self._seconds:
             return False
-        await asyncio.to_thread(self._worker.close)
+        await asyncio.to_thread(self._service.worker.close)
         return True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -86,8 +86,8 @@ def _serving(run: Path, *, max_batch: int = 4, max_queue: int = 64, endless: boo
     worker = Worker(engine, max_queue=max_queue)
     listener = listen("127.0.0.1", 0)
     listener.listen()  # clients may connect before the server's thread runs
-    server = GracefulServer(uvicorn_config(make_app(
-        worker, "tiny", limits=Limits(**{"body": 20_000, **(limits or {})}), **options)), worker, graceful)
+    app = make_app(worker, "tiny", limits=Limits(**{"body": 20_000, **(limits or {})}), **options)
+    server = GracefulServer(uvicorn_config(app), app.state.service, graceful)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

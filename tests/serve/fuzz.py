@@ -147,8 +147,8 @@ def random_server() -> Iterator[str]:
     worker = Worker(Engine(initialise(Decoder(config), 0), tokenizer, max_batch=8))
     listener = listen("127.0.0.1", 0)
     listener.listen()
-    server = GracefulServer(uvicorn_config(make_app(worker, "tiny", limits=Limits(seconds=SECONDS),
-                                                    tools=ServerTools({"look": Kind("looks", _looking)}))), worker, 1)
+    app = make_app(worker, "tiny", limits=Limits(seconds=SECONDS), tools=ServerTools({"look": Kind("looks", _looking)}))
+    server = GracefulServer(uvicorn_config(app), app.state.service, 1)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

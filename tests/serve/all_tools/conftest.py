@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +190,16 @@ class Gate:
 
 
 @pytest.fixture
-def gated(trained: Tokenizer, small_model: Path, serving: Any, tmp_path: Path) -> Iterator[tuple[Any, Gate, Script]]:
-    """A server for one request at a time, without a queue, and its tool."""
+def gated(trained: Tokenizer, small_model: Path, serving: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts a server for one request at a time, without a queue: with its tool and its script."""
     from headwater.serve.server_tools import ServerTools
 
     gate = Gate()
-    with serving(roomy_run(tmp_path, trained, small_model), max_batch=1, max_queue=0, graceful=0.2,
-                 tools=ServerTools({"gate": gate.kind()})) as running:
-        yield running, gate, Script(running.engine)
+    with ExitStack() as stack:
+        def start(graceful: float = 5) -> tuple[Any, Gate, Script]:
+            running = stack.enter_context(serving(roomy_run(tmp_path, trained, small_model), max_batch=1, max_queue=0,
+                                                  graceful=graceful, tools=ServerTools({"gate": gate.kind()})))
+            return running, gate, Script(running.engine)
+
+        yield start
         gate.open.set()

@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused_by_its_name(server: Any, script: Script) -> N
 
 
 def test_a_full_queue_refuses_a_new_request_and_lets_an_accepted_one_wait(gated: Any) -> None:
-    server, gate, script = gated
+    server, gate, script = gated()
     script.says(lambda text: ENDLESS if "busy" in text else "Done." if "<|observation|>" in text else Call("wait", {}))
     with streaming(server, {"type": "gate"}) as working:
         assert next(event for event in working if "agent" in event)["agent"]["name"] == "wait"
@@ -138,13 +138,27 @@ def test_a_full_queue_refuses_a_new_request_and_lets_an_accepted_one_wait(gated:
         assert (text, ending) == ("Done.", {"finish_reason": "stop"})
 
 
-def test_a_closing_server_ends_the_work_with_what_it_has(gated: Any) -> None:
-    server, gate, script = gated
+def test_a_closing_server_finishes_the_work_that_it_accepted(gated: Any) -> None:
+    server, gate, script = gated(graceful=20)
+    script.says(Call("wait", {}), "In time.")
+    with streaming(server, {"type": "gate"}) as events:
+        assert next(event for event in events if "agent" in event)["agent"]["name"] == "wait"
+        server.server.should_exit = True
+        until(lambda: httpx.get(server.url + "/health").status_code == 503)
+        refused = httpx.post(server.url + CHAT, json=body())
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "closing")
+        gate.open.set()
+        text, _, ending = joined(list(events))
+    assert (text, ending) == ("In time.", {"finish_reason": "stop"})
+
+
+def test_a_closing_server_ends_work_that_takes_too_long_with_what_it_has(gated: Any) -> None:
+    server, gate, script = gated(graceful=0.2)
     script.says(Call("wait", {}), "Too late.")
     with streaming(server, {"type": "gate"}) as events:
         assert next(event for event in events if "agent" in event)["agent"]["name"] == "wait"
         server.server.should_exit = True
-        until(lambda: not server.worker.accepting)
+        until(lambda: not server.worker.alive)
         gate.open.set()
         text, agent, ending = joined(list(events))
     assert (text, [one["text"] for one in agent]) == ("", ["open"])
