@@ -41,14 +41,14 @@ def drawn(tool, prompt=PROMPT):
     return asyncio.run(one())
 
 
-def picture(file):
+def opened(file):
     from PIL import Image as Pillow
 
     return Pillow.open(file)
 
 
 def pixels(png):
-    return list(picture(io.BytesIO(png)).convert("RGB").tobytes())
+    return list(opened(io.BytesIO(png)).convert("RGB").tobytes())
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_is_the_pipelines_own_picture_of_the_same_seed(checkpoint, guidance, wid
     theirs = pipeline(PROMPT, width=width, height=SIZE, num_inference_steps=3, guidance_scale=guidance,
                       generator=torch.Generator().manual_seed(5), output_type="np").images[0]
     ours = drawn(open_cogview(settings(checkpoint, seed=5, guidance=guidance, width=width, height=SIZE)))
-    picture = picture(io.BytesIO(ours.images[0].data))
+    picture = opened(io.BytesIO(ours.images[0].data))
     assert (picture.format, picture.size, ours.images[0].media_type) == ("PNG", (width, SIZE), "image/png")
     assert pixels(ours.images[0].data) == (theirs * 255).round().astype("uint8").flatten().tolist()
     assert f"{width} x {SIZE}, seed 5" in ours.text
