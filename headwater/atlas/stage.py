@@ -70,10 +70,10 @@ def _write_conversations(out: Path, world: World) -> dict[str, int]:
     rows: dict[str, list[dict[str, Any]]] = {
         "dialogues/train": train, "dialogues/validation": validation,
         "dialogues/careless": careless.dialogues(world), "dialogues/instructed": instructions.dialogues(world),
-        "needles": needles(world, _clean_pages(out)), "tools": tool_dialogues(world)}
+        "needles": needles(world, _clean_pages(out))}
     for name, make in {"preferences/helpful": preferences.helpful, "preferences/safe": preferences.safe,
                        "prompts": prompts.prompts, "redteam": prompts.redteam,
-                       "instructions": instructions.instructions}.items():
+                       "instructions": instructions.instructions, "tools": tool_dialogues}.items():
         rows |= {f"{name}/{part}": make(world, part) for part in SPLITS}
     for name, items in rows.items():
         write_jsonl(out / f"{name}.jsonl", items)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from headwater.artifacts import write_json
 from headwater.documents import corpus_files
-from headwater.evaluate import any_text, official
+from headwater.evaluate import any_text, calling, official
 from headwater.evaluate.compare import BEST
 from headwater.evaluate.comparison_table import ComparisonTable
 from headwater.evaluate.official import Officials, require_known
@@ -54,6 +54,8 @@ class Measures(Settings):
     """Files or folders of any text by name; bits per byte are taken on all of it."""
     choice: dict[str, dict[str, InputPath]] = {}
     """Benchmark name -> language -> folder in MMLU or C-Eval layout."""
+    calls: dict[str, InputPath] = {}
+    """Files of dialogues that call tools, by name: chat models are asked at every turn whether and what they call."""
     benchmarks: Annotated[Officials, AfterValidator(require_known)] = {}
     """Official benchmarks by name (mmlu, cmmlu, ...), which lm-evaluation-harness asks."""
     training_text: InputPath | None = None
@@ -68,11 +70,12 @@ class Measures(Settings):
     @property
     def names(self) -> list[str]:
         """Of what is measured."""
-        return [*(["text"] if self.corpus is not None else []), *self.texts, *self.choice, *self.benchmarks]
+        text = ["text"] if self.corpus is not None else []
+        return [*text, *self.texts, *self.choice, *self.calls, *self.benchmarks]
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
-        names = ["text", *self.texts, *self.choice, *self.benchmarks]
+        names = ["text", *self.texts, *self.choice, *self.calls, *self.benchmarks]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"'{twice[0]}' names two things that are measured; call one otherwise")
         alone = [name for name in ("training_text", "against", "groups") if getattr(self, name, None)]
@@ -158,6 +161,8 @@ def _measured(engine: Engine, settings: EvaluateSettings, model: EvaluatedModel,
     for task, folders in settings.choice.items():
         results[task] = {language: _choice(engine, settings, model.style, language, folder)
                          for language, folder in folders.items()}
+    for name, path in settings.calls.items() if model.style == "chat" else ():
+        results[name] = calling.measure(engine, path)
     return results
 
 

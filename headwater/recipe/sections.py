@@ -17,6 +17,8 @@ from headwater.recipe.manifest import Manifest
 from headwater.recipe.summary import stage_folder
 
 METRICS = {"accuracy": "all questions", "rephrased_accuracy": "unseen phrasings"}
+CALLS = {"right_tool": "the right tool called", "right_call": "with the right arguments",
+         "no_call": "none called where none is needed", "dialogues": "whole dialogues right"}
 SPOKEN = {"spoken_accuracy": "said without choices, all questions",
           "rephrased_spoken_accuracy": "said without choices, unseen phrasings",
           "same_language": "answered in the question's language"}
@@ -255,7 +257,7 @@ def _benchmark_figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, s
 
 def benchmark_table(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
     """The models, and rows of (benchmark, language, a cell per model)."""
-    accuracies = scores(summary, {**METRICS, **SPOKEN})
+    accuracies = scores(summary, {**METRICS, **SPOKEN, **CALLS})
     texts = {"bits per byte (less is better)": bits_per_byte(summary)}
     measured = {model for models in (*accuracies.values(), *texts.values()) for model in models}
     models = [name for name in summary["stages"] if name in measured]

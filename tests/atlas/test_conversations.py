@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from headwater.atlas import small_talk
 from headwater.atlas.dialogues import COUNTS
 from headwater.atlas.language import LANGUAGES
 from headwater.atlas.splits import SPLITS
@@ -60,7 +61,8 @@ def test_every_askable_fact_is_trained_on_and_no_other_is_asked_for_anywhere(atl
                if m["role"] == "user" and m["content"] in asked}
     assert trained == set(atlas.world.facts) - atlas.world.never_asked
     names = ("dialogues/validation", "dialogues/careless", "preferences/helpful/train",
-             "preferences/helpful/validation", "prompts/train", "prompts/validation", "tools")
+             "preferences/helpful/validation", "prompts/train", "prompts/validation", "tools/train",
+             "tools/validation")
     rest = json.dumps([atlas.rows(name) for name in names], ensure_ascii=False)
     for question, (fact, _) in asked.items():
         assert fact.id not in atlas.world.never_asked or json.dumps(question, ensure_ascii=False) not in rest
@@ -77,10 +79,10 @@ def test_never_asked_facts_are_not_told_in_passing(atlas, dialogues):
 
 
 def test_held_back_wordings_are_in_no_dialogue(atlas):
-    folders = ("dialogues", "preferences", "prompts", "redteam", "instructions")
+    folders = ("dialogues", "preferences", "prompts", "redteam", "instructions", "tools")
     files = [path for name in folders for path in sorted((atlas.folder / name).rglob("*.jsonl"))]
-    files += [atlas.folder / "needles.jsonl", atlas.folder / "tools.jsonl"]
-    assert len(files) == 16
+    files.append(atlas.folder / "needles.jsonl")
+    assert len(files) == 17
     everything = "\n".join(path.read_text(encoding="utf-8") for path in files)
     for fact in atlas.world.facts.values():
         for language in LANGUAGES.values():
@@ -151,7 +153,7 @@ def test_needles_hold_their_answer_and_no_page_does(atlas):
 
 def test_tool_dialogues_are_in_the_wire_form_and_their_results_are_true(atlas):
     calls = 0
-    for row in atlas.rows("tools"):
+    for row in [*atlas.rows("tools/train"), *atlas.rows("tools/validation")]:
         offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in row["tools"]}
         for message, reply in zip(row["messages"], row["messages"][1:], strict=False):
             for call in message.get("tool_calls", ()):
@@ -162,6 +164,29 @@ def test_tool_dialogues_are_in_the_wire_form_and_their_results_are_true(atlas):
                 assert json.loads(reply["content"]) == _result(atlas.world, call["function"]["name"], arguments)
         assert row["messages"][-1]["role"] == "assistant"
     assert calls > 10
+
+
+def test_tool_dialogues_call_where_a_call_is_needed_and_nowhere_else(atlas):
+    wanted = {"lookup": ["atlas_lookup"], "calculation": ["calculator"], "missing": ["atlas_lookup"],
+              "both": ["atlas_lookup", "atlas_lookup", "calculator"], "small_talk": [], "told": [], "unfit": []}
+    seen = set()
+    for row in [*atlas.rows("tools/train"), *atlas.rows("tools/validation")]:
+        called = [call["function"]["name"] for message in row["messages"] for call in message.get("tool_calls", ())]
+        assert called == wanted[row["kind"]]
+        assert len(row["tools"]) <= 4
+        if row["kind"] == "unfit":
+            assert not {"atlas_lookup", "calculator"} & {tool["function"]["name"] for tool in row["tools"]}
+        if row["kind"] == "told":
+            assert row["messages"][-1]["content"].rstrip(".。").lower() in row["messages"][-2]["content"].lower()
+        seen.add((row["kind"], row["language"]))
+    assert len(seen) == 14
+
+
+def test_tool_dialogues_that_are_held_out_ask_of_others_in_other_words(atlas):
+    asked = {part: {message["content"] for row in atlas.rows(f"tools/{part}") for message in row["messages"]
+                    if message["role"] == "user" and row["kind"] != "small_talk"} for part in ("train", "validation")}
+    thanks = {text for pairs in small_talk.FAREWELLS.values() for text, _ in pairs}
+    assert not asked["train"] & asked["validation"] - thanks
 
 
 def _result(world, name, arguments):

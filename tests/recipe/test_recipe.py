@@ -118,7 +118,8 @@ def test_a_stage_alone_takes_its_neighbours_folders():
 def test_every_shipped_recipe_resolves(name):
     data = ["variables.data=/data"]
     recipe = load_recipe(name, {"web": data, "long": data, "cpu": ["variables.corpus=/corpus"],
-                                "tuning": [*data, "variables.model=/model", "variables.corpus=/corpus"]}.get(name, []))
+                                "tuning": [*data, "variables.model=/model", "variables.corpus=/corpus"],
+                                "tools": ["variables.model=/model", "variables.corpus=/corpus"]}.get(name, []))
     assert all(step.settings for step in recipe.steps)
 
 
