@@ -18,6 +18,8 @@ class Standin:
     script: list[str | dict[str, Any] | float] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "river", "max_model_len": 4096}])
     tools: list[dict[str, str]] | None = None
+    late: float = 0
+    """Seconds before the models are told."""
     key: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     left: int = 0
@@ -58,6 +60,7 @@ def application(standin: Standin) -> Any:
         return StreamingResponse(standin.chunks(), media_type="text/event-stream")
 
     async def models(request: Request) -> Response:
+        await asyncio.sleep(standin.late)
         if standin.key and request.headers.get("authorization") != f"Bearer {standin.key}":
             return JSONResponse({"error": {"message": "no key", "code": "invalid_api_key"}}, 401)
         return JSONResponse({"object": "list", "data": standin.models})

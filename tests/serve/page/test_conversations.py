@@ -158,13 +158,24 @@ def test_settings_and_the_chosen_model_are_sent(open_chat: Any, standin: Any) ->
     for name, value in chosen.items():
         page.fill(f"#{name}", value)
     page.click("#done")
+    standin.late = 0.3
     page.reload()
-    ask(page, standin, "a", "x")
+    ask(page, standin, "a", "x")  # before the page knows the models
     body = standin.asked[-1]
     assert {name: body[name] for name in ("model", "temperature", "top_p", "max_tokens", "seed", "stream")} == {
         "model": "poet", "temperature": 0.7, "top_p": 0.9, "max_tokens": 12, "seed": 5, "stream": True}
     assert told(standin) == [("system", "Be short."), ("user", "a")]
     assert page.locator("li.assistant .by").text_content() == "poet"
+
+
+def test_a_question_that_waits_for_the_models_is_stopped(chat: Any, standin: Any) -> None:
+    standin.late = 5
+    chat.reload()
+    chat.fill("#input", "a")
+    chat.press("#input", "Enter")
+    chat.click("#stop")
+    chat.locator("li.assistant .actions").wait_for(timeout=3000)
+    assert standin.asked == []
 
 
 def test_a_server_that_wants_a_key_is_given_it(chat: Any, standin: Any) -> None:

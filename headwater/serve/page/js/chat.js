@@ -4,7 +4,7 @@ import { ApiError, complete } from "./api.js";
 import { $ } from "./dom.js";
 import { tidyEvent } from "./event.js";
 import { Answer, clear, showQuestion, toEnd } from "./messages.js";
-import { connect, model, room, tools } from "./server.js";
+import { connect, met, model, room, tools } from "./server.js";
 import { sampling, systemPrompt } from "./settings.js";
 import { conversation, keep } from "./store.js";
 import { word } from "./words.js";
@@ -150,6 +150,7 @@ function setBusy(abort) {
 // Asks with as many of the messages as leave a quarter of the context to the answer, leaving out whole rounds from the
 // front, and yields {text, finish, agent}.
 async function* replies(chat, question, view, signal) {
+  await Promise.race([met(), stopped(signal)]); // a question can be quicker than the list of models
   const messages = history(chat.messages.slice(0, question));
   for (let renamed = false; ;) {
     try {
@@ -168,6 +169,8 @@ async function* replies(chat, question, view, signal) {
     }
   }
 }
+
+const stopped = (signal) => new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
 
 // Whole rounds and the question: what had no answer is left out.
 function history(messages) {

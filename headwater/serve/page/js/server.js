@@ -7,15 +7,21 @@ import { locale, word } from "./words.js";
 
 const KNOWN_TOOLS = ["python", "browser", "cogview"]; // those the page has a word and a picture for
 const offered = { models: [], tools: [], examples: [] };
-const state = { model: null, problem: "offline", on: new Set(read("tools", "").split("\n").filter(Boolean)) };
+const state = { model: null, problem: "offline", on: new Set(read("tools", "").split("\n").filter(Boolean)),
+  met: Promise.resolve() };
 
 export const model = () => state.model?.id ?? "";
 export const room = () => state.model?.max_model_len ?? 0; // tokens of the model's context
+export const met = () => state.met; // settles when what is offered is known, or that nobody answers
 export const tools = () => offered.tools.filter((tool) => state.on.has(tool.type)).map((tool) => ({ type: tool.type }));
 
 // Asks the server anew; `ask` is called with a proposed question that was chosen. The promise is false where the server
 // wants a key that it did not get.
-export async function connect(ask) {
+export function connect(ask) {
+  return state.met = meet(ask);
+}
+
+async function meet(ask) {
   try {
     offered.models = await listModels();
     choose(read("model", ""));
