@@ -27,9 +27,8 @@ from headwater.model.cache import CacheForm, KVCache
 from headwater.model.checkpoint import load_model
 from headwater.model.decoder import Decoder
 from headwater.model.extension import ContextSettings
-from headwater.model.native.weights import FEW
 from headwater.model.packed import Base
-from headwater.model.stepper import stepper_of
+from headwater.model.stepper import MOST, stepper_of
 from headwater.model.task_head import require_no_head
 from headwater.progress import bar
 from headwater.tokenizer.vocabulary import Tokenizer
@@ -325,7 +324,7 @@ class Engine:
 def _groups(rows: int, device: str) -> list[slice]:
     """Rows that are decoded by one call each: as many as compiled code takes, which twice is quicker than once without
     it. On a GPU all."""
-    count = max(1, -(-rows // FEW)) if device == "cpu" else 1
+    count = max(1, -(-rows // MOST["cpu"])) if device == "cpu" else 1
     return [slice(rows * number // count, rows * (number + 1) // count) for number in range(count)]
 
 

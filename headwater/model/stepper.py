@@ -25,6 +25,9 @@ from headwater.model.positions import frequencies
 from headwater.model.scalings import DynamicNtk
 from headwater.progress import say
 
+MOST = {"cpu": 32, "cuda": FEW}
+"""Rows of one step, by device."""
+
 
 def covers(config: ModelConfig) -> bool:
     """Whether steps of such models are compiled: those of LLaMA, Baichuan, ChatGLM2 and 3 and GLM-4."""
@@ -40,7 +43,7 @@ def stepper_of(model: Decoder, cache: KVCache) -> Stepper | CapturedStepper | No
     plain = (model.dtype in MULTIPLIED.get(kind, ()) and cache.keys[0].dtype in (model.dtype, torch.int8)
              and cache.front == 0 and model.prefix is None and not cache.rolling and cache.positions is None
              and cache.visible is None)
-    if not plain or not covers(model.config) or not 0 < cache.batch <= FEW or torch.is_autocast_enabled(kind):
+    if not plain or not covers(model.config) or not 0 < cache.batch <= MOST[kind] or torch.is_autocast_enabled(kind):
         return None
     parts = parts_of(model)
     if parts is None:

@@ -12,7 +12,7 @@ from headwater.model.cache import from_bytes
 from headwater.model.checkpoint import load_model
 from headwater.model.packed import pack_linears
 from headwater.model.prefix import Prefix, PrefixSettings
-from headwater.model.stepper import covers, stepper_of
+from headwater.model.stepper import MOST, covers, stepper_of
 from headwater.model.tensors import read_tensors
 
 pytestmark = pytest.mark.skipif(not hardware.has_compiler(), reason="no compiler")
@@ -95,6 +95,23 @@ def test_steps_from_bytes_are_the_decoder_s(shared, name: str) -> None:
         assert (off > 1e-4 * largest).float().mean() < 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("form", ["float", "int8", "int4"])
+@torch.inference_mode()
+def test_a_row_s_step_is_the_same_to_the_bit_whatever_is_beside_it(form: str, dtype: torch.dtype) -> None:
+    model = initialise(Decoder(ModelConfig(**{**SMALL, "head_dim": 20})), seed=3).to(dtype).eval()
+    if form != "float":
+        pack_linears(model, head=False, form=form)
+    lengths = [1 + 5 * row % 133 for row in range(MOST["cpu"])]
+    tokens = [3 + row for row in range(len(lengths))]
+    alone = torch.cat([step(tokens[row : row + 1], lengths[row : row + 1]) for row in range(len(lengths))
+                       if (step := stepper_of(model, filled(model, len(lengths)).rows(row, row + 1))) is not None])
+    for first, last in ((0, len(lengths)), (0, 2), (3, 7), (7, 18)):
+        step = stepper_of(model, filled(model, len(lengths)).rows(first, last))
+        assert step is not None
+        assert torch.equal(step(tokens[first:last], lengths[first:last]), alone[first:last])
+
+
 @pytest.mark.parametrize("form", ["float", "int8", "int4"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_and_bfloat16_models_step_as_in_float32(form: str, dtype: torch.dtype) -> None:
@@ -139,7 +156,7 @@ def test_what_is_not_covered_goes_through_the_decoder(monkeypatch: pytest.Monkey
         return stepper_of(model, model.cache(rows, 8).rows(0, rows))
 
     assert step_of() is not None
-    assert step_of(rows=17) is None
+    assert step_of(rows=MOST["cpu"] + 1) is None
     for changed in ({"activation": "gelu"}, {"norm": "layernorm"}, {"sliding_window": 4}, {"position": "rope_2d"}):
         assert not covers(ModelConfig(**{**SMALL, **changed}))
         assert step_of(**changed) is None

@@ -48,35 +48,54 @@ static void keep(int8_t* to, const float* from, int64_t width) {
     memcpy(to + width, &scale, sizeof scale);
 }
 
+template <class Kept>
+static INLINE Vec product(const float* query, const Kept* key, int64_t width) {
+    Vec sum{};
+    int64_t c = 0;
+    for (; c + LANES <= width; c += LANES) sum += load(query + c) * get(key + c);
+    if (c < width) sum += load(query + c) * get_some(key + c, width - c);
+    return sum;
+}
+
 // scores[h * KEYS + s] for some heads with the same keys. query [heads, filled(width)] is scaled, and so that 2^score
 // is what is summed; slopes, if any, too: `behind` is how far the first key lies behind the query.
 template <class Kept>
 static void score(float* scores, const float* query, int64_t heads, const Kept* keys, int64_t by_token, int64_t count,
                   int64_t width, const float* slopes, int64_t behind) {
-    const int64_t wide = filled(width);
-    for (int64_t s = 0; s < count; s++) {
-        const Kept* key = keys + s * by_token;
-        const float scale = scale_of(key, width);
+    for (int64_t s = 0; s < count; s += LANES) {
+        const int64_t here = count - s < LANES ? count - s : LANES;
+        Vec scales{}, places = __builtin_convertvector(iota(), Vec);
+        for (int64_t at = 0; at < here; at++) scales[at] = scale_of(keys + (s + at) * by_token, width);
         for (int64_t h = 0; h < heads; h++) {
-            Vec sum{};
-            for (int64_t c = 0; c < width; c += LANES) sum += load(query + h * wide + c) * get_some(key + c, width - c);
-            scores[h * KEYS + s] = total(sum) * scale - (slopes ? slopes[h] * LOG2E * (behind - s) : 0.f);
+            Vec sums[LANES]{};
+            for (int64_t at = 0; at < here; at++)
+                sums[at] = product(query + h * filled(width), keys + (s + at) * by_token, width);
+            Vec found = totals(sums) * scales;
+            if (slopes) found -= splat(slopes[h] * LOG2E) * (splat((float)(behind - s)) - places);
+            store(scores + h * KEYS + s, found);
         }
     }
 }
 
-// out += sum of weights times values, for VECTORS vectors of the head from column c on.
+// out += sum of weights times values, for VECTORS vectors of the head from column c on. Two sums each: additions wait
+// for each other.
 template <int VECTORS, class Kept>
 static INLINE void mix(float* out, const float* weights, const Kept* values, int64_t by_token, int64_t count,
                        int64_t left) {
-    Vec sums[VECTORS];
-    for (int v = 0; v < VECTORS; v++) sums[v] = load(out + v * LANES);
-    for (int64_t s = 0; s < count; s++) {
+    Vec sums[2][VECTORS]{};
+    const auto add = [&](int64_t s, Vec(&into)[VECTORS]) __attribute__((always_inline)) {
         const Kept* value = values + s * by_token;
         const Vec weight = splat(weights[s] * scale_of(value, left));
-        for (int v = 0; v < VECTORS; v++) sums[v] += weight * get_some(value + v * LANES, left - v * LANES);
+        for (int v = 0; v < VECTORS; v++)
+            into[v] += weight * (VECTORS > 1 ? get(value + v * LANES) : get_some(value, left));
+    };
+    int64_t s = 0;
+    for (; s + 2 <= count; s += 2) {
+        add(s, sums[0]);
+        add(s + 1, sums[1]);
     }
-    for (int v = 0; v < VECTORS; v++) store(out + v * LANES, sums[v]);
+    if (s < count) add(s, sums[0]);
+    for (int v = 0; v < VECTORS; v++) store(out + v * LANES, load(out + v * LANES) + (sums[0][v] + sums[1][v]));
 }
 
 template <class Kept>

@@ -142,6 +142,17 @@ static INLINE void fetch(const void* row, int64_t at, int64_t bytes) {
     __builtin_prefetch((const char*)row + place, 0, 3);
 }
 
+template <int HEIGHT, int WIDTH>
+static INLINE void all_totals(Vec (&x)[HEIGHT][WIDTH], float (&y)[HEIGHT][WIDTH]) {
+    constexpr int COUNT = HEIGHT * WIDTH;
+    if constexpr (COUNT == 1) {
+        y[0][0] = total(x[0][0]);
+    } else {
+        const Vec found = totals<COUNT>(*(Vec(*)[COUNT])x);
+        memcpy(y, &found, sizeof y);
+    }
+}
+
 // y[w][x] for HEIGHT rows of a matrix whose weights are numbers, and WIDTH vectors. Two sums each: additions wait for
 // each other. How many rows and vectors go together changes no bit.
 template <class Cell, class Stored, int HEIGHT, int WIDTH>
@@ -178,10 +189,10 @@ static INLINE void plain(const Matrix& m, int64_t row, const Input& x, int64_t f
         add(rest, STEP, at, sums[side]);
     }
     for (int w = 0; w < HEIGHT; w++)
-        for (int v = 0; v < WIDTH; v++) {
-            y[w][v] = total(sums[0][w][v] + sums[1][w][v]);
-            if (m.form == INT8) y[w][v] *= ((const float*)m.scale)[row + w];
-        }
+        for (int v = 0; v < WIDTH; v++) sums[0][w][v] += sums[1][w][v];
+    all_totals(sums[0], y);
+    for (int w = 0; m.form == INT8 && w < HEIGHT; w++)
+        for (int v = 0; v < WIDTH; v++) y[w][v] *= ((const float*)m.scale)[row + w];
 }
 
 // LANES scales or zeros of a row's groups, of which the first `left` are there.
@@ -264,8 +275,7 @@ static INLINE void grouped(const Matrix& m, int64_t row, const Input& x, int64_t
             add(w, at, (at >> log_group) - g, packed);
         }
     }
-    for (int w = 0; w < HEIGHT; w++)
-        for (int v = 0; v < WIDTH; v++) y[w][v] = total(sums[w][v]);
+    all_totals(sums, y);
 }
 
 template <class Cell, Form FORM, int HEIGHT, int WIDTH>
@@ -289,7 +299,10 @@ static void rows_in(const Matrix& m, int64_t begin, int64_t end, const Input& x,
                     int64_t by_vector) {
     // One vector waits for memory, which is quickest as one stream; more of them for arithmetic, which rows side by side
     // save some of, as long as their sums fit the registers.
-    constexpr int HEIGHT = FORM < INT8 || WIDTH == 1 ? 1 : WIDTH == 2 ? 4 : WIDTH == 4 && FORM == INT8 ? 2 : 1;
+    constexpr int HEIGHT = WIDTH == 1    ? 1
+                           : FORM < INT8 ? (LANES == 16 ? 2 : 1)
+                           : WIDTH == 2  ? 4
+                           : WIDTH == 4 && FORM == INT8 ? 2 : 1;
     int64_t row = begin;
     for (; row + HEIGHT <= end; row += HEIGHT)
         some<Cell, FORM, HEIGHT, WIDTH>(m, row, x, first, y + row - begin, by_vector);
@@ -309,14 +322,15 @@ static void rows_by(const Matrix& m, int64_t begin, int64_t end, const Input& x,
 // y[v * by_vector + row - begin] for the rows [begin, end) and all vectors.
 template <class Cell>
 static void rows_of(const Matrix& m, int64_t begin, int64_t end, const Input& x, float* y, int64_t by_vector) {
-    for (int64_t first = 0; first < x.count;) {
+    const int64_t most = m.form < INT8 && LANES == 16 ? 4 : 8;  // four beside two rows read less than eight beside one
+    for (int64_t first = 0, width; first < x.count; first += width) {
         const int64_t left = x.count - first;
         float* to = y + first * by_vector;
-        if (left >= 8) rows_by<Cell, 8>(m, begin, end, x, first, to, by_vector);
-        else if (left >= 4) rows_by<Cell, 4>(m, begin, end, x, first, to, by_vector);
-        else if (left >= 2) rows_by<Cell, 2>(m, begin, end, x, first, to, by_vector);
+        width = left >= 8 ? most : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        if (width == 8) rows_by<Cell, 8>(m, begin, end, x, first, to, by_vector);
+        else if (width == 4) rows_by<Cell, 4>(m, begin, end, x, first, to, by_vector);
+        else if (width == 2) rows_by<Cell, 2>(m, begin, end, x, first, to, by_vector);
         else rows_by<Cell, 1>(m, begin, end, x, first, to, by_vector);
-        first += left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     }
 }
 

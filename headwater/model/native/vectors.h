@@ -84,6 +84,35 @@ static INLINE float total(Vec x) {
 #endif
 }
 
+// Of COUNT vectors, side by side: what `total` gives for each, to the bit, with a third of its work.
+template <int COUNT>
+static INLINE Vec totals(Vec (&x)[COUNT]) {
+    static_assert(COUNT <= LANES && (COUNT & (COUNT - 1)) == 0);
+#if defined(__AVX512F__)
+    // Halves are added, quarters of two such, and so on; where no second is left the first stands for it.
+    constexpr int LEFT[] = {(COUNT + 1) / 2, (COUNT + 3) / 4, (COUNT + 7) / 8};
+    for (int at = 0; at < LEFT[0]; at++) {
+        const Vec a = x[2 * at], b = x[COUNT > 1 ? 2 * at + 1 : 0];
+        x[at] = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+    }
+    for (int at = 0; at < LEFT[1]; at++) {
+        const Vec a = x[2 * at], b = x[LEFT[0] > 1 ? 2 * at + 1 : 0];
+        x[at] = _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+    }
+    for (int at = 0; at < LEFT[2]; at++) {
+        const Vec a = x[2 * at], b = x[LEFT[1] > 1 ? 2 * at + 1 : 0];
+        x[at] = _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
+    }
+    const Vec a = x[0], b = x[LEFT[2] > 1 ? 1 : 0];
+    const Vec sums = _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd);
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums);
+#else
+    Vec sums{};
+    for (int at = 0; at < COUNT; at++) sums[at] = total(x[at]);
+    return sums;
+#endif
+}
+
 constexpr float LOG2E = 1.44269504088896341f;
 
 // c[0] + c[1] x + c[2] x^2 + ...
