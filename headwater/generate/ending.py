@@ -132,6 +132,8 @@ class Endings:
         path: list[int] = []
         native = native.deep_copy()
         closing = [self._table.bytewise(f"{before}{word}".encode()) for word in words for before in ("\n", "")]
+        if not closing:
+            return None
         while effort > 0 and not native.is_accepting():
             step = self._forced(native)
             if not step:

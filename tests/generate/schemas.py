@@ -38,6 +38,8 @@ SCHEMAS: dict[str, Any] = {
     "constants": tool(("version", "kind"), version={"const": 2}, kind={"const": "tool_call"}, note=TEXT),
     "tree": TREE,
     "list": {"type": "array", "items": WHOLE, "minItems": 3},
+    "some of each": {"type": "array", "minItems": 1, "items": {"anyOf": [
+        {"type": "string", "pattern": "^[a-z]{3,8}$"}, {"type": "null"}, {"type": "boolean"}]}},
     "pair": {"type": "array", "prefixItems": [TEXT, WHOLE], "items": False, "minItems": 2},
     "map": {"type": "object", "additionalProperties": WHOLE},
     "anything": {},

@@ -1,4 +1,4 @@
-"""Answers under a constraint: always valid, from models whose weights are random, within any limit that allows one."""
+"""What constrains an answer: every vocabulary, expressions and grammars, free rows beside, what is refused."""
 
 from __future__ import annotations
 
@@ -10,33 +10,18 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from headwater.errors import InputError, SettingsError
 from headwater.generate import Engine, SamplingParams
 from headwater.generate import constraint as constraint_module
 from headwater.generate.constraint import Constraint, Constraints
-from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer import Tokenizer
+from tests.generate.random_models import random_engine
 
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
            "required": ["city"], "additionalProperties": False}
-SCHEMAS: dict[str, Any] = {
-    "weather": WEATHER,
-    "nested": {"type": "object", "required": ["q", "n"], "properties": {
-        "q": {"type": "string", "minLength": 3}, "n": {"type": "integer", "minimum": 1, "maximum": 50},
-        "deep": {"type": "object", "required": ["x"], "properties": {
-            "x": {"type": "array", "items": {"type": "number"}, "minItems": 2}}}}},
-    "list": {"type": "array", "minItems": 1, "items": {"anyOf": [
-        {"type": "string", "pattern": "^[a-z]{3,8}$"}, {"type": "null"}, {"type": "boolean"}]}},
-    "anything": {"type": "object"}, "date": {"type": "string", "format": "date"},
-    "chinese": {"type": "object", "properties": {"名字": {"type": "string", "maxLength": 5}}, "required": ["名字"],
-                "additionalProperties": False},
-    "tree": {"$ref": "#/$defs/node", "$defs": {"node": {
-        "type": "object", "required": ["v", "kids"], "additionalProperties": False,
-        "properties": {"v": {"type": "integer"}, "kids": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}}},
-}
+CHINESE = {"type": "object", "properties": {"名字": {"type": "string", "maxLength": 5}}, "required": ["名字"],
+           "additionalProperties": False}
 
 
 def schema(value: Any) -> Constraint:
@@ -45,13 +30,6 @@ def schema(value: Any) -> Constraint:
 
 def check(text: str, value: Any) -> None:
     jsonschema.validate(json.loads(text), value, format_checker=jsonschema.FormatChecker())
-
-
-def random_engine(tokenizer: Tokenizer, rows: int = 8) -> Engine:
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-                         initializer_range=0.3)
-    return Engine(initialise(Decoder(config), seed=3).eval(), tokenizer, max_batch=rows)
 
 
 @pytest.fixture(scope="module")
@@ -64,37 +42,13 @@ def answers(engine: Engine, constraint: Constraint, count: int, **params: Any) -
     return iter(engine.generate([[5, 6, 7]] * count, [SamplingParams(seed=seed, **given) for seed in range(count)]))
 
 
-@pytest.mark.parametrize("limit", [24, 40, 150])
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_every_answer_of_a_random_model_fits_its_schema(random_model: Engine, name: str, limit: int) -> None:
-    """Fifty for each: a thousand and fifty in all."""
-    for answer in answers(random_model, schema(SCHEMAS[name]), 50, max_tokens=limit):
-        check(answer.text, SCHEMAS[name])
-        assert answer.finish_reason == "stop"
-        assert len(answer.tokens) <= limit
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.recursive(
-    st.sampled_from([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}, {"type": "null"},
-                     {"type": "number"}, {"const": "河"}, {"type": "string", "maxLength": 3, "minLength": 1}]),
-    lambda inner: st.builds(lambda values, needed: {
-        "type": "object", "properties": values, "required": sorted(values)[:needed], "additionalProperties": False},
-        st.dictionaries(st.sampled_from(["a", "b", "长度"]), inner, max_size=3), st.integers(0, 3)) | st.builds(
-        lambda value, least: {"type": "array", "items": value, "minItems": least}, inner, st.integers(0, 2)),
-    max_leaves=5), st.integers(0, 99))
-def test_whatever_the_schema_the_answer_fits(random_model: Engine, value: Any, seed: int) -> None:
-    params = SamplingParams(temperature=1.5, seed=seed, max_tokens=120, constraint=schema(value))
-    check(random_model.generate([[9]], params)[0].text, value)
-
-
 @pytest.mark.parametrize("file", ["chatglm2-3-64794", "llama-32000", "chinese-llama-49953",
                                   "qwen-151643/qwen.tiktoken", "gguf-vocab/ggml-vocab-falcon.gguf"])
 def test_every_familys_vocabulary_spells_exact_bytes(shared: Path, file: str) -> None:
     engine = random_engine(Tokenizer.load(shared / "tokenizers" / file), rows=4)
-    for name in ("weather", "chinese"):
-        for answer in answers(engine, schema(SCHEMAS[name]), 4):
-            check(answer.text, SCHEMAS[name])
+    for value in (WEATHER, CHINESE):
+        for answer in answers(engine, schema(value), 4):
+            check(answer.text, value)
     choice = Constraint(kind="choice", text=json.dumps(["get_weather\n", "  河流，长江", '"a\\b"\t\'c\'']))
     found = {answer.text for answer in answers(engine, choice, 12, temperature=30.0)}
     assert found <= set(json.loads(choice.text))

@@ -15,20 +15,13 @@ from headwater.errors import InputError
 from headwater.generate import Engine, SamplingParams
 from headwater.generate.constraint import Constraint
 from headwater.generate.token_table import TokenTable
-from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer import Tokenizer
+from tests.generate.random_models import random_engine
 from tests.generate.schemas import REFUSED, SCHEMAS, tool
 
 pytest.importorskip("llguidance", reason="llguidance is not installed")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 VOCABULARIES = ("llama-32000", "chatglm2-3-64794", "gpt2-50257", "qwen-151643", "internlm2-92544", "mistral-32000")
-
-
-def random_engine(tokenizer: Tokenizer, *, rows: int = 10) -> Engine:
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
-                         initializer_range=0.3)
-    return Engine(initialise(Decoder(config), seed=5).eval(), tokenizer, max_batch=rows)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +52,7 @@ def holds(schema: Any, text: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_answer_of_a_random_model_fits_its_schema(random: Engine, name: str) -> None:
-    """Fifty for each of twenty schemas; some barely have room."""
+    """Fifty for each of twenty-one schemas; some barely have room."""
     constraint = of(SCHEMAS[name])
     least = len(random.constraints.endings.joined(ending(random, constraint)))
     params = [SamplingParams(constraint=constraint, seed=seed, temperature=(1, 2, 0)[seed % 3],
@@ -69,6 +62,7 @@ def test_every_answer_of_a_random_model_fits_its_schema(random: Engine, name: st
     for answer, own in zip(answers, params, strict=True):
         holds(SCHEMAS[name], answer.text)
         assert len(answer.tokens) <= own.max_tokens
+        assert answer.finish_reason == "stop"
     assert len({answer.text for answer in answers}) > 2
 
 
