@@ -30,14 +30,15 @@ from headwater.serve.work_told import WorkTold
 async def answer_with_tools(service: Service, request: Request, asked: ChatRequest, adapter: str | None) -> Response:
     """Answer once, calling the server's tools on the way. Raises `RequestError`, `Unavailable`, `ClientDisconnect`."""
     budgets, offer = _budgets(service, asked), asked.offer()
-    tools = await unless_left(service.tools.open(offer.kinds(), [one.definition() for one in offer.functions()]),
+    tools = await unless_left(service.tools.open(offer.kinds(), [one.definition() for one in offer.functions()],
+                                                 asked.session),
                               request.receive, service.limits.seconds)
     model = ServedModel(service, asked.params(service.defaults, service.engine.max_length, None)[0], adapter,
                         parallel=offer.parallel)
     try:
         running = _start(service, asked, tools, model, budgets)
     except BaseException:
-        await tools.close()
+        await tools.leave()
         raise
     try:
         await unless_left(_begun(running), request.receive, None)
@@ -67,6 +68,7 @@ def _start(service: Service, asked: ChatRequest, tools: OpenTools, model: Served
         agent = Agent(model, tools.box, budgets=budgets)
     except InputError as error:
         raise RequestError(str(error), param="tools", code="invalid_value") from None
+    tools.begin(agent)
     run = agent.run(history(asked.messages, agent.format), offer.chosen())
     return Running(run, tools, model, service.limits, service.metrics)
 

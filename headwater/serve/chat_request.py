@@ -89,6 +89,9 @@ class ChatRequest(Sampled):
     parallel_tool_calls: bool | None = None
     budgets: AskedBudgets | None = None
     """Of an answer for which the server calls tools of its own."""
+    session: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{16,64}$")
+    """A name nobody guesses: what the server's tools hold (variables, files, open pages) stays for the next answer of
+    the same name."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -155,9 +158,10 @@ class ChatRequest(Sampled):
                                code="invalid_value")
 
     def _check_work(self) -> None:
-        if self.budgets is not None and not self.works:
-            raise RequestError("'budgets' are of the server's own tools, and the request asks for none of them",
-                               param="budgets", code="invalid_value")
+        for name in ("budgets", "session"):
+            if getattr(self, name) is not None and not self.works:
+                raise RequestError(f"'{name}' goes with the server's own tools, and the request asks for none of them",
+                                   param=name, code="invalid_value")
         for name, asked in (("n", self.choices > 1), ("logprobs", self.logprobs)):
             if asked and self.works:
                 raise RequestError(f"'{name}' and the server's own tools do not go together: leave one of them out",

@@ -21,7 +21,7 @@ UNREAD = 64
 
 
 class Running:
-    """A run in a task of its own, with tools that end when it does. Iterate over its events once, and close it."""
+    """A run in a task of its own, with tools that are left when it ends. Iterate over its events once, and close it."""
 
     def __init__(self, run: Run, tools: OpenTools, model: ServedModel, limits: Limits, metrics: Metrics) -> None:
         self._run, self._tools, self._model = run, tools, model
@@ -43,10 +43,11 @@ class Running:
             self._task.result()
 
     def cancel(self, why: str = LEFT) -> None:
-        """End the model's turn, the tools and their processes, at once."""
+        """End the model's turn and what a tool does for it; tools of no session, and their processes, at once."""
         self.why = self.why or why
-        # Before the task: a cell that runs would be asked to stop first, and given time for it.
-        self._killing = self._killing or asyncio.create_task(self._tools.close())
+        if self._tools.session is None:
+            # Before the task: a cell that runs would be asked to stop first, and given time for it.
+            self._killing = self._killing or asyncio.create_task(self._tools.close())
         self._task.cancel()
 
     async def close(self) -> None:
@@ -90,7 +91,7 @@ class Running:
                         self._count(calls[event.id], event)
                     await self._events.put(event)
         finally:
-            await self._tools.close()
+            await self._tools.leave()
 
     def _count(self, call: Called, observed: Observed) -> None:
         """A name that the model made up is not one that is counted by."""

@@ -86,12 +86,17 @@ class ServeSettings(Settings):
     tools: ToolsSettings = ToolsSettings()
     """Of the server's own, which requests may ask for beside their functions."""
     max_sessions: int = Field(default=8, gt=0)
-    """Answers at once that may run programs of tools, each in processes of its own; further ones get 429."""
+    """Answers and sessions at once that may run programs of tools, each in processes of its own; the session that has
+    waited longest gives way to a new answer, and where none waits that gets 429."""
+    session_seconds: float = Field(default=600, ge=0)
+    """That what tools hold for a session waits for its next answer; 0 ends it with every answer."""
 
     @model_validator(mode="after")
     def _sessions_are_of_programs(self) -> Self:
         if "max_sessions" in self.model_fields_set and not self.tools.programs:
             raise ValueError("max_sessions bounds programs of tools, and no tool here runs any")
+        if "session_seconds" in self.model_fields_set and not self.tools.model_fields_set:
+            raise ValueError("session_seconds is about tools, and no tool is here")
         return self
 
 
@@ -111,7 +116,8 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     if name in settings.adapters:
         raise SettingsError(f"an adapter and the model are both called {name}", where="adapters",
                             fix="give the adapter another name, or the model: name=...")
-    tools = ServerTools(kinds_of(settings.tools), settings.tools.budgets, settings.max_sessions)
+    tools = ServerTools(kinds_of(settings.tools), settings.tools.budgets, settings.max_sessions,
+                        settings.session_seconds)
     listener = listen(settings.host, settings.port)
     say(f"loading {model}")
     engine = Engine.load(model, max_batch=settings.max_batch, max_length=settings.max_length, context=settings.context,

@@ -6,29 +6,35 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from headwater.agent.budgets import Budgets
+from headwater.agent.loop import Agent
 from headwater.agent.tool import Definition, Kind, Tool
 from headwater.agent.toolbox import Toolbox
 from headwater.errors import HeadwaterError, InputError
 from headwater.serve.errors import RequestError
 from headwater.serve.tool_wire import Tools
 
-SESSIONS = 8
+SESSIONS, KEPT_SECONDS = 8, 600.0
 
 
 class ServerTools:
-    """Of one server. Every answer has tools of its own, which end with it."""
+    """Of one server. Every answer has tools of its own, which end with it, unless its request names a session: they
+    wait for the session's next answer then, for a while."""
 
     def __init__(self, kinds: Mapping[str, Kind] | None = None, budgets: Budgets | None = None,
-                 sessions: int = SESSIONS) -> None:
+                 sessions: int = SESSIONS, kept_seconds: float = KEPT_SECONDS) -> None:
         """kinds: by the `type` that requests give; budgets: of an answer, of which requests may ask for less; sessions:
-        answers at once that may run processes."""
+        that may run processes at once; kept_seconds: that a session waits for its next answer."""
         self.kinds, self.budgets, self.sessions = dict(kinds or {}), budgets or Budgets(), sessions
+        self.kept_seconds = kept_seconds
         self.opened: set[OpenTools] = set()
+        """Of answers under way."""
+        self.kept: dict[str, OpenTools] = {}
+        """By session, that which has waited longest first."""
 
     @property
     def running(self) -> int:
-        """Answers that hold a place for a process."""
-        return sum(one.process for one in self.opened)
+        """Sessions, and answers without one, that hold a place for processes."""
+        return sum(one.process for one in (*self.opened, *self.kept.values()))
 
     def require(self, asked: Tools) -> None:
         """Raises `RequestError` for a tool that the server does not have."""
@@ -38,51 +44,108 @@ class ServerTools:
                 raise RequestError(f"this server has no tool of type '{tool.type}': it has {known}",
                                    param=f"tools.{number}.type", code="unsupported_tool")
 
-    async def open(self, names: Sequence[str], functions: Sequence[Definition]) -> OpenTools:
+    async def open(self, names: Sequence[str], functions: Sequence[Definition], session: str | None = None
+                   ) -> OpenTools:
         """For one answer. functions: that the client carries out. Raises `RequestError`."""
-        process = any(self.kinds[name].process for name in names)
-        if process and self.running >= self.sessions:
-            raise RequestError(f"{self.sessions} answers that may run programs are under way, the most this server has "
-                               "at once; send the request again in a few seconds", status=429, param="tools",
-                               code="sessions_full")
-        opened = OpenTools(self, process)
+        if session is not None and any(one.session == session for one in self.opened):
+            raise RequestError("another answer of this session is under way; send the request again when it has ended",
+                               status=409, param="session", code="session_busy")
+        opened = self.kept.pop(session or "", None) or OpenTools(self, session)
+        opened.take()  # before anything is awaited, so that no other answer finds it
         try:
-            await opened.fill([self.kinds[name] for name in names], functions)
+            await self._make_room(opened, any(self.kinds[name].process for name in names))
+            await opened.fill(names, functions)
         except BaseException:
-            await opened.close()
+            await opened.leave()
             raise
         return opened
 
+    async def _make_room(self, opened: OpenTools, process: bool) -> None:
+        """A session that waits gives its place to an answer."""
+        if opened.process or not process:
+            return
+        waiting = next((one for one in self.kept.values() if one.process), None)
+        if self.running >= self.sessions and waiting is None:
+            raise RequestError(f"{self.sessions} answers that may run programs are under way, the most this server has "
+                               "at once; send the request again in a few seconds", status=429, param="tools",
+                               code="sessions_full")
+        opened.process = True
+        if waiting is not None and self.running > self.sessions:
+            await waiting.close()
+
     async def close(self) -> None:
         """End what is still open."""
-        await asyncio.gather(*(one.close() for one in self.opened))
+        await asyncio.gather(*(one.close() for one in (*self.opened, *self.kept.values())))
 
 
 class OpenTools:
-    """The tools of one answer."""
+    """The tools of one answer, or of a session's answers one after the other."""
 
-    def __init__(self, server: ServerTools, process: bool) -> None:
-        self._server, self.process = server, process
-        self._tools: list[Tool] = []
+    def __init__(self, server: ServerTools, session: str | None) -> None:
+        self._server, self.session = server, session
+        self._tools: dict[str, Tool] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._closed = False
+        self.process = False
+        """Whether it holds a place for processes."""
         self.box = Toolbox()
-        server.opened.add(self)
+        self.agent: Agent | None = None
+        """Of the answer under way."""
+        self.tainted = False
+        """Whether others' words were read in the session."""
 
-    async def fill(self, kinds: Sequence[Kind], functions: Sequence[Definition]) -> None:
+    def take(self) -> None:
+        """For an answer."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._server.opened.add(self)
+
+    async def fill(self, names: Sequence[str], functions: Sequence[Definition]) -> None:
         """Raises `RequestError`."""
-        for kind in kinds:
+        for name in names:
+            if name in self._tools:
+                continue
+            kind = self._server.kinds[name]
             try:
-                self._tools.append(await kind.open())
+                self._tools[name] = await kind.open()
             except HeadwaterError as error:
                 raise RequestError(f"{kind.label}: {error}", status=503, param="tools",
                                    code="tool_unavailable") from None
         try:
-            self.box = Toolbox(self._tools, functions)
+            self.box = Toolbox([self._tools[name] for name in names], functions)
         except InputError as error:
             raise RequestError(str(error), param="tools", code="invalid_value") from None
 
+    def begin(self, agent: Agent) -> None:
+        """What the session has read counts for this answer, too."""
+        self.agent = agent
+        agent.tainted |= self.tainted
+
+    async def leave(self) -> None:
+        """The answer has ended: what belongs to a session waits for its next one, else it ends. May be called twice."""
+        if self.session is None or self._server.kept_seconds <= 0:
+            await self.close()
+        elif not self._closed and self in self._server.opened:
+            if self.agent is not None:
+                self.tainted |= self.agent.tainted
+            self._server.opened.discard(self)
+            self._server.kept[self.session] = self
+            self._expiry = asyncio.get_running_loop().call_later(self._server.kept_seconds, self._expire)
+
+    def _expire(self) -> None:
+        assert self.session is not None
+        del self._server.kept[self.session]
+        self._ending = asyncio.create_task(self.close())
+
     async def close(self) -> None:
-        """May be called twice."""
+        """End what it has started. May be called twice."""
+        self._closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self.session is not None and self._server.kept.get(self.session) is self:
+            del self._server.kept[self.session]
         try:
-            await asyncio.gather(*(tool.close() for tool in self._tools))
+            await asyncio.gather(*(tool.close() for tool in self._tools.values()))
         finally:
             self._server.opened.discard(self)

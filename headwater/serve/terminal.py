@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
@@ -27,6 +28,7 @@ from headwater.settings import Seed, Settings
 from headwater.tokenizer.fitting import require_template
 
 HELP = "/reset 重新开始 start over   /system TEXT 系统提示 set the system prompt   /quit 退出 leave"
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LEAVE = "(Ctrl-C once more, Ctrl-D or /quit leaves · 再按一次 Ctrl-C、Ctrl-D 或 /quit 退出)"
 
 
@@ -170,9 +172,14 @@ def _answer(session: Session, text: str, show: Callable[[str], None]) -> None:
 
 
 def _typed(text: str) -> None:
-    print(text, end="", flush=True)
+    print(plain(text), end="", flush=True)
 
 
 def _one_line(text: str) -> None:
     """From a pipe, line breaks inside an answer become spaces: one message, one line."""
-    print(text.replace("\r", " ").replace("\n", " "), end="", flush=True)
+    print(plain(text.replace("\r", " ").replace("\n", " ")), end="", flush=True)
+
+
+def plain(text: str) -> str:
+    """Without what a terminal obeys, and without what turns the order of letters: a model may say anything."""
+    return _OBEYED.sub("\ufffd", text)

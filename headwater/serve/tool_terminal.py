@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 import signal
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.request import Delta
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
+from headwater.serve.terminal import plain
 from headwater.serve.work_told import WorkTold
 from headwater.tokenizer import Message
 
@@ -31,7 +31,6 @@ SHOWN = 24
 """Lines of a program, and of what came back, that are shown."""
 HISTORY = 0.5
 """Of the context, at most: the rest is for what tools give back, and for the answer."""
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 YES = ("y", "yes", "是", "好", "可以")
 
 
@@ -175,8 +174,3 @@ def _print(out: TextIO, head: str, text: str, indent: str) -> None:
     if left > 1:
         lines = [*lines[: SHOWN * 2 // 3], f"… {left} …", *lines[-(SHOWN // 3):]]
     print("\n".join([plain(head), *(indent + plain(line) for line in lines)]), file=out)
-
-
-def plain(text: str) -> str:
-    """Without what a terminal obeys, and without what turns the order of letters."""
-    return _OBEYED.sub("\ufffd", text)

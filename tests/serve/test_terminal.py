@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from headwater.generate.chat_session import ChatSession
+from headwater.generate.request import Delta
 from headwater.serve.terminal import ChatSettings, chat
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,14 @@ def test_a_pipe_gets_one_line_per_message(run_folder: Path, monkeypatch: pytest.
                                           capsys: pytest.CaptureFixture[str], answers: dict[str, str]) -> None:
     talk(run_folder, ["你好", "", "/reset", "hello", "/quit", "你好"], monkeypatch)
     assert capsys.readouterr().out == answers["你好"] + "\n" + answers["hello"] + "\n"
+
+
+def test_what_a_terminal_would_obey_is_not_shown(run_folder: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    said = [Delta("wo\x1b[2Jrd", (), (), None), Delta("\u202eend", (), (), None)]
+    monkeypatch.setattr(ChatSession, "reply", lambda self, text: iter(said))
+    talk(run_folder, ["hello"], monkeypatch)
+    assert capsys.readouterr().out == "wo\ufffd[2Jrd\ufffdend\n"
 
 
 def test_history_counts_until_reset(run_folder: Path, monkeypatch: pytest.MonkeyPatch,

@@ -26,8 +26,8 @@ from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
 from headwater.serve import terminal
 from headwater.serve.server import ServeSettings
-from headwater.serve.terminal import ChatSettings, chat
-from headwater.serve.tool_terminal import SHOWN, plain
+from headwater.serve.terminal import ChatSettings, chat, plain
+from headwater.serve.tool_terminal import SHOWN
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.calls import Call
 from tests.serve.all_tools.scripted import Script, roomy_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,22 @@ def test_switched_tools_are_asked_for_and_stay_switched(open_chat: Any, standin:
     ask(page, "again")
     page.locator("li.assistant .actions").wait_for()
     assert standin.asked[-1]["tools"] == [{"type": "python"}, {"type": "mcp"}]
+
+
+def test_a_conversation_has_a_session_of_its_own_for_its_tools(open_chat: Any, standin: Any) -> None:
+    standin.tools = [{"type": "python", "label": "Code"}]
+    page = open_chat()
+    traced(page, standin, ["x"])
+    page.click(".tool")
+    for count in (2, 3):
+        ask(page)
+        page.locator("li.assistant .actions").nth(count - 1).wait_for()
+    page.click("#new")
+    traced(page, standin, ["x"])
+    without, one, again, other = (body.get("session") for body in standin.asked)
+    assert without is None
+    assert one == again != other
+    assert re.fullmatch("[0-9a-f]{32}", one)
 
 
 def test_a_picture_is_saved_as_what_it_is(chat: Any, standin: Any, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ const state = { chat: fresh(), abort: null, changed: () => {} };
 
 // messages: {role, content} as the API takes them; an answer also has what tools did (agent), how it ended and who gave it.
 function fresh() {
-  return { id: crypto.randomUUID?.() ?? String(Math.random()).slice(2), title: "", updated: 0, dropped: 0, messages: [] };
+  const id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { id, title: "", updated: 0, dropped: 0, messages: [] };
 }
 
 export const current = () => state.chat;
@@ -154,7 +155,7 @@ async function* replies(chat, question, view, signal) {
   const messages = history(chat.messages.slice(0, question));
   for (let renamed = false; ;) {
     try {
-      yield* complete(body(messages.slice(chat.dropped)), signal);
+      yield* complete(body(chat, messages.slice(chat.dropped)), signal);
       return;
     } catch (error) {
       const code = error instanceof ApiError ? error.code : "";
@@ -182,7 +183,7 @@ function history(messages) {
   return kept;
 }
 
-function body(messages) {
+function body(chat, messages) {
   const system = systemPrompt();
   const limit = messages.length > 1 && room() ? { max_tokens: Math.max(1, Math.floor(room() / 4)) } : {};
   const offered = tools();
@@ -192,6 +193,6 @@ function body(messages) {
     stream: true,
     ...limit, // a question alone may use all that is left
     ...sampling(),
-    ...(offered.length ? { tools: offered } : {}),
+    ...(offered.length ? { tools: offered, session: chat.id } : {}), // variables stay from question to question
   };
 }
