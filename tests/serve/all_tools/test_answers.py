@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headwater.agent.tool import Kind
 from headwater.atlas.world import World
+from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.calls import Call
 from tests.serve.all_tools.conftest import BROWSER, POST, PYTHON, WEATHER, Post, httpx, joined, named, streaming, whole
-from tests.serve.all_tools.scripted import Script
+from tests.serve.all_tools.scripted import Script, roomy_run
 
 
 def last_observation(text: str) -> str:
@@ -159,6 +162,27 @@ def test_names_live_from_cell_to_cell_and_end_with_the_answer(server: Any, scrip
     assert agent[3]["text"] == "42"
     script.says(cells[1], "Gone.")
     assert "NameError" in whole(server, PYTHON)["choices"][0]["message"]["agent"][1]["text"]
+
+
+def test_an_mcp_servers_tool_is_called_and_only_those_that_are_listed(
+        trained: Tokenizer, small_model: Path, serving: Any, tmp_path: Path) -> None:
+    pytest.importorskip("mcp", reason="mcp is not installed")
+    from headwater.agent.mcp import McpSettings, McpTools
+    from headwater.serve.server_tools import ServerTools
+    from tests.agent.test_mcp import TEXT
+    from tests.agent.test_mcp import server as stranger
+
+    strange, asked = stranger(TEXT)
+    settings = McpSettings(command=["not started here"], tools=["look"], harmless=["look"])
+    kinds = {"strange": Kind("strange", lambda: McpTools.open(settings, strange))}
+    with serving(roomy_run(tmp_path, trained, small_model), tools=ServerTools(kinds)) as running:
+        script = Script(running.engine)
+        script.says(Call("look", {"at": "Velna"}), Call("erase", {}), "482 km.")
+        message = whole(running, {"type": "strange"})["choices"][0]["message"]
+    told = [one["text"] for one in message["agent"] if one["type"] == "observation"]
+    assert told[0] == "482 km"
+    assert "There is no tool named 'erase'" in told[1]
+    assert asked == [("look", {"at": "Velna"})]
 
 
 def test_a_call_can_be_asked_for_and_none_can(server: Any, script: Script) -> None:
