@@ -14,6 +14,7 @@ from headwater.agent.budgets import Budgets
 from headwater.agent.events import Ended
 from headwater.agent.loop import Agent
 from headwater.errors import InputError
+from headwater.serve.access import asker
 from headwater.serve.agent_wire import AskedBudgets
 from headwater.serve.answering import CLOSING, OVERDUE, EventStream, cancelled_on_disconnect, unless_left
 from headwater.serve.chat_request import ChatRequest
@@ -21,7 +22,7 @@ from headwater.serve.conversation import history
 from headwater.serve.errors import RequestError
 from headwater.serve.running import Running
 from headwater.serve.served_model import ServedModel
-from headwater.serve.server_tools import OpenTools
+from headwater.serve.server_tools import OpenTools, Session
 from headwater.serve.service import Service
 from headwater.serve.turn import message_of
 from headwater.serve.work_told import WorkTold
@@ -30,9 +31,10 @@ from headwater.serve.work_told import WorkTold
 async def answer_with_tools(service: Service, request: Request, asked: ChatRequest, adapter: str | None) -> Response:
     """Answer once, calling the server's tools on the way. Raises `RequestError`, `Unavailable`, `ClientDisconnect`."""
     budgets, offer = _budgets(service, asked), asked.offer()
-    tools = await unless_left(service.tools.open(offer.kinds(), [one.definition() for one in offer.functions()],
-                                                 asked.session),
-                              request.receive, service.limits.seconds)
+    session = None if asked.session is None else Session(asked.session, asker(request))
+    functions = [one.definition() for one in offer.functions()]
+    tools = await unless_left(service.tools.open(offer.kinds(), functions, session), request.receive,
+                              service.limits.seconds)
     model = ServedModel(service, asked.params(service.defaults, service.engine.max_length, None)[0], adapter,
                         parallel=offer.parallel)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from headwater.agent.budgets import Budgets
 from headwater.agent.loop import Agent
@@ -14,6 +15,16 @@ from headwater.serve.errors import RequestError
 from headwater.serve.tool_wire import Tools
 
 SESSIONS, KEPT_SECONDS = 8, 600.0
+WAITING = 64
+"""Sessions that wait, of whatever tools: each may hold an open index or a connection."""
+
+
+class Session(NamedTuple):
+    """Of one asker: another's session of the same name is another."""
+
+    name: str
+    asker: int | None = None
+    """By the number of the key, where the server has keys."""
 
 
 class ServerTools:
@@ -28,7 +39,7 @@ class ServerTools:
         self.kept_seconds = kept_seconds
         self.opened: set[OpenTools] = set()
         """Of answers under way."""
-        self.kept: dict[str, OpenTools] = {}
+        self.kept: dict[Session, OpenTools] = {}
         """By session, that which has waited longest first."""
 
     @property
@@ -44,13 +55,14 @@ class ServerTools:
                 raise RequestError(f"this server has no tool of type '{tool.type}': it has {known}",
                                    param=f"tools.{number}.type", code="unsupported_tool")
 
-    async def open(self, names: Sequence[str], functions: Sequence[Definition], session: str | None = None
+    async def open(self, names: Sequence[str], functions: Sequence[Definition], session: Session | None = None
                    ) -> OpenTools:
         """For one answer. functions: that the client carries out. Raises `RequestError`."""
         if session is not None and any(one.session == session for one in self.opened):
             raise RequestError("another answer of this session is under way; send the request again when it has ended",
                                status=409, param="session", code="session_busy")
-        opened = self.kept.pop(session or "", None) or OpenTools(self, session)
+        kept = None if session is None else self.kept.pop(session, None)
+        opened = kept or OpenTools(self, session)
         opened.take()  # before anything is awaited, so that no other answer finds it
         try:
             await self._make_room(opened, any(self.kinds[name].process for name in names))
@@ -81,7 +93,7 @@ class ServerTools:
 class OpenTools:
     """The tools of one answer, or of a session's answers one after the other."""
 
-    def __init__(self, server: ServerTools, session: str | None) -> None:
+    def __init__(self, server: ServerTools, session: Session | None) -> None:
         self._server, self.session = server, session
         self._tools: dict[str, Tool] = {}
         self._expiry: asyncio.TimerHandle | None = None
@@ -124,7 +136,7 @@ class OpenTools:
 
     async def leave(self) -> None:
         """The answer has ended: what belongs to a session waits for its next one, else it ends. May be called twice."""
-        if self.session is None or self._server.kept_seconds <= 0:
+        if self.session is None or not self._tools or self._server.kept_seconds <= 0:
             await self.close()
         elif not self._closed and self in self._server.opened:
             if self.agent is not None:
@@ -132,6 +144,8 @@ class OpenTools:
             self._server.opened.discard(self)
             self._server.kept[self.session] = self
             self._expiry = asyncio.get_running_loop().call_later(self._server.kept_seconds, self._expire)
+            if len(self._server.kept) > WAITING:
+                await next(iter(self._server.kept.values())).close()
 
     def _expire(self) -> None:
         assert self.session is not None

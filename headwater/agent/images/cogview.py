@@ -18,12 +18,10 @@ _PROMPT = "prompt"
 class Cogview:
     """A `Tool`. The painter is shared: it belongs to whoever made it, unless it is `owned`."""
 
-    def __init__(self, painter: Painter, *, free_text: bool = False, owned: bool = False) -> None:
-        """free_text: a call is the description itself, as GLM-4 learned it; else JSON with the key `prompt`, which
-        ChatGLM3 and the other formats need. owned: the painter is closed with the tool."""
+    def __init__(self, painter: Painter, *, owned: bool = False) -> None:
+        """owned: the painter is closed with the tool."""
         self._painter, self._owned = painter, owned
-        self._key = CODE if free_text else _PROMPT
-        self._free_text = free_text
+        self._key = CODE if painter.settings.free_text else _PROMPT
 
     @property
     def definitions(self) -> tuple[Definition, ...]:
@@ -33,7 +31,7 @@ class Cogview:
         description = {"type": "string", "minLength": 1, "maxLength": LONGEST, "description": "the picture, in English"}
         return (Definition(NAME, text, {"type": "object", "properties": {self._key: description},
                                         "required": [self._key], "additionalProperties": False},
-                           free_text=self._free_text),)
+                           free_text=self._painter.settings.free_text),)
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Observation:
         """Raises `ToolError` for an empty description and what `Painter.draw` raises."""
@@ -53,7 +51,7 @@ class Cogview:
             self._painter.close()
 
 
-def open_cogview(settings: CogviewSettings, *, free_text: bool = False) -> Cogview:
+def open_cogview(settings: CogviewSettings) -> Cogview:
     """For one conversation, which closes the checkpoint too; a server makes one `Painter` for all of its own. Raises
     what `Painter` does."""
-    return Cogview(Painter(settings), free_text=free_text, owned=True)
+    return Cogview(Painter(settings), owned=True)

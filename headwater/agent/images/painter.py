@@ -50,6 +50,9 @@ class CogviewSettings(Settings):
     besides, with waiting and loading."""
     seed: Seed | None = None
     """The same description gives the same picture; null: another one each time."""
+    free_text: bool = False
+    """Whether a call is the description itself, as GLM-4 learned it; else JSON with the key `prompt`, which ChatGLM3
+    and the other formats need."""
 
 
 class Picture(NamedTuple):

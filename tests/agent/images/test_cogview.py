@@ -168,14 +168,14 @@ def test_the_loops_own_budget_ends_a_picture_too(checkpoint, stepwise, ask):
 @pytest.mark.parametrize(("form", "free_text"), [(Glm4Calls, True), (Glm4Calls, False), (OwnCalls, False)])
 def test_a_models_call_shows_the_user_a_picture(checkpoint, ask, form, free_text):
     model = Scripted(Call("cogview", {CODE if free_text else "prompt": PROMPT}), "Here it is.", format=form)
-    events = heard(agent(model, open_cogview(settings(checkpoint, seed=3), free_text=free_text)).run(ask))
+    events = heard(agent(model, open_cogview(settings(checkpoint, seed=3, free_text=free_text))).run(ask))
     observed = next(event.observation for event in events if hasattr(event, "observation"))
     assert observed.images == drawn(open_cogview(settings(checkpoint, seed=3))).images
     assert "was shown to the user" in model.read[1][-1]["content"]
 
 
 def test_glm4_is_told_of_it_in_a_section_of_its_own_and_writes_the_description_alone(checkpoint):
-    tool = open_cogview(settings(checkpoint), free_text=True)
+    tool = open_cogview(settings(checkpoint, free_text=True))
     form = Glm4Calls(tool.definitions)
     assert "## cogview\n\nDraws a picture" in form.system("")["content"]
     assert form.write(Call("cogview", {CODE: PROMPT})) == PROMPT

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headwater.agent.functions import FunctionTool
-from headwater.agent.tool import Kind
+from headwater.agent.tool import Kind, ToolError
 from headwater.tokenizer.calls import Call
 from tests.serve.all_tools.conftest import (
     BROWSER,
@@ -36,7 +37,7 @@ def ended(server: Any) -> Iterator[None]:
     yield
     seconds, server.tools.kept_seconds = server.tools.kept_seconds, 0
     for session in list(server.tools.kept):
-        whole(server, BROWSER, session=session)
+        whole(server, BROWSER, session=session.name)
     server.tools.kept_seconds = seconds
     until(lambda: not server.tools.running)
 
@@ -121,24 +122,80 @@ def test_sessions_without_tools_or_with_names_that_can_be_guessed_are_refused(se
     assert whole(server, BROWSER, session=ONE)["choices"][0]["message"]["content"] == "Yes."
 
 
-def test_the_servers_end_ends_what_waits() -> None:
+class Telling(FunctionTool):
+    """A tool without a process, which says when it ends."""
+
+    def __init__(self, ends: list[int]) -> None:
+        super().__init__(lambda: "x", name="tell", effects=False)
+        self._ends = ends
+
+    async def close(self) -> None:
+        self._ends.append(id(self))
+
+
+@pytest.fixture
+def ends() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def telling(ends: list[int]) -> Any:
+    """A server's tools, without a server."""
     from headwater.serve.server_tools import ServerTools
 
-    ends: list[str] = []
-
-    class Telling(FunctionTool):
-        async def close(self) -> None:
-            ends.append("ended")
-
     async def opened() -> Any:
-        return Telling(lambda: "x", name="tell", effects=False)
+        return Telling(ends)
+
+    async def cannot() -> Any:
+        raise ToolError("it is not there")
+
+    return ServerTools({"tell": Kind("tells", opened), "broken": Kind("is broken", cannot)})
+
+
+def test_the_servers_end_ends_what_waits(telling: Any, ends: list[int]) -> None:
+    from headwater.serve.server_tools import Session
 
     async def work() -> None:
-        tools = ServerTools({"tell": Kind("tells", opened)})
-        await (await tools.open(["tell"], (), ONE)).leave()
-        assert list(tools.kept) == [ONE]
-        await tools.close()
-        assert not tools.kept
+        await (await telling.open(["tell"], (), Session(ONE))).leave()
+        assert list(telling.kept) == [(ONE, None)]
+        await telling.close()
 
     asyncio.run(work())
-    assert ends == ["ended"]
+    assert len(ends) == 1
+    assert not telling.kept
+
+
+def test_so_many_sessions_wait_and_no_more(telling: Any, ends: list[int]) -> None:
+    from headwater.serve.server_tools import WAITING, Session
+
+    async def work() -> None:
+        for number in range(WAITING + 3):
+            await (await telling.open(["tell"], (), Session(f"session {number}"))).leave()
+        assert next(iter(telling.kept)).name == "session 3"
+        assert len(telling.kept) == WAITING
+        await telling.close()
+
+    asyncio.run(work())
+    assert len(set(ends)) == WAITING + 3
+
+
+def test_a_session_belongs_to_the_key_that_began_it(run_folder: Path, serving: Any, telling: Any) -> None:
+    with serving(run_folder, tools=telling, keys=["alice", "bob"]) as server:
+        for key in ("alice", "bob", "alice"):
+            answer = httpx.post(server.url + CHAT, headers={"authorization": f"Bearer {key}"},
+                                json=body({"type": "tell"}, session=ONE, max_tokens=1), timeout=60)
+            assert answer.status_code == 200, answer.text
+        assert sorted(telling.kept) == [(ONE, 0), (ONE, 1)]
+
+
+def test_a_session_whose_tools_cannot_be_had_does_not_wait(telling: Any) -> None:
+    from headwater.serve.errors import RequestError
+    from headwater.serve.server_tools import Session
+
+    async def work() -> None:
+        with pytest.raises(RequestError, match="is broken"):
+            await telling.open(["broken"], (), Session(ONE))
+        assert not telling.kept
+        assert not telling.opened
+
+    asyncio.run(work())
