@@ -118,7 +118,7 @@ def test_dialogues_that_do_not_fit_at_all_are_refused(trained):
 
 
 def test_the_invented_worlds_tool_dialogues_are_read_and_learned(trained, tmp_path):
-    rows = tool_dialogues(build_world("tiny", 0))
+    rows = tool_dialogues(build_world("tiny", 0), "train")
     dialogues = read_dialogues([write(tmp_path, *rows)])
     calls = sum(bool(message.get("metadata")) for dialogue in dialogues for message in dialogue.messages)
     assert calls == sum(len(message.get("tool_calls", ())) for row in rows for message in row["messages"])

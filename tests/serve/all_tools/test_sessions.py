@@ -37,7 +37,7 @@ def ended(server: Any) -> Iterator[None]:
     yield
     seconds, server.tools.kept_seconds = server.tools.kept_seconds, 0
     for session in list(server.tools.kept):
-        whole(server, BROWSER, session=session.name)
+        whole(server, BROWSER, session=session.name, max_tokens=1)
     server.tools.kept_seconds = seconds
     until(lambda: not server.tools.running)
 
