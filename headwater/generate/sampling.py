@@ -25,7 +25,7 @@ class SamplingParams(Settings):
     """Most tokens to generate; a full context ends the text earlier."""
     temperature: float = Field(default=1.0, ge=0, le=100)
     """Logits are divided by it; 0 takes the most likely token."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, lt=2**63)
     """Keep the k most likely tokens; 0 keeps all."""
     top_p: float = Field(default=1.0, ge=0, le=1)
     """Keep the smallest set of most likely tokens whose mass is >= p (always at least one)."""

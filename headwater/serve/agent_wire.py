@@ -8,7 +8,7 @@ from pydantic import Field
 
 from headwater.agent.budgets import Budgets
 from headwater.serve.errors import RequestError
-from headwater.serve.wire import Wire
+from headwater.serve.wire import Many, Wire
 
 
 class AgentCall(Wire):
@@ -26,9 +26,9 @@ class AgentObservation(Wire):
     text: str
     """What the model reads."""
     failed: bool = False
-    images: list[str] = []
+    images: Many[str] = []
     """As data URLs."""
-    sources: list[list[str]] = []
+    sources: Many[Many[str]] = []
     """Addresses and titles that the text speaks of."""
 
 

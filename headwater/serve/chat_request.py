@@ -14,7 +14,7 @@ from headwater.serve.chat_examples import CHATS
 from headwater.serve.errors import RequestError
 from headwater.serve.sampled import Sampled, constraint_of
 from headwater.serve.tool_wire import Function, Tool, ToolChoice, Tools, WireCall
-from headwater.serve.wire import Wire
+from headwater.serve.wire import Many, Wire
 from headwater.tokenizer.chat import Message
 from headwater.tokenizer.vocabulary import Tokenizer
 
@@ -26,11 +26,11 @@ class TextPart(Wire):
 
 class WireMessage(Wire):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Many[TextPart] | None = None
     name: str | None = None
-    tool_calls: list[WireCall] | None = None
+    tool_calls: Many[WireCall] | None = None
     tool_call_id: str | None = None
-    agent: list[AgentEvent] | None = None
+    agent: Many[AgentEvent] | None = None
     """What the server's tools did for an answer, as it came: the model is told of it again."""
     refusal: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
@@ -81,10 +81,10 @@ class ChatRequest(Sampled):
     examples: ClassVar = CHATS
     nested: ClassVar = {"messages": {*WireMessage.model_fields}, "tools": {*Function.model_fields, *Tool.model_fields}}
 
-    messages: list[WireMessage] = Field(min_length=1)
+    messages: Many[WireMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
+    tools: Many[Tool] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     budgets: AskedBudgets | None = None

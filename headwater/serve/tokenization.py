@@ -14,7 +14,7 @@ from headwater.serve.conversation import conversation
 from headwater.serve.errors import RequestError
 from headwater.serve.service import Service
 from headwater.serve.tool_wire import Tool, Tools
-from headwater.serve.wire import Asked
+from headwater.serve.wire import Asked, Many
 from headwater.tokenizer.calls import format_for
 
 
@@ -26,8 +26,8 @@ class TokenizeRequest(Asked):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[WireMessage] | None = Field(default=None, min_length=1)
-    tools: list[Tool] | None = None
+    messages: Many[WireMessage] | None = Field(default=None, min_length=1)
+    tools: Many[Tool] | None = None
     add_special_tokens: bool | None = None
     """Whether a text stands between what its family puts around one; true when not set."""
     add_generation_prompt: bool | None = None
@@ -50,7 +50,7 @@ class DetokenizeRequest(Asked):
     examples: ClassVar = ({"tokens": [9, 10, 11]},)
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Many[int]
 
 
 class Tokenization:

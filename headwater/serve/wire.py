@@ -6,14 +6,18 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.serve.errors import RequestError
 
 HARMLESS = frozenset(("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"))
 """Parameters that do not change an answer; accepted and not used."""
+
+T = TypeVar("T")
+Many = Annotated[list[T], Field(fail_fast=True)]
+"""A request's list: of a million entries that are wrong, the first is told, and no time goes into the others."""
 
 
 class Wire(BaseModel):
@@ -81,7 +85,7 @@ def _request_error(error: ValidationError, request: type[Asked]) -> RequestError
     return RequestError(f"'{param}': {first['msg']}" if param else first["msg"], param=param, code="invalid_value")
 
 
-Several = str | list[str] | list[int] | list[list[int]]
+Several = str | Many[str] | Many[int] | Many[Many[int]]
 """A text or the ids of one, or a list of either."""
 
 
