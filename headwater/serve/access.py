@@ -1,10 +1,11 @@
-"""Who may ask: API keys, compared in constant time."""
+"""Who may ask: API keys, compared in constant time, and without keys no pages of other sites."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -46,6 +47,40 @@ class RequireKey:
         # Every key is compared, so that time does not tell which one was nearly right.
         found = [hmac.compare_digest(given, key) for key in self.keys]
         return found.index(True) if any(found) else None
+
+
+class RequireOwnPages:
+    """Middleware of a server without keys: a browser sends a page's request to any address, also to this machine's own,
+    and says where the page is from. Only those of the server itself and of `origins` are answered."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str], hosts: Collection[str] | None,
+                 refused: Callable[[int], None]) -> None:
+        """hosts: names under which the server answers, beside those of the origins; None: any. A page whose own name
+        leads to this machine's address is of the same origin, and only the name tells. refused: see `RequireKey`."""
+        self.app, self.origins, self.refused = app, frozenset(origins), refused
+        self.hosts = None if hosts is None or "*" in origins else {*hosts, *map(_host, origins)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (wrong := self._wrong(Headers(scope=scope))):
+            self.refused(403)
+            await JSONResponse(error_body(wrong, code="foreign_page"), status_code=403)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _wrong(self, headers: Headers) -> str:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.hosts is not None and _host(f"//{host}") not in self.hosts:
+            return f"this server does not answer as {host}: name 'http://{host}' in the setting 'origins', or use keys"
+        if origin is None or "*" in self.origins or origin in self.origins or origin.partition("://")[2] == host:
+            return ""
+        return f"pages of {origin} may not ask here: name it in the setting 'origins', or use keys"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def asker(request: Request) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ try:
     from starlette.middleware.cors import CORSMiddleware
     from starlette.routing import Route
 
-    from headwater.serve.access import GUARDED, RequireKey
+    from headwater.serve.access import GUARDED, RequireKey, RequireOwnPages
     from headwater.serve.errors import HANDLERS
     from headwater.serve.limits import Limits
     from headwater.serve.pages import Pages
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
 def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaults: SamplingParams | None = None,
              examples: Sequence[str] = (), keys: Sequence[str] = (), open_metrics: bool = False,
-             origins: Sequence[str] = (), tools: ServerTools | None = None) -> Starlette:
+             origins: Sequence[str] = (), hosts: Collection[str] | None = None, tools: ServerTools | None = None
+             ) -> Starlette:
     """The application over a running worker; closing the application closes the worker. keys: one of which requests
     carry, none needed when empty, nor for /metrics where that is open. origins: pages elsewhere that may ask ("*" for
-    all). tools: the server's own, that requests may ask for. Its `state.service` is what `GracefulServer` ends."""
+    all). hosts: names under which a server without keys answers, any when None. tools: the server's own, that requests
+    may ask for. Its `state.service` is what `GracefulServer` ends."""
     service = Service(worker, model, defaults or SamplingParams(), examples, limits or Limits(),
                       tools or ServerTools())
     pages = Pages(service)
@@ -56,6 +58,8 @@ def make_app(worker: Worker, model: str, *, limits: Limits | None = None, defaul
     if keys:
         guarded = GUARDED if open_metrics else (*GUARDED, "/metrics")
         middleware.append(Middleware(RequireKey, keys=keys, refused=service.metrics.refused, guarded=guarded))
+    else:
+        middleware.append(Middleware(RequireOwnPages, origins=origins, hosts=hosts, refused=service.metrics.refused))
     app = Starlette(routes=routes, exception_handlers=_counting(service), lifespan=lifespan, middleware=middleware)
     app.state.service = service
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from contextlib import suppress
@@ -77,7 +78,8 @@ class ServeSettings(Settings):
     open_metrics: bool = False
     """Whether /metrics is read without a key."""
     origins: list[str] = []
-    """Pages elsewhere whose scripts may ask, as "https://example.org"; "*" for all."""
+    """Pages elsewhere whose scripts may ask, as "https://example.org"; "*" for all. Without keys those of other origins
+    get 403, and a server on 127.0.0.1 answers under this machine's names and those of these origins alone."""
     graceful_seconds: float = Field(default=5, ge=0)
     """Given to answers under way when the server ends; new requests get 503 meanwhile. Answers that are left then end
     with what they have, "stop_reason": "closing"."""
@@ -129,7 +131,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     limits = Limits(settings.max_body, settings.max_seconds, settings.max_choices, settings.max_prompts,
                     settings.max_unread)
     app = make_app(worker, name, limits=limits, examples=examples(Path(folder)), origins=settings.origins,
-                   open_metrics=settings.open_metrics, tools=tools,
+                   open_metrics=settings.open_metrics, hosts=_hosts(listener), tools=tools,
                    defaults=SamplingParams(temperature=settings.temperature, top_p=settings.top_p),
                    keys=[*settings.api_keys, *filter(None, os.environ.get("HEADWATER_API_KEYS", "").split(","))])
     try:
@@ -182,6 +184,12 @@ def listen(host: str, port: int) -> socket.socket:
                             where="host" if elsewhere else "port", fix="give an address of this machine" if elsewhere
                             else "choose another port; port=0 takes a free one") from None
     return listener
+
+
+def _hosts(listener: socket.socket) -> list[str] | None:
+    """Names for this machine alone, where the server answers nobody else; None: any."""
+    host = listener.getsockname()[0]
+    return ["localhost", "127.0.0.1", "::1", host] if ipaddress.ip_address(host).is_loopback else None
 
 
 def _said(listener: socket.socket) -> str:

@@ -129,6 +129,36 @@ def test_pages_elsewhere_may_ask_where_they_are_named(run_folder: Path, serving:
             assert answer.headers.get("access-control-allow-origin") == (allowed if origin == allowed else None)
 
 
+def of_a_page(server: Any, **headers: str) -> int:
+    """The status of a page's request, of a type that a browser sends without asking for leave before."""
+    return httpx.post(server.url + CHAT, content=json.dumps(chat()), timeout=30,
+                      headers={"content-type": "text/plain", **headers}).status_code
+
+
+EVIL = "https://evil.example"
+
+
+def test_without_keys_pages_of_other_sites_are_refused(run_folder: Path, serving: Any) -> None:
+    with serving(run_folder, origins=["https://one.example"], hosts=["127.0.0.1"]) as server:
+        assert of_a_page(server) == of_a_page(server, origin=server.url) == 200
+        assert of_a_page(server, origin="https://one.example") == 200
+        assert of_a_page(server, origin="https://one.example", host="one.example") == 200  # behind a proxy
+        for foreign in (EVIL, "null", "http://127.0.0.1:1", "", "http://["):
+            assert of_a_page(server, origin=foreign) == 403
+        rebound = "evil.example:" + server.url.rpartition(":")[2]
+        assert of_a_page(server, host=rebound) == of_a_page(server, host=rebound, origin="http://" + rebound) == 403
+        assert counts(server)['headwater_requests_refused_total{status="403"}'] == 7
+
+
+@pytest.mark.parametrize(("options", "headers"), [({"origins": ["*"], "hosts": ["127.0.0.1"]}, {}),
+                                                  ({"keys": ["key"]}, {"authorization": "Bearer key"})],
+                         ids=["all", "key"])
+def test_pages_that_may_or_know_a_key_are_answered(run_folder: Path, serving: Any, options: dict[str, Any],
+                                                   headers: dict[str, str]) -> None:
+    with serving(run_folder, **options) as server:
+        assert of_a_page(server, origin=EVIL, **headers) == 200
+
+
 def test_what_is_counted_agrees_with_what_is_told(run_folder: Path, serving: Any) -> None:
     with serving(run_folder) as server:
         answers = [ask(server, n=2).json()["usage"] for _ in range(3)]
