@@ -22,8 +22,10 @@ class Toolbox:
     """Tools that the loop calls, and functions that the caller carries out itself. Closes its tools."""
 
     def __init__(self, tools: Iterable[Tool] = (), functions: Sequence[Definition] = (), *,
-                 permission: Permission | None = None) -> None:
-        """Raises `InputError` for two of one name and for parameters that are no JSON Schema."""
+                 permission: Permission | None = None, held: bool = False) -> None:
+        """held: the functions' schemas are strangers', whose calls a constraint holds to them: they are not read here,
+        where some would take for ever. Raises `InputError` for two of one name and for parameters that are no JSON
+        Schema."""
         self._tools = tuple(tools)
         self.permission = permission or Permission()
         self._owner: dict[str, Tool] = {}
@@ -34,7 +36,8 @@ class Toolbox:
                 self._owner[one.name] = tool
         for one in functions:
             self._define(one)
-        self._checkers = {name: Checker(one.parameters, where=name) for name, one in self.definitions.items()}
+        self._checkers = {name: Checker(one.parameters, where=name) for name, one in self.definitions.items()
+                          if name in self._owner or not held}
 
     def _define(self, definition: Definition) -> None:
         if definition.name in self.definitions:
@@ -61,7 +64,7 @@ class Toolbox:
                 f"Did you mean '{nearest}'?" if nearest else f"There are: {', '.join(names) or 'none'}.")
         if not self.permission.allows(call.name):
             return f"The user has not allowed '{call.name}'."
-        mistakes = self._checkers[call.name].mistakes(call.arguments)
+        mistakes = self._checkers[call.name].mistakes(call.arguments) if call.name in self._checkers else []
         return f"The arguments do not fit: {'; '.join(mistakes)}." if mistakes else ""
 
     async def call(self, call: Call, meter: Meter, *, tainted: bool) -> Observation:

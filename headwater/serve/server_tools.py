@@ -125,7 +125,7 @@ class OpenTools:
                 raise RequestError(f"{kind.label}: {error}", status=503, param="tools",
                                    code="tool_unavailable") from None
         try:
-            self.box = Toolbox([self._tools[name] for name in names], functions)
+            self.box = Toolbox([self._tools[name] for name in names], functions, held=True)
         except InputError as error:
             raise RequestError(str(error), param="tools", code="invalid_value") from None
 

@@ -17,7 +17,7 @@ from headwater.model import Decoder, ModelConfig, initialise
 from headwater.tokenizer.calls import Only, OwnCalls
 from tests.agent.conftest import SEARCH, compute, heard, search
 
-pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
 
 WARM = SamplingParams(max_tokens=8, temperature=3, seed=3)
 

@@ -219,11 +219,11 @@ def test_any_values_of_the_types_come_through(a, words):
 
 
 def test_a_function_works_in_the_loop(ask):
-    pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
     model = Scripted(Call("add", {"a": 1}), Call("add", {"a": 1, "b": 2}), "3")
     heard(agent(model, FunctionTool(add, effects=False)).run(ask))
     assert [read[-1]["content"] for read in model.read[1:]] == [
-        "The arguments do not fit: 'b' is a required property.", "3"]
+        'The arguments do not fit: "b" is a required property.', "3"]
 
 
 def test_openais_definitions_become_ours():

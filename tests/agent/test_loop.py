@@ -16,7 +16,7 @@ from headwater.errors import InputError
 from headwater.tokenizer.calls import Call, Glm4Calls, Mark, Only, OwnCalls, PlainCalls, Reply
 from tests.agent.conftest import COMPUTE, SEARCH, Scripted, Stand, agent, compute, heard, search
 
-pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
 LOOK = Call("search", {"query": "Velna and Taro"})
 
 
@@ -86,8 +86,8 @@ def broken():
 @pytest.mark.parametrize(("turn", "told"), [
     ([Mark("<|call|>"), 'serch\n{"query": "x"}'], "There is no tool named 'serch'. Did you mean 'search'?"),
     ([Mark("<|call|>"), "weather\n{}"], "There is no tool named 'weather'. There are: search."),
-    ([Mark("<|call|>"), 'search\n{"query": 3}'], "The arguments do not fit: query: 3 is not of type 'string'."),
-    ([Mark("<|call|>"), "search\n{}"], "The arguments do not fit: 'query' is a required property."),
+    ([Mark("<|call|>"), 'search\n{"query": 3}'], 'The arguments do not fit: query: 3 is not of type "string".'),
+    ([Mark("<|call|>"), "search\n{}"], 'The arguments do not fit: "query" is a required property.'),
     ([Mark("<|call|>"), 'search\n{"query": NaN}'], "This call cannot be read: NaN is no number of JSON."),
     ([Mark("<|call|>"), "search"], "This call cannot be read: the call has no line of its own for the tool's name."),
     (Call("search", {"query": "Nile"}), "nothing is known of 'Nile'\n  to do: search for a river's name"),
@@ -147,7 +147,7 @@ def test_functions_of_the_caller_are_handed_back(ask):
 def test_a_callers_call_that_does_not_fit_is_handed_back_with_what_is_wrong(ask):
     weather = Definition("weather", "tells it", {"type": "object", "required": ["city"]})
     (call,) = heard(agent(Scripted(Call("weather", {})), functions=[weather]).run(ask))[-1].calls
-    assert call.wrong == "The arguments do not fit: 'city' is a required property."
+    assert call.wrong == 'The arguments do not fit: "city" is a required property.'
 
 
 @pytest.mark.parametrize(("budgets", "what"), [({"steps": 2}, "steps"), ({"tokens": 14}, "tokens")])

@@ -20,7 +20,7 @@ from headwater.tokenizer.calls import Call
 from tests.agent.conftest import COMPUTE, Scripted, agent, compute, search, send
 
 pytest.importorskip("mcp", reason="mcp is not installed")
-pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
 from mcp import types
 from mcp.server import Server
 

@@ -101,7 +101,7 @@ def test_a_cancelled_stage_ends(tmp_path):
 
 def test_schemas_of_all_stages_are_schemas():
     checker = pytest.importorskip("headwater.tokenizer.calls.schema")
-    pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
     for definition in StageTools(Path(os.getcwd()), STAGES.values()).definitions:
         assert definition.effects
         assert checker.Checker(definition.parameters, where=definition.name).mistakes({"out": 3, "settings": {}})

@@ -13,7 +13,7 @@ from headwater.tokenizer.calls import Call
 from tests.agent.browser.conftest import answer, write_pages
 from tests.agent.conftest import Scripted, agent, compute, heard
 
-pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
 QUESTION = [{"role": "user", "content": "How much longer is the Velna than the Taro?"}]
 
 

@@ -28,7 +28,7 @@ from tests.serve.all_tools.scripted import Script, roomy_run
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
-for extra in ("starlette", "prometheus_client", "llguidance", "jsonschema", "trafilatura"):
+for extra in ("starlette", "prometheus_client", "llguidance", "jsonschema_rs", "trafilatura"):
     pytest.importorskip(extra, reason="an extra of 'serve' or 'agent' is not installed")
 CHAT = "/v1/chat/completions"
 PYTHON, BROWSER, POST = ({"type": name} for name in ("python", "browser", "post"))

@@ -33,7 +33,7 @@ from headwater.tokenizer.calls import Call
 from tests.serve.all_tools.scripted import Script, roomy_run
 
 ROOT = Path(__file__).parents[3]
-for needed in ("llguidance", "jsonschema", "trafilatura"):
+for needed in ("llguidance", "jsonschema_rs", "trafilatura"):
     pytest.importorskip(needed, reason="an extra of 'serve' or 'agent' is not installed")
 
 
