@@ -292,7 +292,7 @@ class Engine:
             if token is None:
                 sequence.finish("stop")
             elif token in self.stop_ids and (matcher is None or matcher.ended):
-                sequence.end_mark = token
+                sequence.end_mark, sequence.end = token, chosen.logprob
                 sequence.finish("stop")
             else:
                 if chosen.logprob is not None:

@@ -38,6 +38,8 @@ class Delta:
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
     finish_reason: FinishReason | None
+    end: TokenLogprob | None = None
+    """Of the end mark, which is not among the tokens, where one came and log-probabilities are asked for."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     end_mark: int | None = None
+    end: TokenLogprob | None = None
+    """Of the end mark."""
     cancelled: bool = False
 
     def __post_init__(self) -> None:
@@ -174,6 +178,6 @@ class Sequence:
         if not self._pending and not done:
             return None
         delta = Delta(self._pending, tuple(self.tokens[self._taken:]), tuple(self.logprobs[self._taken:]),
-                      self.finish_reason)
+                      self.finish_reason, self.end)
         self._pending, self._taken, self._taken_finish = "", len(self.tokens), done
         return delta

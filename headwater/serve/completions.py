@@ -124,7 +124,9 @@ class _Reply:
 
     def _choice(self, index: int, delta: Delta, *, echo: bool) -> dict[str, Any]:
         prompt = self._before[index]
-        entries: list[tuple[int, TokenLogprob | None]] = [(one.token, one) for one in delta.logprobs]
+        # The end mark too, as in OpenAI's and vLLM's: clients that ask for one token count on an entry for it.
+        said = [*delta.logprobs, *([] if delta.end is None else [delta.end])]
+        entries: list[tuple[int, TokenLogprob | None]] = [(one.token, one) for one in said]
         if echo and prompt.logprobs is not None:
             entries = [*zip(prompt.ids, prompt.logprobs, strict=True), *entries]
         logprobs = None if self._asked.logprobs is None else logprobs_body(self._tokenizer, entries,

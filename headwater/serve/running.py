@@ -30,6 +30,7 @@ class Running:
         """Why it was cut short, where it was."""
         self._events: asyncio.Queue[Event] = asyncio.Queue(UNREAD)
         self._killing: asyncio.Task[None] | None = None
+        tools.cut = lambda: self.cancel(CLOSING)
         self._task = asyncio.create_task(self._work())
 
     async def begun(self) -> None:
@@ -43,9 +44,10 @@ class Running:
             self._task.result()
 
     def cancel(self, why: str = LEFT) -> None:
-        """End the model's turn and what a tool does for it; tools of no session, and their processes, at once."""
+        """End the model's turn and what a tool does for it; tools that no later answer may have, and their processes,
+        at once."""
         self.why = self.why or why
-        if self._tools.session is None:
+        if self._tools.session is None or why == CLOSING:
             # Before the task: a cell that runs would be asked to stop first, and given time for it.
             self._killing = self._killing or asyncio.create_task(self._tools.close())
         self._task.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from headwater.agent.budgets import Budgets
@@ -104,6 +104,8 @@ class OpenTools:
         self.box = Toolbox()
         self.agent: Agent | None = None
         """Of the answer under way."""
+        self.cut: Callable[[], None] = lambda: None
+        """Ends the answer under way with what it has, as the server closes."""
         self.tainted = False
         """Whether others' words were read in the session."""
 

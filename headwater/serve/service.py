@@ -66,6 +66,12 @@ class Service:
         if not self.tools.opened:
             self.worker.leave()
 
+    async def cut(self) -> None:
+        """End what is left, each answer with what it has."""
+        for one in list(self.tools.opened):
+            one.cut()
+        await asyncio.to_thread(self.worker.close)
+
     def require(self, model: str) -> str | None:
         """The adapter that a request names, None for the model itself. Raises `RequestError`."""
         if model not in self.names:

@@ -40,7 +40,7 @@ class GracefulServer(uvicorn.Server):
         self._service.leave()
         if not self._service.idle and time.monotonic() - self._asked < self._seconds:
             return False
-        await asyncio.to_thread(self._service.worker.close)
+        await self._service.cut()
         return True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

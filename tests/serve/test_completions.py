@@ -65,6 +65,19 @@ def test_an_echo_has_the_log_probabilities_of_every_token(client: Any, server: A
     assert complete(client, echo=True, max_tokens=0).choices[0].text == TEXT
 
 
+def test_an_end_mark_has_an_entry_too(client: Any, server: Any) -> None:
+    ids, end = server.engine.tokenizer.framed(TEXT), min(server.engine.stop_ids)
+    asked = {"echo": True, "logprobs": 0, "max_tokens": 1, "logit_bias": {str(end): 100}}
+    found = complete(client, **asked).choices[0]
+    assert (found.text, found.finish_reason, len(found.logprobs.tokens)) == (TEXT, "stop", len(ids) + 1)
+    assert found.logprobs.tokens[-1] == server.engine.tokenizer.piece(end)
+    assert found.logprobs.text_offset[-1] == len(TEXT)
+    [likelihood] = server.engine.log_likelihoods([(ids, [end])])
+    assert found.logprobs.token_logprobs[-1] == pytest.approx(likelihood.logprob, abs=1e-4)
+    chunks = [one.choices[0] for one in complete(client, **asked, stream=True)]
+    assert [token for one in chunks for token in one.logprobs.tokens] == found.logprobs.tokens
+
+
 def test_a_stream_joins_to_the_whole(client: Any) -> None:
     whole = complete(client, prompt=[TEXT, "hello"], n=2, logprobs=1, echo=True)
     chunks = list(complete(client, prompt=[TEXT, "hello"], n=2, logprobs=1, echo=True, stream=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -152,14 +153,19 @@ def test_a_closing_server_finishes_the_work_that_it_accepted(gated: Any) -> None
     assert (text, ending) == ("In time.", {"finish_reason": "stop"})
 
 
-def test_a_closing_server_ends_work_that_takes_too_long_with_what_it_has(gated: Any) -> None:
+@pytest.mark.parametrize("more", [{}, {"session": "session-that-ends"}], ids=["answer", "session"])
+def test_a_closing_server_ends_work_that_takes_too_long_with_what_it_has(gated: Any, more: dict[str, str]) -> None:
     server, gate, script = gated(graceful=0.2)
-    script.says(Call("wait", {}), "Too late.")
-    with streaming(server, {"type": "gate"}) as events:
+    script.says(Call("wait", {}))
+    with ThreadPoolExecutor() as pool, streaming(server, {"type": "gate"}, **more) as events:
         assert next(event for event in events if "agent" in event)["agent"]["name"] == "wait"
+        unstreamed = pool.submit(whole, server, {"type": "gate"})
+        until(lambda: len(script.read) == 2)
         server.server.should_exit = True
-        until(lambda: not server.worker.alive)
-        gate.open.set()
         text, agent, ending = joined(list(events))
-    assert (text, [one["text"] for one in agent]) == ("", ["open"])
+        [choice] = unstreamed.result()["choices"]
+        gate.open.set()
+    assert (text, agent) == ("", [])
     assert ending == {"finish_reason": "length", "stop_reason": "closing"}
+    assert choice == choice | ending
+    assert [one["type"] for one in choice["message"]["agent"]] == ["call"]
