@@ -70,7 +70,8 @@ class Answers:
         async for number, delta in self:
             parts[number].append(delta)
         return [Delta("".join(one.text for one in deltas), tuple(token for one in deltas for token in one.tokens),
-                      tuple(entry for one in deltas for entry in one.logprobs), deltas[-1].finish_reason, deltas[-1].end)
+                      tuple(entry for one in deltas for entry in one.logprobs), deltas[-1].finish_reason,
+                      deltas[-1].end)
                 for deltas in parts]
 
     def ended(self, delta: Delta) -> dict[str, Any]:
