@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from headwater.agent.browser.pages import Page
+from headwater.agent.browser.web.apart import read_apart
 from headwater.agent.browser.web.fetching import Fetcher
-from headwater.agent.browser.web.reading import read_page
+
+AT_ONCE = 2
+"""Pages of one conversation that are read at once."""
 
 
 class WebPages:
@@ -16,8 +19,10 @@ class WebPages:
 
     def __init__(self, fetcher: Fetcher) -> None:
         self.fetcher = fetcher
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def open(self, url: str) -> Page | None:
-        """Raises `ToolError` for a page that is refused, absent or no text."""
+        """Raises `ToolError` for a page that is refused, absent, no text or too slow to be read."""
         fetched = await self.fetcher.fetch(url)
-        return await asyncio.to_thread(read_page, fetched)
+        async with self._turn:
+            return await read_apart(fetched)
