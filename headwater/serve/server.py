@@ -147,7 +147,9 @@ def uvicorn_config(app: Starlette) -> uvicorn.Config:
     """How the application is served."""
     import uvicorn
 
-    return uvicorn.Config(app, log_level="warning", server_header=False)
+    from headwater.serve.connections import PatientProtocol
+
+    return uvicorn.Config(app, log_level="warning", server_header=False, http=PatientProtocol)
 
 
 def model_name(folder: Path) -> str:

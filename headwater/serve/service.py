@@ -21,6 +21,9 @@ from headwater.serve.limits import Limits
 from headwater.serve.metrics import Metrics
 from headwater.serve.server_tools import ServerTools
 
+BODY_SECONDS = 60.0
+"""In which a request's body has to come."""
+
 
 @dataclass
 class Service:
@@ -85,15 +88,16 @@ class Service:
         if self.closing:
             raise Unavailable("closed", "the server is shutting down")
         body = bytearray()
+        seconds = min(self.limits.seconds or BODY_SECONDS, BODY_SECONDS)
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with asyncio.timeout(seconds):
                 async for part in request.stream():
                     body += part
                     if len(body) > self.limits.body:
                         raise RequestError(f"the body is larger than {self.limits.body} bytes", status=413,
                                            code="body_too_large")
         except TimeoutError:
-            raise RequestError(f"the body took longer than {self.limits.seconds:g} seconds to come", status=408,
+            raise RequestError(f"the body took longer than {seconds:g} seconds to come", status=408,
                                code="timeout") from None
         return bytes(body)
 

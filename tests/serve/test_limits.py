@@ -135,6 +135,21 @@ def of_a_page(server: Any, **headers: str) -> int:
                       headers={"content-type": "text/plain", **headers}).status_code
 
 
+def test_connections_without_a_request_are_closed(run_folder: Path, serving: Any,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.serve.connections.SECONDS", 0.3)
+    with serving(run_folder) as server, slowly(server, 0.1):
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        with socket.create_connection(address) as silent, socket.create_connection(address) as dribbling:
+            dribbling.sendall(b"GET /health HTTP/1.1\r\nx: y")
+            for one in (silent, dribbling):
+                one.settimeout(20)
+                assert one.recv(1000) == b""
+        with httpx.Client(timeout=30) as client:  # one connection for both, and an answer longer than that
+            assert client.post(server.url + CHAT, json=chat(max_tokens=8, logit_bias={"5": 100})).status_code == 200
+            assert client.get(server.url + "/health").status_code == 200
+
+
 EVIL = "https://evil.example"
 
 
