@@ -9,7 +9,7 @@ from typing import Any, Literal
 from headwater.agent.tool import Image, Observation
 from headwater.tokenizer import Message
 
-Budget = Literal["steps", "tokens", "seconds"]
+Budget = Literal["steps", "tokens", "seconds", "context"]
 Ending = Literal["answer", "length", "calls", "budget", "repeated"]
 """answer: the model has answered. length: so it has, up to its room. calls: of functions that the caller carries out.
 budget: one is used up. repeated: the same call failed again."""

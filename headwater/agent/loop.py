@@ -103,7 +103,7 @@ class Run:
         except ContextFull:
             if meter.steps == 1:  # nothing was done yet: the conversation as it was given does not fit
                 raise
-            spent = "tokens"
+            spent = "context"
         yield BudgetReached(spent)
         yield self._ended("budget", meter)
 

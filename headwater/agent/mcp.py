@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from headwater.agent.budgets import shortened
 from headwater.agent.tool import Definition, Image, Observation, ToolError
-from headwater.errors import InputError, MissingExtraError
+from headwater.errors import HeadwaterError, InputError, MissingExtraError
 from headwater.settings import Settings, nearest_name
 
 if TYPE_CHECKING:
@@ -113,8 +113,10 @@ class McpTools:
             ready.cancel()
             raise
         except Exception as error:  # of the transport, the protocol or the server
-            _fail(ready, InputError(f"the MCP server does not answer: {_first(error)}", where=self._name(),
-                                    fix="try its command or URL alone, and see that it speaks MCP"))
+            first = _first(error)
+            _fail(ready, first if isinstance(first, HeadwaterError) else InputError(
+                f"the MCP server does not answer: {_said(first)}", where=self._name(),
+                fix="try its command or URL alone, and see that it speaks MCP"))
         finally:
             self._client = None
 
@@ -146,7 +148,7 @@ class McpTools:
         try:
             result = await self._client.call_tool(name.removeprefix(self._settings.prefix), dict(arguments))
         except Exception as error:  # of the transport, the protocol or the server
-            raise ToolError(f"the MCP server failed: {_first(error)}") from error
+            raise ToolError(f"the MCP server failed: {_said(_first(error))}") from error
         return self._observation(result)
 
     def _observation(self, result: CallToolResult) -> Observation:
@@ -201,8 +203,12 @@ def _fail(ready: asyncio.Future[None], error: Exception) -> None:
         ready.set_exception(error)
 
 
-def _first(error: BaseException) -> str:
+def _first(error: Exception) -> Exception:
     """What is at the bottom of a group of errors."""
-    while isinstance(error, BaseExceptionGroup):
+    while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from headwater.agent.budgets import Budgets
+from headwater.agent.events import Budget
 from headwater.serve.errors import RequestError
 from headwater.serve.wire import Many, Wire
 
@@ -36,7 +37,7 @@ class AgentBudget(Wire):
     """The work ended in its middle."""
 
     type: Literal["budget"]
-    what: Literal["steps", "tokens", "seconds"]
+    what: Budget
 
 
 AgentEvent = Annotated[AgentCall | AgentObservation | AgentBudget, Field(discriminator="type")]

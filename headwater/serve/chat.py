@@ -66,9 +66,10 @@ class Chat:
         prompt = engine.tokenizer.chat.render(conversation(asked.messages, format), add_generation_prompt=True).ids
         wanted = asked.limit or 1
         if len(prompt) + wanted > engine.max_length:
+            more = f" and the answer asks for {asked.limit}" if asked.limit else ""
             raise RequestError(f"this model's context holds {engine.max_length} tokens; the messages have "
-                               f"{len(prompt)} and the answer asks for {wanted}: shorten the messages or ask for "
-                               "fewer tokens", param="messages" if len(prompt) >= engine.max_length else "max_tokens",
+                               f"{len(prompt)}{more}: shorten the messages{' or ask for fewer tokens' * bool(more)}",
+                               param="messages" if len(prompt) >= engine.max_length else "max_tokens",
                                code="context_length_exceeded")
         return prompt
 

@@ -62,8 +62,8 @@ class Metrics:
             self._rejected.labels(reason)
         self._calls = counter("tool_calls", "Calls of the server's own tools; wrong: they could not be carried out",
                               "name", "outcome")
-        self._sessions = Gauge("headwater_tool_sessions", "Answers under way that may run programs of tools",
-                               registry=registry)
+        self._sessions = Gauge("headwater_tool_sessions", "Answers, and sessions that wait for one, that may run "
+                               "programs of tools", registry=registry)
         self.queue = histogram("request_queue_time", "From a request to its slot", _LONG)
         self.first = histogram("time_to_first_token", "From a request to its first token")
         self.between = histogram("inter_token_latency", "Between two tokens of an answer")

@@ -77,7 +77,7 @@ class ServeSettings(Settings):
     reaches the server may ask."""
     open_metrics: bool = False
     """Whether /metrics is read without a key."""
-    origins: list[str] = []
+    origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = []
     """Pages elsewhere whose scripts may ask, as "https://example.org"; "*" for all. Without keys those of other origins
     get 403, and a server on 127.0.0.1 answers under this machine's names and those of these origins alone."""
     graceful_seconds: float = Field(default=5, ge=0)

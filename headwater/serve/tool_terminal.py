@@ -27,8 +27,8 @@ from headwater.serve.terminal import plain
 from headwater.serve.work_told import WorkTold
 from headwater.tokenizer import Message
 
-SHOWN = 24
-"""Lines of a program, and of what came back, that are shown."""
+SHOWN, WIDEST = 24, 400
+"""Lines of a program, and of what came back, that are shown, and characters of each."""
 HISTORY = 0.5
 """Of the context, at most: the rest is for what tools give back, and for the answer."""
 YES = ("y", "yes", "是", "好", "可以")
@@ -119,7 +119,8 @@ class ToolChat:
         if told["type"] == "call":
             _print(self._out, f"▸ {told['name'] or '?'}", told["arguments"], "    ")
         elif told["type"] == "budget":
-            _print(self._out, f"▸ no {told['what']} left · 用尽", "", "")
+            left = "no room in the context" if told["what"] == "context" else f"no {told['what']} left"
+            _print(self._out, f"▸ {left} · 用尽", "", "")
         else:
             _print(self._out, "✗" if told["failed"] else "◂", told["text"], "  │ ")
             for picture in told["images"]:
@@ -173,4 +174,5 @@ def _print(out: TextIO, head: str, text: str, indent: str) -> None:
     left = len(lines) - SHOWN
     if left > 1:
         lines = [*lines[: SHOWN * 2 // 3], f"… {left} …", *lines[-(SHOWN // 3):]]
-    print("\n".join([plain(head), *(indent + plain(line) for line in lines)]), file=out)
+    cut = [line if len(line) <= WIDEST else f"{line[:WIDEST]} … {len(line) - WIDEST} …" for line in lines]
+    print("\n".join([plain(head), *(indent + plain(line) for line in cut)]), file=out)

@@ -228,7 +228,7 @@ def test_half_a_character_does_not_reach_the_model(ask):
 
 def test_a_context_that_fills_up_ends_the_run_where_work_was_done(ask):
     events = heard(agent(Scripted(LOOK, ContextFull), search()).run(ask))
-    assert events[-2] == BudgetReached("tokens")
+    assert events[-2] == BudgetReached("context")
     with pytest.raises(ContextFull):
         heard(agent(Scripted(ContextFull), search()).run(ask))
 

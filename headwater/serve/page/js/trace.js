@@ -5,7 +5,7 @@ import { icon, make, saveAs } from "./dom.js";
 import { isPicture, link } from "./markdown.js";
 import { translate, word } from "./words.js";
 
-const BUDGETS = { steps: "budgetSteps", tokens: "budgetTokens", seconds: "budgetSeconds" };
+const BUDGETS = { steps: "budgetSteps", tokens: "budgetTokens", seconds: "budgetSeconds", context: "budgetContext" };
 const MOST_TEXT = 20_000; // characters shown of what came back
 
 export class Trace {
