@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
@@ -16,9 +17,13 @@ from headwater.agent.interpreter.interpreter import Interpreter, InterpreterSett
 from headwater.agent.mcp import McpSettings, McpTools
 from headwater.agent.tool import Kind, Tool
 from headwater.settings import Settings
+from headwater.tokenizer import Tokenizer
+from headwater.tokenizer.calls import format_for
 
 OWN = ("function", "python", "browser", "cogview")
 """Words of requests that name no server of MCP."""
+LONGER = "a longer one: context.length=4096 context.method=ntk"
+"""What to do about a context that does not hold what a model is told of its tools."""
 
 
 class ToolsSettings(Settings):
@@ -68,9 +73,7 @@ def kinds_of(settings: ToolsSettings) -> Mapping[str, Kind]:
         kinds["cogview"] = Kind("draws pictures", _later(lambda: Cogview(painter)))
     for name, server in settings.mcp.items():
         kinds[name] = Kind(f"{name}: {', '.join(server.tools)}", _connecting(server), process=bool(server.command))
-    if kinds:
-        asyncio.run(_try(kinds))
-    return kinds
+    return asyncio.run(_tried(kinds)) if kinds else kinds
 
 
 def _later(make: Callable[[], Tool]) -> Callable[[], Awaitable[Tool]]:
@@ -82,6 +85,16 @@ def _connecting(settings: McpSettings) -> Callable[[], Awaitable[Tool]]:
     return lambda: McpTools.open(settings)
 
 
-async def _try(kinds: Mapping[str, Kind]) -> None:
-    for kind in kinds.values():
-        await (await kind.open()).close()
+async def _tried(kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    found = {}
+    for name, kind in kinds.items():
+        tool = await kind.open()
+        found[name] = replace(kind, definitions=tool.definitions)
+        await tool.close()
+    return found
+
+
+def told_tokens(tokenizer: Tokenizer, kinds: Iterable[Kind]) -> int:
+    """That a model reads of these tools before every conversation."""
+    told = format_for(tokenizer.chat, [one for kind in kinds for one in kind.definitions]).system("")
+    return 0 if told is None else len(tokenizer.chat.render([told]).ids)

@@ -81,3 +81,5 @@ class Kind:
     """Of one conversation, which closes it. Raises `HeadwaterError`."""
     process: bool = False
     """Whether each may be a process of its own: a server bounds how many there are."""
+    definitions: tuple[Definition, ...] = ()
+    """What they offer, where it is known."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
-from headwater.agent.offer import ToolsSettings, kinds_of
+from headwater.agent.offer import LONGER, ToolsSettings, kinds_of, told_tokens
 from headwater.artifacts import read_json
 from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
@@ -29,6 +29,8 @@ from headwater.tokenizer.fitting import require_template
 if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
+
+    from headwater.serve.server_tools import ServerTools
 
 
 class ServeSettings(Settings):
@@ -127,6 +129,7 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
                          kept_bytes=settings.prompt_cache << 20)
     # a model without a chat format, or tuned with another one, is told now and not at every request
     require_template(engine.tokenizer, model, force=settings.force_template)
+    _tell_what_cannot_be_told(engine, tools)
     worker = Worker(engine, max_queue=settings.max_queue)
     limits = Limits(settings.max_body, settings.max_seconds, settings.max_choices, settings.max_prompts,
                     settings.max_unread)
@@ -141,6 +144,13 @@ def serve(folder: Path, settings: ServeSettings | None = None) -> None:
     finally:
         worker.close()
         listener.close()
+
+
+def _tell_what_cannot_be_told(engine: Engine, tools: ServerTools) -> None:
+    for name, kind in tools.kinds.items():
+        if (tokens := told_tokens(engine.tokenizer, [kind])) >= engine.max_length:
+            say(f"note: no request can have {name}: what the model is told of it takes {tokens} tokens, the context "
+                f"holds {engine.max_length} ({LONGER})")
 
 
 def uvicorn_config(app: Starlette) -> uvicorn.Config:

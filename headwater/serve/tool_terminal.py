@@ -16,9 +16,11 @@ from headwater.agent.asking import ContextFull, WorkerModel
 from headwater.agent.budgets import Budgets
 from headwater.agent.events import Ended, Event
 from headwater.agent.loop import Agent
+from headwater.agent.offer import LONGER, told_tokens
 from headwater.agent.permission import Permission, Reason
 from headwater.agent.tool import Definition, Kind, Tool
 from headwater.agent.toolbox import Toolbox
+from headwater.errors import InputError
 from headwater.generate.engine import Engine
 from headwater.generate.request import Delta
 from headwater.generate.sampling import SamplingParams
@@ -49,6 +51,7 @@ class ToolChat:
             tools = self._runner.run(_opened(kinds))
             self._box = Toolbox(tools, permission=Permission(approve=_asked if interactive else None))
             self._agent = Agent(WorkerModel(self._worker, params, adapter=adapter), self._box, budgets=budgets)
+            _require_room(engine, kinds)
         except BaseException:
             self._worker.close()
             self._runner.close()
@@ -135,6 +138,13 @@ class ToolChat:
         path = self._pictures / f"{len(list(self._pictures.iterdir())) + 1}.{kind}"
         path.write_bytes(base64.b64decode(data))
         return path
+
+
+def _require_room(engine: Engine, kinds: Mapping[str, Kind]) -> None:
+    tokens = told_tokens(engine.tokenizer, kinds.values())
+    if tokens >= engine.max_length:
+        raise InputError(f"what the model is told of its tools takes {tokens} tokens, the context holds "
+                         f"{engine.max_length}", where="tools", fix=f"offer fewer, or give {LONGER}")
 
 
 async def _opened(kinds: Mapping[str, Kind]) -> list[Tool]:
