@@ -22,6 +22,8 @@ KEPT = 128
 """Compiled grammars that are kept, the last used ones."""
 MOST = 1 << 20
 """Characters of a grammar."""
+LIKELY = 16
+"""Of choices, the shortest, that are tried first."""
 LEXER_STATES = 50_000
 """That a grammar may make, of one to two kB."""
 # Beyond the schema's own options: white space between values would have no bound, and nothing is approximate.
@@ -118,10 +120,10 @@ class Constraints:
     def _first(self, constraint: Constraint) -> _Grammar:
         native = self._compile(constraint)
         words = _words(constraint)
-        ending = self.endings.search(native, LONGEST, words)
+        ending = self.endings.first(native, _likely(constraint)) or self.endings.search(native, LONGEST, words)
         if ending is None:
-            raise InputError(f"no answer that fits the {constraint.kind} was found",
-                             fix="give one that a short answer fits")
+            raise InputError(f"no answer that fits the {constraint.kind} was found: a short one does not, or it is too "
+                             "large to look through", fix="give one that a short answer fits, or a smaller one")
         return _Grammar(native, ending, words)
 
     def _compile(self, constraint: Constraint) -> Any:
@@ -143,6 +145,13 @@ def _words(constraint: Constraint) -> list[str]:
         return []
     found = dict.fromkeys(_LITERAL.findall(constraint.text))
     return [json.loads(word, strict=False) for word in found if _ESCAPES.fullmatch(word)]
+
+
+def _likely(constraint: Constraint) -> list[bytes]:
+    """Short answers that may fit, which are tried before any are looked for."""
+    if constraint.kind == "choice":
+        return sorted((choice.encode() for choice in json.loads(constraint.text)), key=len)[:LIKELY]
+    return [b"{}", b"[]"] if constraint.kind in ("json", "json_schema") else []
 
 
 def _grammar(constraint: Constraint) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -36,29 +36,47 @@ class Endings:
         self._bytes = np.array([ids[0] if len(ids) == 1 and table.pieces[ids[0]] == bytes([byte]) else table.end
                                 for byte, ids in enumerate(single)])
         self._marks = np.array(sorted(table.marks), dtype=np.int64)
+        self._lengths = np.array([len(piece) for piece in table.pieces], dtype=np.int64)
 
     def behind(self, native: Any, before: list[int], token: int, most: int, words: Collection[str] = ()
                ) -> list[int] | None:
         """An end from here of at most `most` ids, None where none is found quickly. before: the one that was known
         before `token` came. words: see `search`."""
-        length = len(self._table.pieces[token]) or 1
-        old = (before[start:] for start in (length, 0, *range(len(before), 0, -1)))
-        for found in itertools.chain(old, ([*rest, *before] for rest in self._rest_of_character(native))):
+        rest = self._without(before, len(self._table.pieces[token]) or 1)
+        old = (before[start:] for start in (0, *range(len(before), 0, -1)))
+        for found in itertools.chain([rest], old, ([*rest, *before] for rest in self._rest_of_character(native))):
             if self.is_end(native, found) and (fitting := self.within(native, found, most)) is not None:
                 return fitting
         new = (self._straight(native, 4 * most + 64) or self._around(native, QUICK)
                or self._by_words(words, native, THOROUGH))
         return None if new is None else self.within(native, new, most)
 
+    def _without(self, ids: list[int], count: int) -> list[int]:
+        """These without so many bytes at their beginning; a special id counts as one."""
+        for place, index in enumerate(ids):
+            if count <= 0:
+                return ids[place:]
+            piece = self._table.pieces[index]
+            if count < len(piece):
+                return [*self._table.encode(piece[count:]), *ids[place + 1 :]]
+            count -= len(piece) or 1
+        return []
+
     def search(self, native: Any, most: int, words: Collection[str] = ()) -> list[int] | None:
-        """An end of at most `most` ids. words: what the grammar holds literally. Of four ways to look each finds what
-        the one before does not, and takes longer."""
+        """An end of at most `most` ids. words: what the grammar holds literally. Of five ways to look each finds what
+        the one before does not, and takes longer; the last is for what single bytes are too many for."""
         for look, effort in ((self._straight, 4 * most + 64), (self._around, THOROUGH),
-                             (partial(self._by_words, words), THOROUGH), (self._everywhere, THOROUGH)):
+                             (partial(self._by_words, words), THOROUGH), (self._everywhere, THOROUGH),
+                             (self._by_long_pieces, most)):
             found = look(native, effort)
             if found is not None and (fitting := self.within(native, found, most)) is not None:
                 return fitting
         return None
+
+    def first(self, native: Any, texts: Iterable[bytes]) -> list[int] | None:
+        """The first of these texts that is an end from here."""
+        ways = map(self._table.bytewise, texts)
+        return next((ids for ids in ways if self.is_end(native, ids)), None)
 
     def _rest_of_character(self, native: Any) -> Iterator[list[int]]:
         """Bytes that may follow where a token ends in the middle of a character."""
@@ -148,6 +166,21 @@ class Endings:
                 return None
             path, effort = path + step, effort - 1
         return path if native.is_accepting() else None
+
+    def _by_long_pieces(self, native: Any, steps: int) -> list[int] | None:
+        """By what takes the answer furthest at every step: `[a-z ]{300}` has an end of 60 ids."""
+        path: list[int] = []
+        native = native.deep_copy()
+        while len(path) <= steps:
+            if native.is_accepting():
+                return path
+            bits = np.unpackbits(np.frombuffer(native.compute_bitmask(), np.uint8), bitorder="little",
+                                 count=self._table.size)
+            longest = int((self._lengths * bits).argmax())
+            if not bits[longest] or not native.consume_token(longest):
+                return None
+            path.append(longest)
+        return None
 
     def _everywhere(self, native: Any, effort: int) -> list[int] | None:
         """All ways by their length. Of states in which the same may follow at once only the first counts."""

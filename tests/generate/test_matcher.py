@@ -126,6 +126,25 @@ def test_answers_match_their_regex(random: Engine, pattern: str, room: int) -> N
     assert all(re.fullmatch(pattern, answer.text) for answer in random.generate([[9]] * 6, params))
 
 
+@pytest.mark.parametrize("room", [45, 70, 130])
+def test_a_text_of_so_many_letters_fits_into_fewer_tokens(random: Engine, room: int) -> None:
+    """Room for pieces and not for letters one by one; what is known to end it is cut as the answer goes on."""
+    params = [SamplingParams(constraint=regex("[a-z ]{120}"), seed=seed, max_tokens=room) for seed in range(10)]
+    answers = random.generate([[9]] * 10, params)
+    for answer in answers:
+        assert re.fullmatch("[a-z ]{120}", answer.text)
+        assert len(answer.tokens) <= room
+    assert len({answer.text[:10] for answer in answers}) > 5
+
+
+def test_what_is_large_and_has_a_short_answer_is_answered(random: Engine) -> None:
+    many = [f"option {number}" for number in range(40_000)]
+    wide = {"type": "object", "properties": {f"p{number}": {"type": "integer"} for number in range(5_000)}}
+    for constraint in (Constraint(kind="choice", text=json.dumps(many)), of(wide)):
+        [answer] = random.generate([[9]], SamplingParams(constraint=constraint, max_tokens=30, seed=1))
+        assert answer.text in many if constraint.kind == "choice" else isinstance(json.loads(answer.text), dict)
+
+
 def test_one_of_the_choices_is_answered_and_each_can_be(random: Engine) -> None:
     choice = ("yes", "no", "不行", 'a "quoted"\nline\\')
     constraint = Constraint(kind="choice", text=json.dumps(choice))
