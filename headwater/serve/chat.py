@@ -35,6 +35,10 @@ class Chat:
         adapter = service.require(asked.model)
         service.require_choices(asked.choices)
         service.tools.require(asked.offer())
+        if len(asked.messages) >= service.engine.max_length:  # each is a token at least: none of them is written
+            raise RequestError(f"this model's context holds {service.engine.max_length} tokens, and there are "
+                               f"{len(asked.messages)} messages: send fewer", param="messages",
+                               code="context_length_exceeded")
         if asked.works:
             return await answer_with_tools(service, request, asked, adapter)
         format = self._format(asked)

@@ -150,6 +150,13 @@ def test_connections_without_a_request_are_closed(run_folder: Path, serving: Any
             assert client.get(server.url + "/health").status_code == 200
 
 
+def test_more_messages_than_tokens_fit_are_refused_unread(run_folder: Path, serving: Any) -> None:
+    with serving(run_folder, limits={"body": 1 << 20}) as server:
+        answer = httpx.post(server.url + CHAT, json=chat(messages=[{"role": "user", "content": "a"}] * 20_000))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert "there are 20000 messages" in answer.json()["error"]["message"]
+
+
 EVIL = "https://evil.example"
 
 
