@@ -171,8 +171,10 @@ class Session:
     async def _line(self, deadline: float, most: int) -> bytes:
         """The next line that the process says, read together with its output. Raises `TimeoutError`, `LostError` and
         `NonsenseError`."""
-        while (length := self._said.find(b"\n") + 1) == 0:
-            if len(self._said) > most:
+        searched = 0
+        while (length := self._said.find(b"\n", searched) + 1) == 0:
+            searched = len(self._said)
+            if searched > most:
                 raise NonsenseError("it answered at too great a length")
             await self._wait(deadline)
             self._read_output()
