@@ -70,8 +70,8 @@ def _wall_in(walls: Walls, source: int, verdict: int) -> None:
 
 
 def _go_on_in_a_child(*pipes: int, hide: bool = False) -> None:
-    """Comes back in the child. The parent takes no notice of interrupts, and ends with the child's status; by a signal's
-    number above 128 where one ended it."""
+    """Comes back in the child. The parent takes no notice of interrupts, and ends with the child's status; by a
+    signal's number above 128 where one ended it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not (child := os.fork()):
         return

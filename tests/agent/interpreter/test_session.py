@@ -269,7 +269,8 @@ def test_the_event_loop_goes_on_while_a_cell_runs(open_notebook):
     assert cell.loop.run(counted()) > 5
 
 
-BUSY = "import threading\ndef burn():\n    while True:\n        pass\nthreading.Thread(target=burn, daemon=True).start()"
+BUSY = ("import threading\ndef burn():\n    while True:\n        pass\n"
+        "threading.Thread(target=burn, daemon=True).start()")
 
 
 def test_between_cells_a_session_stands_still(open_notebook):
