@@ -70,18 +70,11 @@ def _wall_in(walls: Walls, source: int, verdict: int) -> None:
 
 
 def _go_on_in_a_child(*pipes: int, hide: bool = False) -> None:
-    """Comes back in the child. The parent hands interrupts on, and ends with the child's status; by a signal's number
-    above 128 where one ended it."""
-    children: list[int] = []
-
-    def hand_on(number: int, _: object) -> None:
-        for process in children:
-            os.kill(process, number)
-
-    signal.signal(signal.SIGINT, hand_on)
+    """Comes back in the child. The parent takes no notice of interrupts, and ends with the child's status; by a
+    signal's number above 128 where one ended it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not (child := os.fork()):
         return
-    children.append(child)
     if hide:
         kernel.hide_memory()
     for pipe in (*pipes, 1, 2):

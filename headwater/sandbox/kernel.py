@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -15,7 +14,7 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MOUNT_SETATTR = 442
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-MACHINE = platform.machine()
+MACHINE = os.uname().machine  # `platform` would remember the real name of the machine too
 
 
 def call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
@@ -50,6 +49,12 @@ def pivot_root(new: str, old: str) -> None:
 
 def detach(target: str) -> None:
     call("umount2", os.fsencode(target), _MNT_DETACH)
+
+
+def name_machine(name: str) -> None:
+    """In this process's namespace of names."""
+    call("sethostname", name.encode(), len(name))
+    call("setdomainname", b"", 0)
 
 
 def die_with_parent() -> None:

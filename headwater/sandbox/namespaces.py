@@ -8,6 +8,8 @@ from headwater.sandbox import kernel
 from headwater.sandbox.protocol import Walls
 
 _WORK, _OLD, _STAGING = "/work", "/.old", "/tmp"
+_MACHINE = "sandbox"
+"""Its name, in place of the real one's."""
 _DEVICES = "/dev/null", "/dev/zero", "/dev/urandom"
 
 
@@ -27,12 +29,13 @@ def enter() -> None:
     flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
     user, group = os.geteuid(), os.getegid()
     if user == 0:
-        return kernel.unshare(flags)
-    kernel.unshare(flags | kernel.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        with open(f"/proc/self/{name}", "w") as stream:
-            stream.write(text)
-    return None
+        kernel.unshare(flags)
+    else:
+        kernel.unshare(flags | kernel.CLONE_NEWUSER)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            with open(f"/proc/self/{name}", "w") as stream:
+                stream.write(text)
+    kernel.name_machine(_MACHINE)
 
 
 def own_root(walls: Walls) -> None:

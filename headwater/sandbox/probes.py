@@ -7,7 +7,8 @@ ALLOWED = "compute", "write its folder", "start a thread"
 
 FORBIDDEN = {
     "read a file outside": "files", "write outside": "files", "read a process's environment": "files",
-    "reach a port of this machine": "network", "open a socket": "network", "signal the evaluation": "processes",
+    "reach a port of this machine": "network", "open a socket": "network", "send to any address": "network",
+    "signal the evaluation": "processes", "have a file signal the evaluation": "processes",
     "start a process": "processes", "start another program": "processes",
 }
 """What must not work, and the wall that stands before it."""
@@ -17,7 +18,7 @@ MISSED = {"see names of files outside": "names and sizes of files outside can be
 """What need not be refused, and is said where it is not."""
 
 _PROGRAM = '''
-import os, socket, threading
+import fcntl, os, socket, struct, threading
 def attempt(name, action):
     try:
         action()
@@ -39,6 +40,26 @@ def fill():
         write(f"part{number}", "x" * (disk // 4))
 def connect():
     socket.create_connection(("127.0.0.1", port), timeout=1).close()
+def send():
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        one.sendto(b"x", "\\0nobody")
+    except PermissionError:
+        raise
+    except OSError:  # looked for, and not there
+        pass
+def aim():
+    file, other = socket.socketpair()
+    whom = struct.pack("i", evaluation)
+    for ask in (lambda: fcntl.ioctl(file, 0x8901, whom), lambda: fcntl.ioctl(file, 0x8902, whom),
+                lambda: fcntl.fcntl(file, 8, evaluation), lambda: fcntl.fcntl(file, 15, struct.pack("i", 1) + whom)):
+        try:
+            return ask()
+        except ProcessLookupError:  # nobody here has that number, but it was looked for
+            return
+        except PermissionError:
+            pass
+    raise PermissionError
 if sum(range(10)) == 45:
     print("compute")
 attempt("write its folder", lambda: write("own"))
@@ -49,6 +70,8 @@ attempt("read a process's environment", lambda: open(f"/proc/{evaluation}/enviro
 attempt("reach a port of this machine", connect)
 attempt("open a socket", lambda: socket.socket(socket.AF_UNIX).close())
 attempt("signal the evaluation", lambda: os.kill(evaluation, 0))
+attempt("send to any address", send)
+attempt("have a file signal the evaluation", aim)
 attempt("start a process", spawn)
 attempt("start another program", lambda: os.posix_spawn("/bin/true", ["true"], {}))
 attempt("see names of files outside", lambda: os.stat(outside + "/canary"))

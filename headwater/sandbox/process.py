@@ -29,6 +29,7 @@ class WalledProcess:
     def __init__(self, module: str, walls: Walls, environment: Mapping[str, str] | None = None, *,
                  unbuffered: bool = False) -> None:
         """`environment` is all that it sees of one; `unbuffered` puts what it prints into the pipe at once."""
+        self._walled = walls.level != "none"
         start = _START.format(root=str(Path(__file__).parents[2]), module=module)
         options = ["-s", "-S", "-P", "-B", "-X", "utf8", *(["-u"] if unbuffered else [])]
         source, self.source = _pipe(written_here=True)
@@ -46,9 +47,24 @@ class WalledProcess:
         """Kill it with all that it started, and close the pipes. May be called twice."""
 
     def interrupt(self) -> None:
-        """SIGINT to the innermost process, handed on by those around it."""
+        """SIGINT, of which the processes around the innermost take no notice. Sent to all at once: handed on from one
+        to the next it could come late, to what is done after `stand_still`."""
+        self._signal_all(signal.SIGINT)
+
+    def stand_still(self) -> None:
+        """Stop it with all that it started until `go_on`: nothing of it can wake itself, and SIGKILL ends it
+        nevertheless, ours as well as the kernel's when this process ends. Without walls nothing is stopped: only the
+        pipe's end would then end it, which what is stopped does not see."""
+        if self._walled:
+            self._signal_all(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        if self._walled:
+            self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """End it with all that it started."""
@@ -63,7 +79,7 @@ def _pipe(*, written_here: bool) -> tuple[int, FileIO]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The whole group. Its first process takes those that left the group with it."""
+    """The whole group, stopped or not. Its first process takes those that left the group with it."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(END_SECONDS)

@@ -1,7 +1,8 @@
 """System calls that a program is refused, by a filter that neither it nor what it loads can take off again.
 
-A list of what is refused, and not of what is allowed: every Python and C library would need another. Numbers are those
-of `asm/unistd.h`.
+A list of what is refused, and not of what is allowed: every Python and C library would need another. Of `ioctl` and
+`fcntl` what is allowed is listed: there are hundreds, some aim signals at other processes, and some change files that
+are open for reading, or beside them, without asking Landlock. Numbers are those of `asm/unistd.h`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424),
     "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "tkill": (200, 130), "migrate_pages": (256, 238),
     "move_pages": (279, 239), "process_madvise": (440, 440), "process_mrelease": (448, 448),
+    "get_robust_list": (274, 100),
+    # signals of timers: SIGCONT among them would wake a session that was stopped
+    "timer_create": (222, 107),
     # mounts and namespaces
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
     "setns": (308, 268), "mount_setattr": (442, 442), "move_mount": (429, 429), "open_tree": (428, 428),
     "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "swapon": (167, 224),
     "open_tree_attr": (467, 467), "statmount": (457, 457), "listmount": (458, 458), "swapoff": (168, 225),
-    "quotactl": (179, 60), "acct": (163, 89), "name_to_handle_at": (303, 264),
+    "quotactl": (179, 60), "quotactl_fd": (443, 443), "acct": (163, 89), "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     # large and young parts of the kernel, where its faults have been
     "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280),
@@ -40,9 +44,11 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
     "reboot": (169, 142), "syslog": (103, 116), "personality": (135, 92), "modify_ldt": (154, None),
     "fanotify_init": (300, 262), "inotify_init": (253, None), "inotify_init1": (294, 26),
-    # memory that no limit counts
-    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186),
-    "semget": (64, 190), "mq_open": (240, 180),
+    # memory that no limit counts; and that of others, which a number alone names, or a name that is no file's
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196),
+    "shmctl": (31, 195), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "semget": (64, 190), "semop": (65, 193), "semtimedop": (220, 192), "semctl": (66, 191), "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
     # what Landlock does not guard
     "truncate": (76, 45), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
@@ -51,9 +57,9 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "mknod": (133, None), "mknodat": (259, 33),
     # who the process is, and the machine's clock and name
     "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145), "setregid": (114, 143),
-    "setresuid": (117, 147), "setresgid": (119, 149), "capset": (126, 91), "settimeofday": (164, 170),
-    "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161),
-    "setdomainname": (171, 162),
+    "setresuid": (117, 147), "setresgid": (119, 149), "setgroups": (116, 159), "capset": (126, 91),
+    "settimeofday": (164, 170), "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171),
+    "sethostname": (170, 161), "setdomainname": (171, 162),
     # Linux 6.6 and later
     "fchmodat2": (452, 452), "setxattrat": (463, 463), "removexattrat": (466, 466), "file_setattr": (469, 469),
 }
@@ -62,17 +68,24 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE, _CLONE3, _CLONE_THREAD = (56, 220), 435, 0x10000
 _KILL, _TGKILL, _PRLIMIT = (62, 129), (234, 131), (302, 261)
-_PRCTL, _PR_SET_PDEATHSIG = (157, 167), 1
+_PRCTL, _PR_SET_PDEATHSIG, _PR_SCHED_CORE = (157, 167), 1, 62
 _SOCKETPAIR, _AF_UNIX = (53, 199), 1
-_FCNTL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = (72, 25), 8, 10, 15
+_SENDTO = 44, 206
+_IOCTL, _IOCTLS = (16, 29), [
+    0x5401, 0x802C542A, 0x5413, 0x540F,  # TCGETS, TCGETS2, TIOCGWINSZ, TIOCGPGRP: is it a terminal, and how large
+    0x541B, 0x5411, 0x5421, 0x5450, 0x5451]  # FIONREAD, TIOCOUTQ, FIONBIO, FIONCLEX, FIOCLEX
+_FCNTL, _FCNTLS = (72, 25), [
+    0, 1, 2, 3, 4, 1030,  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
+    5, 6, 7, 36, 37, 38, 1032]  # F_GETLK, F_SETLK, F_SETLKW; the same of F_OFD_; F_GETPIPE_SZ
+"""O_ASYNC may be set by F_SETFL: whose signals it would be has no way to be said."""
 _X32 = 0x40000000
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL_PROCESS, _ALLOW = 0x80000000, 0x7FFF0000
 _REFUSE, _UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _PR_SET_SECCOMP, _FILTER = 22, 2
-_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
-"""Where things stand in `seccomp_data`; of an argument, its lower half."""
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND, _FIFTH, _HALF = 0, 4, 16, 24, 48, 4
+"""Where things stand in `seccomp_data`; of an argument, its lower half, and how far behind it the upper one."""
 
 Step = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand."""
@@ -107,8 +120,10 @@ def _filter(column: int, process: int) -> list[Step]:
         steps += _only_if(call[column], _FIRST, _EQUAL, [process])
     steps += _only_if(_PRLIMIT[column], _FIRST, _EQUAL, [0, process])
     steps += _only_if(_SOCKETPAIR[column], _FIRST, _EQUAL, [_AF_UNIX])
-    steps += _not_if(_PRCTL[column], _FIRST, [_PR_SET_PDEATHSIG])
-    steps += _not_if(_FCNTL[column], _SECOND, [_F_SETOWN, _F_SETSIG, _F_SETOWN_EX])
+    steps += _not_if(_PRCTL[column], _FIRST, [_PR_SET_PDEATHSIG, _PR_SCHED_CORE])
+    steps += _only_if_null(_SENDTO[column], _FIFTH)  # without an address it is `send`
+    steps += _only_if(_IOCTL[column], _SECOND, _EQUAL, _IOCTLS)
+    steps += _only_if(_FCNTL[column], _SECOND, _EQUAL, _FCNTLS)
     return [*steps, (_RETURN, 0, 0, _ALLOW)]
 
 
@@ -117,6 +132,12 @@ def _only_if(number: int, argument: int, test: int, values: list[int]) -> list[S
     tests = [(test, len(values) - place, 0, value) for place, value in enumerate(values)]
     return [(_EQUAL, 0, len(values) + 3, number), (_LOAD, 0, 0, argument), *tests, (_RETURN, 0, 0, _REFUSE),
             (_RETURN, 0, 0, _ALLOW)]
+
+
+def _only_if_null(number: int, argument: int) -> list[Step]:
+    """The call is allowed where an argument, a pointer, is NULL in both its halves."""
+    return [(_EQUAL, 0, 6, number), (_LOAD, 0, 0, argument), (_EQUAL, 0, 2, 0), (_LOAD, 0, 0, argument + _HALF),
+            (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]
 
 
 def _not_if(number: int, argument: int, values: list[int]) -> list[Step]:

@@ -1,19 +1,24 @@
 """Ways out of a session, tried one after the other: `python escapes.py LEVEL` prints what came of each as JSON.
 
 Every attempt is bounded, so that a hole does no harm. It calls `out()` when it has got out; raising is being held.
-LEVEL is full, reduced, or none: without walls most must succeed, else they prove nothing.
+LEVEL is full, reduced, unscoped (reduced, on a kernel whose Landlock knows nothing of signals and abstract sockets), or
+none: without walls most must succeed, else they prove nothing. With --trial: what the level's own trial finds.
 """
 
 import asyncio
+import contextlib
+import ctypes
 import json
 import os
+import platform
+import signal
 import socket
 import sys
 import tempfile
 from pathlib import Path
 
 PREAMBLE = '''
-import ctypes, errno, os, platform, resource, signal, socket, subprocess, sys, time
+import ctypes, errno, fcntl, os, platform, resource, signal, socket, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 def out(what=""):
     print("ESCAPED", what)
@@ -43,6 +48,17 @@ def own_mounts():
     """So that nothing reaches the machine's."""
     call(272, 97, 0x20000)
     mount(None, b'/', None, 0x44000)
+def datagrams():
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
+def aim(set_owner):
+    """SIGIO at whom the file is told to belong to."""
+    one, other = socket.socketpair()
+    set_owner(one)
+    fcntl.fcntl(one, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL) | os.O_ASYNC)
+    other.send(b'x')
+    out()
+def word(value):
+    return value.to_bytes(4, 'little')
 def mount(*arguments):
     if libc.mount(*arguments, None) != 0:
         raise OSError("mount")
@@ -62,6 +78,11 @@ ATTEMPTS = {
     "plant_module": "import numpy\nopen(os.path.join(os.path.dirname(numpy.__file__), 'planted.py'), 'x').close()\n"
                     "os.unlink(os.path.join(os.path.dirname(numpy.__file__), 'planted.py'))\nout()",
     "symlink": "os.path.lexists('l') or os.symlink(canary, 'l')\nout(open('l').read())",
+    "file_attributes": "flags = ctypes.create_string_buffer(8)\nwith open(os.__file__) as file:\n"
+                       "    fcntl.ioctl(file, 0x80086601, flags)\n    fcntl.ioctl(file, 0x40086602, flags)\nout()",
+    "lease": "with open(os.__file__) as file:\n    fcntl.fcntl(file, 1024, fcntl.F_RDLCK)\nout()",
+    "watch_folder": "signal.signal(signal.SIGIO, signal.SIG_IGN)\nfolder = os.open('/usr/lib', os.O_RDONLY)\n"
+                    "try:\n    fcntl.fcntl(folder, 1026, 4)\nfinally:\n    os.close(folder)\nout()",
     "hard_link": "os.link(canary, 'h')\nout(open('h').read())",
     "hard_link_package": "import numpy\nos.link(numpy.__file__, 'n')\nopen('n', 'a').close()\nout()",
     "rename_out": "open('mine', 'w').close()\nos.rename('mine', os.path.join(outside, 'moved'))\nout()",
@@ -105,6 +126,16 @@ ATTEMPTS = {
     "vsock": "socket.socket(40, socket.SOCK_STREAM).close()\nout()",
     "kernel_crypto": "socket.socket(38, socket.SOCK_SEQPACKET).close()\nout()",
     "socketpair_of_others": "socket.socketpair(30)\nout()",
+    "datagram": "datagrams().sendto(b'x', os.path.join(outside, 'datagrams'))\nout()",
+    "datagram_abstract": "datagrams().sendto(b'x', abstract + '-datagrams')\nout()",
+    "datagram_from_a_round_address": "at, to = 1 << 45, b'\\1\\0' + os.fsencode(os.path.join(outside, 'datagrams'))\n"
+                                     "call(9, 222, at, 4096, 3, 0x100022, -1, 0)\n"  # the lower half is 0
+                                     "ctypes.memmove(at, to, len(to))\n"
+                                     "sender = datagrams()\n"
+                                     "call(44, 206, sender.fileno(), b'x', 1, 0, at, len(to))\nout()",
+    "interfaces": "held = ctypes.create_string_buffer(4096)\n"
+                  "fcntl.ioctl(datagrams(), 0x8912, word(4096) * 2 + ctypes.addressof(held).to_bytes(8, 'little'))\n"
+                  "out()",
     "names": "out(socket.getaddrinfo('localhost', 80))",
     # processes
     "signal_parent": "os.kill(parent, 0)\nout()",
@@ -113,6 +144,14 @@ ATTEMPTS = {
     "signal_group": "os.killpg(0, 0)\nout()",
     "signal_by_thread": "call(234, 131, parent, parent, 0)\nout()",
     "signal_queued": "call(129, 138, parent, 0, ctypes.create_string_buffer(128))\nout()",
+    "signal_by_owner": "aim(lambda file: fcntl.fcntl(file, fcntl.F_SETOWN, parent))",
+    "signal_by_owner_of_a_kind": "aim(lambda file: fcntl.fcntl(file, 15, word(1) + word(parent)))",
+    "signal_by_owner_of_a_file": "aim(lambda file: fcntl.ioctl(file, 0x8901, word(parent)))",
+    "signal_by_owner_of_a_socket": "aim(lambda file: fcntl.ioctl(file, 0x8902, word(parent)))",
+    "signal_asked_for": "one, other = socket.socketpair()\nfcntl.ioctl(one, 0x5452, word(1))\nout()",
+    "signal_chosen": "one, other = socket.socketpair()\nfcntl.fcntl(one, 10, signal.SIGKILL)\nout()",
+    "signal_of_a_timer": "call(222, 107, 1, ctypes.create_string_buffer(bytes(8) + word(signal.SIGCONT), 64), "
+                         "ctypes.create_string_buffer(8))\nout()",
     "pidfd": "os.close(os.pidfd_open(parent))\nout()",
     "fork": "if not (process := os.fork()):\n    os._exit(0)\nos.waitpid(process, 0)\nout()",
     "fork_bomb": "started = []\ntry:\n    for _ in range(40):\n        if not (process := os.fork()):\n"
@@ -150,6 +189,9 @@ ATTEMPTS = {
     "hidden_memory": "os.close(os.memfd_create('m'))\nout()",
     "secret_memory": "os.close(call(447, 447, 0))\nout()",
     "shared_memory": "call(31, 195, call(29, 194, 0, 4096, 0o1600), 0, 0)\nout()",
+    "others_shared_memory": "call(30, 196, memory, 0, 0)\nout()",
+    "others_messages": "call(69, 189, messages, ctypes.create_string_buffer(word(1) + bytes(12)), 4, 0o4000)\nout()",
+    "others_queue": "call(241, 181, queue.encode())\nout()",
     "bpf": "call(321, 280, 0, ctypes.create_string_buffer((1).to_bytes(4, 'little') + (4).to_bytes(4, 'little') * 2\n"
            "     + (1).to_bytes(4, 'little'), 72), 72)\nout()",
     "perf": "wanted = (1).to_bytes(4, 'little') + (112).to_bytes(4, 'little')\n"
@@ -174,6 +216,11 @@ ALLOWED = {
     "own_subfolder": "os.makedirs('a/b')\nopen('a/b/c', 'w').close()\nos.rename('a', 'z')\nout()",
     "temporary_file": "import tempfile\nwith tempfile.TemporaryFile() as f:\n    f.write(b'x')\nout()",
     "thread": "import threading\nthread = threading.Thread(target=out)\nthread.start()\nthread.join()",
+    "socketpair": "import socket\none, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+                  "one.send(b'x')\none.setblocking(False)\nassert other.recv(1) == b'x'\n"
+                  "one.close()\nother.close()\nout()",
+    "terminal_asked_for": "import os\nassert not os.isatty(1)\nout()",
+    "file_lock": "import fcntl\nwith open('locked', 'w') as file:\n    fcntl.lockf(file, fcntl.LOCK_EX)\nout()",
     "asyncio": "import asyncio\nasyncio.run(asyncio.sleep(0))\nout()",
     "library": "import decimal, sqlite3, zlib, hashlib, unicodedata, zoneinfo\n"
                "zoneinfo.ZoneInfo('Asia/Shanghai')\nout()",
@@ -188,37 +235,88 @@ HARMFUL = "mount_alone", "clock", "write_python", "write_package", "plant_module
 """Not tried without walls, where they would change the machine."""
 
 
+def walls(level: str) -> str:
+    """The level by the name that the sandbox has for it."""
+    from headwater.sandbox import process
+
+    if level != "unscoped":
+        return level
+    before = "from headwater.sandbox import landlock; landlock._SCOPES_SINCE = 99; "
+    process._START = process._START.replace("from ", before + "from ", 1)
+    return "reduced"
+
+
+@contextlib.contextmanager
+def shared():
+    """Memory, messages and a queue of this machine that anyone may use, by number or name."""
+    libc, column = ctypes.CDLL(None), ["x86_64", "aarch64"].index(platform.machine())
+
+    def call(numbers, *arguments):
+        return libc.syscall(numbers[column], *arguments)
+
+    name = f"headwater-{os.getpid()}"
+    memory, messages = call((29, 194), 0, 4096, 0o1666), call((68, 186), 0, 0o1666)
+    queue = call((240, 180), name.encode(), os.O_CREAT | os.O_RDWR, 0o666, None)
+    try:
+        yield {"memory": memory, "messages": messages, "queue": name}
+    finally:
+        call((31, 195), memory, 0, None)
+        call((71, 187), messages, 0, None)
+        call((241, 181), name.encode())
+        if queue >= 0:
+            os.close(queue)
+
+
 async def tried(level: str) -> dict[str, str]:
     from headwater.agent.interpreter import interpreter
     from headwater.agent.interpreter.interpreter import Interpreter, InterpreterSettings
 
-    interpreter._walls_found = lambda force: (level, ())
+    interpreter._walls_found = lambda force: (walls(level), ())
     tool = Interpreter(InterpreterSettings(seconds=20, packages=("numpy",), memory_mib=1024))
-    found = {}
-    with (tempfile.TemporaryDirectory() as outside, socket.create_server(("127.0.0.1", 0)) as tcp,
-          socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket(socket.AF_UNIX) as unix,
-          socket.socket(socket.AF_UNIX) as abstract, open("/dev/null") as held):
+    found, came = {}, []
+    signal.signal(signal.SIGIO, lambda *_: came.append("SIGIO"))
+    with contextlib.ExitStack() as held:
+        values = held.enter_context(shared()) | {"parent": os.getpid()}
+        outside = values["outside"] = held.enter_context(tempfile.TemporaryDirectory())
         os.chmod(outside, 0o777)
-        canary = Path(outside, "canary")
-        canary.write_text("canary")
+        values["canary"] = os.path.join(outside, "canary")
+        Path(values["canary"]).write_text("canary")
+        tcp = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         udp.bind(("127.0.0.1", 0))
-        unix.bind(f"{outside}/socket")
-        abstract.bind(f"\0headwater-{os.getpid()}")
-        os.set_inheritable(held.fileno(), True)
-        for one in (unix, abstract):
-            one.listen()
-        values = {"canary": str(canary), "outside": outside, "tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1],
-                  "abstract": f"\0headwater-{os.getpid()}", "parent": os.getpid()}
+        values |= {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]}
+        values["abstract"] = f"\0headwater-{os.getpid()}"
+        datagrams = []
+        for path in (f"{outside}/", values["abstract"] + "-"):
+            unix = held.enter_context(socket.socket(socket.AF_UNIX))
+            unix.bind(path + "socket" if path[0] == "/" else values["abstract"])
+            unix.listen()
+            datagrams.append(held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)))
+            datagrams[-1].bind(path + "datagrams")
+            datagrams[-1].setblocking(False)
+        for name in ("socket", "datagrams"):
+            os.chmod(f"{outside}/{name}", 0o666)
+        os.set_inheritable(held.enter_context(open("/dev/null")).fileno(), True)
         given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
         for name, code in [("preamble", given + PREAMBLE), *ALLOWED.items(), *ATTEMPTS.items()]:
             if level == "none" and name in HARMFUL:
                 continue
             found[name] = (await tool.call("python", {"code": code})).text
-        found["left outside"] = ", ".join(sorted(set(os.listdir(outside)) - {"canary", "socket"}))
+        for listening in datagrams:
+            with contextlib.suppress(BlockingIOError):
+                while listening.recv(1):
+                    came.append("a datagram")
+        found["left outside"] = ", ".join(sorted(set(os.listdir(outside)) - {"canary", "socket", "datagrams"}))
+        found["came outside"] = ", ".join(came)
     await tool.close()
     return found
 
 
 if __name__ == "__main__":
     os.environ["HEADWATER_KEY"] = "secret"
-    print(json.dumps(asyncio.run(tried(sys.argv[1]))))
+    if sys.argv[2:] == ["--trial"]:
+        from headwater.sandbox.isolation import trial
+
+        print(trial(walls(sys.argv[1]))[0])
+    else:
+        print(json.dumps(asyncio.run(tried(sys.argv[1]))))

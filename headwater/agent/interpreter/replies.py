@@ -13,6 +13,8 @@ from headwater.agent.tool import Image
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _BESIDE_IMAGES = 4096
 """Bytes of an answer that has none."""
+_COMMAS = 3
+"""Of an answer that has none; base64 has no comma either."""
 
 
 class NonsenseError(Exception):
@@ -40,21 +42,31 @@ class Reply:
 
 def longest_reply(images: int, image_bytes: int) -> int:
     """Bytes of the longest answer that is read."""
-    return _BESIDE_IMAGES + images * (4 * (image_bytes // 3 + 1) + 4)
+    return _BESIDE_IMAGES + images * (_letters(image_bytes) + 4)
 
 
 def parse_reply(line: bytes, cell: int, images: int, image_bytes: int) -> Reply:
-    """Raises `NonsenseError`."""
+    """Raises `NonsenseError`. What an answer of ours cannot have is seen before anything is made of it: a line of
+    16 MiB has room for millions of pictures."""
+    if line.count(b",") > _COMMAS + images:
+        raise NonsenseError("an answer of too many parts")
     try:
         said = _Said.model_validate_json(line)
+        if said.cell != cell or len(said.images) > images or any(len(t) > _letters(image_bytes) for t in said.images):
+            raise NonsenseError("an answer to something else, or beyond its bounds")
         data = [base64.b64decode(text, validate=True) for text in said.images]
     except (ValidationError, binascii.Error, ValueError) as error:
         raise NonsenseError(f"an answer that is none: {type(error).__name__}") from None
-    if said.cell != cell or len(data) > images or any(len(one) > image_bytes for one in data):
-        raise NonsenseError("an answer to something else, or beyond its bounds")
+    if any(len(one) > image_bytes for one in data):
+        raise NonsenseError("a picture beyond its bounds")
     kinds = [_kind(one) for one in data]
     known = tuple(Image(one, kind) for one, kind in zip(data, kinds) if kind is not None)
     return Reply(said.raised, known, said.left_out + kinds.count(None))
+
+
+def _letters(size: int) -> int:
+    """Of so many bytes as base64, at most."""
+    return 4 * (size // 3 + 1)
 
 
 def _kind(data: bytes) -> str | None:

@@ -60,7 +60,8 @@ class CellResult:
 
 
 class Session:
-    """One cell at a time, from the thread that made it. Once lost or ended it is of no more use."""
+    """One cell at a time, from the thread that made it. Between cells it stands still, and threads that a cell left
+    behind use no processor. Once lost or ended it is of no more use."""
 
     def __init__(self, walls: Walls, bounds: Bounds, environment: Mapping[str, str]) -> None:
         """`walls` without a folder: where one is needed it is made, and goes with the session."""
@@ -99,6 +100,7 @@ class Session:
         """Run a cell. If the task is cancelled the cell is stopped as it is at the end of its time."""
         self._output, self._busy, self._answered = Output(self._bounds.output), True, False
         self._cell += 1
+        self._process.go_on()
         try:
             deadline = time.monotonic() + seconds
             try:
@@ -129,7 +131,9 @@ class Session:
     def _release(self) -> None:
         """What has not answered is in no state to be asked again."""
         self._busy = False
-        if not (self._answered and self.alive):
+        if self._answered and self.alive:
+            self._process.stand_still()
+        else:
             self.end()
 
     async def _walls_stand(self, deadline: float) -> None:
@@ -171,8 +175,10 @@ class Session:
     async def _line(self, deadline: float, most: int) -> bytes:
         """The next line that the process says, read together with its output. Raises `TimeoutError`, `LostError` and
         `NonsenseError`."""
-        while (length := self._said.find(b"\n") + 1) == 0:
-            if len(self._said) > most:
+        searched = 0
+        while (length := self._said.find(b"\n", searched) + 1) == 0:
+            searched = len(self._said)
+            if searched > most:
                 raise NonsenseError("it answered at too great a length")
             await self._wait(deadline)
             self._read_output()

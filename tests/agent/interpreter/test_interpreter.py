@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import sys
 
 import pytest
@@ -171,6 +172,14 @@ def test_forced_it_runs_and_is_named_none(unwalled, notebooks, capsys, tmp_path)
     assert "MemoryError" in cell("x = bytearray(1 << 32)").text
     assert "stopped after 1 s" in cell("while True: pass").text
     assert cell("import os\nos.environ.get('HOME') == os.getcwd()").text == "True"
+
+
+def test_the_machines_name_is_not_told(cell, level):
+    if level != "full":
+        pytest.skip("names are the machine's there")
+    text = cell("import os, platform, socket\n(socket.gethostname(), platform.node(), os.uname().nodename)").text
+    assert text == repr(("sandbox",) * 3)
+    assert socket.gethostname() != "sandbox"
 
 
 @pytest.mark.parametrize("found", [Isolation("full"), Isolation("reduced", ("names can be seen",))],

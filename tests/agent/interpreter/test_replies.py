@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,32 @@ WRONG = {
 def test_another_is_nonsense(case):
     with pytest.raises(NonsenseError):
         parse_reply(json.dumps(RIGHT | WRONG[case]).encode(), 3, 1, 100)
+
+
+MANY = {
+    "empty_pictures": b'{"cell": 3, "raised": false, "images": [' + b'"",' * 300_000 + b'""], "left_out": 0}',
+    "numbers": b'{"cell": 3, "raised": false, "images": [' + b"0," * 300_000 + b'0], "left_out": 0}',
+    "names": b"{" + b'"a":0,' * 300_000 + b'"cell": 3}',
+    "one_picture_more": json.dumps(RIGHT | {"images": RIGHT["images"] * 2}).encode(),
+    "one_large_picture": json.dumps(RIGHT | {"images": [base64.b64encode(bytes(1 << 20)).decode()]}).encode()}
+
+
+@pytest.mark.parametrize("case", MANY)
+def test_what_an_answer_has_too_much_of_is_not_decoded_first(monkeypatch, case):
+    monkeypatch.setattr(base64, "b64decode", None)
+    tracemalloc.start()
+    try:
+        with pytest.raises(NonsenseError):
+            parse_reply(MANY[case], 3, 1, 100)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * len(MANY[case]) + (64 << 10)
+
+
+def test_as_many_pictures_as_may_be_are_read():
+    said = json.dumps(RIGHT | {"images": RIGHT["images"] * 6}).encode()
+    assert len(parse_reply(said, 3, 6, len(PNG)).images) == 6
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"null", b"[" * 100_000, b"\xff", b"{}", b'{"cell": NaN}', b"1e999"],

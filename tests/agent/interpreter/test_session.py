@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -180,10 +181,7 @@ def test_closing_ends_all_and_may_be_done_twice(open_notebook):
     assert group
     for _ in range(2):
         cell.loop.run(cell.tool.close())
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{number}").exists() for number in group):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    _wait_until(lambda: not any(Path(f"/proc/{number}").exists() for number in group))
     assert folder is None or not Path(folder.path).exists()
 
 
@@ -271,31 +269,99 @@ def test_the_event_loop_goes_on_while_a_cell_runs(open_notebook):
     assert cell.loop.run(counted()) > 5
 
 
-def test_a_session_ends_with_the_process_that_started_it(level, tmp_path):
+BUSY = ("import threading\ndef burn():\n    while True:\n        pass\n"
+        "threading.Thread(target=burn, daemon=True).start()")
+
+
+def test_between_cells_a_session_stands_still(open_notebook):
+    cell = open_notebook()
+    cell(f"import time\n{BUSY}")
+    group = list(_group(cell.process.pid))
+    _wait_until(lambda: all(_state(number) == "T" for number in group))
+    before = [_ticks(number) for number in group]
+    time.sleep(0.2)
+    assert [_ticks(number) for number in group] == before
+    cell("time.sleep(.2)")
+    assert sum(map(_ticks, group)) > sum(before)
+    assert cell("threading.active_count()").text == "2"
+
+
+def test_it_stands_still_after_an_interrupted_and_a_cancelled_cell_too(open_notebook):
+    cell = open_notebook(seconds=0.3)
+    cell("import time")
+    group = list(_group(cell.process.pid))
+    assert cell("while True: pass").text.endswith(KEPT)
+    _wait_until(lambda: all(_state(number) == "T" for number in group))
+
+    async def cancelled():
+        task = asyncio.create_task(cell.tool.call("python", {"code": "time.sleep(100)"}))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    cell.loop.run(cancelled())
+    _wait_until(lambda: all(_state(number) == "T" for number in group))
+    assert cell("1 + 1").text == "2"
+
+
+def test_an_interrupt_that_comes_late_is_not_the_next_cells(cell):
+    cell("import time")
+    for _ in range(20):
+        cell.tool._session._process.interrupt()
+        assert cell("time.sleep(.01)").text == "[no output]"
+
+
+def test_what_is_killed_while_it_stands_still_is_said_to_be_lost(cell):
+    cell("kept = 27")
+    for number in sorted(_group(cell.process.pid))[-1:]:  # the innermost
+        os.kill(number, signal.SIGKILL)
+    observation = cell("kept")
+    assert "SIGKILL" in observation.text
+    assert observation.text.endswith(LOST)
+    assert cell("1 + 1").text == "2"
+
+
+def test_a_session_ends_with_the_process_that_started_it(level):
     program = ("import asyncio, os, sys\nfrom headwater.agent.interpreter import interpreter as i\n"
                f"i._walls_found = lambda force: ({level!r}, ())\n"
                "tool = i.Interpreter(i.InterpreterSettings(packages=()))\n"
-               "asyncio.run(tool.call('python', {'code': '1'}))\n"
+               f"asyncio.run(tool.call('python', {{'code': {BUSY!r}}}))\n"
                "print(tool._session._process.process.pid, flush=True)\n"
                "sys.stdin.read()")
-    owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
-                                      TMPDIR=str(tmp_path)))
-    with owner:
-        group = list(_group(int(owner.stdout.readline())))
-        owner.send_signal(signal.SIGKILL)
-    assert group
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)  # root's sessions have another user
+        with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
+                                       TMPDIR=place)) as owner:
+            group = list(_group(int(owner.stdout.readline())))
+            _wait_until(lambda: all(_state(number) == "T" for number in group))
+            owner.send_signal(signal.SIGKILL)
+        assert group
+        _wait_until(lambda: all(_state(number) in ("Z", "") for number in group))
+
+
+def _wait_until(true):
     deadline = time.monotonic() + 30
-    while any(_lives(number) for number in group):
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def _lives(process):
+def _stat(process):
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return []
+
+
+def _state(process):
+    """T: stopped; Z: dead, and nobody has asked how; "": gone."""
+    return "".join(_stat(process)[:1])
+
+
+def _ticks(process):
+    return sum(map(int, _stat(process)[11:13]))
 
 
 AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
@@ -307,7 +373,7 @@ AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 def test_all_of_this_holds_for_an_ordinary_user_too():
     """The same again, pictures and packages too; of the level that root has, only what depends on the user."""
     chosen = ("(reduced and not (does_not_end and not loop) and not all_caught and not native and not processor) or "
-              "(full and (loop or crash or second or numpy))")
+              "(full and (loop or crash or second or numpy or still or started_it))")
     files = [__file__, str(Path(__file__).with_name("test_interpreter.py"))]
     done = subprocess.run([*AS_USER, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files, "-k", chosen],
                           capture_output=True, text=True, cwd=Path(__file__).parents[3],
