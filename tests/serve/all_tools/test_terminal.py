@@ -192,13 +192,13 @@ def test_a_history_that_is_too_long_loses_its_oldest_rounds(talk: Any) -> None:
     assert "round 2" in shown.script.read[-1]
 
 
-def test_the_example_of_the_document_runs(run: Path, pages: Path, tmp_path: Path) -> None:
+def test_the_examples_of_the_document_run(run: Path, pages: Path, tmp_path: Path) -> None:
     try:
         kinds_of(ToolsSettings.parse({"python": {}}))
     except InputError as error:
         pytest.skip(str(error))
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agent.md").read_text(), re.DOTALL)
-    for said, meant in (("runs/quickstart", run), ("pages.index", pages)):
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agent.md").read_text(), re.DOTALL))
+    for said, meant in (("length=4096", "length=20000"), ("runs/tools", run), ("pages.index", pages)):
         assert said in code
         code = code.replace(said, str(meant))
     (tmp_path / "example.py").write_text(code)
@@ -206,6 +206,7 @@ def test_the_example_of_the_document_runs(run: Path, pages: Path, tmp_path: Path
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert re.search(r"step 1: \d+ tokens", done.stdout), done.stderr
     assert " s  ends: " in done.stdout
+    assert "Ended(why='answer', text='It is 297 m deep.'" in done.stdout, done.stderr
 
 
 def test_what_a_terminal_obeys_is_not_shown() -> None:
