@@ -202,18 +202,22 @@ def test_a_session_that_nobody_holds_any_more_ends(open_notebook):
     assert process.poll() is not None
 
 
-def test_cancelling_the_task_ends_the_cell_and_keeps_names(open_notebook):
-    cell = open_notebook()
-    cell("kept = 27")
-
-    async def cancelled():
-        task = asyncio.create_task(cell.tool.call("python", {"code": "while True:\n    pass"}))
+def _cancelled(cell, code):
+    """A cell whose task is cancelled while it runs."""
+    async def work():
+        task = asyncio.create_task(cell.tool.call("python", {"code": code}))
         await asyncio.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    cell.loop.run(cancelled())
+    cell.loop.run(work())
+
+
+def test_cancelling_the_task_ends_the_cell_and_keeps_names(open_notebook):
+    cell = open_notebook()
+    cell("kept = 27")
+    _cancelled(cell, "while True:\n    pass")
     assert cell("kept").text == "27"
 
 
@@ -292,15 +296,7 @@ def test_it_stands_still_after_an_interrupted_and_a_cancelled_cell_too(open_note
     group = list(_group(cell.process.pid))
     assert cell("while True: pass").text.endswith(KEPT)
     _wait_until(lambda: all(_state(number) == "T" for number in group))
-
-    async def cancelled():
-        task = asyncio.create_task(cell.tool.call("python", {"code": "time.sleep(100)"}))
-        await asyncio.sleep(0.1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    cell.loop.run(cancelled())
+    _cancelled(cell, "time.sleep(100)")
     _wait_until(lambda: all(_state(number) == "T" for number in group))
     assert cell("1 + 1").text == "2"
 
