@@ -18,8 +18,9 @@ from headwater.generate.choosing import choose
 from headwater.generate.constraint import Constraints
 from headwater.generate.kept_prompts import KeptPrompts
 from headwater.generate.likelihood import log_likelihoods, padded
+from headwater.generate.log_likelihood import LogLikelihood
 from headwater.generate.prefill import Prefill, Ready
-from headwater.generate.request import Completion, Delta, LogLikelihood, Sequence
+from headwater.generate.request import Completion, Delta, Sequence
 from headwater.generate.sampling import SamplingParams, SamplingRows
 from headwater.generate.shared_prompts import in_families
 from headwater.hardware import total_memory_bytes

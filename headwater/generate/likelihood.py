@@ -10,7 +10,8 @@ from torch import Tensor
 
 from headwater.errors import InputError
 from headwater.generate import shared_context
-from headwater.generate.request import LogLikelihood, TokenLogprob, sums
+from headwater.generate.log_likelihood import LogLikelihood, sums
+from headwater.generate.request import TokenLogprob
 from headwater.generate.shared_context import Pair
 from headwater.model.cache import KVCache
 from headwater.model.decoder import Decoder

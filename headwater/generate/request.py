@@ -57,22 +57,6 @@ class Completion:
     """Of the prompt's, those that had been read for an earlier one."""
 
 
-@dataclass(frozen=True)
-class LogLikelihood:
-    """Of a continuation given its context: natural log-probability summed over its tokens."""
-
-    logprob: float
-    greedy: bool
-    """Every token was the most likely one."""
-    tokens: int
-
-
-def sums(logprobs: Tensor, greedy: Tensor, lengths: list[int]) -> list[LogLikelihood]:
-    """Of continuations of so many tokens, one after the other."""
-    return [LogLikelihood(part.sum(dtype=torch.float64).item(), bool(hit.all()), len(part))
-            for part, hit in zip(logprobs.cpu().split(lengths), greedy.cpu().split(lengths))]
-
-
 @dataclass(eq=False)
 class Sequence:
     """A submitted request: its tokens so far and what was not yet taken. Owned by the engine's thread.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from headwater.generate.request import LogLikelihood, sums
+from headwater.generate.log_likelihood import LogLikelihood, sums
 from headwater.model.config import ModelConfig
 from headwater.model.decoder import Decoder
 from headwater.model.intervals import Intervals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
@@ -24,11 +23,11 @@ from headwater.model.cache import CacheForm
 from headwater.model.extension import ContextSettings
 from headwater.model.packed import Base
 from headwater.progress import say
+from headwater.serve.plain import plain
 from headwater.settings import Seed, Settings
 from headwater.tokenizer.fitting import require_template
 
 HELP = "/reset 重新开始 start over   /system TEXT 系统提示 set the system prompt   /quit 退出 leave"
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LEAVE = "(Ctrl-C once more, Ctrl-D or /quit leaves · 再按一次 Ctrl-C、Ctrl-D 或 /quit 退出)"
 
 
@@ -178,8 +177,3 @@ def _typed(text: str) -> None:
 def _one_line(text: str) -> None:
     """From a pipe, line breaks inside an answer become spaces: one message, one line."""
     print(plain(text.replace("\r", " ").replace("\n", " ")), end="", flush=True)
-
-
-def plain(text: str) -> str:
-    """Without what a terminal obeys, and without what turns the order of letters: a model may say anything."""
-    return _OBEYED.sub("\ufffd", text)

@@ -25,7 +25,7 @@ from headwater.generate.engine import Engine
 from headwater.generate.request import Delta
 from headwater.generate.sampling import SamplingParams
 from headwater.generate.worker import Worker
-from headwater.serve.terminal import plain
+from headwater.serve.plain import plain
 from headwater.serve.work_told import WorkTold
 from headwater.tokenizer import Message
 

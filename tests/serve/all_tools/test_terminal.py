@@ -25,8 +25,9 @@ from headwater.cli.main import main
 from headwater.errors import InputError, SettingsError
 from headwater.generate.engine import Engine
 from headwater.serve import terminal
+from headwater.serve.plain import plain
 from headwater.serve.server import ServeSettings
-from headwater.serve.terminal import ChatSettings, chat, plain
+from headwater.serve.terminal import ChatSettings, chat
 from headwater.serve.tool_terminal import SHOWN
 from headwater.tokenizer import Tokenizer
 from headwater.tokenizer.calls import Call
