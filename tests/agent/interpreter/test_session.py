@@ -221,6 +221,23 @@ def test_cancelling_the_task_ends_the_cell_and_keeps_names(open_notebook):
     assert cell("kept").text == "27"
 
 
+def test_a_cancelled_task_still_waits_for_a_cell_that_is_slow_to_stop(open_notebook):
+    """Longer than from one look at the folder to the next, and than the first interrupt's time."""
+    cell = open_notebook()
+    cell("import time\nkept = 27\ndef slow():\n    try:\n        while True: time.sleep(.01)\n"
+         "    except KeyboardInterrupt:\n        time.sleep(1.2)")
+
+    async def cancelled():
+        task = asyncio.create_task(cell.tool.call("python", {"code": "slow()\nwhile True: pass"}))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    cell.loop.run(cancelled())
+    assert cell("kept").text == "27"
+
+
 def test_cancelling_a_start_leaves_nothing_behind(open_notebook):
     cell = open_notebook()
 
