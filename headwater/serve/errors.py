@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from headwater.errors import HeadwaterError, InputError
+from headwater.errors import HeadwaterError, InputError, MissingExtraError
 from headwater.generate.worker import Unavailable
 
 PLACES = {"/v1/chat/completions": "messages", "/v1/embeddings": "input", "/detokenize": "tokens"}
@@ -44,6 +44,10 @@ async def _bad_input(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(str(error), param=str(param), code="invalid_value"), status_code=400)
 
 
+async def _missing(request: Request, error: Exception) -> Response:
+    return JSONResponse(error_body(str(error), kind="server_error", code="not_installed"), status_code=501)
+
+
 async def _unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, Unavailable)
     full = error.kind == "full"
@@ -67,5 +71,6 @@ async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(f"the server failed: {type(error).__name__}", kind="server_error"), status_code=500)
 
 
-HANDLERS: dict[Any, Any] = {RequestError: _refused, InputError: _bad_input, Unavailable: _unavailable,
-                            ClientDisconnect: _left, HTTPException: _http, Exception: _failed}
+HANDLERS: dict[Any, Any] = {RequestError: _refused, InputError: _bad_input, MissingExtraError: _missing,
+                            Unavailable: _unavailable, ClientDisconnect: _left, HTTPException: _http,
+                            Exception: _failed}

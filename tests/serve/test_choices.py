@@ -9,6 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from headwater.errors import MissingExtraError
+
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 pytest.importorskip("llguidance", reason="the extra 'serve' is not installed")
@@ -98,3 +100,13 @@ def test_constrained_and_free_answers_in_one_batch_are_those_given_alone(client:
     alone = [one(number) for number in range(9)]
     with ThreadPoolExecutor(9) as pool:
         assert list(pool.map(one, range(9))) == alone
+
+
+def test_a_guide_without_its_library_is_told_what_to_install(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def library() -> Any:
+        raise MissingExtraError("constrained answers need llguidance", fix="pip install 'headwater[serve]'")
+
+    monkeypatch.setattr("headwater.generate.constraint.library", library)
+    with pytest.raises(openai.APIStatusError, match=r"pip install 'headwater\[serve\]'") as raised:
+        ask(client, extra_body={"guided_regex": "[0-9]{7}unheard"})
+    assert (raised.value.status_code, raised.value.code) == (501, "not_installed")
