@@ -75,6 +75,15 @@ def test_a_page_nested_without_end_gives_its_text_and_reaches_no_extractor(extra
     assert extract(hostile, extractor).split() == ["<first", "last"]
 
 
+@pytest.mark.parametrize("extractor", [*EVERY, None])
+@pytest.mark.parametrize("quoted", ["b", "'>'", '"<"'], ids=["bare", "closing", "opening"])
+def test_a_page_of_endless_attributes_gives_its_text_and_reaches_no_extractor(extractor, quoted, monkeypatch) -> None:
+    for name in ("_trafilatura", "_resiliparse", "_justext"):
+        monkeypatch.delattr(module, name)
+    hostile = "<p " + "".join(f"a{number}={quoted} " for number in range(20_000)) + ">last"
+    assert extract(hostile, extractor).endswith("last")
+
+
 def test_nesting_hidden_behind_tags_closed_out_of_order_is_refused() -> None:
     for hidden in ("<div></span>", "<span><div></span></div>", "<ul><li>x", "<span>x"):
         with pytest.raises(NestingError):

@@ -14,6 +14,8 @@ ARTICLE, CONTENT, ASIDE, COMMENT, CHROME, DROP = 1, 2, 4, 8, 16, 32
 
 DEEPEST = 1000
 """Deeper nesting than this is refused (browsers stop at 512)."""
+MOST_ATTRIBUTES = 1000
+"""An element with more is refused: what builds trees takes time quadratic in them."""
 
 _DROPPED = frozenset([
     "script", "style", "noscript", "template", "head", "title", "iframe", "object", "embed", "applet", "svg",
@@ -43,7 +45,7 @@ _PIECE = 1 << 15
 
 
 class NestingError(Exception):
-    """A page nests deeper than `DEEPEST`."""
+    """A page nests deeper than `DEEPEST`, or has an element of more than `MOST_ATTRIBUTES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,14 @@ class _Open(NamedTuple):
 
 
 class _Depth:
-    """Receives the parser's events and counts how deep they nest; builds no tree."""
+    """Receives the parser's events and counts how deep they nest, and attributes; builds no tree."""
 
     def __init__(self) -> None:
         self._depth = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         self._depth += 1
-        if self._depth > DEEPEST:
+        if self._depth > DEEPEST or len(attributes) > MOST_ATTRIBUTES:
             raise NestingError
 
     def end(self, tag: str) -> None:
@@ -216,7 +218,7 @@ def _lines(text: str) -> str:
 def read_blocks(page: str) -> Page:
     """The blocks of an HTML page, without scripts, navigation, forms' fields and what is hidden.
 
-    Raises `NestingError` for a page nested too deep, `MissingExtraError` when lxml is not installed.
+    Raises `NestingError`, and `MissingExtraError` when lxml is not installed.
     """
     target = _Blocks()
     _parse(page, target)
@@ -224,9 +226,8 @@ def read_blocks(page: str) -> Page:
 
 
 def check_nesting(page: str) -> None:
-    """Raise `NestingError` when elements of the page nest deeper than `DEEPEST`."""
-    if page.count("<") - page.count("</") > DEEPEST:
-        _parse(page, _Depth())
+    """Raise `NestingError` for a page that takes what builds trees too long."""
+    _parse(page, _Depth())
 
 
 def _parse(page: str, target: _Depth) -> None:

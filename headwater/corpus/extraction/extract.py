@@ -55,8 +55,9 @@ def extract(page: str, extractor: Extractor | None = "fast", *, comments: bool =
     replies. Deterministic. Raises `ValueError` for an extractor that does not exist, `MissingExtraError` when the
     library is not installed, and whatever the library raises on a page it cannot parse.
 
-    A page nested deeper than `blocks.DEEPEST` gives the text between its tags: every extractor, or the parser below
-    it, takes time quadratic in the nesting, minutes for a hostile page.
+    A page nested deeper than `blocks.DEEPEST`, or with an element of more than `blocks.MOST_ATTRIBUTES`, gives the text
+    between its tags: every extractor, or the parser below it, takes time quadratic in those, minutes for a hostile
+    page.
     """
     if extractor not in (None, *get_args(Extractor)):
         raise ValueError(f"no extractor is called {extractor!r}: give {', '.join(get_args(Extractor))} or None")

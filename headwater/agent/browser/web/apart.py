@@ -1,7 +1,7 @@
 """A page of the web read in a process of its own, which ends when it takes too long.
 
-Parsers take minutes for pages that were made for it (an element with 200,000 attributes), and no thread can be stopped:
-everything else in this process would wait.
+Nobody knows every page for which a parser takes minutes, or breaks down, and no thread can be stopped: everything else
+in this process would wait.
 """
 
 from __future__ import annotations
