@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
@@ -87,12 +87,14 @@ class Load:
 
 
 class Worker:
-    """Steps the engine while there is work and sleeps when there is none."""
+    """Steps the engine while there is work and sleeps when there is none. Requests take turns: the slots that become
+    free go to one after the other, so that nobody waits for the last of somebody's 200 prompts."""
 
     def __init__(self, engine: Engine, *, max_queue: int = 64) -> None:
         """max_queue: most requests that may wait for a slot."""
         self.engine, self.max_queue = engine, max_queue
-        self._new: deque[Ticket] = deque()
+        self._waiting: deque[deque[Ticket]] = deque()
+        """Of each request what has no slot yet; whose turn it is comes first."""
         self._asked: deque[_Asked] = deque()
         self._running: dict[Sequence, Ticket] = {}
         self._answered = 0
@@ -106,15 +108,18 @@ class Worker:
         return self.submit_all([self.engine.prepare(prompt, params, adapter)])[0]
 
     def submit_all(self, sequences: list[Sequence]) -> list[Ticket]:
-        """Hand over requests that the engine has prepared, all of them or none. Raises `Unavailable`."""
+        """Hand over what the engine has prepared, of one request, all or none. Raises `Unavailable`: one of many parts,
+        which would fill the queue, is taken where nobody waits."""
         tickets = [Ticket(sequence) for sequence in sequences]
         with self._wake:
             self._require_open()
             # Those a free slot takes at the next step do not wait.
-            waiting = self._outstanding() - self.engine.max_batch
+            waiting, held = len(self._waiting) - self._free(), self._held()
             if waiting >= self.max_queue:
                 raise self._full(waiting)
-            self._new.extend(tickets)
+            if len(tickets) > 1 and held and held + len(tickets) > self.max_queue:
+                raise self._full(held)
+            self._waiting.append(deque(tickets))
             self._wake.notify()
         return tickets
 
@@ -152,7 +157,7 @@ class Worker:
     @property
     def load(self) -> Load:
         held = sum(sequence.length for sequence in list(self._running) if sequence.tokens)
-        return Load(self.engine.active, len(self._new) + self.engine.waiting, self._answered, held)
+        return Load(self.engine.active, self._held() + self.engine.waiting, self._answered, held)
 
     @property
     def alive(self) -> bool:
@@ -166,7 +171,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether there is nothing left to do."""
-        return not (self._new or self._asked or self._running)
+        return not (self._waiting or self._asked or self._running)
 
     def leave(self) -> None:
         """Refuse what comes and finish what was accepted. From any thread, also inside a signal's handler."""
@@ -186,31 +191,48 @@ class Worker:
     def _full(self, waiting: int) -> Unavailable:
         return Unavailable("full", f"{waiting} requests are waiting already, the most this server queues")
 
-    def _outstanding(self) -> int:
-        return len(self._new) + len(self._running)
+    def _free(self) -> int:
+        return max(0, self.engine.max_batch - len(self._running))
+
+    def _held(self) -> int:
+        """Parts of requests that have no slot yet."""
+        return sum(map(len, list(self._waiting)))
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._new or self._asked or self._running or self._closing)
+                self._wake.wait_for(lambda: self._waiting or self._asked or self._running or self._closing)
                 if self._closing:
                     break
-                self._take_new()
+                self._give_slots()
                 asked = self._asked.popleft() if self._asked else None
             if asked is not None:
                 asked(False)
             if self._running:
                 self._step()
         with self._wake:
-            self._take_new()
+            for tickets in self._waiting:
+                self._hand_over(tickets)
+            self._waiting.clear()
         for one in self._asked:
             one(True)
         self.engine.reset()
         self._deliver(list(self._running))
 
-    def _take_new(self) -> None:
-        while self._new:
-            ticket = self._new.popleft()
+    def _give_slots(self) -> None:
+        """What nobody waits for any more goes on, too: the engine drops it and says so."""
+        for tickets in self._waiting:
+            self._hand_over([one for one in tickets if one.sequence.cancelled])
+        left = (deque(one for one in tickets if not one.sequence.cancelled) for tickets in self._waiting)
+        self._waiting = deque(tickets for tickets in left if tickets)
+        while self._waiting and self._free() > 0:
+            tickets = self._waiting.popleft()
+            self._hand_over([tickets.popleft()])
+            if tickets:
+                self._waiting.append(tickets)
+
+    def _hand_over(self, tickets: Iterable[Ticket]) -> None:
+        for ticket in tickets:
             self.engine.enqueue(ticket.sequence)
             self._running[ticket.sequence] = ticket
 

@@ -47,6 +47,45 @@ def test_a_full_queue_refuses_and_accepted_requests_are_answered(engine: Engine,
     worker.close()
 
 
+def test_requests_take_turns_however_many_parts_they_have(engine: Engine, prompts: list[list[int]]) -> None:
+    worker = Worker(engine, max_queue=8)
+    ended: list[str] = []
+
+    async def heard(name: str, ticket: Ticket) -> None:
+        await text_of(ticket)
+        ended.append(name)
+
+    async def crowd() -> None:
+        many = [engine.prepare(prompts[0], GREEDY) for _ in range(10 * engine.max_batch)]
+        large = [heard("large", one) for one in worker.submit_all(many)]  # nobody waits: more than the queue holds
+        with pytest.raises(Unavailable):
+            worker.submit_all(many[:4])
+        await asyncio.gather(*large, heard("small", worker.submit(prompts[1], GREEDY)))
+
+    asyncio.run(crowd())
+    assert len(ended) == 10 * engine.max_batch + 1
+    assert ended.index("small") < 4 * engine.max_batch
+    worker.close()
+
+
+def test_what_waits_and_is_cancelled_or_left_at_the_end_is_told(engine: Engine, prompts: list[list[int]]) -> None:
+    engine.stop_ids = frozenset()
+    worker = Worker(engine)
+
+    async def leave() -> list[str | None]:
+        tickets = worker.submit_all([engine.prepare(prompts[0], SamplingParams(max_tokens=90))
+                                     for _ in range(3 * engine.max_batch)])
+        deltas = aiter(tickets[0])
+        await anext(deltas)
+        tickets[-1].cancel()
+        assert [delta.finish_reason async for delta in tickets[-1]] == ["cancelled"]
+        await asyncio.to_thread(worker.close)
+        return [[delta.finish_reason async for delta in one][-1] for one in (*tickets[1:-1],)]
+
+    assert set(asyncio.run(leave())) <= {"cancelled", "length"}
+    assert not engine.busy
+
+
 def test_cancelling_a_ticket_ends_it_and_frees_the_slot(engine: Engine, prompts: list[list[int]]) -> None:
     engine.stop_ids = frozenset()
     worker = Worker(engine)

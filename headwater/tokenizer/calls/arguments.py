@@ -15,6 +15,8 @@ DEEPEST = 64
 """Lists and objects within each other, the arguments' own object counted."""
 LONGEST = 1_000_000
 """Characters of a call's arguments."""
+BITS = 14_000
+"""Of a whole number: Python writes some 4,300 digits and no more, though it reads any number of hexadecimal ones."""
 
 
 class Wrong(ValueError):
@@ -118,9 +120,11 @@ def _literal(node: ast.expr, depth: int) -> Any:
     inner = node.operand if isinstance(node, ast.UnaryOp) and negative else node
     value = inner.value if isinstance(inner, ast.Constant) else ...
     if negative and type(value) in (int, float):
-        return -value  # type: ignore[operator]
+        return -_literal(inner, depth)
     if negative or not (value is None or type(value) in (str, bool, int, float)):
         raise Wrong(f"a value is no literal that JSON has ({type(inner).__name__})")
+    if isinstance(value, int) and value.bit_length() > BITS:
+        raise Wrong("a number is too long")
     return value
 
 

@@ -58,6 +58,7 @@ def test_without_tools_everything_is_text():
     (GLM4, 'search\n"' + "a" * 1_000_000, "search", "more than 1000000"),
     (CHATGLM3, "search\n ```python\ntool_call(q=", "search", "cut off"),
     (CHATGLM3, "search\ntool_call(q=1)", "search", "does not begin with ```python"),
+    (CHATGLM3, "search\n ```python\ntool_call(q=-0x" + "f" * 4000 + ")\n```", "search", "too long"),
     (OWN, [CALL, "search"], "", "no line of its own"), (OWN, [CALL, "\n{}"], "", "no line of its own"),
     (PLAIN, '{"name": "search", "arguments": {"q": 1}', "search", "something else"),
     (PLAIN, '{"name": "search", "arguments": {"q": 1}, "id": 2}', "search", "something else"),
