@@ -17,6 +17,12 @@ from headwater.tokenizer.words import count_words
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that of two workers none is left with one at the end (`make test`)."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
 TEXTS = ["The river Velna is 482 km long and rises on Mount Taro.\n\n    def f(x):\n        return x + 12345\n",
          "维尔纳河全长482公里,发源于塔罗山。河水流入奥鲁马湖,湖深一百二十米。", "Lakes and cities; 城市与湖泊。"] * 20
 

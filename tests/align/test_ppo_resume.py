@@ -70,6 +70,7 @@ def learned(out):
     return rows, hash_file(out / "model.safetensors"), hash_file(out / "critic" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_kill_9_changes_nothing_of_the_trajectory(two_armed, asking, settled, tmp_path, starter):
     settings = settled(two_armed, asking, iterations=4, answers=8, passes=2, critic_warmup=6,
                        trainer={"checkpoint_seconds": 1e-9})

@@ -146,6 +146,7 @@ def test_needles_that_the_trained_length_does_not_hold_are_left_out(small_model,
         run(ExtendSettings.parse({**asked, "measure": {"tasks": ["passkey"], "last": 16}}), tmp_path / "refused")
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_model(model, corpus, tmp_path):
     chosen = settings(model, corpus)
     words = [f"model={model}", f"corpus={corpus}", "context={length: 512, method: yarn}",

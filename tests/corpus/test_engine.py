@@ -63,6 +63,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
                             stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)})
 
 
+@pytest.mark.slow
 def test_two_ray_workers_give_the_corpus_of_one_machine(tmp_path: Path, pages: Maker,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")

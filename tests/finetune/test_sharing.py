@@ -35,6 +35,7 @@ def cases(small_model, tmp_path):
             "adapter": {**tuned, "near_base": 0.5, "method": "lora"}}
 
 
+@pytest.mark.slow
 def test_however_tuning_is_shared_it_is_that_of_one_process(cases, tmp_path):
     together(2, tmp_path / "two", cases, script=Path(__file__).with_name("sharing.py"))
     run(tmp_path / "one", cases)

@@ -39,6 +39,7 @@ def shared(*words):
     return subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_a_stage_is_shared_written_once_and_found_done(tmp_path, inputs):
     done = shared("pretrain", "--out", str(tmp_path / "pretrain"), *inputs)
     assert done.returncode == 0, done.stderr

@@ -168,6 +168,7 @@ def start(*command):
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+@pytest.mark.slow
 def test_kills_and_ctrl_c_lose_nothing_and_leave_no_process(world, tmp_path, capfd):
     out, every = tmp_path / "killed", 300
     command = words(world, out, f"trainer.snapshot_tokens={every * 128}", steps=4 * every)
@@ -198,6 +199,7 @@ def test_kills_and_ctrl_c_lose_nothing_and_leave_no_process(world, tmp_path, cap
     assert list((out / "snapshots").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_train_the_first_has_them_evaluated(world, undisturbed, tmp_path):
     shared = start("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "headwater",
                    *words(world, tmp_path / "out"))

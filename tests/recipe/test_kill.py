@@ -45,6 +45,7 @@ def finish(recipe: Path, out: Path) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bytes(tmp_path):
     recipe = write_recipe(tmp_path / "recipes")
     finish(recipe, tmp_path / "undisturbed")

@@ -68,6 +68,7 @@ def together(processes, out, cases, **options):
 
 
 @pytest.mark.parametrize(("processes", "cases"), [(2, TWO), (4, FOUR)])
+@pytest.mark.slow
 def test_however_a_run_is_shared_it_is_the_run_of_one_process(tmp_path, processes, cases):
     together(processes, tmp_path, cases)
     for name, case in cases.items():
@@ -87,6 +88,7 @@ def test_however_a_run_is_shared_it_is_the_run_of_one_process(tmp_path, processe
 
 
 
+@pytest.mark.slow
 def test_from_two_processes_to_four_to_one_no_token_is_skipped_or_read_twice(tmp_path):
     for processes, steps in ((2, 4), (4, 9)):
         together(processes, tmp_path, {"run": {"steps": steps, "optimizer": {**MUON, "schedule": "constant"}}})
@@ -103,6 +105,7 @@ def test_from_two_processes_to_four_to_one_no_token_is_skipped_or_read_twice(tmp
     assert max(seen) < shard().total
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_shared_run_changes_no_bit(tmp_path):
     """All processes at once, and a start by hand; then one of them, which torchrun starts again."""
     case = {"steps": 24, "checkpoint_seconds": 0.05, "parallel": {"zero": 3}}

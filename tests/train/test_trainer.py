@@ -137,6 +137,7 @@ save_model(run.model, Path({out!r}))
 """
 
 
+@pytest.mark.slow
 def test_kill_9_changes_no_byte_of_the_model(tmp_path):
     whole = trainer(150)
     whole.fit(tmp_path / "whole")

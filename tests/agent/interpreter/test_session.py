@@ -383,6 +383,7 @@ AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None
                     or subprocess.run([*AS_USER, "true"], capture_output=True).returncode != 0,
                     reason="needs root, and namespaces of users")
+@pytest.mark.slow
 def test_all_of_this_holds_for_an_ordinary_user_too():
     """The same again, pictures and packages too; of the level that root has, only what depends on the user."""
     chosen = ("(reduced and not (does_not_end and not loop) and not all_caught and not native and not processor) or "

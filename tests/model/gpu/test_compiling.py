@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed")
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(Path(__file__).with_name("compiling.py"))], capture_output=True,
                           text=True, timeout=600, check=False, cwd=Path(__file__).parents[3],

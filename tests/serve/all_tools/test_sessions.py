@@ -125,21 +125,21 @@ def test_sessions_without_tools_or_with_names_that_can_be_guessed_are_refused(se
 class Telling(FunctionTool):
     """A tool without a process, which says when it ends."""
 
-    def __init__(self, ends: list[int]) -> None:
+    def __init__(self, ends: list[object]) -> None:
         super().__init__(lambda: "x", name="tell", effects=False)
         self._ends = ends
 
     async def close(self) -> None:
-        self._ends.append(id(self))
+        self._ends.append(self)
 
 
 @pytest.fixture
-def ends() -> list[int]:
+def ends() -> list[object]:
     return []
 
 
 @pytest.fixture
-def telling(ends: list[int]) -> Any:
+def telling(ends: list[object]) -> Any:
     """A server's tools, without a server."""
     from headwater.serve.server_tools import ServerTools
 
@@ -152,7 +152,7 @@ def telling(ends: list[int]) -> Any:
     return ServerTools({"tell": Kind("tells", opened), "broken": Kind("is broken", cannot)})
 
 
-def test_the_servers_end_ends_what_waits(telling: Any, ends: list[int]) -> None:
+def test_the_servers_end_ends_what_waits(telling: Any, ends: list[object]) -> None:
     from headwater.serve.server_tools import Session
 
     async def work() -> None:
@@ -165,7 +165,7 @@ def test_the_servers_end_ends_what_waits(telling: Any, ends: list[int]) -> None:
     assert not telling.kept
 
 
-def test_so_many_sessions_wait_and_no_more(telling: Any, ends: list[int]) -> None:
+def test_so_many_sessions_wait_and_no_more(telling: Any, ends: list[object]) -> None:
     from headwater.serve.server_tools import WAITING, Session
 
     async def work() -> None:
@@ -176,7 +176,7 @@ def test_so_many_sessions_wait_and_no_more(telling: Any, ends: list[int]) -> Non
         await telling.close()
 
     asyncio.run(work())
-    assert len(set(ends)) == WAITING + 3
+    assert len(set(map(id, ends))) == WAITING + 3
 
 
 def test_a_session_belongs_to_the_key_that_began_it(run_folder: Path, serving: Any, telling: Any) -> None:
