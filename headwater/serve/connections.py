@@ -19,12 +19,14 @@ class PatientProtocol(H11Protocol):
         super().connection_made(transport)
         self._look(_AT_WORK)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._next.cancel()  # it would hold the connection's memory until then
+        super().connection_lost(exc)
+
     def _look(self, before: object) -> None:
         """before: the request that had been answered when it was looked the last time, if no other had come then."""
-        if self.transport.is_closing():
-            return
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self.cycle is before:
             self.transport.close()
         else:
-            self.loop.call_later(SECONDS, self._look, self.cycle if idle else _AT_WORK)
+            self._next = self.loop.call_later(SECONDS, self._look, self.cycle if idle else _AT_WORK)
